@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* The one seam for time: everything that asks what time it is asks here. */
+#ifndef COMMON_CLOCK_H
+#define COMMON_CLOCK_H
+
+#include <stdint.h>
+
+#define NS_PER_US 1000ULL
+#define NS_PER_MS 1000000ULL
+#define NS_PER_S  1000000000ULL
+
+/* CLOCK_MONOTONIC, in ns. */
+uint64_t clock_now_ns(void);
+
+/* Sleep that many ns on CLOCK_MONOTONIC, resumed after signals. */
+void clock_sleep_ns(uint64_t ns);
+
+#endif

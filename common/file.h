@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* Small files, whole. And the cleanup attributes. */
+#ifndef COMMON_FILE_H
+#define COMMON_FILE_H
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static inline void cleanup_fd(const int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+static inline void cleanup_file(FILE **file)
+{
+	if (*file)
+		fclose(*file);
+}
+
+static inline void cleanup_mem(void *mem)
+{
+	free(*(void **)mem);
+}
+
+#define CLEANUP_FD   __attribute__((cleanup(cleanup_fd)))
+#define CLEANUP_FILE __attribute__((cleanup(cleanup_file)))
+#define CLEANUP_MEM  __attribute__((cleanup(cleanup_mem)))
+
+/* Whole file into a new NUL-terminated buffer the caller frees; `len` may be
+ * NULL. Returns 0, -EFBIG over `max` bytes, or -errno. */
+int file_read(const char *path, size_t max, char **out, size_t *len);
+
+/* Whole small file into `buf`, NUL-terminated, trailing white space removed.
+ * Returns its length, -EFBIG, or -errno. */
+ssize_t file_read_text(int dir_fd, const char *path, char *buf, size_t size);
+
+/* Replace `path` so that a reader sees the old file or the new, never a part:
+ * temporary in the same directory, fsync, rename, fsync of the directory.
+ * Returns 0 or -errno; on error the old file is untouched. */
+int file_replace(const char *path, const void *data, size_t len, mode_t mode);
+
+/* mkdir -p. Returns 0 or -errno. */
+int dir_make(const char *path, mode_t mode);
+
+#endif

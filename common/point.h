@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* The vocabulary every room shares: the three clock domains, an operating
+ * point, and the phases of a model. */
+#ifndef COMMON_POINT_H
+#define COMMON_POINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+enum clock_id {
+	CLOCK_CPU,
+	CLOCK_GPU,
+	CLOCK_MEM, /* DRAM: EMC, DMC, bandwidth manager */
+	CLOCK_COUNT
+};
+
+/* One setting of every clock, in Hz. 0: not controllable, or unknown. */
+struct op_point {
+	uint64_t hz[CLOCK_COUNT];
+};
+
+enum phase {
+	PHASE_RUN,     /* fixed-shape network, context always 0 */
+	PHASE_PREFILL, /* language model, context = tokens of the prompt */
+	PHASE_DECODE,  /* language model, context = tokens before this one */
+	PHASE_COUNT
+};
+
+static inline bool op_point_equal(struct op_point a, struct op_point b)
+{
+	return memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+/* "cpu", "gpu", "mem". */
+const char *clock_name(enum clock_id id);
+
+/* "run", "prefill", "decode". */
+const char *phase_name(enum phase phase);
+
+/* Phase of a name; an empty name is PHASE_RUN. Returns 0, or -EINVAL. */
+int phase_parse(const char *name, enum phase *out);
+
+#endif

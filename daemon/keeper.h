@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* The keeper's verbs, and the messages between it and flamed: fixed-size
+ * records over a SOCK_SEQPACKET pair. The keeper trusts nothing in them. */
+#ifndef DAEMON_KEEPER_H
+#define DAEMON_KEEPER_H
+
+#include <stddef.h>
+#include "../probes/board.h"
+
+#define KEEPER_MAGIC 0x464c4b31U /* "FLK1" */
+
+enum keeper_op {
+	/* to the keeper */
+	KEEPER_APPLY = 1, /* point: move every clock whose hz is not 0 */
+	KEEPER_RELEASE,   /* put everything back as found */
+	KEEPER_RESCAN,    /* hotplug, resume: look again, re-apply */
+	/* from the keeper */
+	KEEPER_HELLO,     /* first message; carries sensor descriptors (SCM_RIGHTS) */
+	KEEPER_APPLIED,   /* answer to APPLY */
+	KEEPER_RELEASED,  /* answer to RELEASE */
+	KEEPER_NOTICE     /* something changed on its own: foreign write, knob lost or back */
+};
+
+struct keeper_request {
+	uint32_t magic, op;
+	uint64_t serial;
+	struct op_point point;
+};
+
+enum knob_state { KNOB_OK, KNOB_FOREIGN, KNOB_REFUSED, KNOB_LOST, KNOB_DEGRADED };
+
+struct keeper_reply {
+	uint32_t magic, op;
+	uint64_t serial;          /* of the newest request taken; older ones were overtaken */
+	struct op_point actual;   /* read back; 0 where unknown */
+	struct op_point ceiling;  /* that others hold; 0: none */
+	uint64_t write_ns[CLOCK_COUNT]; /* time the writes of each clock blocked */
+	int32_t error[CLOCK_COUNT];     /* 0 or -errno of the worst knob of each clock */
+	uint32_t state[CLOCK_COUNT];    /* enum knob_state */
+	uint32_t saved;           /* knobs in the journal now */
+	int32_t journal_error;    /* 0 or -errno: then nothing is written at all */
+	uint32_t sensor_count;    /* descriptors with this message, HELLO only */
+	uint8_t sensor_rail[2 * RAILS_MAX]; /* rail << 1 | file, of each descriptor */
+	char text[192];           /* for people: what happened, "" for nothing */
+};
+
+/* Run the keeper on one end of a socket pair until the other end closes, then
+ * restore every knob. `journal` is a file in the state directory. Returns the
+ * exit status. */
+int keeper_run(int fd, const struct sysroot *root, const struct board *board, const char *journal);
+
+/* Replay a journal left behind: restore every knob in it that still holds what
+ * we wrote, drop a journal of another boot, and remove it. Returns the number
+ * of knobs restored or -errno. `left` counts those somebody else changed. */
+int keeper_restore(const struct sysroot *root, const char *journal, unsigned *left);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* One model: what was measured of it, the fit, and its surfaces. The only
+ * header of the estimator that the daemon and the governor need, next to
+ * grid.h and sample.h. Pure: no I/O, no time, no globals; memory is taken in
+ * model_new() and model_learn_*() only, never in model_observe() or by a lookup. */
+#ifndef ESTIMATOR_MODEL_H
+#define ESTIMATOR_MODEL_H
+
+#include "grid.h"
+#include "sample.h"
+
+enum surface_state {
+	SURFACE_NONE,     /* nothing measured */
+	SURFACE_LEARNING, /* bound not yet tight enough; usable, with wide bounds */
+	SURFACE_READY
+};
+
+enum regime { REGIME_UNKNOWN, REGIME_LAUNCH_BOUND, REGIME_EXECUTION_BOUND, REGIME_MIXED };
+
+/* Where the bound of a cell comes from. */
+enum bound_source {
+	BOUND_ENVELOPE, /* no time can grow faster than the slowest clock's ratio to a measured point */
+	BOUND_FIT,      /* predicted x upper quantile of actual / predicted of the fit */
+	BOUND_NEIGHBOUR,/* fit corrected by measured cells near by */
+	BOUND_CELL      /* the cell's own upper quantile */
+};
+
+/* Predicted at every grid point, flat arrays of grid->points, owned by the
+ * model; valid until the next call that is not `const` on the same model. */
+struct surface {
+	const struct grid *grid;
+	enum surface_state state;
+	enum phase phase;
+	uint32_t context;
+	float *latency_ns; /* expected, without contention */
+	float *bound_ns;   /* upper bound, without contention; always >= latency_ns */
+	float *power_uw;   /* while the model runs back to back; relative cost when power_known is false */
+	float *idle_power_uw; /* at these clocks with nothing running; same scale */
+	uint8_t *source;   /* enum bound_source */
+	uint8_t *regime;   /* enum regime */
+	uint32_t *measured;/* inferences seen at this point and (about) this context */
+	float *bubble_ns;  /* time the GPU idles between executions; 0 without layers */
+	bool power_known;  /* false: no sensor, the documented relative cost */
+	double slowdown;       /* contention and temperature: expected actual / predicted, >= 0.9; >= 1 mostly */
+	double slowdown_bound; /* factor to put on bound_ns for it, >= slowdown's excess */
+};
+
+struct model_options {
+	double quantile;    /* of actual / predicted that bounds a request: 0.98 default, (0.5, 0.9999] */
+	double ready_width; /* surface is ready when mean bound / latency - 1 is below: 0.12 default */
+	bool power_sensor;  /* false: power_uw of samples is ignored */
+};
+
+struct model;
+
+void model_options_default(struct model_options *options);
+
+/* New model over a grid (copied). NULL when out of memory. */
+struct model *model_new(const struct grid *grid, const struct model_options *options);
+void model_free(struct model *model);
+
+/* A deliberate measurement, or a stored one. Points off the grid are allowed.
+ * Returns 0, -EINVAL, -ENOSPC (SAMPLES_MAX) or -ENOMEM. */
+int model_learn_sample(struct model *model, const struct sample *sample);
+
+/* Layers of one or more whole inferences. Same returns. */
+int model_learn_layers(struct model *model, const struct layer *layers, size_t count);
+
+/* A finished request, at the point that was in force throughout. Updates the
+ * cell, its neighbours and the slow-down; at most 20 us, refitting at most
+ * every few dozen calls or when the prediction was far off. power_uw 0: not
+ * measured. contended: other requests shared the GPU; then it counts for the
+ * slow-down only. Returns 0 or -EINVAL. */
+int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
+		  uint64_t power_uw, bool contended);
+
+/* The surface at a phase and context, refitted if something was learned.
+ * Never NULL for a model with any phase; with nothing measured state is
+ * SURFACE_NONE and latency_ns is 0 everywhere. A context never measured is
+ * predicted between and modestly beyond those that were. */
+const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context);
+
+enum surface_state model_state(const struct model *model, enum phase phase);
+
+/* The next point (and context) worth measuring: by what the fit is least sure
+ * of and what the governor is likely to use. `allowed` (grid->points bytes, or
+ * NULL) marks points that may be visited. Returns 1, or 0 when the bound is
+ * tight enough and `*gain` (expected shrink of the mean bound, 0 to 1) is not
+ * worth a measurement. */
+int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
+	       double *gain);
+
+/* What is known, as samples (cells aggregated), for storing: a new array the
+ * caller frees. Loading them with model_learn_sample() gives the same surface.
+ * Returns the count or -ENOMEM. */
+long model_samples(const struct model *model, struct sample **out);
+long model_layers(const struct model *model, struct layer **out);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* What was measured: samples (one latency at one operating point) and layers
+ * (one step of a model at one operating point), and their CSV forms. */
+#ifndef ESTIMATOR_SAMPLE_H
+#define ESTIMATOR_SAMPLE_H
+
+#include <stddef.h>
+#include "../common/point.h"
+
+struct sample {
+	enum phase phase;
+	uint32_t context; /* tokens; 0 for PHASE_RUN */
+	struct op_point point;
+	uint64_t latency_ns; /* mean (or median) of n inferences; 0: a point without measurement */
+	uint32_t n;          /* at least 1 */
+	uint64_t sd_ns;      /* 0: unknown */
+	uint64_t max_ns;     /* 0: unknown */
+	uint64_t power_uw;   /* mean board power while it ran; 0: unknown */
+};
+
+struct layer {
+	enum phase phase;
+	uint32_t context;
+	struct op_point point;
+	uint32_t rep;   /* which repetition at this point, from 0 */
+	uint32_t layer; /* launch order, from 0 */
+	uint64_t cpu_ns; /* host time from the previous launch to this one's */
+	uint64_t gpu_ns; /* execution */
+	bool sync;       /* the host waits for its end */
+};
+
+/* Parse a whole CSV text (cut up in place) into a new array the caller frees.
+ * `warn` (may be NULL) hears of unknown columns. Returns 0 or -EINVAL, -ENOMEM,
+ * -E2BIG with a message naming line, column and value in `message`. Latency and
+ * clocks above 1e12, NaN, text and negative values are errors. A missing
+ * latency_ns column or field is allowed only with `points_only`. */
+int samples_parse(char *text, bool points_only, struct sample **out, size_t *count, char *message, size_t message_size,
+		  void (*warn)(void *arg, const char *text), void *arg);
+int layers_parse(char *text, struct layer **out, size_t *count, char *message, size_t message_size,
+		 void (*warn)(void *arg, const char *text), void *arg);
+
+/* One header line and a line a sample into a new string the caller frees; NULL
+ * when out of memory. */
+char *samples_format(const struct sample *samples, size_t count);
+
+#endif

@@ -14,7 +14,7 @@ struct csv {
 	size_t line;   /* of the last row, from 1 (the header) */
 	size_t columns;
 	const char *name[CSV_COLUMNS_MAX];
-	const char *field[CSV_COLUMNS_MAX]; /* of the last row; "" where empty or missing */
+	const char *field[CSV_COLUMNS_MAX]; /* of the last row; "" where empty */
 	char message[CSV_MESSAGE_MAX];      /* after an error: "line 3: 5 fields, the header has 6" */
 };
 

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+#include "kv.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "units.h"
+
+long kv_frame(const char *buf, size_t len)
+{
+	size_t line = 0; /* where the current line begins */
+
+	for (;;) {
+		const char *end = memchr(buf + line, '\n', len - line);
+		size_t line_len = (end ? (size_t)(end - buf) : len) - line;
+
+		if (line_len > LINE_BYTES_MAX || line + line_len + 1 > MESSAGE_BYTES_MAX)
+			return -EMSGSIZE;
+		if (!end)
+			return 0;
+		if (line_len == 0)
+			return (long)line + 1;
+		line += line_len + 1;
+	}
+}
+
+static bool key_valid(const char *key)
+{
+	if (*key == '\0')
+		return false;
+	for (; *key; key++)
+		if (!((*key >= 'a' && *key <= 'z') || (*key >= '0' && *key <= '9') || *key == '_' || *key == '.'))
+			return false;
+	return true;
+}
+
+static bool has_control_byte(const char *line, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+			return true;
+	return false;
+}
+
+int kv_parse(char *buf, size_t len, struct kv *out, size_t *line)
+{
+	char *next = buf, *end = buf + len;
+
+	out->count = 0;
+	*line = 0;
+	while (next < end) {
+		char *newline = memchr(next, '\n', (size_t)(end - next));
+		char *equals;
+
+		++*line;
+		if (!newline || has_control_byte(next, (size_t)(newline - next)))
+			return -EINVAL;
+		if (newline == next)
+			return 0;
+		*newline = '\0';
+		equals = strchr(next, '=');
+		if (!equals)
+			return -EINVAL;
+		*equals = '\0';
+		if (!key_valid(next))
+			return -EINVAL;
+		if (out->count == KV_PAIRS_MAX)
+			return -E2BIG;
+		out->pair[out->count].key = next;
+		out->pair[out->count++].value = equals + 1;
+		next = newline + 1;
+	}
+	return 0;
+}
+
+const char *kv_get(const struct kv *kv, const char *key)
+{
+	for (size_t i = 0; i < kv->count; i++)
+		if (strcmp(kv->pair[i].key, key) == 0)
+			return kv->pair[i].value;
+	return NULL;
+}
+
+int kv_u64(const struct kv *kv, const char *key, uint64_t min, uint64_t max, uint64_t *out)
+{
+	const char *text = kv_get(kv, key);
+	uint64_t value;
+	int rc;
+
+	if (!text)
+		return 0;
+	rc = parse_u64(text, &value);
+	if (rc < 0)
+		return rc;
+	if (value < min || value > max)
+		return -ERANGE;
+	*out = value;
+	return 1;
+}
+
+/* Room for `more` bytes and a NUL, or an error that sticks. */
+static bool kv_room(struct kv_out *out, size_t more)
+{
+	size_t size = out->size ? out->size : 512;
+	char *grown;
+
+	if (out->error)
+		return false;
+	if (out->len + more + 1 <= out->size)
+		return true;
+	while (size < out->len + more + 1)
+		size *= 2;
+	grown = realloc(out->data, size);
+	if (!grown) {
+		out->error = -ENOMEM;
+		return false;
+	}
+	out->data = grown;
+	out->size = size;
+	return true;
+}
+
+void kv_add(struct kv_out *out, const char *key, const char *format, ...)
+{
+	size_t key_len = strlen(key);
+	char *value;
+	va_list args;
+	int n;
+
+	if (!kv_room(out, key_len + 1 + LINE_BYTES_MAX))
+		return;
+	memcpy(out->data + out->len, key, key_len);
+	out->data[out->len + key_len] = '=';
+	value = out->data + out->len + key_len + 1;
+	va_start(args, format);
+	n = vsnprintf(value, LINE_BYTES_MAX - key_len - 1, format, args);
+	va_end(args);
+	if (n < 0 || (size_t)n >= LINE_BYTES_MAX - key_len - 1) {
+		out->error = -EMSGSIZE;
+		return;
+	}
+	/* A value may hold text of other origin: a control byte in it must not
+	 * end the line. */
+	for (char *p = value; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = ' ';
+	value[n] = '\n';
+	out->len += key_len + 1 + (size_t)n + 1;
+}
+
+void kv_add_u64(struct kv_out *out, const char *key, uint64_t value)
+{
+	kv_add(out, key, "%llu", (unsigned long long)value);
+}
+
+void kv_end(struct kv_out *out)
+{
+	if (kv_room(out, 1))
+		out->data[out->len++] = '\n';
+}
+
+void kv_reset(struct kv_out *out)
+{
+	out->len = 0;
+	out->error = 0;
+}
+
+void kv_free(struct kv_out *out)
+{
+	free(out->data);
+	memset(out, 0, sizeof(*out));
+}
+
+bool model_name_valid(const char *name)
+{
+	size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-");
+
+	return len > 0 && len <= MODEL_NAME_MAX && name[len] == '\0';
+}

@@ -16,6 +16,7 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 INSTALL ?= install
 PKG_CONFIG ?= pkg-config
 
+comma := ,
 # `make SANITIZE=1` builds a second tree with ASan and UBSan; `make check` uses it.
 B := build/$(if $(SANITIZE),asan,release)
 WARN := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Werror
@@ -23,7 +24,6 @@ BASE := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -DFLAMED_VERSION='"$(VE
 	-DDATADIR='"$(DATADIR)"' -DPRIVLIBDIR='"$(PRIVLIBDIR)"'
 OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2 -g)
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
-comma := ,
 ALL_CFLAGS = $(BASE) $(OPT) $(HARDEN) $(WARN) -MMD -MP $(CPPFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
 

@@ -72,5 +72,33 @@ demo:
 	@$(MAKE) --no-print-directory all
 	@tools/demo
 
+# Figures of DESIGN-sized work, as ratios where a machine's speed would show.
+bench:
+	@tools/install-deps build bench
+	@$(MAKE) --no-print-directory all bench-programs
+	@tools/bench
+
+# libFuzzer, FUZZ_S seconds each.
+FUZZ_S ?= 60
+fuzz:
+	@tools/install-deps build fuzz
+	@tools/fuzz $(FUZZ_S)
+
+# The daemon in a virtual machine: real cpufreq, devfreq and systemd.
+check-kernel:
+	@tools/install-deps build kernel deb
+	@tools/check-kernel
+
+lint:
+	@tools/install-deps build lint
+	@tools/lint
+
+deb:
+	@tools/install-deps build deb
+	@tools/deb
+
+install:: all
+uninstall::
+
 clean:
-	rm -rf build
+	rm -rf build build.log

@@ -10,6 +10,7 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share
 SYSCONFDIR ?= /etc
+BOARDSDIR ?= $(SYSCONFDIR)/flamed/boards.d
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
@@ -21,7 +22,7 @@ comma := ,
 B := build/$(if $(SANITIZE),asan,release)
 WARN := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Werror
 BASE := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -DFLAMED_VERSION='"$(VERSION)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' \
-	-DDATADIR='"$(DATADIR)"' -DPRIVLIBDIR='"$(PRIVLIBDIR)"'
+	-DBOARDS_DIR='"$(BOARDSDIR)"' -DPRIVLIBDIR='"$(PRIVLIBDIR)"' -DLIBEXECDIR='"$(LIBEXECDIR)"'
 OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2 -g)
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 ALL_CFLAGS = $(BASE) $(OPT) $(HARDEN) $(WARN) -MMD -MP $(CPPFLAGS) $(CFLAGS)

@@ -1,0 +1,17 @@
+# Units with the installed paths filled in.
+UNITS := $(patsubst systemd/%.in,$(B)/systemd/%,$(wildcard systemd/*.service.in))
+ALL += $(UNITS)
+
+$(B)/systemd/%: systemd/%.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's#@SBINDIR@#$(SBINDIR)#g' -e 's#@BINDIR@#$(BINDIR)#g' -e 's#@LIBEXECDIR@#$(LIBEXECDIR)#g' -e 's#@SYSCONFDIR@#$(SYSCONFDIR)#g' $< >$@
+
+install::
+	$(INSTALL) -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
+	$(INSTALL) -m 644 $(UNITS) $(wildcard systemd/*.socket) $(DESTDIR)$(UNITDIR)
+	$(INSTALL) -m 644 systemd/flamed.sysusers $(DESTDIR)$(SYSUSERSDIR)/flamed.conf
+	$(INSTALL) -m 644 systemd/flamed.tmpfiles $(DESTDIR)$(TMPFILESDIR)/flamed.conf
+
+uninstall::
+	cd $(DESTDIR)$(UNITDIR) && rm -f $(notdir $(UNITS)) $(notdir $(wildcard systemd/*.socket))
+	rm -f $(DESTDIR)$(SYSUSERSDIR)/flamed.conf $(DESTDIR)$(TMPFILESDIR)/flamed.conf

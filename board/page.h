@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* The page DIR/board.page that the board shares with the programs it slows
+ * down: clocks in force one way, busy time the other. Lock-free; every field
+ * is written by one side only, or added to atomically. */
+#ifndef BOARD_PAGE_H
+#define BOARD_PAGE_H
+
+#include <stdatomic.h>
+#include "spec.h"
+
+#define PAGE_MAGIC 0x464c4233U /* "FLB3" */
+#define PAGE_NAME  "board.page"
+
+struct page {
+	uint32_t magic, size;
+	uint64_t max_hz[CLOCK_COUNT], min_hz[CLOCK_COUNT]; /* of the lead device; 0: no such clock */
+	uint64_t settle_ns[CLOCK_COUNT];
+	struct spec_model workload[MODEL_COUNT];
+	/* written by the board */
+	_Atomic uint64_t hz[CLOCK_COUNT];
+	_Atomic uint64_t now_ns;    /* of the last account */
+	_Atomic uint64_t power_uw;  /* mean of the last account, without noise */
+	_Atomic uint64_t energy_uj; /* since ready, exact */
+	_Atomic uint64_t rejected;  /* writes refused */
+	_Atomic uint64_t moves[CLOCK_COUNT];
+	/* added to by programs */
+	_Atomic uint64_t busy_ns[CLOCK_COUNT]; /* cpu: of all threads together */
+	_Atomic uint64_t work_ns[CLOCK_COUNT]; /* the part of it that burns power, as if at full activity */
+};
+
+/* New page file in a board directory, zeroed. NULL and `*error` = -errno. */
+struct page *page_create(const char *dir, int *error);
+/* Page of a running board. NULL and `*error`; -EPROTO: not such a page. */
+struct page *page_attach(const char *dir, int *error);
+void page_detach(struct page *page);
+
+static inline uint64_t page_hz(const struct page *page, enum clock_id id)
+{
+	return atomic_load_explicit(&page->hz[id], memory_order_relaxed);
+}
+
+static inline void page_busy(struct page *page, enum clock_id id, uint64_t busy_ns, uint64_t work_ns)
+{
+	atomic_fetch_add_explicit(&page->busy_ns[id], busy_ns, memory_order_relaxed);
+	atomic_fetch_add_explicit(&page->work_ns[id], work_ns, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The files of a board below a directory: built once, then kept up to date.
+ * Knows paths and texts; what the values are is device.h and power.h. */
+#ifndef BOARD_TREE_H
+#define BOARD_TREE_H
+
+#include <sys/types.h>
+#include "device.h"
+#include "power.h"
+
+#define TREE_KNOBS_MAX (SPEC_CLOCKS_MAX * 4)
+
+/* A file that others write. */
+struct knob_file {
+	size_t device;
+	enum knob knob;
+	char path[SYSFS_PATH_MAX]; /* with the board directory */
+	int watch;      /* inotify descriptor, -1 */
+	int lease_fd;   /* held to make the writer wait, -1 */
+	uint64_t release_ns; /* a writer waits until then; 0: nobody */
+	uint64_t begun_ns;   /* when the last writer came */
+	bool own_write; /* the next event may be our own */
+};
+
+struct tree {
+	const struct spec *spec;
+	const char *dir;
+	size_t knobs;
+	struct knob_file knob[TREE_KNOBS_MAX];
+	int cur_fd[SPEC_CLOCKS_MAX][2]; /* scaling_cur_freq cpuinfo_cur_freq / cur_freq target_freq */
+	int load_fd[SPEC_CLOCKS_MAX];
+	int rail_fd[SPEC_RAILS_MAX][2]; /* mV, mA */
+	int zone_fd[SPEC_ZONES_MAX];
+};
+
+/* Build every file below `dir`, which is made if missing. Refuses a directory
+ * that has a sys or proc which is no board (-EEXIST). `devices` is parallel to
+ * spec->clock. Returns 0 or -errno with the path at fault in `message`. */
+int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices, char *message);
+void tree_close(struct tree *tree);
+
+/* Text of a knob; length or -errno. */
+ssize_t tree_read_knob(const struct knob_file *knob, char *buf, size_t size);
+/* Make a knob read what the device says, if it does not. */
+void tree_show_knob(struct knob_file *knob, const struct device *device);
+/* userspace/set_freq of a devfreq device appears and goes with the governor.
+ * True when a knob was added (the last of tree->knob). */
+bool tree_userspace(struct tree *tree, size_t index, const struct device *device);
+
+void tree_show_clock(struct tree *tree, size_t index, const struct device *device);
+void tree_show_power(struct tree *tree, struct power *power);
+
+#endif

@@ -13,9 +13,9 @@ enum keeper_op {
 	/* to the keeper */
 	KEEPER_APPLY = 1, /* point: move every clock whose hz is not 0 */
 	KEEPER_RELEASE,   /* put everything back as found */
-	KEEPER_RESCAN,    /* hotplug, resume: look again, re-apply */
+	KEEPER_RESCAN,    /* hotplug, resume: look again, re-apply; answered by KEEPER_NOTICE */
 	/* from the keeper */
-	KEEPER_HELLO,     /* first message; carries sensor descriptors (SCM_RIGHTS) */
+	KEEPER_HELLO,     /* first message; sensor descriptors (SCM_RIGHTS), actual and ceiling as found */
 	KEEPER_APPLIED,   /* answer to APPLY */
 	KEEPER_RELEASED,  /* answer to RELEASE */
 	KEEPER_NOTICE     /* something changed on its own: foreign write, knob lost or back */
@@ -44,14 +44,20 @@ struct keeper_reply {
 	char text[192];           /* for people: what happened, "" for nothing */
 };
 
-/* Run the keeper on one end of a socket pair until the other end closes, then
- * restore every knob. `journal` is a file in the state directory. Returns the
- * exit status. */
-int keeper_run(int fd, const struct sysroot *root, const struct board *board, const char *journal);
+/* Run the keeper on one end of a socket pair until the other end closes or
+ * SIGTERM comes, then restore every knob. It looks for the board itself and
+ * takes no path from the other end. `boards_dir` may be NULL; `journal` is a
+ * file in the state directory: one that was left behind is replayed first.
+ * Returns the exit status: 0, or 1 when a knob could not be restored (the
+ * journal is then kept). */
+int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const char *journal);
 
 /* Replay a journal left behind: restore every knob in it that still holds what
- * we wrote, drop a journal of another boot, and remove it. Returns the number
- * of knobs restored or -errno. `left` counts those somebody else changed. */
+ * we wrote, drop a journal of another boot, and remove it; a damaged one is
+ * set aside as JOURNAL.damaged after what can be read of it is restored.
+ * Returns the number of knobs restored or -errno (-EBUSY: a keeper still runs
+ * on it); no journal: 0. `left` (may be NULL) counts those somebody else
+ * changed. */
 int keeper_restore(const struct sysroot *root, const char *journal, unsigned *left);
 
 #endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* A whole board: its name and power mode, its clocks, rails and zones, and
+ * what a person is told about them. */
+#include "board.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../common/clock.h"
+#include "../common/file.h"
+#include "../common/log.h"
+#include "../common/units.h"
+#include "probe.h"
+
+#define NVPMODEL_STATUS "/var/lib/nvpmodel/status"
+#define NVPMODEL_CONF   "/etc/nvpmodel.conf"
+#define NVPMODEL_CONF_MAX 65536
+#define PROFILE_FILE    "/sys/firmware/acpi/platform_profile"
+
+static const char *const machine_files[] = {
+	"/proc/device-tree/model",
+	"/sys/firmware/devicetree/base/model",
+	"/proc/device-tree/compatible",
+	"/sys/firmware/devicetree/base/compatible",
+	"/sys/class/dmi/id/product_name",
+	"/sys/class/dmi/id/board_name",
+};
+
+bool machine_matches(const struct sysroot *root, const char *pattern)
+{
+	char text[SYSFS_TEXT_MAX];
+
+	for (size_t i = 0; i < sizeof(machine_files) / sizeof(machine_files[0]); i++) {
+		ssize_t n = sysroot_read(root, machine_files[i], text, sizeof(text));
+		/* `compatible` is several strings, a NUL after each */
+		for (ssize_t at = 0; at < n; at += (ssize_t)strlen(text + at) + 1)
+			if (fnmatch(pattern, text + at, FNM_CASEFOLD) == 0)
+				return true;
+	}
+	return false;
+}
+
+static void find_name(struct board *board, const struct sysroot *root)
+{
+	static const char *const files[] = {"/proc/device-tree/model", "/sys/firmware/devicetree/base/model",
+					    "/sys/class/dmi/id/product_name"};
+	char text[SYSFS_TEXT_MAX];
+
+	snprintf(board->name, sizeof(board->name), "unknown board");
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		if (sysroot_read(root, files[i], text, sizeof(text)) > 0) {
+			snprintf(board->name, sizeof(board->name), "%.95s", text);
+			break;
+		}
+	for (char *p = board->name; *p; p++)
+		if (!isprint((unsigned char)*p))
+			*p = '?';
+}
+
+/* "< POWER_MODEL ID=2 NAME=15W >" of the mode the status file numbers. */
+static bool nvpmodel_name(const struct sysroot *root, unsigned long mode, char *buf, size_t size)
+{
+	CLEANUP_MEM char *conf = malloc(NVPMODEL_CONF_MAX);
+	unsigned long id;
+	char name[64];
+
+	if (!conf || sysroot_read(root, NVPMODEL_CONF, conf, NVPMODEL_CONF_MAX) <= 0)
+		return false;
+	for (const char *p = strstr(conf, "POWER_MODEL ID="); p; p = strstr(p + 1, "POWER_MODEL ID="))
+		if (sscanf(p, "POWER_MODEL ID=%lu NAME=%63s", &id, name) == 2 && id == mode) {
+			snprintf(buf, size, "%s", name);
+			return true;
+		}
+	return false;
+}
+
+/* Part of a file name later: only plain characters. */
+static void make_plain(char *text)
+{
+	for (char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+			*p = '-';
+}
+
+static void find_power_mode(struct board *board, const struct sysroot *root)
+{
+	char text[256];
+	unsigned long mode;
+
+	board->power_mode[0] = '\0';
+	if (sysroot_read(root, NVPMODEL_STATUS, text, sizeof(text)) > 0 && sscanf(text, "pmode:%lu", &mode) == 1) {
+		if (!nvpmodel_name(root, mode, board->power_mode, sizeof(board->power_mode)))
+			snprintf(board->power_mode, sizeof(board->power_mode), "nvpmodel-%lu", mode);
+	} else if (sysroot_read(root, PROFILE_FILE, text, sizeof(text)) > 0) {
+		snprintf(board->power_mode, sizeof(board->power_mode), "%.95s", text);
+	}
+	make_plain(board->power_mode);
+}
+
+void board_detect(struct board *board, const struct sysroot *root, const char *boards_dir)
+{
+	memset(board, 0, sizeof(*board));
+	find_name(board, root);
+	find_power_mode(board, root);
+	cpu_find(&board->clock[CLOCK_CPU], root);
+	gpu_find(&board->clock[CLOCK_GPU], root);
+	mem_find(&board->clock[CLOCK_MEM], root);
+	rails_find(board, root);
+	zones_find(board, root);
+	CLEANUP_MEM struct board_file *file = board_file_find(board, root, boards_dir);
+	if (file) {
+		board_file_apply(file, board, root);
+		board_file_rails(file, board);
+	}
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		if (board->clock[id].devices)
+			board->clock[id].why_not[0] = '\0';
+}
+
+static void log_clock(const struct board *board, enum clock_id id)
+{
+	const struct clock_domain *domain = &board->clock[id];
+	char names[160] = "", lo[32], hi[32], settle[32];
+
+	if (domain->devices == 0) {
+		log_notice("%s clock: not controllable: %s", clock_name(id), domain->why_not);
+		return;
+	}
+	const struct clock_device *lead = &domain->device[domain->lead];
+	for (size_t i = 0, at = 0; i < domain->devices && at < sizeof(names) - 1; i++)
+		at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i ? "," : "", domain->device[i].name);
+	log_info("%s clock: %s by %s in %s, %zu steps from %s to %s, settles in %s", clock_name(id), names,
+		 method_name(lead->method), lead->dir, lead->count, format_frequency(lo, sizeof(lo), lead->hz[0]),
+		 format_frequency(hi, sizeof(hi), lead->hz[lead->count - 1]),
+		 format_duration(settle, sizeof(settle), domain->settle_ns));
+}
+
+void board_log(const struct board *board)
+{
+	log_info("board: %s%s%s%s%s", board->name, board->power_mode[0] ? ", power mode " : "", board->power_mode,
+		 board->board_file[0] ? ", with " : "", board->board_file);
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		log_clock(board, (enum clock_id)id);
+	for (size_t i = 0; i < board->rails; i++)
+		log_info("power: %s from %s%s", board->rail[i].label, board->rail[i].path[0],
+			 board->rail[i].root_only ? " (through the keeper)" : "");
+	if (board->rails == 0)
+		log_notice("power: no sensor: %s", board->power_why_not);
+	log_info("temperature: %zu zones%s", board->zones, board->zones ? "" : " in /sys/class/thermal");
+}

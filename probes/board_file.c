@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/* Board files: what detection cannot find out, in the words of
+ * etc/boards.d/jetson-orin-nano.ini. Parsed whole, then applied. */
+#include <ctype.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <ini.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../common/clock.h"
+#include "../common/file.h"
+#include "../common/log.h"
+#include "../common/units.h"
+#include "probe.h"
+
+#define SETTLE_NS_MAX NS_PER_S
+
+struct parse {
+	struct board_file *out;
+	char *message;
+	size_t size;
+	bool failed;
+};
+
+static int fail(struct parse *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int fail(struct parse *p, const char *format, ...)
+{
+	va_list args;
+
+	if (!p->failed) {
+		va_start(args, format);
+		vsnprintf(p->message, p->size, format, args);
+		va_end(args);
+	}
+	p->failed = true;
+	return 0;
+}
+
+static int set_text(struct parse *p, const char *key, char *to, size_t size, const char *value)
+{
+	if (snprintf(to, size, "%s", value) >= (int)size)
+		return fail(p, "%s is longer than %zu characters", key, size - 1);
+	return 1;
+}
+
+static int clock_path(struct parse *p, struct board_file_clock *c, const char *value)
+{
+	if (c->paths == BOARD_FILE_DEVICES_MAX)
+		return fail(p, "more than %d paths", BOARD_FILE_DEVICES_MAX);
+	if (strncmp(value, "/sys/", 5) != 0 || strstr(value, "/../"))
+		return fail(p, "path must begin with /sys/ and hold no ..: %.64s", value);
+	return set_text(p, "path", c->path[c->paths++], SYSFS_PATH_MAX, value);
+}
+
+/* "306 MHz, 408 MHz" */
+static int clock_table(struct parse *p, struct board_file_clock *c, const char *value)
+{
+	char list[SYSFS_TEXT_MAX], *save;
+
+	if (!set_text(p, "frequencies", list, sizeof(list), value))
+		return 0;
+	for (char *word = strtok_r(list, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+		word += strspn(word, " \t");
+		for (size_t n = strlen(word); n && isspace((unsigned char)word[n - 1]); n--)
+			word[n - 1] = '\0';
+		if (c->count == GRID_AXIS_MAX)
+			return fail(p, "more than %d frequencies", GRID_AXIS_MAX);
+		if (parse_frequency_hz(word, &c->hz[c->count]) < 0 || c->hz[c->count] == 0)
+			return fail(p, "no frequency: '%.32s' (accepted: 1 Hz and up, as in 1020 MHz)", word);
+		if (c->count && c->hz[c->count] <= c->hz[c->count - 1])
+			return fail(p, "frequencies must ascend: '%.32s'", word);
+		c->count++;
+	}
+	return 1;
+}
+
+static int clock_key(struct parse *p, struct board_file_clock *c, const char *key, const char *value)
+{
+	if (!strcmp(key, "path"))
+		return clock_path(p, c, value);
+	if (!strcmp(key, "frequencies"))
+		return clock_table(p, c, value);
+	if (!strcmp(key, "method")) {
+		if (method_parse(value, &c->method) == 0 && c->method != METHOD_NONE)
+			return 1;
+		return fail(p,
+			    "no method: '%.32s' (accepted: cpufreq-limits, cpufreq-setspeed, devfreq-limits, "
+			    "devfreq-userspace, i915, xe, amdgpu, bpmp-emc)",
+			    value);
+	}
+	if (!strcmp(key, "settle")) {
+		if (parse_duration_ns(value, &c->settle_ns) == 0 && c->settle_ns > 0 && c->settle_ns <= SETTLE_NS_MAX)
+			return 1;
+		return fail(p, "no settle time: '%.32s' (accepted: 1 ns to 1 s)", value);
+	}
+	if (!strcmp(key, "control")) {
+		c->ignore = !strcmp(value, "no");
+		if (c->ignore || !strcmp(value, "yes"))
+			return 1;
+		return fail(p, "control is yes or no, not '%.32s'", value);
+	}
+	return fail(p, "unknown key '%.32s' (accepted: path, method, frequencies, settle, control)", key);
+}
+
+static int board_key(struct parse *p, const char *key, const char *value)
+{
+	struct board_file *f = p->out;
+
+	if (!strcmp(key, "name"))
+		return set_text(p, key, f->name, sizeof(f->name), value);
+	if (!strcmp(key, "match")) {
+		if (f->matches == BOARD_FILE_MATCHES_MAX)
+			return fail(p, "more than %d match lines", BOARD_FILE_MATCHES_MAX);
+		return set_text(p, key, f->model[f->matches++], sizeof(f->model[0]), value);
+	}
+	return fail(p, "unknown key '%.32s' (accepted: name, match)", key);
+}
+
+static int power_key(struct parse *p, const char *key, const char *value)
+{
+	struct board_file *f = p->out;
+
+	if (!strcmp(key, "total"))
+		return set_text(p, key, f->power_total, sizeof(f->power_total), value);
+	if (!strcmp(key, "parts"))
+		return set_text(p, key, f->power_parts, sizeof(f->power_parts), value);
+	return fail(p, "unknown key '%.32s' (accepted: total, parts)", key);
+}
+
+static int on_key(void *user, const char *section, const char *key, const char *value)
+{
+	struct parse *p = user;
+
+	if (!strcmp(section, "board"))
+		return board_key(p, key, value);
+	if (!strcmp(section, "power"))
+		return power_key(p, key, value);
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		if (!strcmp(section, clock_name((enum clock_id)id)))
+			return clock_key(p, &p->out->clock[id], key, value);
+	return fail(p, "unknown section [%.32s] (accepted: board, cpu, gpu, mem, power)", section);
+}
+
+int board_file_parse(const char *text, struct board_file *out, char *message, size_t size)
+{
+	struct parse p = {.out = out, .message = message, .size = size};
+
+	memset(out, 0, sizeof(*out));
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		out->clock[id].method = METHOD_COUNT;
+	snprintf(message, size, "not a section, not a key = value");
+	int line = ini_parse_string(text, on_key, &p);
+	if (line < 0) {
+		snprintf(message, size, "out of memory");
+		return 1;
+	}
+	for (int id = 0; line == 0 && id < CLOCK_COUNT; id++)
+		if (out->clock[id].paths && out->clock[id].method == METHOD_COUNT) {
+			snprintf(message, size, "[%s] names a path but no method", clock_name((enum clock_id)id));
+			line = 1;
+		}
+	return line;
+}
+
+static bool file_matches(const struct board_file *f, const struct sysroot *root)
+{
+	for (size_t i = 0; i < f->matches; i++)
+		if (machine_matches(root, f->model[i]))
+			return true;
+	return false;
+}
+
+struct board_file *board_file_find(struct board *board, const struct sysroot *root, const char *boards_dir)
+{
+	const struct sysroot host = {""};
+	char pattern[SYSFS_PATH_MAX], absolute[PATH_MAX], message[192];
+
+	board->board_file[0] = '\0';
+	if (!boards_dir || !realpath(boards_dir, absolute) || sysroot_join(pattern, absolute, "*.ini") < 0)
+		return NULL;
+	CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(&host, pattern);
+	struct board_file *f = malloc(sizeof(*f));
+	for (size_t i = 0; f && found && i < found->count; i++) {
+		CLEANUP_MEM char *text = NULL;
+		int rc = file_read(found->path[i], BOARD_FILE_BYTES_MAX, &text, NULL);
+		if (rc < 0) {
+			log_warning("%s: %s; ignored", found->path[i], strerror(-rc));
+			continue;
+		}
+		int line = board_file_parse(text, f, message, sizeof(message));
+		if (line) {
+			log_warning("%s:%d: %s; the file is ignored", found->path[i], line, message);
+			continue;
+		}
+		if (file_matches(f, root)) {
+			memcpy(board->board_file, found->path[i], sizeof(board->board_file));
+			return f;
+		}
+	}
+	free(f);
+	return NULL;
+}
+
+/* The devices the file names replace the ones that were found. */
+static void apply_paths(const struct board_file_clock *c, struct clock_domain *domain, const struct sysroot *root)
+{
+	struct clock_domain named = {0};
+
+	for (size_t i = 0; i < c->paths; i++) {
+		CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(root, c->path[i]);
+		if (found && found->count == 0) { /* not there, or nobody but root may look */
+			snprintf(found->path[0], SYSFS_PATH_MAX, "%s", c->path[i]);
+			found->count = 1;
+		}
+		for (size_t k = 0; found && k < found->count && named.devices < CPU_POLICIES_MAX; k++) {
+			struct clock_device *d = &named.device[named.devices];
+			d->count = c->count;
+			memcpy(d->hz, c->hz, c->count * sizeof(c->hz[0]));
+			domain_add(&named, root, c->method, found->path[k]);
+		}
+	}
+	if (named.devices || domain->devices == 0)
+		*domain = named;
+	else
+		snprintf(domain->why_not, sizeof(domain->why_not), "%s", named.why_not);
+}
+
+void board_file_apply(const struct board_file *file, struct board *board, const struct sysroot *root)
+{
+	if (file->name[0])
+		snprintf(board->name, sizeof(board->name), "%s", file->name);
+	for (int id = 0; id < CLOCK_COUNT; id++) {
+		const struct board_file_clock *c = &file->clock[id];
+		struct clock_domain *domain = &board->clock[id];
+		if (c->ignore) {
+			memset(domain, 0, sizeof(*domain));
+			snprintf(domain->why_not, sizeof(domain->why_not), "%.150s says control = no", board->board_file);
+			continue;
+		}
+		if (c->paths)
+			apply_paths(c, domain, root);
+		if (c->settle_ns && domain->devices)
+			domain->settle_ns = c->settle_ns;
+	}
+}
+
+/* Is `label` one of the comma-separated names? */
+static bool listed(const char *names, const char *label)
+{
+	size_t len = strlen(label);
+
+	for (const char *p = names; *p; p += strcspn(p, ",")) {
+		p += strspn(p, ", ");
+		if (!strncmp(p, label, len) && (p[len] == '\0' || p[len] == ',' || p[len] == ' '))
+			return true;
+	}
+	return false;
+}
+
+void board_file_rails(const struct board_file *file, struct board *board)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; file->power_total[0] && i < board->rails; i++)
+		if (!strcmp(board->rail[i].label, file->power_total)) {
+			board->rail[0] = board->rail[i];
+			board->rail[0].total = true;
+			board->rails = 1;
+			return;
+		}
+	if (!file->power_parts[0])
+		return;
+	for (size_t i = 0; i < board->rails; i++)
+		if (listed(file->power_parts, board->rail[i].label))
+			board->rail[kept++] = board->rail[i];
+	if (kept)
+		board->rails = kept;
+}

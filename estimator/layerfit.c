@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: MIT */
+/* Per-layer costs as functions of the clocks: medians, then a hierarchical fit. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "layerfit.h"
+#include "lsq.h"
+#include "../common/limits.h"
+
+#define CPU_PARAMS 2
+#define GPU_PARAMS 6
+#define GPU_SCALES 3 /* of those, how many are logs of a time */
+#define SHARPNESS_MAX 16.0
+#define NOISE_FLOOR 0.003
+#define CPU_NOISE_GUESS 0.10
+#define GPU_NOISE_GUESS 0.03
+#define SPREAD_MIN 0.15 /* of the prior over layers, in log */
+#define SPREAD_MAX 1.5
+#define HUBER 2.5
+#define ITERATIONS 24
+#define PASSES 2
+
+/* Parameters are logs: {per_clock, fixed} and {fixed, core, memory, n - 1, linear, square}. */
+static const double cpu_share[CPU_PARAMS] = {0.7, 0.3}, cpu_spread[CPU_PARAMS] = {1.5, 1.5};
+static const double gpu_share[GPU_PARAMS] = {0.1, 0.5, 0.4, 2, 0.5, 0.3};
+static const double gpu_spread[GPU_PARAMS] = {1.5, 1.2, 1.2, 0.8, 1.5, 1.5};
+
+struct cell {
+	double cpu_ns, gpu_ns; /* medians; NAN: never measured */
+	unsigned n;
+};
+
+struct observations {
+	size_t layers, points;
+	struct op_point point[LAYER_POINTS_MAX];
+	uint32_t context[LAYER_POINTS_MAX];
+	double slow[LAYER_POINTS_MAX][CLOCK_COUNT]; /* reference / clock */
+	double grown[LAYER_POINTS_MAX];             /* context / reference context */
+	struct cell *cell;                          /* [layers][points] */
+	bool *sync;
+	double cpu_noise, gpu_noise; /* of one repetition; 0: only one was seen */
+	bool context_varies, squares;
+};
+
+/* What one lsq_solve() looks at. */
+struct target {
+	const struct observations *seen;
+	double log_ns[LAYER_POINTS_MAX], sigma[LAYER_POINTS_MAX];
+	size_t at[LAYER_POINTS_MAX], count, params;
+};
+
+double clock_slowness(const struct clock_scale *scale, enum clock_id clock, uint64_t hz)
+{
+	return hz && scale->hz[clock] > 0 ? scale->hz[clock] / (double)hz : 1;
+}
+
+double layer_cpu_ns(const struct layer_fit *fit, double cpu_slowness)
+{
+	return fit->cpu_per_clock * cpu_slowness + fit->cpu_fixed;
+}
+
+double layer_gpu_scaled_ns(const struct layer_fit *fit, double gpu_slowness, double mem_slowness)
+{
+	double a = fit->gpu_core * gpu_slowness, b = fit->gpu_memory * mem_slowness;
+	double high = fmax(a, b), low = fmin(a, b), ratio = high > 0 ? low / high : 0;
+
+	if (ratio <= 0)
+		return high;
+	return high * exp(log1p(pow(ratio, fit->sharpness)) / fit->sharpness);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+/* Median of values[n], which are sorted by it. */
+static double median(double *values, size_t n)
+{
+	if (!n)
+		return NAN;
+	qsort(values, n, sizeof(*values), compare_doubles);
+	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+/* ---- rows to medians ---- */
+
+static size_t point_of(struct observations *seen, const struct layer *row)
+{
+	for (size_t k = 0; k < seen->points; k++)
+		if (op_point_equal(seen->point[k], row->point) && seen->context[k] == row->context)
+			return k;
+	if (seen->points == LAYER_POINTS_MAX)
+		return LAYER_POINTS_MAX;
+	seen->point[seen->points] = row->point;
+	seen->context[seen->points] = row->context;
+	return seen->points++;
+}
+
+/* Medians of one cell's rows, and how far its repetitions stray from them. */
+static void fill_cell(struct cell *cell, double *cpu, double *gpu, size_t n, double stray[2], size_t *stray_count)
+{
+	cell->n = (unsigned)n;
+	cell->cpu_ns = median(cpu, n);
+	cell->gpu_ns = median(gpu, n);
+	if (n < 2)
+		return;
+	/* Quartile distance of sorted values; 1.35 of it is one Gaussian sd. */
+	if (cell->cpu_ns > 0)
+		stray[0] += (cpu[(n * 3) / 4] - cpu[n / 4]) / cell->cpu_ns;
+	if (cell->gpu_ns > 0)
+		stray[1] += (gpu[(n * 3) / 4] - gpu[n / 4]) / cell->gpu_ns;
+	++*stray_count;
+}
+
+/* Counting sort of the rows into cells, then a median of each. */
+static int fill_cells(struct observations *seen, const struct layer *rows, const size_t *cell_of, size_t count)
+{
+	size_t cells = seen->layers * seen->points, stray_count = 0;
+	size_t *first = calloc(cells + 1, sizeof(*first)), *fill = calloc(cells + 1, sizeof(*fill));
+	double *cpu = calloc(count, sizeof(*cpu)), *gpu = calloc(count, sizeof(*gpu)), stray[2] = {0, 0};
+	int rc = -ENOMEM;
+
+	if (!first || !fill || !cpu || !gpu)
+		goto out;
+	for (size_t i = 0; i < count; i++)
+		if (cell_of[i] < cells)
+			first[cell_of[i] + 1]++;
+	for (size_t i = 0; i < cells; i++)
+		first[i + 1] += first[i];
+	for (size_t i = 0; i < count; i++) {
+		if (cell_of[i] >= cells)
+			continue;
+		size_t slot = first[cell_of[i]] + fill[cell_of[i]]++;
+		cpu[slot] = (double)rows[i].cpu_ns;
+		gpu[slot] = (double)rows[i].gpu_ns;
+	}
+	for (size_t i = 0; i < cells; i++)
+		fill_cell(&seen->cell[i], cpu + first[i], gpu + first[i], first[i + 1] - first[i], stray, &stray_count);
+	if (stray_count) {
+		seen->cpu_noise = fmax(stray[0] / (double)stray_count / 1.35, NOISE_FLOOR);
+		seen->gpu_noise = fmax(stray[1] / (double)stray_count / 1.35, NOISE_FLOOR);
+	}
+	rc = 0;
+out:
+	free(first);
+	free(fill);
+	free(cpu);
+	free(gpu);
+	return rc;
+}
+
+/* The sync flag of a layer is the majority of its rows'. */
+static int fill_sync(struct observations *seen, enum phase phase, const struct layer *rows, size_t count)
+{
+	int *votes = calloc(seen->layers, sizeof(*votes));
+
+	if (!votes)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		if (rows[i].phase == phase)
+			votes[rows[i].layer] += rows[i].sync ? 1 : -1;
+	for (size_t i = 0; i < seen->layers; i++)
+		seen->sync[i] = votes[i] > 0;
+	free(votes);
+	return 0;
+}
+
+static void observations_free(struct observations *seen)
+{
+	free(seen->cell);
+	free(seen->sync);
+}
+
+static int observe(struct observations *seen, enum phase phase, const struct layer *rows, size_t count)
+{
+	size_t *cell_of = calloc(count + 1, sizeof(*cell_of));
+	int rc = -ENOMEM;
+
+	if (!cell_of)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		cell_of[i] = rows[i].phase == phase ? point_of(seen, &rows[i]) : LAYER_POINTS_MAX;
+		if (cell_of[i] < LAYER_POINTS_MAX && rows[i].layer >= seen->layers)
+			seen->layers = (size_t)rows[i].layer + 1;
+	}
+	if (!seen->points || seen->layers > LAYERS_MAX) {
+		rc = -EINVAL;
+		goto out;
+	}
+	for (size_t i = 0; i < count; i++)
+		cell_of[i] = cell_of[i] < LAYER_POINTS_MAX ? rows[i].layer * seen->points + cell_of[i] : SIZE_MAX;
+	seen->cell = calloc(seen->layers * seen->points, sizeof(*seen->cell));
+	seen->sync = calloc(seen->layers, sizeof(*seen->sync));
+	if (seen->cell && seen->sync)
+		rc = fill_cells(seen, rows, cell_of, count);
+	if (!rc)
+		rc = fill_sync(seen, phase, rows, count);
+out:
+	free(cell_of);
+	return rc;
+}
+
+/* References, and where every point stands relative to them. */
+static void set_scale(struct observations *seen, struct clock_scale *scale, enum phase phase)
+{
+	uint32_t low = UINT32_MAX, high = 0;
+
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		double sum = 0;
+		size_t known = 0;
+
+		for (size_t k = 0; k < seen->points; k++) {
+			if (!seen->point[k].hz[c])
+				continue;
+			sum += log((double)seen->point[k].hz[c]);
+			known++;
+		}
+		scale->hz[c] = known ? exp(sum / (double)known) : 0;
+	}
+	for (size_t k = 0; k < seen->points; k++) {
+		low = seen->context[k] < low ? seen->context[k] : low;
+		high = seen->context[k] > high ? seen->context[k] : high;
+	}
+	scale->context = high > low ? (double)high : 0;
+	seen->context_varies = high > low;
+	seen->squares = phase == PHASE_PREFILL;
+	for (size_t k = 0; k < seen->points; k++) {
+		for (int c = 0; c < CLOCK_COUNT; c++)
+			seen->slow[k][c] = clock_slowness(scale, (enum clock_id)c, seen->point[k].hz[c]);
+		seen->grown[k] = scale->context > 0 ? (double)seen->context[k] / scale->context : 0;
+	}
+}
+
+/* ---- the two forms, in log parameters ---- */
+
+static void evaluate_cpu(const void *arg, const double *x, double *residual, double *jacobian)
+{
+	const struct target *target = arg;
+	double per_clock = exp(x[0]), fixed = exp(x[1]);
+
+	for (size_t k = 0; k < target->count; k++) {
+		double scaled = per_clock * target->seen->slow[target->at[k]][CLOCK_CPU], sum = scaled + fixed;
+
+		residual[k] = (log(sum) - target->log_ns[k]) / target->sigma[k];
+		if (!jacobian)
+			continue;
+		jacobian[k * CPU_PARAMS] = scaled / sum / target->sigma[k];
+		jacobian[k * CPU_PARAMS + 1] = fixed / sum / target->sigma[k];
+	}
+}
+
+static double sharpness_of(double x)
+{
+	return fmin(1 + exp(x), SHARPNESS_MAX);
+}
+
+static void evaluate_gpu(const void *arg, const double *x, double *residual, double *jacobian)
+{
+	const struct target *target = arg;
+	double fixed = exp(x[0]), n = sharpness_of(x[3]);
+	double linear = target->params > 4 ? exp(x[4]) : 0, square = target->params > 5 ? exp(x[5]) : 0;
+
+	for (size_t k = 0; k < target->count; k++) {
+		const double *slow = target->seen->slow[target->at[k]];
+		double t = target->seen->grown[target->at[k]];
+		double core = x[1] + log(slow[CLOCK_GPU]), memory = x[2] + log(slow[CLOCK_MEM]);
+		double gap = fabs(core - memory), tail = exp(-n * gap), excess = log1p(tail) / n;
+		double growth = 1 + linear * t + square * t * t;
+		double scaled = exp(fmax(core, memory) + excess) * growth, sum = fixed + scaled, share = scaled / sum;
+
+		residual[k] = (log(sum) - target->log_ns[k]) / target->sigma[k];
+		if (!jacobian)
+			continue;
+		double *row = jacobian + k * target->params, minor = tail / (1 + tail);
+		share /= target->sigma[k];
+		row[0] = fixed / sum / target->sigma[k];
+		row[1] = share * (core > memory ? 1 - minor : minor);
+		row[2] = share * (core > memory ? minor : 1 - minor);
+		row[3] = n < SHARPNESS_MAX ? -share * (excess + gap * minor) / n * (n - 1) : 0;
+		if (target->params > 4)
+			row[4] = share * linear * t / growth;
+		if (target->params > 5)
+			row[5] = share * square * t * t / growth;
+	}
+}
+
+/* ---- hierarchical fit of one of the two forms over all layers ---- */
+
+struct form {
+	bool gpu;
+	size_t params, scales; /* the first `scales` parameters are logs of a time */
+	double noise;
+	void (*evaluate)(const void *arg, const double *x, double *residual, double *jacobian);
+};
+
+static void add_target(struct target *target, size_t point, double ns, double sigma)
+{
+	target->at[target->count] = point;
+	target->log_ns[target->count] = log(fmax(ns, 1));
+	target->sigma[target->count++] = sigma;
+}
+
+static double cell_ns(const struct form *form, const struct cell *cell)
+{
+	return form->gpu ? cell->gpu_ns : cell->cpu_ns;
+}
+
+/* One layer's cells. Returns the layer's median, in log, relative to `whole`
+ * (log of the sum over layers, per point); NAN when it takes no time at all. */
+static double layer_target(struct target *target, const struct observations *seen, const struct form *form, size_t layer,
+			   const double *whole)
+{
+	double level[LAYER_POINTS_MAX], most = 0;
+
+	target->count = 0;
+	for (size_t k = 0; k < seen->points; k++) {
+		const struct cell *cell = &seen->cell[layer * seen->points + k];
+		double ns = cell_ns(form, cell);
+
+		if (!cell->n)
+			continue;
+		add_target(target, k, ns, fmax(form->noise / sqrt((double)cell->n), NOISE_FLOOR));
+		level[target->count - 1] = target->log_ns[target->count - 1] - whole[k];
+		most = fmax(most, ns);
+	}
+	return most > 0 ? median(level, target->count) : NAN;
+}
+
+static void solve(const struct form *form, const struct target *target, const double *mean, const double *sd, double *x)
+{
+	struct lsq problem = {.params = form->params, .residuals = target->count, .prior_mean = mean, .prior_sd = sd,
+			      .huber = HUBER, .iterations = ITERATIONS, .evaluate = form->evaluate, .arg = target};
+
+	lsq_solve(&problem, x, NULL);
+}
+
+/* Sum over layers at every point, in log; a layer not measured there counts
+ * with its median share of the points it was measured at. */
+static void sum_layers(const struct observations *seen, const struct form *form, double *whole)
+{
+	for (size_t k = 0; k < seen->points; k++) {
+		double sum = 0;
+		size_t have = 0;
+
+		for (size_t i = 0; i < seen->layers; i++) {
+			const struct cell *cell = &seen->cell[i * seen->points + k];
+			if (!cell->n)
+				continue;
+			sum += cell_ns(form, cell);
+			have++;
+		}
+		whole[k] = log(fmax(have ? sum * (double)seen->layers / (double)have : 1, 1));
+	}
+}
+
+/* The split of the model as a whole: where every layer's prior is centred. */
+static void fit_whole(const struct observations *seen, const struct form *form, const double *whole, double *centre)
+{
+	struct target target = {.seen = seen, .params = form->params};
+	const double *share = form->gpu ? gpu_share : cpu_share, *spread = form->gpu ? gpu_spread : cpu_spread;
+	double level[LAYER_POINTS_MAX], mean[GPU_PARAMS];
+
+	for (size_t k = 0; k < seen->points; k++) {
+		add_target(&target, k, exp(whole[k]), fmax(form->noise / 2, NOISE_FLOOR));
+		level[k] = whole[k];
+	}
+	double middle = median(level, seen->points);
+	for (size_t j = 0; j < form->params; j++)
+		centre[j] = mean[j] = log(share[j]) + (j < form->scales ? middle : 0);
+	solve(form, &target, mean, spread, centre);
+	for (size_t j = 0; j < form->scales; j++)
+		centre[j] -= middle;
+}
+
+/* Where the layers' parameters lie around the centre, and how widely. */
+static void learn_prior(const double *params, const double *levels, size_t layers, const struct form *form, double *scratch,
+			double *centre, double *spread)
+{
+	for (size_t j = 0; j < form->params; j++) {
+		size_t n = 0;
+
+		for (size_t i = 0; i < layers; i++)
+			if (!isnan(levels[i]))
+				scratch[n++] = params[i * GPU_PARAMS + j] - (j < form->scales ? levels[i] : 0);
+		if (n < 4)
+			return;
+		double middle = median(scratch, n);
+		for (size_t i = 0; i < n; i++)
+			scratch[i] = fabs(scratch[i] - middle);
+		centre[j] = middle;
+		spread[j] = fmin(fmax(1.4826 * median(scratch, n), SPREAD_MIN), SPREAD_MAX);
+	}
+}
+
+/* Noise of one measured layer from what the fit left over, when repetitions did not show it. */
+static double leftover_noise(const struct observations *seen, const struct form *form, const double *params,
+			     const double *levels, const double *whole, double *scratch)
+{
+	struct target target = {.seen = seen, .params = form->params};
+	double residual[LAYER_POINTS_MAX];
+	size_t n = 0, last = 0;
+
+	for (size_t i = 0; i < seen->layers; i++) {
+		if (isnan(levels[i]))
+			continue;
+		layer_target(&target, seen, form, i, whole);
+		form->evaluate(&target, params + i * GPU_PARAMS, residual, NULL);
+		for (size_t k = 0; k < target.count; k++)
+			scratch[n++] = fabs(residual[k]) * form->noise;
+		last = target.count;
+	}
+	/* About half the parameters are pinned by the prior. */
+	double freed = (double)last / fmax((double)last - (double)form->params / 2, 1);
+	return n ? fmin(fmax(1.4826 * median(scratch, n) * sqrt(freed), NOISE_FLOOR), 0.5) : form->noise;
+}
+
+static int fit_form(const struct observations *seen, struct form *form, bool noise_known, double *params, double *levels)
+{
+	double *scratch = calloc(seen->layers * seen->points + seen->layers, sizeof(*scratch));
+	struct target target = {.seen = seen, .params = form->params};
+	double whole[LAYER_POINTS_MAX], centre[GPU_PARAMS], spread[GPU_PARAMS], mean[GPU_PARAMS];
+
+	if (!scratch)
+		return -ENOMEM;
+	sum_layers(seen, form, whole);
+	fit_whole(seen, form, whole, centre);
+	memcpy(spread, form->gpu ? gpu_spread : cpu_spread, form->params * sizeof(*spread));
+	for (int pass = 0; pass < PASSES; pass++) {
+		for (size_t i = 0; i < seen->layers; i++) {
+			double *x = params + i * GPU_PARAMS;
+
+			levels[i] = layer_target(&target, seen, form, i, whole);
+			for (size_t j = 0; j < form->params && !isnan(levels[i]); j++)
+				mean[j] = centre[j] + (j < form->scales ? levels[i] : 0);
+			if (isnan(levels[i]))
+				continue;
+			if (!pass)
+				memcpy(x, mean, form->params * sizeof(*x));
+			solve(form, &target, mean, spread, x);
+		}
+		if (pass == PASSES - 1)
+			break;
+		if (!noise_known)
+			form->noise = leftover_noise(seen, form, params, levels, whole, scratch);
+		learn_prior(params, levels, seen->layers, form, scratch, centre, spread);
+	}
+	free(scratch);
+	return 0;
+}
+
+static void store_cpu(struct layer_model *model, const double *params, const double *levels)
+{
+	for (size_t i = 0; i < model->layers; i++) {
+		if (isnan(levels[i]))
+			continue;
+		model->fit[i].cpu_per_clock = exp(params[i * GPU_PARAMS]);
+		model->fit[i].cpu_fixed = exp(params[i * GPU_PARAMS + 1]);
+	}
+}
+
+static void store_gpu(struct layer_model *model, const double *params, const double *levels, size_t count)
+{
+	for (size_t i = 0; i < model->layers; i++) {
+		const double *x = params + i * GPU_PARAMS;
+		struct layer_fit *fit = &model->fit[i];
+
+		if (isnan(levels[i]))
+			continue;
+		fit->gpu_fixed = exp(x[0]);
+		fit->gpu_core = exp(x[1]);
+		fit->gpu_memory = exp(x[2]);
+		fit->sharpness = sharpness_of(x[3]);
+		fit->linear = count > 4 ? exp(x[4]) : 0;
+		fit->square = count > 5 ? exp(x[5]) : 0;
+	}
+}
+
+/* -EINVAL where a layer between 0 and the last was never measured. */
+static int check_layers(const struct observations *seen)
+{
+	for (size_t i = 0; i < seen->layers; i++) {
+		unsigned rows = 0;
+
+		for (size_t k = 0; k < seen->points; k++)
+			rows += seen->cell[i * seen->points + k].n;
+		if (!rows)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int fit_layers(struct layer_model *model, const struct observations *seen)
+{
+	double *params = calloc(seen->layers * GPU_PARAMS, sizeof(*params)), *levels = calloc(seen->layers, sizeof(*levels));
+	bool known = seen->gpu_noise > 0;
+	struct form cpu = {.params = CPU_PARAMS, .scales = CPU_PARAMS, .evaluate = evaluate_cpu,
+			   .noise = known ? seen->cpu_noise : CPU_NOISE_GUESS};
+	struct form gpu = {.gpu = true, .scales = GPU_SCALES, .evaluate = evaluate_gpu,
+			   .noise = known ? seen->gpu_noise : GPU_NOISE_GUESS};
+	int rc = -ENOMEM;
+
+	if (!params || !levels)
+		goto out;
+	gpu.params = GPU_PARAMS - (seen->context_varies ? !seen->squares : 2);
+	rc = fit_form(seen, &cpu, known, params, levels);
+	if (rc)
+		goto out;
+	store_cpu(model, params, levels);
+	rc = fit_form(seen, &gpu, known, params, levels);
+	if (rc)
+		goto out;
+	store_gpu(model, params, levels, gpu.params);
+	for (size_t i = 0; i < model->layers; i++)
+		model->fit[i].sync = seen->sync[i];
+	model->cpu_noise = cpu.noise;
+	model->gpu_noise = gpu.noise;
+out:
+	free(params);
+	free(levels);
+	return rc;
+}
+
+int layer_model_fit(struct layer_model *model, enum phase phase, const struct layer *rows, size_t count)
+{
+	struct observations *seen = calloc(1, sizeof(*seen));
+	int rc = -ENOMEM;
+
+	memset(model, 0, sizeof(*model));
+	if (!seen)
+		return -ENOMEM;
+	rc = observe(seen, phase, rows, count);
+	if (!rc)
+		rc = check_layers(seen);
+	if (rc)
+		goto out;
+	rc = -ENOMEM;
+	set_scale(seen, &model->scale, phase);
+	model->layers = seen->layers;
+	model->fit = calloc(seen->layers, sizeof(*model->fit));
+	if (model->fit)
+		rc = fit_layers(model, seen);
+	if (rc)
+		layer_model_free(model);
+out:
+	observations_free(seen);
+	free(seen);
+	return rc;
+}
+
+void layer_model_free(struct layer_model *model)
+{
+	free(model->fit);
+	memset(model, 0, sizeof(*model));
+}

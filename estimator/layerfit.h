@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* What one layer costs as a function of the clocks, learned from layers
+ * measured at a few operating points (DESIGN 5.1):
+ *   c(fc)     = per_clock * xc + fixed
+ *   g(fg, fm) = fixed + ((core * xg)^n + (memory * xm)^n)^(1/n) * (1 + linear * t + square * t^2)
+ * where x = reference clock / clock and t = context / reference context. */
+#ifndef ESTIMATOR_LAYERFIT_H
+#define ESTIMATOR_LAYERFIT_H
+
+#include "sample.h"
+
+#define LAYER_POINTS_MAX 128 /* distinct (point, context) the fit looks at; later ones are left out */
+
+/* References are the geometric means of what was measured. A clock of 0 Hz, or
+ * one never known while measuring, counts as standing at its reference. */
+struct clock_scale {
+	double hz[CLOCK_COUNT];
+	double context; /* 0: only one context was seen, so nothing grows with it */
+};
+
+/* reference / hz of one clock, or 1 where either is unknown. */
+double clock_slowness(const struct clock_scale *scale, enum clock_id clock, uint64_t hz);
+
+/* Times in ns at the reference clocks; all >= 0. */
+struct layer_fit {
+	double cpu_per_clock, cpu_fixed;
+	double gpu_fixed, gpu_core, gpu_memory;
+	double sharpness;      /* n, 1 to 16 */
+	double linear, square; /* growth with context */
+	bool sync;
+};
+
+double layer_cpu_ns(const struct layer_fit *fit, double cpu_slowness);
+/* The part that clocks scale, at context 0; gpu_fixed is to be added. */
+double layer_gpu_scaled_ns(const struct layer_fit *fit, double gpu_slowness, double mem_slowness);
+
+struct layer_model {
+	size_t layers;
+	struct layer_fit *fit; /* [layers], in launch order */
+	struct clock_scale scale;
+	double cpu_noise, gpu_noise; /* relative standard deviation of one measured layer */
+};
+
+/* Fit every layer of one phase to the rows of that phase. Medians over
+ * repetitions, then a hierarchical fit: the sum over layers first (its noise
+ * averages out), then each layer with a Gaussian prior, in log, around the
+ * model-wide split scaled to its size; the spread of that prior is learned from
+ * the layers (empirical Bayes, Gelman et al., Bayesian Data Analysis, ch. 5).
+ * A layer absent at some point is fitted from the others. Returns 0, -EINVAL (no rows of this phase, a
+ * layer number of LAYERS_MAX or more, or a layer with no rows at all) or
+ * -ENOMEM. `model` is to be freed with layer_model_free(). */
+int layer_model_fit(struct layer_model *model, enum phase phase, const struct layer *rows, size_t count);
+void layer_model_free(struct layer_model *model);
+
+#endif

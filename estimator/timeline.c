@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+/* From fitted layers and measured totals to a latency surface. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "layerfit.h"
+#include "lsq.h"
+#include "model.h"
+#include "schedule.h"
+#include "timeline.h"
+
+#define ORDERS 3 /* powers of context that execution is a polynomial of */
+#define REGIME_SHARE 0.9f
+#define ITERATIONS 12
+#define TOTAL_ERROR 0.01 /* relative: what the form itself leaves over */
+#define HUBER 2.5
+#define QUEUE_EVIDENCE 6.0 /* fall of the objective that a queue limit must earn */
+
+/* Parameters fitted to totals, all logs, and their priors. The delay is that of
+ * a kernel launch on an idle stream: microseconds on every system measured. */
+enum { CPU_SCALE, GPU_SCALE, DELAY, TAIL_PER_CLOCK, TAIL_FIXED, PARAMS };
+#define DELAY_GUESS_NS 5e3
+#define TAIL_GUESS 0.003 /* of the latency */
+static const double prior_sd[PARAMS] = {0.15, 0.15, 1.2, 1.5, 1.5};
+
+/* Execution times in columns, one a (GPU, memory) setting, one array an order
+ * of context. */
+struct columns {
+	size_t count, stride, orders;
+	float *total[ORDERS]; /* [segments][stride] */
+	float *rest[ORDERS];  /* [paths][stride] */
+};
+
+struct timeline {
+	struct grid grid;
+	struct layer_model model;
+	struct segment *segment;
+	uint32_t *path_layer;
+	size_t segments, paths, orders;
+	struct columns base;           /* of the grid */
+	float *total, *rest, *sum;     /* base at one context; sum over segments [stride] */
+	uint32_t context;              /* that context */
+	bool combined;                 /* total, rest and sum hold it */
+	float *cpu_total, *cpu_lead;   /* [grid cpu][segments], [grid cpu][paths], scaled by cpu_scale / gpu_scale */
+	double param[PARAMS];
+	size_t queue; /* layers in flight; SIZE_MAX: unlimited */
+	double total_error;
+};
+
+/* ---- rows and columns of the schedule ---- */
+
+static size_t padded(size_t count)
+{
+	return (count + SCHEDULE_LANES - 1) / SCHEDULE_LANES * SCHEDULE_LANES;
+}
+
+static void columns_free(struct columns *columns)
+{
+	for (int o = 0; o < ORDERS; o++) {
+		free(columns->total[o]);
+		free(columns->rest[o]);
+	}
+}
+
+static int columns_new(const struct timeline *t, struct columns *columns, size_t count)
+{
+	*columns = (struct columns){.count = count, .stride = padded(count), .orders = t->orders};
+	for (size_t o = 0; o < t->orders; o++) {
+		columns->total[o] = calloc(t->segments * columns->stride, sizeof(float));
+		columns->rest[o] = calloc(t->paths * columns->stride, sizeof(float));
+		if (!columns->total[o] || !columns->rest[o]) {
+			columns_free(columns);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* Execution of one layer per power of context. */
+static void layer_orders(const struct layer_fit *fit, double gpu, double mem, double order[ORDERS])
+{
+	double scaled = layer_gpu_scaled_ns(fit, gpu, mem);
+
+	order[0] = fit->gpu_fixed + scaled;
+	order[1] = fit->linear * scaled;
+	order[2] = fit->square * scaled;
+}
+
+/* One column: totals of each segment, and what is left from each path's layer on. */
+static void fill_column(const struct timeline *t, struct columns *columns, size_t column, double gpu, double mem)
+{
+	for (size_t i = 0; i < t->segments; i++) {
+		const struct segment *segment = &t->segment[i];
+		double sum[ORDERS] = {0}, order[ORDERS];
+
+		for (uint32_t layer = segment->first + segment->count; layer-- > segment->first;) {
+			layer_orders(&t->model.fit[layer], gpu, mem, order);
+			for (size_t o = 0; o < columns->orders; o++)
+				sum[o] += order[o];
+			for (uint32_t p = segment->path; p < segment->path + segment->paths; p++)
+				for (size_t o = 0; o < columns->orders && t->path_layer[p] == layer; o++)
+					columns->rest[o][p * columns->stride + column] = (float)sum[o];
+		}
+		for (size_t o = 0; o < columns->orders; o++)
+			columns->total[o][i * columns->stride + column] = (float)sum[o];
+	}
+}
+
+/* One CPU clock: launch time of each segment, and up to each path's layer. */
+static void fill_cpu(const struct timeline *t, double slowness, double scale, float *total, float *lead)
+{
+	for (size_t i = 0; i < t->segments; i++) {
+		const struct segment *segment = &t->segment[i];
+		double sum = 0;
+
+		for (uint32_t layer = segment->first; layer < segment->first + segment->count; layer++) {
+			sum += scale * layer_cpu_ns(&t->model.fit[layer], slowness);
+			for (uint32_t p = segment->path; p < segment->path + segment->paths; p++)
+				if (t->path_layer[p] == layer)
+					lead[p] = (float)sum;
+		}
+		total[i] = (float)sum;
+	}
+}
+
+/* out = order 0 + grown * order 1 + grown^2 * order 2, with one `grown` a column. */
+static void combine_rows(float *const order[ORDERS], size_t orders, size_t rows, size_t stride, const float *grown, float *out)
+{
+	memcpy(out, order[0], rows * stride * sizeof(*out));
+	for (size_t i = 0; i < rows && orders > 1; i++) {
+		const float *linear = order[1] + i * stride, *square = orders > 2 ? order[2] + i * stride : NULL;
+		for (size_t j = 0; j < stride; j++)
+			out[i * stride + j] += grown[j] * (linear[j] + (square ? grown[j] * square[j] : 0));
+	}
+}
+
+/* A queue of Q layers, in segments. */
+static size_t queue_segments(const struct timeline *t, size_t queue)
+{
+	if (queue == SIZE_MAX)
+		return SCHEDULE_SEGMENTS_MAX;
+	size_t segments = queue * t->segments / t->model.layers;
+	return segments ? segments : 1;
+}
+
+static double tail_ns(const struct timeline *t, double slowness)
+{
+	return exp(t->param[TAIL_PER_CLOCK]) * slowness + exp(t->param[TAIL_FIXED]);
+}
+
+/* ---- fit to totals ---- */
+
+struct totals {
+	struct timeline *timeline; /* whose parameters and queue are tried */
+	size_t count;
+	double log_ns[TIMELINE_TOTALS_MAX], sigma[TIMELINE_TOTALS_MAX], slow[TIMELINE_TOTALS_MAX];
+	float grown[(TIMELINE_TOTALS_MAX + SCHEDULE_LANES) / SCHEDULE_LANES * SCHEDULE_LANES];
+	struct columns columns; /* one a total */
+	float *total, *rest, *cpu_total, *cpu_lead;
+};
+
+/* log of the timeline's total for every measured one. */
+static void totals_predict(const struct totals *totals, const double *x, double *log_ns)
+{
+	const struct timeline *t = totals->timeline;
+	struct schedule schedule = {.segment = t->segment, .segments = t->segments, .queue = queue_segments(t, t->queue),
+				    .delay = (float)exp(x[DELAY] - x[GPU_SCALE]), .cpu_total = totals->cpu_total,
+				    .cpu_lead = totals->cpu_lead, .gpu_total = totals->total, .gpu_rest = totals->rest,
+				    .stride = totals->columns.stride};
+	bool done[TIMELINE_TOTALS_MAX] = {false};
+	float end[SCHEDULE_LANES];
+
+	for (size_t k = 0; k < totals->count; k++) {
+		size_t lane0 = k / SCHEDULE_LANES * SCHEDULE_LANES;
+
+		if (done[k])
+			continue;
+		fill_cpu(t, totals->slow[k], exp(x[CPU_SCALE] - x[GPU_SCALE]), totals->cpu_total, totals->cpu_lead);
+		schedule_lanes(&schedule, lane0, end);
+		for (size_t j = k; j < totals->count && j < lane0 + SCHEDULE_LANES; j++) {
+			if (totals->slow[j] < totals->slow[k] || totals->slow[j] > totals->slow[k])
+				continue;
+			done[j] = true;
+			log_ns[j] = log(exp(x[GPU_SCALE]) * (double)end[j - lane0] +
+					exp(x[TAIL_PER_CLOCK]) * totals->slow[j] + exp(x[TAIL_FIXED]));
+		}
+	}
+}
+
+static void totals_evaluate(const void *arg, const double *x, double *residual, double *jacobian)
+{
+	const struct totals *totals = arg;
+	double here[TIMELINE_TOTALS_MAX], there[TIMELINE_TOTALS_MAX], moved[PARAMS];
+	const double step = 1e-3;
+
+	totals_predict(totals, x, here);
+	for (size_t k = 0; k < totals->count; k++)
+		residual[k] = (here[k] - totals->log_ns[k]) / totals->sigma[k];
+	for (size_t j = 0; j < PARAMS && jacobian; j++) {
+		memcpy(moved, x, sizeof(moved));
+		moved[j] += step;
+		totals_predict(totals, moved, there);
+		for (size_t k = 0; k < totals->count; k++)
+			jacobian[k * PARAMS + j] = (there[k] - here[k]) / step / totals->sigma[k];
+	}
+}
+
+static double totals_solve(const struct totals *totals, const double *mean, size_t queue, size_t iterations, double *x)
+{
+	struct lsq problem = {.params = PARAMS, .residuals = totals->count, .prior_mean = mean, .prior_sd = prior_sd,
+			      .huber = HUBER, .iterations = iterations, .evaluate = totals_evaluate, .arg = totals};
+
+	totals->timeline->queue = queue;
+	return lsq_solve(&problem, x, NULL);
+}
+
+/* First without a limit; then with every power of two and its half, of which only those that
+ * already fit better are refined. */
+static void totals_fit(const struct totals *totals, const double *mean)
+{
+	struct timeline *t = totals->timeline;
+	double unlimited[PARAMS], x[PARAMS], best, value;
+	size_t queue = SIZE_MAX;
+
+	memcpy(unlimited, mean, sizeof(unlimited));
+	best = totals_solve(totals, mean, SIZE_MAX, ITERATIONS, unlimited);
+	memcpy(t->param, unlimited, sizeof(unlimited));
+	best -= QUEUE_EVIDENCE;
+	for (size_t q = 2; q < t->model.layers && best > 0; q *= 2) {
+		for (size_t tried = q; tried <= q + q / 2; tried += q / 2) {
+			memcpy(x, unlimited, sizeof(x));
+			if (totals_solve(totals, mean, tried, 1, x) > best + QUEUE_EVIDENCE)
+				continue;
+			value = totals_solve(totals, mean, tried, ITERATIONS, x);
+			if (value >= best)
+				continue;
+			best = value;
+			queue = tried;
+			memcpy(t->param, x, sizeof(x));
+		}
+	}
+	t->queue = queue;
+}
+
+static int totals_gather(struct totals *totals, enum phase phase, const struct sample *samples, size_t count)
+{
+	struct timeline *t = totals->timeline;
+	size_t chosen[TIMELINE_TOTALS_MAX];
+	int rc;
+
+	for (size_t i = 0; i < count && totals->count < TIMELINE_TOTALS_MAX; i++)
+		if (samples[i].phase == phase && samples[i].latency_ns)
+			chosen[totals->count++] = i;
+	rc = columns_new(t, &totals->columns, totals->count ? totals->count : 1);
+	if (rc)
+		return rc;
+	for (size_t k = 0; k < totals->count; k++) {
+		const struct sample *s = &samples[chosen[k]];
+		const struct clock_scale *scale = &t->model.scale;
+		double ns = (double)s->latency_ns, noise = s->sd_ns ? (double)s->sd_ns / ns : 2 * TOTAL_ERROR;
+
+		totals->log_ns[k] = log(ns);
+		totals->sigma[k] = sqrt(TOTAL_ERROR * TOTAL_ERROR + noise * noise / (s->n ? s->n : 1));
+		totals->slow[k] = clock_slowness(scale, CLOCK_CPU, s->point.hz[CLOCK_CPU]);
+		totals->grown[k] = scale->context > 0 ? (float)(s->context / scale->context) : 0;
+		fill_column(t, &totals->columns, k, clock_slowness(scale, CLOCK_GPU, s->point.hz[CLOCK_GPU]),
+			    clock_slowness(scale, CLOCK_MEM, s->point.hz[CLOCK_MEM]));
+	}
+	totals->total = calloc(t->segments * totals->columns.stride, sizeof(float));
+	totals->rest = calloc(t->paths * totals->columns.stride, sizeof(float));
+	totals->cpu_total = calloc(t->segments, sizeof(float));
+	totals->cpu_lead = calloc(t->paths, sizeof(float));
+	if (!totals->total || !totals->rest || !totals->cpu_total || !totals->cpu_lead)
+		return -ENOMEM;
+	combine_rows(totals->columns.total, t->orders, t->segments, totals->columns.stride, totals->grown, totals->total);
+	combine_rows(totals->columns.rest, t->orders, t->paths, totals->columns.stride, totals->grown, totals->rest);
+	return 0;
+}
+
+static void totals_free(struct totals *totals)
+{
+	columns_free(&totals->columns);
+	free(totals->total);
+	free(totals->rest);
+	free(totals->cpu_total);
+	free(totals->cpu_lead);
+	free(totals);
+}
+
+/* Scales, delay, tail and queue from measured totals; without any the layers
+ * are taken at their word. */
+static int fit_to_totals(struct timeline *t, enum phase phase, const struct sample *samples, size_t count)
+{
+	struct totals *totals = calloc(1, sizeof(*totals));
+	double predicted[TIMELINE_TOTALS_MAX], squares = 0, level = 0;
+	int rc = -ENOMEM;
+
+	if (!totals)
+		return -ENOMEM;
+	totals->timeline = t;
+	t->queue = SIZE_MAX;
+	memcpy(t->param, (double[PARAMS]){0, 0, log(DELAY_GUESS_NS), -INFINITY, -INFINITY}, sizeof(t->param));
+	rc = totals_gather(totals, phase, samples, count);
+	if (rc || !totals->count)
+		goto out;
+	for (size_t k = 0; k < totals->count; k++)
+		level += totals->log_ns[k] / (double)totals->count;
+	double mean[PARAMS] = {0, 0, log(DELAY_GUESS_NS), level + log(TAIL_GUESS), level + log(TAIL_GUESS)};
+	totals_fit(totals, mean);
+	totals_predict(totals, t->param, predicted);
+	for (size_t k = 0; k < totals->count; k++)
+		squares += (totals->log_ns[k] - predicted[k]) * (totals->log_ns[k] - predicted[k]);
+	t->total_error = sqrt(squares / (double)totals->count);
+out:
+	totals_free(totals);
+	return rc;
+}
+
+/* ---- set-up ---- */
+
+/* Segments from the layers at the reference clocks. */
+static int cut(struct timeline *t)
+{
+	size_t layers = t->model.layers;
+	double *cpu = calloc(layers, sizeof(*cpu)), *gpu = calloc(layers, sizeof(*gpu));
+	bool *sync = calloc(layers, sizeof(*sync));
+	int rc = -ENOMEM;
+
+	t->segment = calloc(SCHEDULE_SEGMENTS_MAX, sizeof(*t->segment));
+	t->path_layer = calloc(SCHEDULE_SEGMENTS_MAX * SCHEDULE_PATHS_MAX, sizeof(*t->path_layer));
+	if (!cpu || !gpu || !sync || !t->segment || !t->path_layer)
+		goto out;
+	t->orders = 1;
+	for (size_t i = 0; i < layers; i++) {
+		const struct layer_fit *fit = &t->model.fit[i];
+
+		cpu[i] = layer_cpu_ns(fit, 1);
+		gpu[i] = fit->gpu_fixed + layer_gpu_scaled_ns(fit, 1, 1) * (1 + fit->linear + fit->square);
+		sync[i] = fit->sync;
+		if (fit->square > 0)
+			t->orders = 3;
+		else if (fit->linear > 0 && t->orders < 2)
+			t->orders = 2;
+	}
+	t->segments = schedule_cut(cpu, gpu, sync, layers, t->segment, t->path_layer, &t->paths);
+	rc = 0;
+out:
+	free(cpu);
+	free(gpu);
+	free(sync);
+	return rc;
+}
+
+/* Tables of every CPU clock and every (GPU, memory) setting of the grid. */
+static int lay_out(struct timeline *t)
+{
+	const struct grid *grid = &t->grid;
+	size_t cpus = grid->count[CLOCK_CPU], mems = grid->count[CLOCK_MEM], count = grid->count[CLOCK_GPU] * mems;
+	int rc = columns_new(t, &t->base, count);
+
+	if (rc)
+		return rc;
+	t->total = calloc(t->segments * t->base.stride, sizeof(float));
+	t->rest = calloc(t->paths * t->base.stride, sizeof(float));
+	t->sum = calloc(t->base.stride, sizeof(float));
+	t->cpu_total = calloc(cpus * t->segments, sizeof(float));
+	t->cpu_lead = calloc(cpus * t->paths, sizeof(float));
+	if (!t->total || !t->rest || !t->sum || !t->cpu_total || !t->cpu_lead)
+		return -ENOMEM;
+	for (size_t j = 0; j < count; j++)
+		fill_column(t, &t->base, j, clock_slowness(&t->model.scale, CLOCK_GPU, grid->hz[CLOCK_GPU][j / mems]),
+			    clock_slowness(&t->model.scale, CLOCK_MEM, grid->hz[CLOCK_MEM][j % mems]));
+	for (size_t i = 0; i < cpus; i++)
+		fill_cpu(t, clock_slowness(&t->model.scale, CLOCK_CPU, grid->hz[CLOCK_CPU][i]),
+			 exp(t->param[CPU_SCALE] - t->param[GPU_SCALE]), t->cpu_total + i * t->segments,
+			 t->cpu_lead + i * t->paths);
+	return 0;
+}
+
+int timeline_fit(const struct grid *grid, enum phase phase, const struct layer *layers, size_t layer_count,
+		 const struct sample *totals, size_t total_count, struct timeline **out)
+{
+	struct timeline *t = calloc(1, sizeof(*t));
+	int rc;
+
+	*out = NULL;
+	if (!t)
+		return -ENOMEM;
+	t->grid = *grid;
+	rc = layer_model_fit(&t->model, phase, layers, layer_count);
+	if (!rc)
+		rc = cut(t);
+	if (!rc)
+		rc = fit_to_totals(t, phase, totals, totals ? total_count : 0);
+	if (!rc)
+		rc = lay_out(t);
+	if (rc)
+		timeline_free(t);
+	else
+		*out = t;
+	return rc;
+}
+
+void timeline_free(struct timeline *t)
+{
+	if (!t)
+		return;
+	layer_model_free(&t->model);
+	columns_free(&t->base);
+	free(t->segment);
+	free(t->path_layer);
+	free(t->total);
+	free(t->rest);
+	free(t->sum);
+	free(t->cpu_total);
+	free(t->cpu_lead);
+	free(t);
+}
+
+/* ---- the surface ---- */
+
+/* Execution rows at one context, kept for the next call. */
+static void combine(struct timeline *t, uint32_t context)
+{
+	size_t stride = t->base.stride;
+	float grown[GRID_POINTS_MAX + SCHEDULE_LANES];
+
+	if (t->combined && (t->context == context || t->orders == 1))
+		return;
+	for (size_t j = 0; j < stride; j++)
+		grown[j] = t->model.scale.context > 0 ? (float)(context / t->model.scale.context) : 0;
+	combine_rows(t->base.total, t->orders, t->segments, stride, grown, t->total);
+	combine_rows(t->base.rest, t->orders, t->paths, stride, grown, t->rest);
+	memset(t->sum, 0, stride * sizeof(*t->sum));
+	for (size_t i = 0; i < t->segments; i++)
+		for (size_t j = 0; j < stride; j++)
+			t->sum[j] += t->total[i * stride + j];
+	t->context = context;
+	t->combined = true;
+}
+
+static enum regime regime_of(float latency, float launch, float execution)
+{
+	bool launch_bound = launch >= REGIME_SHARE * latency, execution_bound = execution >= REGIME_SHARE * latency;
+
+	if (launch_bound == execution_bound)
+		return REGIME_MIXED;
+	return launch_bound ? REGIME_LAUNCH_BOUND : REGIME_EXECUTION_BOUND;
+}
+
+void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, uint8_t *regime, float *bubble_ns)
+{
+	float scale = (float)exp(t->param[GPU_SCALE]), end[SCHEDULE_LANES];
+	struct schedule schedule = {.segment = t->segment, .segments = t->segments, .queue = queue_segments(t, t->queue),
+				    .delay = (float)exp(t->param[DELAY] - t->param[GPU_SCALE]), .gpu_total = t->total,
+				    .gpu_rest = t->rest, .stride = t->base.stride};
+
+	combine(t, context);
+	for (size_t i = 0; i < t->grid.count[CLOCK_CPU]; i++) {
+		float tail = (float)tail_ns(t, clock_slowness(&t->model.scale, CLOCK_CPU, t->grid.hz[CLOCK_CPU][i]));
+		float launch = tail, first;
+
+		schedule.cpu_total = t->cpu_total + i * t->segments;
+		schedule.cpu_lead = t->cpu_lead + i * t->paths;
+		first = scale * (schedule.cpu_lead[0] + schedule.delay);
+		for (size_t s = 0; s < t->segments; s++)
+			launch += scale * schedule.cpu_total[s];
+		for (size_t j = 0; j < t->base.count; j++) {
+			size_t point = i * t->base.count + j, lane = j % SCHEDULE_LANES;
+
+			if (!lane)
+				schedule_lanes(&schedule, j, end);
+			latency_ns[point] = scale * end[lane] + tail;
+			if (bubble_ns)
+				bubble_ns[point] = fmaxf(scale * (end[lane] - t->sum[j]) - first, 0);
+			if (regime)
+				regime[point] = (uint8_t)regime_of(latency_ns[point], launch, scale * t->sum[j]);
+		}
+	}
+}
+
+struct timeline_facts timeline_facts(const struct timeline *t)
+{
+	return (struct timeline_facts){
+		.layers = t->model.layers,
+		.segments = t->segments,
+		.delay_ns = exp(t->param[DELAY]),
+		.queue_depth = t->queue == SIZE_MAX ? 0 : (uint32_t)t->queue,
+		.cpu_scale = exp(t->param[CPU_SCALE]),
+		.gpu_scale = exp(t->param[GPU_SCALE]),
+		.tail_per_clock_ns = exp(t->param[TAIL_PER_CLOCK]),
+		.tail_fixed_ns = exp(t->param[TAIL_FIXED]),
+		.cpu_reference_hz = t->model.scale.hz[CLOCK_CPU],
+		.total_error = t->total_error,
+	};
+}

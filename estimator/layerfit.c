@@ -16,15 +16,16 @@
 #define CPU_NOISE_GUESS 0.10
 #define GPU_NOISE_GUESS 0.03
 #define SPREAD_MIN 0.15 /* of the prior over layers, in log */
-#define SPREAD_MAX 1.5
 #define HUBER 2.5
 #define ITERATIONS 24
 #define PASSES 2
 
 /* Parameters are logs: {per_clock, fixed} and {fixed, core, memory, n - 1, linear, square}. */
-static const double cpu_share[CPU_PARAMS] = {0.7, 0.3}, cpu_spread[CPU_PARAMS] = {1.5, 1.5};
+static const double cpu_share[CPU_PARAMS] = {0.7, 0.3}, cpu_wide[CPU_PARAMS] = {1.5, 1.5};
+static const double cpu_spread[CPU_PARAMS] = {0.3, 0.6};
 static const double gpu_share[GPU_PARAMS] = {0.1, 0.5, 0.4, 2, 0.5, 0.3};
-static const double gpu_spread[GPU_PARAMS] = {1.5, 1.2, 1.2, 0.8, 1.5, 1.5};
+static const double gpu_wide[GPU_PARAMS] = {1.5, 1.2, 1.2, 0.8, 1.5, 1.5};
+static const double gpu_spread[GPU_PARAMS] = {1, 1, 1, 0.8, 1.5, 1.5};
 
 struct cell {
 	double cpu_ns, gpu_ns; /* medians; NAN: never measured */
@@ -292,6 +293,7 @@ static void evaluate_gpu(const void *arg, const double *x, double *residual, dou
 struct form {
 	bool gpu;
 	size_t params, scales; /* the first `scales` parameters are logs of a time */
+	const double *share, *wide, *spread; /* [params]: prior of the whole (values; sd of log), sd of a layer about it */
 	double noise;
 	void (*evaluate)(const void *arg, const double *x, double *residual, double *jacobian);
 };
@@ -329,12 +331,12 @@ static double layer_target(struct target *target, const struct observations *see
 	return most > 0 ? median(level, target->count) : NAN;
 }
 
-static void solve(const struct form *form, const struct target *target, const double *mean, const double *sd, double *x)
+static double solve(const struct form *form, const struct target *target, const double *mean, const double *sd, double *x)
 {
 	struct lsq problem = {.params = form->params, .residuals = target->count, .prior_mean = mean, .prior_sd = sd,
 			      .huber = HUBER, .iterations = ITERATIONS, .evaluate = form->evaluate, .arg = target};
 
-	lsq_solve(&problem, x, NULL);
+	return lsq_solve(&problem, x, NULL);
 }
 
 /* Sum over layers at every point, in log; a layer not measured there counts
@@ -356,42 +358,101 @@ static void sum_layers(const struct observations *seen, const struct form *form,
 	}
 }
 
-/* The split of the model as a whole: where every layer's prior is centred. */
-static void fit_whole(const struct observations *seen, const struct form *form, const double *whole, double *centre)
+/* The split of the model as a whole: where every layer's prior is centred. The
+ * form has a flat side where one clock hides the other, so it is entered from
+ * three sides and softly first. */
+static double fit_whole(const struct observations *seen, const struct form *form, const double *whole, double *centre)
 {
-	struct target target = {.seen = seen, .params = form->params};
-	const double *share = form->gpu ? gpu_share : cpu_share, *spread = form->gpu ? gpu_spread : cpu_spread;
-	double level[LAYER_POINTS_MAX], mean[GPU_PARAMS];
+	static const double entry[3][GPU_SCALES] = {{0, 0, 0}, {0, 1, -1}, {0, -1, 1}};
+	struct target soft = {.seen = seen, .params = form->params}, target = soft;
+	double level[LAYER_POINTS_MAX], mean[GPU_PARAMS], x[GPU_PARAMS], best = INFINITY, middle;
+	double sigma = fmax(form->noise / sqrt((double)seen->layers), NOISE_FLOOR);
 
 	for (size_t k = 0; k < seen->points; k++) {
-		add_target(&target, k, exp(whole[k]), fmax(form->noise / 2, NOISE_FLOOR));
+		add_target(&soft, k, exp(whole[k]), 0.2);
+		add_target(&target, k, exp(whole[k]), sigma);
 		level[k] = whole[k];
 	}
-	double middle = median(level, seen->points);
+	middle = median(level, seen->points);
 	for (size_t j = 0; j < form->params; j++)
-		centre[j] = mean[j] = log(share[j]) + (j < form->scales ? middle : 0);
-	solve(form, &target, mean, spread, centre);
-	for (size_t j = 0; j < form->scales; j++)
-		centre[j] -= middle;
+		mean[j] = log(form->share[j]) + (j < form->scales ? middle : 0);
+	for (int e = 0; e < 3; e++) {
+		for (size_t j = 0; j < form->params; j++)
+			x[j] = mean[j] + (j < form->scales ? entry[e][j] : 0);
+		solve(form, &soft, mean, form->wide, x);
+		double value = solve(form, &target, mean, form->wide, x);
+		if (value < best)
+			memcpy(centre, x, form->params * sizeof(*x));
+		best = fmin(best, value);
+	}
+	return sigma;
 }
 
-/* Where the layers' parameters lie around the centre, and how widely. */
-static void learn_prior(const double *params, const double *levels, size_t layers, const struct form *form, double *scratch,
-			double *centre, double *spread)
+/* Sum over layers against what was measured as a whole, as a function of one
+ * factor (in log) on each time parameter of every layer. */
+struct balance {
+	const struct observations *seen;
+	const struct form *form;
+	const double *params, *levels, *whole;
+	double sigma;
+};
+
+static void evaluate_balance(const void *arg, const double *factor, double *residual, double *jacobian)
+{
+	const struct balance *b = arg;
+	size_t params = b->form->params, scales = b->form->scales;
+	struct target target = {.seen = b->seen, .params = params};
+	double x[GPU_PARAMS], log_ns[LAYER_POINTS_MAX], slope[LAYER_POINTS_MAX * GPU_PARAMS];
+	double sum[LAYER_POINTS_MAX] = {0}, sloped[LAYER_POINTS_MAX][GPU_SCALES] = {{0}};
+
+	for (size_t k = 0; k < b->seen->points; k++)
+		add_target(&target, k, 1, 1);
+	for (size_t i = 0; i < b->seen->layers; i++) {
+		if (isnan(b->levels[i]))
+			continue;
+		memcpy(x, b->params + i * GPU_PARAMS, sizeof(x));
+		for (size_t j = 0; j < scales; j++)
+			x[j] += factor[j];
+		b->form->evaluate(&target, x, log_ns, jacobian ? slope : NULL);
+		for (size_t k = 0; k < target.count; k++) {
+			sum[k] += exp(log_ns[k]);
+			for (size_t j = 0; j < scales && jacobian; j++)
+				sloped[k][j] += exp(log_ns[k]) * slope[k * params + j];
+		}
+	}
+	for (size_t k = 0; k < target.count; k++) {
+		residual[k] = (log(fmax(sum[k], 1)) - b->whole[k]) / b->sigma;
+		for (size_t j = 0; j < scales && jacobian; j++)
+			jacobian[k * scales + j] = sloped[k][j] / fmax(sum[k], 1) / b->sigma;
+	}
+}
+
+/* Layers are noisy one by one, and noise in a logarithm is a bias; their sum is not. */
+static void balance_layers(struct balance *balance, double *params)
+{
+	static const double mean[GPU_SCALES] = {0}, sd[GPU_SCALES] = {0.3, 0.3, 0.3};
+	struct lsq problem = {.params = balance->form->scales, .residuals = balance->seen->points, .prior_mean = mean,
+			      .prior_sd = sd, .huber = HUBER, .iterations = 6, .evaluate = evaluate_balance, .arg = balance};
+	double factor[GPU_SCALES] = {0};
+
+	lsq_solve(&problem, factor, NULL);
+	for (size_t i = 0; i < balance->seen->layers; i++)
+		for (size_t j = 0; j < balance->form->scales; j++)
+			params[i * GPU_PARAMS + j] += factor[j];
+}
+
+/* How widely the layers' parameters lie around the centre. */
+static void learn_spread(const double *params, const double *levels, size_t layers, const struct form *form, double *scratch,
+			 const double *centre, double *spread)
 {
 	for (size_t j = 0; j < form->params; j++) {
 		size_t n = 0;
 
 		for (size_t i = 0; i < layers; i++)
 			if (!isnan(levels[i]))
-				scratch[n++] = params[i * GPU_PARAMS + j] - (j < form->scales ? levels[i] : 0);
-		if (n < 4)
-			return;
-		double middle = median(scratch, n);
-		for (size_t i = 0; i < n; i++)
-			scratch[i] = fabs(scratch[i] - middle);
-		centre[j] = middle;
-		spread[j] = fmin(fmax(1.4826 * median(scratch, n), SPREAD_MIN), SPREAD_MAX);
+				scratch[n++] = fabs(params[i * GPU_PARAMS + j] - centre[j] - (j < form->scales ? levels[i] : 0));
+		if (n >= 4)
+			spread[j] = fmin(fmax(1.4826 * median(scratch, n), SPREAD_MIN), spread[j]);
 	}
 }
 
@@ -422,12 +483,13 @@ static int fit_form(const struct observations *seen, struct form *form, bool noi
 	double *scratch = calloc(seen->layers * seen->points + seen->layers, sizeof(*scratch));
 	struct target target = {.seen = seen, .params = form->params};
 	double whole[LAYER_POINTS_MAX], centre[GPU_PARAMS], spread[GPU_PARAMS], mean[GPU_PARAMS];
+	struct balance balance = {.seen = seen, .form = form, .params = params, .levels = levels, .whole = whole};
 
 	if (!scratch)
 		return -ENOMEM;
 	sum_layers(seen, form, whole);
-	fit_whole(seen, form, whole, centre);
-	memcpy(spread, form->gpu ? gpu_spread : cpu_spread, form->params * sizeof(*spread));
+	balance.sigma = fit_whole(seen, form, whole, centre);
+	memcpy(spread, form->spread, form->params * sizeof(*spread));
 	for (int pass = 0; pass < PASSES; pass++) {
 		for (size_t i = 0; i < seen->layers; i++) {
 			double *x = params + i * GPU_PARAMS;
@@ -445,8 +507,9 @@ static int fit_form(const struct observations *seen, struct form *form, bool noi
 			break;
 		if (!noise_known)
 			form->noise = leftover_noise(seen, form, params, levels, whole, scratch);
-		learn_prior(params, levels, seen->layers, form, scratch, centre, spread);
+		learn_spread(params, levels, seen->layers, form, scratch, centre, spread);
 	}
+	balance_layers(&balance, params);
 	free(scratch);
 	return 0;
 }
@@ -497,8 +560,10 @@ static int fit_layers(struct layer_model *model, const struct observations *seen
 	double *params = calloc(seen->layers * GPU_PARAMS, sizeof(*params)), *levels = calloc(seen->layers, sizeof(*levels));
 	bool known = seen->gpu_noise > 0;
 	struct form cpu = {.params = CPU_PARAMS, .scales = CPU_PARAMS, .evaluate = evaluate_cpu,
+			   .share = cpu_share, .wide = cpu_wide, .spread = cpu_spread,
 			   .noise = known ? seen->cpu_noise : CPU_NOISE_GUESS};
 	struct form gpu = {.gpu = true, .scales = GPU_SCALES, .evaluate = evaluate_gpu,
+			   .share = gpu_share, .wide = gpu_wide, .spread = gpu_spread,
 			   .noise = known ? seen->gpu_noise : GPU_NOISE_GUESS};
 	int rc = -ENOMEM;
 

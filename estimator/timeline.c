@@ -15,14 +15,14 @@
 #define ITERATIONS 12
 #define TOTAL_ERROR 0.01 /* relative: what the form itself leaves over */
 #define HUBER 2.5
-#define QUEUE_EVIDENCE 6.0 /* fall of the objective that a queue limit must earn */
+#define QUEUE_EVIDENCE 16.0 /* fall of the objective that a queue limit must earn */
 
 /* Parameters fitted to totals, all logs, and their priors. The delay is that of
  * a kernel launch on an idle stream: microseconds on every system measured. */
 enum { CPU_SCALE, GPU_SCALE, DELAY, TAIL_PER_CLOCK, TAIL_FIXED, PARAMS };
 #define DELAY_GUESS_NS 5e3
 #define TAIL_GUESS 0.003 /* of the latency */
-static const double prior_sd[PARAMS] = {0.15, 0.15, 1.2, 1.5, 1.5};
+static const double prior_sd[PARAMS] = {0.1, 0.05, 1, 1.5, 1.5};
 
 /* Execution times in columns, one a (GPU, memory) setting, one array an order
  * of context. */

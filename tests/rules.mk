@@ -9,3 +9,6 @@ BENCH := $(patsubst tests/bench_%.c,$(B)/tests/bench-%,$(wildcard tests/bench_*.
 bench-programs: $(BENCH)
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
+
+# The simulator is ground truth: it is linked beside the estimator, and calls nothing of it.
+$(B)/tests/bench-timeline $(patsubst %,$(B)/tests/unit/test_%,timeline generated context): $(B)/tests/sim/sim.o

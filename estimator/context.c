@@ -247,6 +247,14 @@ void context_surface(const struct context_fit *fit, const struct grid *grid, uin
 
 /* ---- where to measure next ---- */
 
+static struct op_point point_at(const struct grid *grid, size_t i)
+{
+	size_t mems = grid->count[CLOCK_MEM], gpus = grid->count[CLOCK_GPU];
+
+	return (struct op_point){{grid->hz[CLOCK_CPU][i / mems / gpus], grid->hz[CLOCK_GPU][i / mems % gpus],
+				  grid->hz[CLOCK_MEM][i % mems]}};
+}
+
 /* Mean over grid and contexts of gradient * gradient', weighted. */
 static void moments(const struct context_fit *fit, const struct grid *grid, const uint32_t *contexts, size_t context_count,
 		    const float *weight, double *moment)
@@ -258,7 +266,7 @@ static void moments(const struct context_fit *fit, const struct grid *grid, cons
 	for (size_t c = 0; c < context_count; c++) {
 		for (size_t i = 0; i < grid->points; i++) {
 			double w = weight ? weight[i] : 1;
-			struct place place = place_of(&fit->scale, grid_point(grid, i), contexts[c]);
+			struct place place = place_of(&fit->scale, point_at(grid, i), contexts[c]);
 
 			if (w <= 0)
 				continue;
@@ -298,7 +306,7 @@ static int plan_first(const struct grid *grid, const uint32_t *contexts, size_t 
 		i--;
 	if (!i)
 		return 0;
-	*point = grid_point(grid, i - 1);
+	*point = point_at(grid, i - 1);
 	*context = contexts[context_count / 2];
 	return 1;
 }
@@ -321,7 +329,7 @@ int context_plan(const struct context_fit *fit, const struct grid *grid, const u
 		before += fit->covariance[i] * moment[i];
 	for (size_t c = 0; c < context_count; c++) {
 		for (size_t i = 0; i < grid->points; i++) {
-			struct place place = place_of(&fit->scale, grid_point(grid, i), contexts[c]);
+			struct place place = place_of(&fit->scale, point_at(grid, i), contexts[c]);
 
 			if (allowed && !allowed[i])
 				continue;
@@ -330,7 +338,7 @@ int context_plan(const struct context_fit *fit, const struct grid *grid, const u
 			if (fall <= best)
 				continue;
 			best = fall;
-			*point = grid_point(grid, i);
+			*point = point_at(grid, i);
 			*context = contexts[c];
 		}
 	}

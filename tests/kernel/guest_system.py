@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+# The package and the service manager: installed, seen from inside the sandbox, reloaded, removed.
+import glob
+import grp
+import json
+import os
+import pwd
+import stat
+import time
+
+from guest_lib import *
+
+
+def install():
+    return run("dpkg -i /flamed-tests/libflamed0_*.deb /flamed-tests/flamed_*.deb")
+
+
+def installation():
+    before = knobs()
+    rc, out = install()
+    ok(rc == 0, "the packages install", out)
+    ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "the service is ready", run("systemctl status flamed.service")[1])
+    ok(unit("flamed.service", "NRestarts") == "0", "at the first start")
+    st = os.stat(SOCKET)
+    ok(stat.S_IMODE(st.st_mode) == 0o660 and st.st_gid == grp.getgrnam("flamed").gr_gid, "the socket is 0660, group flamed", oct(st.st_mode))
+    ok(pwd.getpwuid(os.stat(f"/proc/{main_pid('flamed.service')}").st_uid).pw_name == "flamed", "flamed runs unprivileged")
+    for name in ("flamed.socket", "flamed-keeper.socket", "flamed.service"):
+        ok(run(["systemctl", "is-enabled", name])[1] == "enabled", f"{name} is enabled", run(["systemctl", "is-enabled", name])[1])
+    ok(unit("flamed.socket", "ActiveEnterTimestampMonotonic") <= unit("flamed.service", "ActiveEnterTimestampMonotonic"), "the socket is there before the daemon")
+    ok(knobs() == before, "installing touches no knob", difference(before))
+
+
+def users():
+    run("useradd -M -G flamed inside; useradd -M outside")
+    rc, out = run("runuser -u inside -- flamectl status")
+    ok(rc == 0, "a member of the group is served", out)
+    rc, out = run("runuser -u outside -- flamectl status")
+    ok(rc == 1 and "flamed" in out and "group" in out, "somebody else is told which group", out)
+    code = "import sys; sys.path.insert(0, '/flamed-tests'); from guest_lib import *; c = Client(); print(c.begin(c.open('user-net'), 40))"
+    rc, out = run(["runuser", "-u", "inside", "--", "/usr/bin/python3", "-c", code])
+    ok(rc == 0 and "'errno': '0'" in out, "and gets a session and a request", out)
+
+
+def reload():
+    pid = main_pid("flamed.service")
+    good = read("/etc/flamed.conf")
+    write("/etc/flamed.conf", good + "\n[flamed]\nno_such_key = 1\n")
+    run("systemctl reload flamed.service")
+    ok(wait_for(lambda: "no_such_key" in journal_text()), "a broken configuration is named at reload", journal_text()[-800:])
+    ok(re.search(r"flamed\.conf:\d+", journal_text()) is not None, "with file and line", journal_text()[-800:])
+    ok(main_pid("flamed.service") == pid and status()["errno"] == "0", "and the daemon goes on with the old one")
+    write("/etc/flamed.conf", "[limits]\ncpu_max = 1500 MHz\n")
+    run("systemctl reload flamed.service")
+    time.sleep(1)
+    client = Client()
+    begun = client.begin(client.open(), 9)
+    ok(int(begun["cpu_hz"]) == 1200000000, "a good one is taken: a limit between table entries means the entry below", begun)
+    client.close()
+    write("/etc/flamed.conf", good)
+    run("systemctl reload flamed.service")
+
+
+def journal_fields():
+    rows = [json.loads(line) for line in run("journalctl -u flamed -o json --no-pager")[1].splitlines()]
+    ok(rows and all(r.get("_SYSTEMD_UNIT") for r in rows), "journal lines carry the unit")
+    levels = {r.get("PRIORITY") for r in rows}
+    ok(len(levels) > 1 and "3" in levels, "and their own level", levels)
+    ok(not any(str(r.get("MESSAGE", "")).startswith("<") for r in rows), "without a raw prefix")
+
+
+TRY = r"""
+import ctypes, errno, mmap, os, socket, sys
+def attempt(name, f):
+    try:
+        f(); print(name + "=done")
+    except OSError as e:
+        print(name + "=" + errno.errorcode.get(e.errno, str(e.errno)))
+def write(path, text=None):
+    def f():
+        old = open(path).read()
+        fd = os.open(path, os.O_WRONLY)
+        os.write(fd, (text or old).encode())
+        os.close(fd)
+    return f
+libc = ctypes.CDLL(None, use_errno=True)
+def unshare():
+    if libc.unshare(0x20000) < 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+attempt("cpu_knob", write("/sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq"))
+attempt("gpu_knob", write("/sys/devices/platform/17000000.gpu/devfreq/17000000.gpu/max_freq"))
+attempt("etc", lambda: open("/etc/flamed-try", "w"))
+attempt("proc_sys", write("/proc/sys/kernel/panic"))
+attempt("other_sysfs", write("/sys/module/printk/parameters/time"))
+attempt("power_state", lambda: os.write(os.open("/sys/power/pm_test", os.O_WRONLY), b"none"))
+attempt("network", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+attempt("namespace", unshare)
+attempt("wx_memory", lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC))
+"""
+
+
+def sandbox():
+    with open("/flamed-tests/try.py", "w") as f:
+        f.write(TRY)
+    os.chmod("/flamed-tests/try.py", 0o644)
+    for name, knob in (("flamed-keeper", "done"), ("flamed", None)):
+        text = read(f"/lib/systemd/system/{name}.service")
+        text = re.sub(r"(?m)^(Type|ExecStart|ExecStopPost|ExecReload|WatchdogSec|Restart|RestartSec|RefuseManualStart|Requires|Wants|After|Also|StateDirectory|RuntimeDirectory|RuntimeDirectoryPreserve)=.*$", "", text)
+        text = text.replace("[Service]", "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /flamed-tests/try.py")
+        with open(f"/run/systemd/system/try-{name}.service", "w") as f:
+            f.write(text)
+        run("systemctl daemon-reload")
+        run(["systemctl", "start", f"try-{name}.service"])
+        out = run(["journalctl", "-u", f"try-{name}", "-o", "cat", "--no-pager"])[1]
+        seen = dict(line.split("=", 1) for line in out.splitlines() if re.match(r"^[a-z_]+=", line))
+        for key in ("cpu_knob", "gpu_knob"):
+            ok((seen.get(key) == "done") == (knob == "done"), f"{name}: {key} {'is writable' if knob else 'is not writable'} inside the sandbox", out)
+        for key in ("etc", "proc_sys", "other_sysfs", "power_state", "network", "namespace", "wx_memory"):
+            ok(seen.get(key) not in (None, "done"), f"{name}: {key} is refused", out)
+
+
+def package():
+    before = knobs()
+    client, session = busy_client()
+    for _ in range(20):
+        request(client, session, 30)
+    rc, out = install()
+    ok(rc == 0, "upgraded over itself", out)
+    ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "and runs again")
+    ok(restored(before), "an upgrade under load restores every knob", difference(before))
+    client.close()
+    ok("vm-net" in run("flamectl models")[1], "what was learned is still known", run("flamectl models")[1])
+    client, _ = busy_client()
+    rc, out = run("dpkg -r flamed")
+    ok(rc == 0, "removed under load", out)
+    ok(restored(before), "removal restores every knob", difference(before))
+    ok(not os.path.exists(SOCKET), "and takes the socket away")
+    client.close()
+    rc, out = run("dpkg -P flamed")
+    ok(rc == 0 and not os.path.exists("/etc/flamed.conf") and not os.path.exists("/var/lib/flamed"), "purged: no configuration and no state left",
+       out + str(glob.glob("/var/lib/flamed*") + glob.glob("/etc/flamed*")))
+
+
+def run_all():
+    for test in (users, reload, journal_fields, sandbox, package):
+        test()

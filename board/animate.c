@@ -109,9 +109,11 @@ static void account(struct board_run *run, uint64_t now_ns)
 	power_account(&run->power, run->device, busy, work, now_ns);
 	for (int id = 0; id < CLOCK_COUNT; id++)
 		run->window_busy_ns[id] += run->power.busy[id] * (double)dt;
+	atomic_fetch_add(&page->account, 1);
 	atomic_store(&page->energy_uj, (uint64_t)(run->power.energy_j * 1e6));
 	atomic_store(&page->power_uw, (uint64_t)(power_total_w(&run->power) * 1e6));
 	atomic_store(&page->now_ns, now_ns);
+	atomic_fetch_add(&page->account, 1);
 }
 
 static void show_device(struct board_run *run, size_t index)
@@ -297,6 +299,24 @@ int run_loop(struct board_run *run)
 	}
 }
 
+/* What each step of a clock's table costs, with every device of it there. */
+static void fill_costs(struct page *page, const struct spec *spec, const struct spec_clock *lead)
+{
+	enum clock_id id = lead->id;
+
+	page->steps[id] = lead->count;
+	for (size_t step = 0; step < lead->count; step++) {
+		page->table_hz[id][step] = lead->hz[step];
+		page->busy_w[id][step] = lead->busy_w * power_phi(lead, lead->hz[step]);
+		for (size_t i = 0; i < spec->clocks; i++) {
+			const struct spec_clock *clock = &spec->clock[i];
+
+			if (clock->id == id)
+				page->idle_w[id][step] += clock->idle_w * power_phi(clock, spec_floor(clock, lead->hz[step]));
+		}
+	}
+}
+
 static void fill_page(struct board_run *run)
 {
 	struct page *page = run->page;
@@ -309,7 +329,9 @@ static void fill_page(struct board_run *run)
 		page->min_hz[id] = lead->hz[0];
 		page->max_hz[id] = lead->hz[lead->count - 1];
 		page->settle_ns[id] = lead->settle_ns;
+		fill_costs(page, run->spec, lead);
 	}
+	page->base_w = run->spec->base_w;
 	memcpy(page->workload, run->spec->workload, sizeof(page->workload));
 	page->size = sizeof(*page);
 	page->magic = PAGE_MAGIC;

@@ -54,3 +54,14 @@ void page_detach(struct page *page)
 	if (page)
 		munmap(page, sizeof(*page));
 }
+
+void page_energy(const struct page *page, uint64_t *energy_uj, uint64_t *now_ns)
+{
+	uint64_t account;
+
+	do {
+		account = atomic_load(&page->account);
+		*energy_uj = atomic_load(&page->energy_uj);
+		*now_ns = atomic_load(&page->now_ns);
+	} while (account % 2 != 0 || atomic_load(&page->account) != account);
+}

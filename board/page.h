@@ -16,8 +16,14 @@ struct page {
 	uint64_t max_hz[CLOCK_COUNT], min_hz[CLOCK_COUNT]; /* of the lead device; 0: no such clock */
 	uint64_t settle_ns[CLOCK_COUNT];
 	struct spec_model workload[MODEL_COUNT];
+	uint64_t steps[CLOCK_COUNT]; /* table of the lead device, and what the clock costs there: */
+	uint64_t table_hz[CLOCK_COUNT][GRID_AXIS_MAX];
+	double idle_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* all its devices at (about) that clock */
+	double busy_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* more for a core, the GPU, the memory at work */
+	double base_w;
 	/* written by the board */
 	_Atomic uint64_t hz[CLOCK_COUNT];
+	_Atomic uint64_t account;   /* odd while the next three change */
 	_Atomic uint64_t now_ns;    /* of the last account */
 	_Atomic uint64_t power_uw;  /* mean of the last account, without noise */
 	_Atomic uint64_t energy_uj; /* since ready, exact */
@@ -33,6 +39,9 @@ struct page *page_create(const char *dir, int *error);
 /* Page of a running board. NULL and `*error`; -EPROTO: not such a page. */
 struct page *page_attach(const char *dir, int *error);
 void page_detach(struct page *page);
+
+/* Energy since ready and the time it was reckoned at, as a pair. */
+void page_energy(const struct page *page, uint64_t *energy_uj, uint64_t *now_ns);
 
 static inline uint64_t page_hz(const struct page *page, enum clock_id id)
 {

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* The board's execution queue: a bounded in-order queue and the thread that
+ * executes it. An execution starts when its launch is done and the one before
+ * has ended, takes as long as the clocks in the page say, and is then
+ * reported. Starts and ends are reckoned, not read from the clock, so that a
+ * thread that wakes late does not make the board slower: it only reports
+ * late, and by how much is measured. */
+#ifndef BOARD_LANE_H
+#define BOARD_LANE_H
+
+#include <pthread.h>
+#include "cost.h"
+
+#define LANE_DEPTH 256
+
+struct lane_item {
+	struct cost cost;
+	uint64_t launched_ns;
+	void *ticket; /* the caller's */
+	uint64_t start_ns, end_ns; /* filled in before `done` */
+};
+
+struct lane_ops {
+	/* Wait for the real execution behind a ticket. */
+	void (*real)(void *arg, struct lane_item *item);
+	/* The execution has ended, by the board's clocks too. */
+	void (*done)(void *arg, struct lane_item *item);
+	void *arg;
+};
+
+struct lane {
+	struct page *page;
+	struct lane_ops ops;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t more, fewer;
+	struct lane_item item[LANE_DEPTH];
+	size_t head, count; /* count includes the one executing */
+	bool stop;
+	uint64_t end_ns;    /* reckoned end of the last execution */
+};
+
+/* Returns 0 or -errno. */
+int lane_start(struct lane *lane, struct page *page, const struct lane_ops *ops);
+/* Blocks while LANE_DEPTH executions are queued. */
+void lane_push(struct lane *lane, const struct lane_item *item);
+/* Waits until everything queued has ended; returns the reckoned end. */
+uint64_t lane_finish(struct lane *lane);
+/* Finishes, then ends the thread. */
+void lane_stop(struct lane *lane);
+
+/* Sleep to a CLOCK_MONOTONIC time as exactly as the kernel can. */
+void lane_sleep_until(uint64_t at_ns);
+/* Ask the kernel for exact timers on the calling thread. */
+void lane_exact_timers(void);
+
+#endif

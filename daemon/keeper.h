@@ -15,7 +15,7 @@ enum keeper_op {
 	KEEPER_RELEASE,   /* put everything back as found */
 	KEEPER_RESCAN,    /* hotplug, resume: look again, re-apply; answered by KEEPER_NOTICE */
 	/* from the keeper */
-	KEEPER_HELLO,     /* first message; sensor descriptors (SCM_RIGHTS), actual and ceiling as found */
+	KEEPER_HELLO,     /* first message; sensor descriptors (SCM_RIGHTS), ceilings as found */
 	KEEPER_APPLIED,   /* answer to APPLY */
 	KEEPER_RELEASED,  /* answer to RELEASE */
 	KEEPER_NOTICE     /* something changed on its own: foreign write, knob lost or back */

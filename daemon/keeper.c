@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* The keeper's loop: one socket, one table of knobs, one way out. */
+#include "keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "../common/clock.h"
+#include "../common/file.h"
+#include "../common/log.h"
+#include "../probes/sysroot.h"
+#include "keeper_table.h"
+
+#define LOST_SCAN_NS      (500 * NS_PER_MS) /* how often a lost device is looked for while a target stands */
+#define JOURNAL_RETRY_NS  NS_PER_S          /* and a journal that cannot be written */
+#define RELEASE_RETRY_NS  NS_PER_S
+#define GOODBYE_TRIES     5                 /* of giving back when flamed is gone, RESTORE_PATIENCE_NS each */
+#define MESSAGES_AT_ONCE  4096              /* read before a target is applied; nobody queues more */
+
+struct keeper {
+	int fd;
+	struct keeper_table table;
+	bool have_target;
+	struct op_point target;
+	uint64_t serial;
+	uint64_t scan_ns, again_ns; /* next look for lost devices, next try of journal or release; 0: none */
+	bool release_owed;
+};
+
+/* What a batch of messages comes to: the newest target, and what went before
+ * it that still matters. */
+struct batch {
+	bool closed, rescan, release, apply;
+	uint64_t serial;
+	struct op_point point;
+};
+
+static volatile sig_atomic_t terminated;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	terminated = 1;
+}
+
+/* Signals arrive only inside ppoll. */
+static void catch_signals(sigset_t *waiting)
+{
+	struct sigaction term = {.sa_handler = on_term}, ignore = {.sa_handler = SIG_IGN};
+	sigset_t block;
+
+	sigemptyset(&block);
+	sigaddset(&block, SIGTERM);
+	sigprocmask(SIG_BLOCK, &block, waiting);
+	sigdelset(waiting, SIGTERM);
+	sigaction(SIGTERM, &term, NULL);
+	/* those of a terminal and of a lost pipe are flamed's to act on: its end closing is our sign */
+	sigaction(SIGINT, &ignore, NULL);
+	sigaction(SIGHUP, &ignore, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static void reply_send(const struct keeper *k, struct keeper_reply *reply, const int *fds, size_t count)
+{
+	union {
+		char bytes[CMSG_SPACE(2 * RAILS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec part = {reply, sizeof(*reply)};
+	struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
+
+	reply->magic = KEEPER_MAGIC;
+	reply->sensor_count = (uint32_t)count;
+	if (count) {
+		memset(&control, 0, sizeof(control));
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(head), fds, count * sizeof(int));
+	}
+	/* flamed not reading is no reason to wait; its end closing shows in poll */
+	if (sendmsg(k->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
+		log_warning("keeper: a reply was lost: %s", strerror(errno));
+}
+
+static void report(struct keeper *k, enum keeper_op op, const uint64_t *write_ns)
+{
+	struct keeper_reply reply = {.op = (uint32_t)op, .serial = k->serial};
+
+	table_report(&k->table, &reply);
+	if (write_ns)
+		memcpy(reply.write_ns, write_ns, sizeof(reply.write_ns));
+	reply_send(k, &reply, NULL, 0);
+}
+
+/* Clocks as they are before anything was written. */
+static void report_found(struct keeper *k, struct keeper_reply *reply)
+{
+	for (size_t i = 0; i < k->table.count; i++) {
+		const struct group *g = &k->table.group[i];
+		char text[KNOB_VALUE_MAX];
+		if (!g->lead || !g->knob[ROLE_MAX].used || knob_read(k->table.root, g->knob[ROLE_MAX].entry.path, text) < 0)
+			continue;
+		uint64_t limit = knob_number(text), unit = g->knob[ROLE_MAX].kind->unit_hz;
+		if (limit != 0 && limit < g->device.max_hz / unit)
+			reply->ceiling.hz[g->clock] = limit * unit;
+	}
+}
+
+static void hello(struct keeper *k)
+{
+	struct keeper_reply reply = {.op = KEEPER_HELLO};
+	int fds[2 * RAILS_MAX];
+	size_t n = 0;
+
+	table_report(&k->table, &reply);
+	report_found(k, &reply);
+	for (size_t i = 0; i < k->table.rails; i++)
+		for (int file = 0; k->table.rail[i].root_only && file < 2 && k->table.rail[i].path[file][0]; file++) {
+			char path[SYSFS_PATH_MAX];
+			int fd = sysroot_resolve(k->table.root, k->table.rail[i].path[file], path, sizeof(path));
+			if (fd == 0)
+				fd = sysroot_open(k->table.root, path, O_RDONLY | O_NONBLOCK);
+			if (fd < 0) {
+				log_warning("%s: %s", k->table.rail[i].path[file], strerror(-fd));
+				continue;
+			}
+			reply.sensor_rail[n] = (uint8_t)(i << 1 | (unsigned)file);
+			fds[n++] = fd;
+		}
+	reply_send(k, &reply, fds, n);
+	while (n > 0)
+		close(fds[--n]);
+}
+
+static void take(struct batch *b, const struct keeper_request *request)
+{
+	switch (request->op) {
+	case KEEPER_APPLY:
+		b->apply = true;
+		b->point = request->point;
+		break;
+	case KEEPER_RELEASE:
+		b->release = true;
+		b->apply = false;
+		break;
+	case KEEPER_RESCAN:
+		b->rescan = true;
+		break;
+	default:
+		if (log_first("keeper: op"))
+			log_warning("keeper: no such operation: %u", request->op);
+		return;
+	}
+	b->serial = request->serial;
+}
+
+/* Everything that is queued now. */
+static void drain(struct keeper *k, struct batch *b)
+{
+	struct keeper_request request;
+
+	for (unsigned i = 0; i < MESSAGES_AT_ONCE; i++) {
+		ssize_t n = recv(k->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return;
+		if (n <= 0) {
+			b->closed = true;
+			return;
+		}
+		if (n == sizeof(request) && request.magic == KEEPER_MAGIC)
+			take(b, &request);
+		else if (log_first("keeper: size"))
+			log_warning("keeper: a message of %zd bytes is none of ours", n);
+	}
+}
+
+static void apply(struct keeper *k, bool only_due, enum keeper_op op)
+{
+	uint64_t write_ns[CLOCK_COUNT] = {0};
+
+	table_apply(&k->table, &k->target, only_due, write_ns);
+	k->again_ns = k->table.journal_error < 0 ? clock_now_ns() + JOURNAL_RETRY_NS : 0;
+	k->scan_ns = table_has_lost(&k->table) ? clock_now_ns() + LOST_SCAN_NS : 0;
+	report(k, op, write_ns);
+}
+
+/* Returns 0 once every knob is back. */
+static int release(struct keeper *k)
+{
+	int rc = table_release(&k->table);
+
+	k->have_target = false;
+	k->release_owed = rc < 0;
+	k->scan_ns = 0;
+	k->again_ns = rc < 0 ? clock_now_ns() + RELEASE_RETRY_NS : 0;
+	return rc;
+}
+
+static void obey(struct keeper *k, const struct batch *b)
+{
+	if (b->serial)
+		k->serial = b->serial;
+	/* a release overtaken by a target still ends the truce with other owners */
+	if (b->release)
+		release(k);
+	if (b->rescan)
+		table_scan(&k->table);
+	if (b->apply) {
+		k->have_target = true;
+		k->target = b->point;
+	}
+	if (k->have_target && (b->apply || b->rescan))
+		apply(k, false, b->apply ? KEEPER_APPLIED : KEEPER_NOTICE);
+	else if (b->release)
+		report(k, KEEPER_RELEASED, NULL);
+	else if (b->rescan)
+		report(k, KEEPER_NOTICE, NULL);
+}
+
+static void run_timers(struct keeper *k)
+{
+	uint64_t now_ns = clock_now_ns(), retry_ns = table_retry_ns(&k->table);
+
+	if (k->again_ns && k->again_ns <= now_ns) {
+		if (k->release_owed) {
+			release(k);
+			report(k, KEEPER_NOTICE, NULL);
+		} else if (k->have_target) {
+			apply(k, false, KEEPER_NOTICE);
+		}
+	} else if (k->scan_ns && k->scan_ns <= now_ns) {
+		k->scan_ns = now_ns + LOST_SCAN_NS;
+		table_scan(&k->table);
+		if (!table_has_lost(&k->table) && k->have_target)
+			apply(k, false, KEEPER_NOTICE);
+	} else if (retry_ns && retry_ns <= now_ns && k->have_target) {
+		apply(k, true, KEEPER_NOTICE);
+	}
+}
+
+static uint64_t next_timer_ns(const struct keeper *k)
+{
+	uint64_t timer[] = {k->again_ns, k->scan_ns, k->have_target ? table_retry_ns(&k->table) : 0}, earliest = 0;
+
+	for (size_t i = 0; i < sizeof(timer) / sizeof(timer[0]); i++)
+		if (timer[i] && (earliest == 0 || timer[i] < earliest))
+			earliest = timer[i];
+	return earliest;
+}
+
+static void loop(struct keeper *k, const sigset_t *waiting)
+{
+	while (!terminated) {
+		struct pollfd poll_fd = {.fd = k->fd, .events = POLLIN};
+		struct timespec wait;
+		uint64_t now_ns = clock_now_ns(), at_ns = next_timer_ns(k), in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
+
+		wait.tv_sec = (time_t)(in_ns / NS_PER_S);
+		wait.tv_nsec = (long)(in_ns % NS_PER_S);
+		int n = ppoll(&poll_fd, 1, at_ns ? &wait : NULL, waiting);
+		if (n > 0) {
+			struct batch batch = {0};
+			drain(k, &batch);
+			if (batch.closed)
+				return;
+			obey(k, &batch);
+		}
+		run_timers(k);
+	}
+}
+
+static int goodbye(struct keeper *k)
+{
+	int rc = 0;
+	uint64_t begin_ns = clock_now_ns();
+	size_t knobs = k->table.journal.count;
+
+	for (unsigned i = 0; i < GOODBYE_TRIES; i++) {
+		rc = table_release(&k->table);
+		if (rc == 0)
+			break;
+	}
+	if (rc < 0)
+		log_error("not every knob could be given back: %s; %s stays for flamed --restore", strerror(-rc),
+			  k->table.journal.path);
+	else if (knobs)
+		log_info("%zu knobs given back in %llu us", knobs,
+			 (unsigned long long)((clock_now_ns() - begin_ns) / NS_PER_US));
+	journal_close(&k->table.journal);
+	return rc < 0 ? 1 : 0;
+}
+
+int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const char *journal)
+{
+	CLEANUP_MEM struct keeper *k = calloc(1, sizeof(*k));
+	sigset_t waiting;
+
+	if (!k)
+		return 1;
+	catch_signals(&waiting);
+	int rc = keeper_restore(root, journal, NULL);
+	if (rc < 0) {
+		log_error("%s: left behind and cannot be replayed: %s", journal, strerror(-rc));
+		return 1;
+	}
+	k->fd = fd;
+	k->table.root = root;
+	k->table.boards_dir = boards_dir;
+	journal_init(&k->table.journal, root, journal);
+	table_scan(&k->table);
+	hello(k);
+	loop(k, &waiting);
+	return goodbye(k);
+}

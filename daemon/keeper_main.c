@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* flamed-keeper: the only process that writes knobs. Started by flamed with
+ * one end of a socket pair, or by systemd on the first connection to its
+ * socket; it serves one flamed and ends with it. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../common/file.h"
+#include "../common/log.h"
+#include "../common/units.h"
+#include "keeper.h"
+
+#define FIRST_FD 3 /* of systemd's socket activation, and of flamed's own way */
+#define USAGE_STATUS 2
+
+static const char usage[] =
+	"usage: flamed-keeper [--fd N | --listen] [--sysroot DIR] [--state-dir DIR] [--boards-dir DIR]\n"
+	"Writes the clock knobs for flamed, which starts it; see flamed(8).\n"
+	"  --fd N            socket to flamed (default 3)\n"
+	"  --listen          take one client of the socket that systemd passes\n"
+	"  --sysroot DIR     put DIR before every /sys and /proc path\n"
+	"  --state-dir DIR   where the knob journal is kept (default /var/lib/flamed)\n"
+	"  --boards-dir DIR  board files (default " SYSCONFDIR "/flamed/boards.d)\n"
+	"  --version         print the version\n";
+
+struct options {
+	int fd;
+	bool listen;
+	const char *sysroot, *state_dir, *boards_dir;
+};
+
+/* 0, or the exit status. -1: done, successfully. */
+static int parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{"fd", required_argument, NULL, 'f'},        {"listen", no_argument, NULL, 'l'},
+		{"sysroot", required_argument, NULL, 'r'},   {"state-dir", required_argument, NULL, 's'},
+		{"boards-dir", required_argument, NULL, 'b'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},         {NULL, 0, NULL, 0},
+	};
+	uint64_t number;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'f':
+			if (parse_u64(optarg, &number) < 0 || number > INT_MAX) {
+				fprintf(stderr, "flamed-keeper: --fd takes a number, not '%s'\n", optarg);
+				return USAGE_STATUS;
+			}
+			o->fd = (int)number;
+			break;
+		case 'l': o->listen = true; break;
+		case 'r': o->sysroot = optarg; break;
+		case 's': o->state_dir = optarg; break;
+		case 'b': o->boards_dir = optarg; break;
+		case 'h': fputs(usage, stdout); return -1;
+		case 'V': puts("flamed-keeper " FLAMED_VERSION); return -1;
+		default: fputs(usage, stderr); return USAGE_STATUS;
+		}
+	}
+	if (optind == argc)
+		return 0;
+	fputs(usage, stderr);
+	return USAGE_STATUS;
+}
+
+/* The client of systemd's socket, or -errno. */
+static int accept_one(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	uint64_t number;
+
+	if (!pid || !fds || parse_u64(pid, &number) < 0 || number != (uint64_t)getpid() || strcmp(fds, "1") != 0)
+		return -ENOTCONN;
+	int fd = accept4(FIRST_FD, NULL, NULL, SOCK_CLOEXEC);
+	int rc = fd < 0 ? -errno : fd;
+	close(FIRST_FD);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {FIRST_FD, false, "", "/var/lib/flamed", SYSCONFDIR "/flamed/boards.d"};
+	char journal[PATH_MAX];
+	int rc = parse_options(argc, argv, &o), type;
+	socklen_t len = sizeof(type);
+
+	if (rc)
+		return rc < 0 ? 0 : rc;
+	log_init(LOG_LEVEL_INFO, "keeper", true);
+	if (o.listen)
+		o.fd = accept_one();
+	if (o.fd < 0) {
+		log_error("no client: %s", strerror(-o.fd));
+		return 1;
+	}
+	if (getsockopt(o.fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET) {
+		log_error("descriptor %d is no SOCK_SEQPACKET socket: flamed starts this program", o.fd);
+		return USAGE_STATUS;
+	}
+	rc = dir_make(o.state_dir, 0700);
+	if (rc < 0)
+		log_error("%s: %s; no knob will be written", o.state_dir, strerror(-rc));
+	if (snprintf(journal, sizeof(journal), "%s/journal", o.state_dir) >= (int)sizeof(journal)) {
+		log_error("%s: the path is too long", o.state_dir);
+		return USAGE_STATUS;
+	}
+	struct sysroot root = {o.sysroot};
+	return keeper_run(o.fd, &root, o.boards_dir, journal);
+}

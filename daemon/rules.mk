@@ -1,0 +1,14 @@
+# flamed-keeper, and what flamed shares with it for --restore.
+RESTORE_OBJS := $(addprefix $(B)/daemon/,keeper_restore.o journal.o journal_parse.o knob.o)
+KEEPER_OBJS := $(addprefix $(B)/daemon/,keeper_main.o keeper.o keeper_apply.o keeper_table.o)
+ALL += $(B)/flamed-keeper
+
+$(B)/flamed-keeper: $(KEEPER_OBJS) $(RESTORE_OBJS) $(PROBES) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
+
+install:: $(B)/flamed-keeper
+	$(INSTALL) -d $(DESTDIR)$(LIBEXECDIR)
+	$(INSTALL) -m 755 $(B)/flamed-keeper $(DESTDIR)$(LIBEXECDIR)
+
+uninstall::
+	rm -f $(DESTDIR)$(LIBEXECDIR)/flamed-keeper

@@ -30,8 +30,8 @@
 #define SURFACES_MAX       8    /* resident of one model: phase x context band */
 
 /* board */
-#define CPU_POLICIES_MAX   16
-#define KNOBS_MAX          64
+#define CPU_POLICIES_MAX   64 /* one a hardware thread on x86 */
+#define KNOBS_MAX          160
 #define KNOB_VALUE_MAX     128
 #define SENSORS_MAX        32
 #define RAILS_MAX          16

@@ -23,6 +23,8 @@ struct restoring {
 	const struct sysroot *root;
 	const struct journal_entry *const *entry;
 	size_t count;
+	const struct knob_kind *kind[KNOBS_MAX];
+	size_t device[KNOBS_MAX]; /* the first entry of the same device */
 	enum fate fate[KNOBS_MAX];
 	int error[KNOBS_MAX];
 	struct restore_result *out;
@@ -40,8 +42,11 @@ static void say(struct restoring *r, const char *format, ...)
 }
 
 /* What a knob that does not hold its original means. */
-static enum fate judge(struct restoring *r, const struct knob_kind *kind, const struct journal_entry *e, const char *now)
+static enum fate judge(struct restoring *r, size_t i, const char *now)
 {
+	const struct journal_entry *e = r->entry[i];
+	const struct knob_kind *kind = r->kind[i];
+
 	if (e->ours[OURS_HELD][0] == '\0')
 		return FATE_RESTORED; /* saved, never written: whatever it holds is not of us */
 	if (knob_is_ours(kind, e, now) || knob_held_down(r->root, kind, e, now))
@@ -56,7 +61,7 @@ static enum fate judge(struct restoring *r, const struct knob_kind *kind, const 
 static int restore_one(struct restoring *r, size_t i)
 {
 	const struct journal_entry *e = r->entry[i];
-	const struct knob_kind *kind = knob_kind_of(e->path);
+	const struct knob_kind *kind = r->kind[i];
 	char now[KNOB_VALUE_MAX];
 
 	if (!kind)
@@ -65,7 +70,7 @@ static int restore_one(struct restoring *r, size_t i)
 	if (rc == 0 && !strcmp(now, e->original))
 		r->fate[i] = FATE_RESTORED;
 	else if (rc == 0)
-		r->fate[i] = judge(r, kind, e, now);
+		r->fate[i] = judge(r, i, now);
 	if (rc < 0 || r->fate[i] != FATE_OPEN)
 		goto out;
 	rc = knob_write(r->root, e->path, e->original);
@@ -89,8 +94,7 @@ out:
 static size_t find_role(const struct restoring *r, size_t like, enum knob_role role)
 {
 	for (size_t i = 0; i < r->count; i++)
-		if (knob_same_device(r->entry[i]->path, r->entry[like]->path) && knob_kind_of(r->entry[i]->path) &&
-		    knob_kind_of(r->entry[i]->path)->role == role)
+		if (r->device[i] == r->device[like] && r->kind[i] && r->kind[i]->role == role)
 			return i;
 	return r->count;
 }
@@ -133,8 +137,7 @@ static void restore_device(struct restoring *r, size_t like)
 	try_one(r, swapped ? max : min);
 	for (int role = ROLE_GOVERNOR; role < ROLE_RATE; role++)
 		for (size_t i = 0; i < r->count; i++)
-			if (knob_same_device(r->entry[i]->path, r->entry[like]->path) && knob_kind_of(r->entry[i]->path) &&
-			    knob_kind_of(r->entry[i]->path)->role == (enum knob_role)role)
+			if (r->device[i] == r->device[like] && r->kind[i] && r->kind[i]->role == (enum knob_role)role)
 				try_one(r, i);
 	restore_emc(r, like);
 }
@@ -142,15 +145,14 @@ static void restore_device(struct restoring *r, size_t like)
 /* One pass, last saved first. Returns how many are still open. */
 static size_t pass(struct restoring *r)
 {
-	bool tried[KNOBS_MAX] = {false};
+	bool tried[KNOBS_MAX] = {false}; /* by device */
 	size_t open = 0;
 
 	for (size_t i = r->count; i-- > 0;) {
-		if (tried[i] || r->fate[i] != FATE_OPEN)
+		if (tried[r->device[i]] || r->fate[i] != FATE_OPEN)
 			continue;
 		restore_device(r, i);
-		for (size_t k = 0; k < r->count; k++)
-			tried[k] |= knob_same_device(r->entry[k]->path, r->entry[i]->path);
+		tried[r->device[i]] = true;
 	}
 	for (size_t i = 0; i < r->count; i++)
 		open += r->fate[i] == FATE_OPEN;
@@ -164,6 +166,12 @@ void knobs_restore(const struct sysroot *root, const struct journal_entry *const
 	uint64_t give_up_ns = clock_now_ns() + patience_ns;
 
 	memset(out, 0, sizeof(*out));
+	for (size_t i = 0; i < count; i++) {
+		r.kind[i] = knob_kind_of(entries[i]->path);
+		for (r.device[i] = 0; r.device[i] < i; r.device[i]++)
+			if (knob_same_device(entries[r.device[i]]->path, entries[i]->path))
+				break;
+	}
 	while (pass(&r) > 0 && clock_now_ns() < give_up_ns)
 		clock_sleep_ns(RESTORE_WAIT_NS);
 	for (size_t i = 0; i < count; i++) {

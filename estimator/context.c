@@ -4,98 +4,19 @@
 #include <math.h>
 #include <string.h>
 #include "context.h"
-
-enum { OUTSIDE, LAUNCH, LAUNCH_FIXED, JOIN, CORE, MEMORY, OVERLAP, LINEAR, LINEAR_TILT, SQUARE, SQUARE_TILT, PARAMS };
-#define RUN_PARAMS    LINEAR
-#define DECODE_PARAMS SQUARE
+#include "shape.h"
 
 #define FORM_ERROR 0.01 /* relative: what the form leaves over even without noise */
 #define NOISE_GUESS 0.01 /* of one inference, where its spread was not measured */
 #define HUBER 2.5
 #define ITERATIONS 40
-#define POWER_MAX 16.0
 #define CONTEXT_REFERENCE 1024.0 /* tokens at which the prior on growth is stated */
-
-/* Logs relative to the median latency (times), or as they are. */
-static const double prior_mean[PARAMS] = {-3, -1.2, -3, 1.1, -0.9, -0.9, 0.7, -1, 0, -1.5, 0};
-static const double prior_sd[PARAMS] = {1.5, 1.5, 1.5, 1, 1.2, 1.2, 0.8, 1.5, 0.7, 1.5, 0.7};
-static const bool is_time[PARAMS] = {[OUTSIDE] = true, [LAUNCH] = true, [LAUNCH_FIXED] = true, [CORE] = true, [MEMORY] = true};
-
-/* Where a measurement, or a point of the grid, stands. */
-struct place {
-	double slow[CLOCK_COUNT], grown;
-};
 
 struct data {
 	size_t params, count;
 	struct place place[LSQ_RESIDUALS_MAX];
 	double log_ns[LSQ_RESIDUALS_MAX], sigma[LSQ_RESIDUALS_MAX];
 };
-
-static struct place place_of(const struct clock_scale *scale, struct op_point point, uint32_t context)
-{
-	struct place place = {.grown = (double)context / scale->context};
-
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		place.slow[c] = clock_slowness(scale, (enum clock_id)c, point.hz[c]);
-	return place;
-}
-
-/* log((e^a)^n + (e^b)^n) / n with its slopes: `first` = d/da (d/db = 1 - first), `power` = d/dn. */
-static double soft_max(double a, double b, double n, double *first, double *power)
-{
-	double gap = fabs(a - b), tail = exp(-n * gap), excess = log1p(tail) / n, minor = tail / (1 + tail);
-
-	*first = a > b ? 1 - minor : minor;
-	*power = -(excess + gap * minor) / n;
-	return fmax(a, b) + excess;
-}
-
-static double power_of(double x)
-{
-	return fmin(1 + exp(x), POWER_MAX);
-}
-
-/* log of one growing branch: 1 + r e^tilt t + r2 e^tilt2 t^2, and its slopes. */
-static double log_growth(const double *x, size_t params, double side, double t, double slope[PARAMS])
-{
-	double linear = params > LINEAR ? exp(x[LINEAR] + side * x[LINEAR_TILT]) * t : 0;
-	double square = params > SQUARE ? exp(x[SQUARE] + side * x[SQUARE_TILT]) * t * t : 0;
-	double growth = 1 + linear + square;
-
-	slope[LINEAR] = linear / growth;
-	slope[LINEAR_TILT] = side * linear / growth;
-	slope[SQUARE] = square / growth;
-	slope[SQUARE_TILT] = side * square / growth;
-	return log(growth);
-}
-
-/* log of latency and, unless NULL, its gradient. */
-static double log_latency(const double *x, size_t params, const struct place *place, double *gradient)
-{
-	double core_slope[PARAMS] = {0}, memory_slope[PARAMS] = {0}, core_share, overlap_slope, launch_share, join_slope;
-	double n = power_of(x[OVERLAP]), k = power_of(x[JOIN]);
-	double core = x[CORE] + log(place->slow[CLOCK_GPU]) + log_growth(x, params, 1, place->grown, core_slope);
-	double memory = x[MEMORY] + log(place->slow[CLOCK_MEM]) + log_growth(x, params, -1, place->grown, memory_slope);
-	double execution = soft_max(core, memory, n, &core_share, &overlap_slope);
-	double scaled = exp(x[LAUNCH]) * place->slow[CLOCK_CPU], launch = scaled + exp(x[LAUNCH_FIXED]);
-	double joined = exp(soft_max(log(launch), execution, k, &launch_share, &join_slope));
-	double outside = exp(x[OUTSIDE]), latency = outside + joined, inside = joined / latency;
-
-	if (!gradient)
-		return log(latency);
-	double executing = inside * (1 - launch_share);
-	gradient[OUTSIDE] = outside / latency;
-	gradient[LAUNCH] = inside * launch_share * scaled / launch;
-	gradient[LAUNCH_FIXED] = inside * launch_share * (1 - scaled / launch);
-	gradient[JOIN] = k < POWER_MAX ? inside * join_slope * (k - 1) : 0;
-	gradient[CORE] = executing * core_share;
-	gradient[MEMORY] = executing * (1 - core_share);
-	gradient[OVERLAP] = n < POWER_MAX ? executing * overlap_slope * (n - 1) : 0;
-	for (size_t j = LINEAR; j < params; j++)
-		gradient[j] = executing * (core_share * core_slope[j] + (1 - core_share) * memory_slope[j]);
-	return log(latency);
-}
 
 static void evaluate(const void *arg, const double *x, double *residual, double *jacobian)
 {
@@ -104,7 +25,7 @@ static void evaluate(const void *arg, const double *x, double *residual, double 
 	for (size_t k = 0; k < data->count; k++) {
 		double *row = jacobian ? jacobian + k * data->params : NULL;
 
-		residual[k] = (log_latency(x, data->params, &data->place[k], row) - data->log_ns[k]) / data->sigma[k];
+		residual[k] = (shape_log_ns(x, data->params, &data->place[k], row) - data->log_ns[k]) / data->sigma[k];
 		for (size_t j = 0; j < data->params && row; j++)
 			row[j] /= data->sigma[k];
 	}
@@ -137,36 +58,26 @@ static void gather(struct data *data, const struct clock_scale *scale, const str
 		const struct sample *s = samples[i];
 		double ns = (double)s->latency_ns, noise = s->sd_ns ? (double)s->sd_ns / ns : NOISE_GUESS;
 
-		data->place[i] = place_of(scale, s->point, s->context);
+		data->place[i] = shape_place(scale, s->point, s->context);
 		data->log_ns[i] = log(ns);
 		data->sigma[i] = sqrt(FORM_ERROR * FORM_ERROR + noise * noise / (s->n ? s->n : 1));
 	}
 }
 
-/* The sides a search may enter from: bound by launches, by the core clock, by
- * memory, by growth. Where one of these hides the others the form is flat in them. */
-static const double entry[][PARAMS] = {
-	{0},
-	{[LAUNCH] = 1, [CORE] = -1, [MEMORY] = -1},
-	{[LAUNCH] = -1, [CORE] = 0.6, [MEMORY] = -1},
-	{[LAUNCH] = -1, [CORE] = -1, [MEMORY] = 0.6},
-	{[LAUNCH] = -1, [LINEAR] = 2, [SQUARE] = 2, [CORE] = -0.5, [MEMORY] = -0.5},
-};
-
 static void search(struct data *data, struct context_fit *fit)
 {
-	double mean[PARAMS], x[PARAMS], covariance[PARAMS * PARAMS], sigma[LSQ_RESIDUALS_MAX], best = INFINITY, level = 0;
-	struct lsq problem = {.params = data->params, .residuals = data->count, .prior_mean = mean, .prior_sd = prior_sd,
+	double mean[SHAPE_PARAMS], x[SHAPE_PARAMS], covariance[SHAPE_PARAMS * SHAPE_PARAMS], sigma[LSQ_RESIDUALS_MAX], best = INFINITY, level = 0;
+	struct lsq problem = {.params = data->params, .residuals = data->count, .prior_mean = mean, .prior_sd = shape_prior_sd,
 			      .iterations = ITERATIONS, .evaluate = evaluate, .arg = data};
 
 	for (size_t k = 0; k < data->count; k++)
 		level += data->log_ns[k] / (double)data->count;
 	for (size_t j = 0; j < data->params; j++)
-		mean[j] = prior_mean[j] + (is_time[j] ? level : 0);
+		mean[j] = shape_prior_mean[j] + (shape_is_time[j] ? level : 0);
 	memcpy(sigma, data->sigma, sizeof(sigma));
-	for (size_t e = 0; e < sizeof(entry) / sizeof(entry[0]); e++) {
+	for (size_t e = 0; e < SHAPE_ENTRIES; e++) {
 		for (size_t j = 0; j < data->params; j++)
-			x[j] = mean[j] + entry[e][j];
+			x[j] = mean[j] + shape_entry[e][j];
 		for (size_t k = 0; k < data->count; k++) /* softly first */
 			data->sigma[k] = 0.2;
 		problem.huber = 0;
@@ -185,7 +96,7 @@ static void search(struct data *data, struct context_fit *fit)
 int context_fit(struct context_fit *fit, enum phase phase, const struct sample *samples, size_t count)
 {
 	const struct sample *used[LSQ_RESIDUALS_MAX];
-	struct data data = {.params = phase == PHASE_PREFILL ? PARAMS : phase == PHASE_DECODE ? DECODE_PARAMS : RUN_PARAMS};
+	struct data data = {.params = phase == PHASE_PREFILL ? SHAPE_PARAMS : phase == PHASE_DECODE ? SHAPE_DECODE_PARAMS : SHAPE_RUN_PARAMS};
 	size_t n = 0;
 
 	memset(fit, 0, sizeof(*fit));
@@ -215,8 +126,8 @@ static double quadratic(const double *matrix, const double *v, size_t n)
 
 double context_latency_ns(const struct context_fit *fit, struct op_point point, uint32_t context, double *log_sd)
 {
-	struct place place = place_of(&fit->scale, point, context);
-	double gradient[PARAMS], value = log_latency(fit->param, fit->params, &place, gradient);
+	struct place place = shape_place(&fit->scale, point, context);
+	double gradient[SHAPE_PARAMS], value = shape_log_ns(fit->param, fit->params, &place, gradient);
 
 	if (log_sd)
 		*log_sd = sqrt(fmax(quadratic(fit->covariance, gradient, fit->params), 0));
@@ -227,20 +138,20 @@ void context_surface(const struct context_fit *fit, const struct grid *grid, uin
 {
 	const double *x = fit->param;
 	size_t mems = grid->count[CLOCK_MEM], columns = grid->count[CLOCK_GPU] * mems;
-	double slope[PARAMS], unused, n = power_of(x[OVERLAP]), k = power_of(x[JOIN]);
+	double slope[SHAPE_PARAMS], unused, n = shape_power(x[SHAPE_OVERLAP]), k = shape_power(x[SHAPE_JOIN]);
 
 	for (size_t j = 0; j < columns; j++) {
 		struct op_point point = {{0, grid->hz[CLOCK_GPU][j / mems], grid->hz[CLOCK_MEM][j % mems]}};
-		struct place place = place_of(&fit->scale, point, context);
-		double core = x[CORE] + log(place.slow[CLOCK_GPU]) + log_growth(x, fit->params, 1, place.grown, slope);
-		double memory = x[MEMORY] + log(place.slow[CLOCK_MEM]) + log_growth(x, fit->params, -1, place.grown, slope);
-		double execution = soft_max(core, memory, n, &unused, &unused);
+		struct place place = shape_place(&fit->scale, point, context);
+		double core = x[SHAPE_CORE] + log(place.slow[CLOCK_GPU]) + shape_log_growth(x, fit->params, 1, place.grown, slope);
+		double memory = x[SHAPE_MEMORY] + log(place.slow[CLOCK_MEM]) + shape_log_growth(x, fit->params, -1, place.grown, slope);
+		double execution = shape_soft_max(core, memory, n, &unused, &unused);
 
 		for (size_t i = 0; i < grid->count[CLOCK_CPU]; i++) {
 			double slow = clock_slowness(&fit->scale, CLOCK_CPU, grid->hz[CLOCK_CPU][i]);
-			double launch = log(exp(x[LAUNCH]) * slow + exp(x[LAUNCH_FIXED]));
-			double joined = soft_max(launch, execution, k, &unused, &unused);
-			latency_ns[i * columns + j] = (float)(exp(x[OUTSIDE]) + exp(joined));
+			double launch = log(exp(x[SHAPE_LAUNCH]) * slow + exp(x[SHAPE_LAUNCH_FIXED]));
+			double joined = shape_soft_max(launch, execution, k, &unused, &unused);
+			latency_ns[i * columns + j] = (float)(exp(x[SHAPE_OUTSIDE]) + exp(joined));
 		}
 	}
 }
@@ -260,17 +171,17 @@ static void moments(const struct context_fit *fit, const struct grid *grid, cons
 		    const float *weight, double *moment)
 {
 	size_t n = fit->params;
-	double gradient[PARAMS], total = 0;
+	double gradient[SHAPE_PARAMS], total = 0;
 
 	memset(moment, 0, n * n * sizeof(*moment));
 	for (size_t c = 0; c < context_count; c++) {
 		for (size_t i = 0; i < grid->points; i++) {
 			double w = weight ? weight[i] : 1;
-			struct place place = place_of(&fit->scale, point_at(grid, i), contexts[c]);
+			struct place place = shape_place(&fit->scale, point_at(grid, i), contexts[c]);
 
 			if (w <= 0)
 				continue;
-			log_latency(fit->param, n, &place, gradient);
+			shape_log_ns(fit->param, n, &place, gradient);
 			total += w;
 			for (size_t a = 0; a < n; a++)
 				for (size_t b = 0; b < n; b++)
@@ -284,7 +195,7 @@ static void moments(const struct context_fit *fit, const struct grid *grid, cons
 /* covariance * moment * covariance: what a measurement along a gradient takes off. */
 static void sandwich(const double *covariance, const double *moment, size_t n, double *out)
 {
-	double half[PARAMS * PARAMS] = {0};
+	double half[SHAPE_PARAMS * SHAPE_PARAMS] = {0};
 
 	memset(out, 0, n * n * sizeof(*out));
 	for (size_t i = 0; i < n; i++)
@@ -315,7 +226,7 @@ int context_plan(const struct context_fit *fit, const struct grid *grid, const u
 		 const float *weight, const uint8_t *allowed, struct op_point *point, uint32_t *context, double *gain,
 		 double *log_sd)
 {
-	double moment[PARAMS * PARAMS], removal[PARAMS * PARAMS], gradient[PARAMS], before = 0, best = -1;
+	double moment[SHAPE_PARAMS * SHAPE_PARAMS], removal[SHAPE_PARAMS * SHAPE_PARAMS], gradient[SHAPE_PARAMS], before = 0, best = -1;
 	const double noise = FORM_ERROR * FORM_ERROR + NOISE_GUESS * NOISE_GUESS;
 	size_t n = fit->params;
 
@@ -329,11 +240,11 @@ int context_plan(const struct context_fit *fit, const struct grid *grid, const u
 		before += fit->covariance[i] * moment[i];
 	for (size_t c = 0; c < context_count; c++) {
 		for (size_t i = 0; i < grid->points; i++) {
-			struct place place = place_of(&fit->scale, point_at(grid, i), contexts[c]);
+			struct place place = shape_place(&fit->scale, point_at(grid, i), contexts[c]);
 
 			if (allowed && !allowed[i])
 				continue;
-			log_latency(fit->param, n, &place, gradient);
+			shape_log_ns(fit->param, n, &place, gradient);
 			double fall = quadratic(removal, gradient, n) / (noise + quadratic(fit->covariance, gradient, n));
 			if (fall <= best)
 				continue;

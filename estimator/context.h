@@ -10,11 +10,7 @@
 #include "lsq.h"
 #include "sample.h"
 
-/* With xc, xg, xm = reference clock / clock and t = context / reference context:
- *   core   = b xg (1 + r e^s t + r2 e^s2 t^2)
- *   memory = c xm (1 + r e^-s t + r2 e^-s2 t^2)
- *   execution = (core^n + memory^n)^(1/n)        launch = e xc + h
- *   latency   = a + (launch^k + execution^k)^(1/k)
+/* The form is that of estimator/shape.h.
  * Parameters are logs of a, e, h, k - 1, b, c, n - 1, then r, s, r2, s2: nine numbers for
  * decode, eleven for prefill, with weak Gaussian priors on each. */
 struct context_fit {

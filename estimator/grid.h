@@ -17,7 +17,7 @@ struct grid {
 
 /* Build from axes in any order, duplicates allowed. An axis is thinned evenly,
  * ends kept, when it is over GRID_AXIS_MAX or the product over GRID_POINTS_MAX
- * (the longest axis first). Returns 0, or -EINVAL when an axis is empty. */
+ * (the longest axis first). Returns 0, -EINVAL when an axis is empty, or -ENOMEM. */
 int grid_init(struct grid *grid, const uint64_t *const hz[CLOCK_COUNT], const size_t count[CLOCK_COUNT]);
 
 /* Point number = (cpu * count[GPU] + gpu) * count[MEM] + mem: the memory clock

@@ -12,3 +12,9 @@ $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PR
 
 # The simulator is ground truth: it is linked beside the estimator, and calls nothing of it.
 $(B)/tests/bench-timeline $(patsubst %,$(B)/tests/unit/test_%,timeline generated context): $(B)/tests/sim/sim.o
+
+# Preloaded under the keeper by tests/keeper; not sanitized itself.
+test-programs: $(B)/tests/keeper/shim.so
+$(B)/tests/keeper/shim.so: tests/keeper/shim.c
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -o $@ $<

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* Preloaded under flamed-keeper: records what it does to the files of a
+ * sysroot and of its state directory, makes a directory behave as sysfs does
+ * (a write that fails changes nothing), and makes chosen calls fail.
+ *
+ *   SHIM_ROOT=DIR SHIM_STATE=DIR   which files are meant
+ *   SHIM_LOG=FILE                  one line a write or fsync
+ *   SHIM_CROSSED=1                 a limit that crosses its partner: EINVAL
+ *   SHIM_CEILING=NAME:VALUE        a max file reads at most VALUE after a write
+ *   SHIM_IGNORE=NAME               a file that accepts a value and keeps its own
+ *   SHIM_SLOW_US=N                 each knob write takes that long
+ *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write or fsync fail
+ *   SHIM_COUNT=FILE                at exit: how many of each call there were */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum call { OPEN, READ, WRITE, FSYNC, CALLS };
+static const char *const call_names[CALLS] = {"open", "read", "write", "fsync"};
+static unsigned long counts[CALLS];
+
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
+int __open_2(const char *path, int flags);
+int __openat_2(int dir, const char *path, int flags);
+
+/* What of SHIM_ROOT or SHIM_STATE a path is; NULL: neither. */
+static const char *ours(const char *path, bool *state)
+{
+	const char *root = getenv("SHIM_ROOT"), *dir = getenv("SHIM_STATE");
+	size_t n = root ? strlen(root) : 0, m = dir ? strlen(dir) : 0;
+
+	*state = m && !strncmp(path, dir, m) && (path[m] == '/' || path[m] == '\0');
+	if (*state)
+		return path[m] ? path + m : "/";
+	return n && !strncmp(path, root, n) && path[n] == '/' ? path + n : NULL;
+}
+
+static const char *fd_path(int fd, char buf[PATH_MAX])
+{
+	char link[64];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, buf, PATH_MAX - 1);
+	buf[n < 0 ? 0 : n] = '\0';
+	return buf;
+}
+
+static void record(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void record(const char *format, ...)
+{
+	const char *log = getenv("SHIM_LOG");
+	char line[2048];
+	va_list args;
+
+	if (!log)
+		return;
+	va_start(args, format);
+	int n = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT, 0600);
+	if (fd >= 0 && n > 0)
+		syscall(SYS_write, fd, line, (size_t)n);
+	if (fd >= 0)
+		syscall(SYS_close, fd);
+}
+
+/* True when this call is to fail; errno is then set. */
+static bool fails(enum call call)
+{
+	const char *fail = getenv("SHIM_FAIL");
+	char name[16];
+	unsigned long first, count;
+	int error;
+
+	counts[call]++;
+	if (!fail || sscanf(fail, "%15[a-z]:%lu:%lu:%d", name, &first, &count, &error) != 4 || strcmp(name, call_names[call]) != 0)
+		return false;
+	if (counts[call] < first || counts[call] >= first + count)
+		return false;
+	errno = error;
+	return true;
+}
+
+__attribute__((destructor)) static void tell_counts(void)
+{
+	const char *path = getenv("SHIM_COUNT");
+	FILE *f = path ? fopen(path, "w") : NULL;
+
+	for (int i = 0; f && i < CALLS; i++)
+		fprintf(f, "%s %lu\n", call_names[i], counts[i]);
+	if (f)
+		fclose(f);
+}
+
+static int do_open(int dir, const char *path, int flags, mode_t mode)
+{
+	char base[PATH_MAX], full[PATH_MAX * 2];
+	bool state;
+
+	if (flags & O_PATH)
+		return (int)syscall(SYS_openat, dir, path, flags, mode);
+	if (path[0] == '/' || dir == AT_FDCWD)
+		snprintf(full, sizeof(full), "%s", path);
+	else
+		snprintf(full, sizeof(full), "%s/%s", fd_path(dir, base), path);
+	const char *name = ours(full, &state);
+	if (name && !(flags & O_DIRECTORY) && fails(OPEN))
+		return -1;
+	if (name && !state)
+		flags &= ~O_TRUNC;
+	return (int)syscall(SYS_openat, dir, path, flags, mode);
+}
+
+#define MODE_OF(flags, last, mode)                    \
+	do {                                          \
+		va_list args;                         \
+		va_start(args, last);                 \
+		mode = (flags) & O_CREAT ? va_arg(args, mode_t) : 0; \
+		va_end(args);                         \
+	} while (0)
+
+int open(const char *path, int flags, ...)
+{
+	mode_t mode;
+
+	MODE_OF(flags, flags, mode);
+	return do_open(AT_FDCWD, path, flags, mode);
+}
+
+int openat(int dir, const char *path, int flags, ...)
+{
+	mode_t mode;
+
+	MODE_OF(flags, flags, mode);
+	return do_open(dir, path, flags, mode);
+}
+
+int __open_2(const char *path, int flags)
+{
+	return do_open(AT_FDCWD, path, flags, 0);
+}
+
+int __openat_2(int dir, const char *path, int flags)
+{
+	return do_open(dir, path, flags, 0);
+}
+
+ssize_t read(int fd, void *buf, size_t n)
+{
+	char path[PATH_MAX];
+	bool state;
+
+	if (ours(fd_path(fd, path), &state) && fails(READ))
+		return -1;
+	return syscall(SYS_read, fd, buf, n);
+}
+
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
+{
+	return read(fd, buf, n < size ? n : size);
+}
+
+int fsync(int fd)
+{
+	char path[PATH_MAX];
+	bool state;
+	const char *name = ours(fd_path(fd, path), &state);
+
+	if (name && fails(FSYNC))
+		return -1;
+	if (name)
+		record("fsync %s\n", !strcmp(name, "/") ? "directory" : name + 1);
+	return (int)syscall(SYS_fsync, fd);
+}
+
+static unsigned long long number_in(const char *path)
+{
+	char text[64] = "";
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY);
+
+	if (fd < 0)
+		return 0;
+	syscall(SYS_read, fd, text, sizeof(text) - 1);
+	syscall(SYS_close, fd);
+	return strtoull(text, NULL, 10);
+}
+
+/* min above max, or max below min. */
+static bool crosses(const char *path, unsigned long long value)
+{
+	char other[PATH_MAX];
+	const char *base = strrchr(path, '/') + 1, *word = strstr(base, "min_freq");
+	bool is_min = word != NULL;
+
+	if (!word)
+		word = strstr(base, "max_freq");
+	if (!word || !getenv("SHIM_CROSSED"))
+		return false;
+	snprintf(other, sizeof(other), "%s", path);
+	memcpy(other + (word - path), is_min ? "max" : "min", 3);
+	unsigned long long partner = number_in(other);
+	return is_min ? partner && value > partner : value && value < partner;
+}
+
+/* VALUE of a "NAME:VALUE" setting that is about this file. */
+static const char *setting(const char *key, const char *path)
+{
+	const char *text = getenv(key);
+	size_t n = text ? strcspn(text, ":") : 0, len = strlen(path);
+
+	return n && len >= n && !memcmp(path + len - n, text, n) ? text + n + (text[n] == ':') : NULL;
+}
+
+static ssize_t write_knob(int fd, const char *path, const char *name, const char *buf, size_t n)
+{
+	char text[256];
+	size_t len = n < sizeof(text) - 1 ? n : sizeof(text) - 1;
+	const char *ceiling = setting("SHIM_CEILING", path), *slow = getenv("SHIM_SLOW_US");
+
+	memcpy(text, buf, len);
+	text[len] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	if (slow)
+		usleep((useconds_t)atoi(slow));
+	if (crosses(path, strtoull(text, NULL, 10))) {
+		record("%s %s EINVAL\n", name, text);
+		errno = EINVAL;
+		return -1;
+	}
+	record("%s %s\n", name, text);
+	if (setting("SHIM_IGNORE", path))
+		return (ssize_t)n;
+	if (ceiling && strtoull(text, NULL, 10) > strtoull(ceiling, NULL, 10)) {
+		buf = ceiling;
+		len = strlen(ceiling);
+	} else {
+		len = n;
+	}
+	if (ftruncate(fd, 0) < 0 || syscall(SYS_pwrite64, fd, buf, len, 0L) < 0)
+		return -1;
+	return (ssize_t)n;
+}
+
+ssize_t write(int fd, const void *buf, size_t n)
+{
+	char path[PATH_MAX];
+	bool state;
+	const char *name = ours(fd_path(fd, path), &state);
+
+	if (name && fails(WRITE))
+		return -1;
+	if (name && !state)
+		return write_knob(fd, path, name, buf, n);
+	return syscall(SYS_write, fd, buf, n);
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The decision: surfaces + active requests + board state -> operating point.
  * Pure: time is a parameter, nothing is read or written, no memory is taken
- * after governor_init(). */
+ * after governor_init(). `now_ns` is service time: it passes with the requests,
+ * so that a replay at any speed decides the same. */
 #ifndef GOVERNOR_GOVERNOR_H
 #define GOVERNOR_GOVERNOR_H
 
@@ -12,9 +13,9 @@ enum objective { OBJECTIVE_POWER, OBJECTIVE_ENERGY };
 struct governor_options {
 	enum objective objective;
 	double margin;             /* extra on every bound, 0.00 default, [0, 1] */
-	uint64_t mem_dwell_ns;     /* the memory clock comes down at most this often: 2 s default */
+	uint64_t mem_dwell_ns;     /* the memory clock comes down at most this often, a short burst aside: 2 s default */
 	uint32_t hold_requests;    /* after a miss, stay up for so many requests of that session: 8 default */
-	double gain_min;           /* do not move for less power than this share: 0.02 default */
+	double gain_min;           /* do not move for less power than this share: 0.01 default */
 };
 
 /* What the board can do now. */
@@ -35,6 +36,7 @@ struct governor_request {
 	uint64_t begin_ns;     /* when begin was received */
 	uint64_t deadline_ns;  /* absolute */
 	double done;           /* share already executed, estimated, [0, 1) */
+	bool waits;            /* does not start before the clocks are applied: a move down costs it time too */
 };
 
 enum refusal {
@@ -46,20 +48,25 @@ enum refusal {
 	REFUSED_FLOOR,
 	REFUSED_HOLD,      /* a recent miss holds the clocks up */
 	REFUSED_DWELL,     /* memory moved too recently */
-	REFUSED_GAIN       /* cheaper by less than gain_min than where we are */
+	REFUSED_GAIN,      /* cheaper by less than gain_min, or than the move costs */
+	REFUSED_STANDBY    /* the clocks could not come up in time for a tighter deadline seen lately */
 };
 
 struct decision {
 	size_t point;       /* grid index chosen */
 	bool feasible;
 	bool learning;      /* a surface was not ready */
+	bool trial;         /* bound over the slack by a little: taken once, to learn */
 	uint64_t predicted_ns, bound_ns, settle_ns; /* of the newest request at `point` */
 	uint64_t slack_ns;
+	double factor;      /* on the surface's bound of the newest request: margin, slow-down, hold and past misses */
+	bool held;          /* a recent miss is in `factor` */
 	double power_uw;    /* or relative cost */
 	bool power_known;
 	enum bound_source source;
 	enum regime regime;
-	size_t runner_up;   /* the cheapest point cheaper than `point`; SIZE_MAX: none */
+	size_t runner_up;   /* cheaper than `point`: the cheapest that only a rule of thrift or caution refused
+			     * (gain, dwell, hold, standby), else the next cheaper one; SIZE_MAX: none */
 	enum refusal runner_up_refused;
 	uint64_t runner_up_bound_ns, runner_up_settle_ns;
 	double runner_up_power_uw;
@@ -67,29 +74,55 @@ struct decision {
 
 struct governor {
 	struct governor_options options;
-	struct {
+	struct governor_session {
 		uint32_t hold;      /* requests still to be held up */
 		double boost;       /* factor on bounds while held, >= 1 */
 		double misses;      /* decayed share of misses */
+		double caution;     /* lasting addition to bounds, so that the share of misses stays below its target */
+		double credit;      /* misses that may still be spent on trials */
+		bool known;         /* has begun a request */
+		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */
+		uint32_t requests;  /* begun */
+		uint64_t tight_ns[2];    /* least relative deadline of this window and the last; UINT64_MAX: none */
+		uint64_t fast_ns;        /* bound at the fastest point, of the newest request */
+		uint64_t period_ns;      /* mean distance of begins */
+		uint64_t begin_ns;       /* of the newest request */
+		size_t home[CLOCK_COUNT];/* axes of the newest point chosen for a tight deadline */
 	} session[SESSIONS_MAX];
-	uint64_t mem_moved_ns; /* last time the memory clock came down */
+	uint32_t sessions;      /* highest id in use, plus 1 */
+	uint32_t last_session;  /* whose request ended last */
+	uint64_t mem_moved_ns;  /* when `mem_tokens` was last brought up to date */
+	double mem_tokens;      /* times the memory clock may come down now */
+	size_t mem_axis;        /* at the last decision */
+	/* The cost of moving to each point, INFINITY where it is not allowed; kept while the board stands still. */
+	struct {
+		const struct grid *grid;
+		size_t current;
+		uint64_t settle_ns[CLOCK_COUNT];
+		size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* allowed, of each axis */
+		bool known, waits;
+	} key;
+	float move_ns[GRID_POINTS_MAX];
 };
 
 void governor_options_default(struct governor_options *options);
 void governor_init(struct governor *governor, const struct governor_options *options);
 
-/* Decide for `count` active requests (newest last, at least 1). <= 2 us at
- * 1,276 points and 8 requests. */
+/* Decide for `count` active requests (newest last, 1 to REQUESTS_MAX), all on
+ * surfaces of board->grid. <= 2 us at 1,276 points and 8 requests. */
 void governor_decide(struct governor *governor, const struct governor_board *board, const struct governor_request *requests,
 		     size_t count, uint64_t now_ns, struct decision *out);
 
-/* A request of `session` ended. */
+/* A request of `session` ended; deadline and bound count from its begin. Steps
+ * up after a miss, and slowly down again. */
 void governor_ended(struct governor *governor, uint32_t session, uint64_t total_ns, uint64_t deadline_ns, uint64_t bound_ns);
 
 void governor_session_reset(struct governor *governor, uint32_t session);
 
-/* Between requests: worth coming down to `*point` for an expected gap? Returns
- * false when not. */
+/* Between requests, after governor_ended(): worth moving to `*point` for an
+ * expected gap? That is where the session's next request will want to be,
+ * reached while nobody waits, or, in a long gap, lower still. Returns false
+ * when not. */
 bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
 		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point);
 

@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: MIT */
+#include "governor.h"
+
+#include <math.h>
+#include "../common/clock.h"
+#include "memory.h"
+#include "scan.h"
+
+#define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
+#define PAYBACK_REQUESTS 32    /* a move has to be worth its time within so many requests */
+#define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
+#define TRIAL_RISK_MAX 0.12
+#define TRIAL_SEEN 2           /* requests at the present point before another is tried */
+#define TRIAL_EAGER 64         /* requests of a session; later every TRIAL_EVERY-th looks for one */
+#define TRIAL_EVERY 16
+#define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
+#define IDLE_GAP_NS (50 * NS_PER_MS)
+#define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
+
+/* One decision under way. */
+struct task {
+	struct governor *governor;
+	const struct governor_board *board;
+	const struct governor_request *newest;
+	const struct surface *surface; /* of the newest */
+	uint64_t now_ns;
+	size_t count;
+	struct demand demand[REQUESTS_MAX]; /* by deadline */
+	uint32_t session[REQUESTS_MAX];     /* parallel */
+	bool past;                          /* demands hold what past misses ask for */
+	struct price price;
+	size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* axes allowed by ceilings and floors */
+	size_t soft[CLOCK_COUNT];                   /* low, raised by dwell and standby */
+};
+
+void governor_options_default(struct governor_options *options)
+{
+	*options = (struct governor_options){
+		.objective = OBJECTIVE_POWER, .mem_dwell_ns = 2 * NS_PER_S, .hold_requests = 8, .gain_min = 0.01};
+}
+
+void governor_init(struct governor *governor, const struct governor_options *options)
+{
+	memset(governor, 0, sizeof(*governor));
+	governor->options = *options;
+	governor->mem_tokens = MEM_BURST;
+	for (uint32_t i = 0; i < SESSIONS_MAX; i++)
+		governor_session_reset(governor, i);
+}
+
+const char *refusal_text(enum refusal refusal)
+{
+	static const char *const text[] = {
+		[REFUSED_NOT] = "", [REFUSED_BOUND] = "bound", [REFUSED_SETTLE] = "settle", [REFUSED_SHARED] = "shared",
+		[REFUSED_CEILING] = "ceiling", [REFUSED_FLOOR] = "floor", [REFUSED_HOLD] = "hold", [REFUSED_DWELL] = "dwell",
+		[REFUSED_GAIN] = "gain", [REFUSED_STANDBY] = "standby",
+	};
+
+	return (size_t)refusal < sizeof(text) / sizeof(*text) ? text[refusal] : "unknown";
+}
+
+/* ---- what is allowed, and what moving costs ---- */
+
+/* Entries of an axis inside floor and ceiling; the ceiling wins, and the lowest
+ * entry stands when it is below all. */
+static void axis_limits(const struct governor_board *board, int clock, size_t *low, size_t *high)
+{
+	const uint64_t *hz = board->grid->hz[clock];
+	uint64_t ceiling_hz = board->ceiling_hz[clock] < board->ceiling_config_hz[clock] ? board->ceiling_hz[clock]
+											 : board->ceiling_config_hz[clock];
+
+	*low = 0;
+	*high = board->grid->count[clock] - 1;
+	while (*high > 0 && hz[*high] > ceiling_hz)
+		--*high;
+	while (*low < *high && hz[*low] < board->floor_hz[clock])
+		++*low;
+}
+
+static bool within(const size_t axis[CLOCK_COUNT], const size_t low[CLOCK_COUNT], const size_t high[CLOCK_COUNT])
+{
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (axis[c] < low[c] || axis[c] > high[c])
+			return false;
+	return true;
+}
+
+/* A move down leaves a request that runs already at the faster clocks until it
+ * is in effect: it costs only one that waits for it. */
+static float move_cost(const struct governor_board *board, const size_t from[CLOCK_COUNT], const size_t to[CLOCK_COUNT], bool waits)
+{
+	uint64_t sum_ns = 0;
+	bool up = !board->current_known;
+
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		if (!board->current_known || from[c] != to[c])
+			sum_ns += board->settle_ns[c];
+		up = up || to[c] > from[c];
+	}
+	return up || waits ? (float)sum_ns : 0;
+}
+
+static void build_moves(struct governor *governor, const struct governor_board *board)
+{
+	const struct grid *grid = board->grid;
+	size_t from[CLOCK_COUNT] = {0}, axis[CLOCK_COUNT], i = 0;
+
+	if (board->current_known)
+		grid_axes(grid, board->current, from);
+	for (axis[CLOCK_CPU] = 0; axis[CLOCK_CPU] < grid->count[CLOCK_CPU]; axis[CLOCK_CPU]++)
+		for (axis[CLOCK_GPU] = 0; axis[CLOCK_GPU] < grid->count[CLOCK_GPU]; axis[CLOCK_GPU]++)
+			for (axis[CLOCK_MEM] = 0; axis[CLOCK_MEM] < grid->count[CLOCK_MEM]; axis[CLOCK_MEM]++)
+				governor->move_ns[i++] = within(axis, governor->key.low, governor->key.high)
+								 ? move_cost(board, from, axis, governor->key.waits)
+								 : INFINITY;
+}
+
+/* Bring the table of move costs up to date for these limits. */
+static void prepare_moves(struct task *t, const size_t low[CLOCK_COUNT])
+{
+	struct governor *governor = t->governor;
+	bool same = governor->key.grid == t->board->grid && governor->key.current == t->board->current &&
+		    governor->key.known == t->board->current_known && governor->key.waits == t->newest->waits;
+
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		same = same && governor->key.settle_ns[c] == t->board->settle_ns[c] && governor->key.low[c] == low[c] &&
+		       governor->key.high[c] == t->high[c];
+	if (same)
+		return;
+	governor->key.grid = t->board->grid;
+	governor->key.current = t->board->current;
+	governor->key.known = t->board->current_known;
+	governor->key.waits = t->newest->waits;
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		governor->key.settle_ns[c] = t->board->settle_ns[c];
+		governor->key.low[c] = low[c];
+		governor->key.high[c] = t->high[c];
+	}
+	build_moves(governor, t->board);
+}
+
+static size_t top_point(const struct task *t)
+{
+	return grid_index(t->board->grid, t->high);
+}
+
+/* ---- the memory clock's dwell ---- */
+
+static void refill_mem(struct governor *governor, uint64_t now_ns)
+{
+	uint64_t dwell_ns = governor->options.mem_dwell_ns;
+
+	if (dwell_ns == 0)
+		governor->mem_tokens = MEM_BURST;
+	else if (now_ns > governor->mem_moved_ns)
+		governor->mem_tokens = fmin(governor->mem_tokens + (double)(now_ns - governor->mem_moved_ns) / (double)dwell_ns, MEM_BURST);
+	governor->mem_moved_ns = now_ns;
+}
+
+static void note_mem(struct governor *governor, const struct grid *grid, size_t point)
+{
+	size_t axis[CLOCK_COUNT];
+
+	grid_axes(grid, point, axis);
+	if (axis[CLOCK_MEM] < governor->mem_axis)
+		governor->mem_tokens = fmax(governor->mem_tokens - 1, 0);
+	governor->mem_axis = axis[CLOCK_MEM];
+}
+
+/* Lower limits of thrift and caution, never above the ceilings. */
+static void soft_limits(struct task *t)
+{
+	size_t current[CLOCK_COUNT];
+
+	memcpy(t->soft, t->low, sizeof(t->soft));
+	if (t->board->current_known && t->governor->mem_tokens < 1) {
+		grid_axes(t->board->grid, t->board->current, current);
+		if (t->soft[CLOCK_MEM] < current[CLOCK_MEM])
+			t->soft[CLOCK_MEM] = current[CLOCK_MEM];
+	}
+	memory_standby(t->governor, t->newest, t->board->settle_ns, t->now_ns, t->soft);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (t->soft[c] > t->high[c])
+			t->soft[c] = t->high[c];
+}
+
+/* ---- demands ---- */
+
+static double base_factor(const struct task *t, const struct surface *surface)
+{
+	return (1 + t->governor->options.margin) * fmax(surface->slowdown_bound, 0);
+}
+
+static double past_factor(const struct task *t, uint32_t session)
+{
+	return t->past ? memory_factor(t->governor, session) : 1;
+}
+
+static void add_demand(struct task *t, const struct governor_request *request)
+{
+	double factor = base_factor(t, request->surface) * past_factor(t, request->session);
+	double slack_ns = (double)request->deadline_ns - (double)t->now_ns;
+	struct demand demand = {request->surface->bound_ns, (float)(factor * (1 - request->done)), (float)slack_ns};
+	size_t at = t->count++;
+
+	for (; at > 0 && t->demand[at - 1].slack_ns > demand.slack_ns; at--) {
+		t->demand[at] = t->demand[at - 1];
+		t->session[at] = t->session[at - 1];
+	}
+	t->demand[at] = demand;
+	t->session[at] = request->session;
+}
+
+/* `past`: with what past misses put on the bounds. */
+static void set_demands(struct task *t, const struct governor_request *requests, size_t count, bool past)
+{
+	t->count = 0;
+	t->past = past;
+	for (size_t i = 0; i < count && i < REQUESTS_MAX; i++)
+		add_demand(t, &requests[i]);
+}
+
+static void set_price(struct task *t, float horizon_ns)
+{
+	bool energy = t->governor->options.objective == OBJECTIVE_ENERGY;
+
+	t->price = (struct price){t->surface->power_uw, t->surface->idle_power_uw, t->surface->latency_ns,
+				  (float)t->surface->slowdown, energy ? fmaxf(horizon_ns, 1) : 0};
+}
+
+static bool fits(const struct task *t, size_t point, double move_ns)
+{
+	return scan_late(t->demand, t->count, point) + (float)move_ns <= 0;
+}
+
+/* ---- the choice ---- */
+
+static size_t cheapest(struct task *t, const size_t low[CLOCK_COUNT])
+{
+	prepare_moves(t, low);
+	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board->grid->points);
+}
+
+/* Nothing fits: every clock up, or where the bound is clearly lower. */
+static size_t fastest(struct task *t)
+{
+	size_t top = top_point(t), best;
+
+	prepare_moves(t, t->low);
+	best = scan_fastest(t->demand, t->count, t->governor->move_ns, t->board->grid->points);
+	if (best == SIZE_MAX || t->surface->bound_ns[top] <= FASTEST_TOLERANCE * t->surface->bound_ns[best])
+		return top;
+	return best;
+}
+
+/* Not held up by past misses any more, as nothing fits with them. */
+static size_t without_past(struct task *t, const struct governor_request *requests, size_t count, bool *feasible)
+{
+	size_t best = fastest(t), other;
+
+	set_demands(t, requests, count, false);
+	*feasible = fits(t, best, t->governor->move_ns[best]);
+	if (*feasible)
+		return best;
+	other = cheapest(t, t->low);
+	*feasible = other != SIZE_MAX;
+	return *feasible ? other : best;
+}
+
+/* Share of power that a move has to save. */
+static double gain_needed(const struct task *t, size_t to)
+{
+	double slack_ns = (double)(t->newest->deadline_ns - t->newest->begin_ns);
+
+	return fmax(t->governor->options.gain_min, t->governor->move_ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
+}
+
+static double gain(const struct task *t, size_t from, size_t to)
+{
+	double old = scan_price(&t->price, from);
+
+	return old > 0 ? 1 - scan_price(&t->price, to) / old : 0;
+}
+
+static bool worth_staying(const struct task *t, size_t best)
+{
+	size_t current = t->board->current;
+
+	return t->board->current_known && isfinite(t->governor->move_ns[current]) && fits(t, current, 0) &&
+	       gain(t, current, best) < gain_needed(t, best);
+}
+
+/* ---- trials ---- */
+
+/* Chance that a request misses at a point: its logarithm taken as normal, with
+ * the bound at its quantile. */
+static double risk(double predicted_ns, double bound_ns, double slack_ns)
+{
+	if (!(predicted_ns > 0) || slack_ns <= predicted_ns)
+		return 1;
+	if (bound_ns <= predicted_ns)
+		return 0;
+	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
+}
+
+static bool may_try(const struct task *t, size_t best)
+{
+	const struct governor_session *s = &t->governor->session[t->newest->session];
+
+	return t->count == 1 && t->board->current_known && best == t->board->current && s->boost <= 1 && s->credit > 0 &&
+	       t->surface->measured[best] >= TRIAL_SEEN && (s->requests <= TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
+}
+
+/* A cheaper point never run, whose bound is a little over the slack: nothing
+ * but a request there can tell. The best ratio of gain to risk; SIZE_MAX: none. */
+static size_t find_trial(struct task *t, size_t best, double *risked)
+{
+	const struct governor_session *s = &t->governor->session[t->newest->session];
+	double most = fmin(s->credit, TRIAL_RISK_MAX), best_score = 0, scale = t->demand[0].scale;
+	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
+	size_t found = SIZE_MAX;
+
+	for (size_t i = 0; i < t->board->grid->points; i++) {
+		float move_ns = t->governor->move_ns[i];
+		if (t->surface->measured[i] || scan_price(&t->price, i) >= limit || !isfinite(move_ns))
+			continue;
+		double p = risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * scale,
+				t->demand[0].slack_ns - move_ns);
+		double score = gain(t, best, i) / (p + 0.02);
+		if (p <= most && score > best_score) {
+			best_score = score;
+			found = i;
+			*risked = p;
+		}
+	}
+	return found;
+}
+
+static size_t consider_trial(struct task *t, size_t best, struct decision *out)
+{
+	struct governor_session *s = &t->governor->session[t->newest->session];
+	double risked = 0;
+	size_t trial = may_try(t, best) ? find_trial(t, best, &risked) : SIZE_MAX;
+
+	out->trial = trial != SIZE_MAX;
+	if (!out->trial)
+		return best;
+	s->credit -= risked;
+	return trial;
+}
+
+/* ---- saying why ---- */
+
+/* The rule that refused a point that is cheaper than the chosen one. */
+static enum refusal why_not(const struct task *t, size_t point)
+{
+	size_t axis[CLOCK_COUNT], from[CLOCK_COUNT], newest = 0;
+	struct demand alone;
+
+	grid_axes(t->board->grid, point, axis);
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		if (axis[c] > t->high[c])
+			return REFUSED_CEILING;
+		if (axis[c] < t->low[c])
+			return REFUSED_FLOOR;
+	}
+	grid_axes(t->board->grid, t->board->current, from);
+	float move_ns = move_cost(t->board, from, axis, t->newest->waits);
+	if (fits(t, point, move_ns)) {
+		if (axis[CLOCK_MEM] < t->soft[CLOCK_MEM] && t->governor->mem_tokens < 1)
+			return REFUSED_DWELL;
+		return within(axis, t->soft, t->high) ? REFUSED_GAIN : REFUSED_STANDBY;
+	}
+	if (fits(t, point, 0))
+		return REFUSED_SETTLE;
+	while (newest + 1 < t->count && t->session[newest] != t->newest->session)
+		newest++;
+	alone = t->demand[newest];
+	if (t->count > 1 && scan_late(&alone, 1, point) + move_ns <= 0)
+		return REFUSED_SHARED;
+	alone.scale /= (float)past_factor(t, t->newest->session);
+	return t->count == 1 && scan_late(&alone, 1, point) + move_ns <= 0 ? REFUSED_HOLD : REFUSED_BOUND;
+}
+
+static uint64_t settle_to(const struct task *t, size_t point)
+{
+	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
+
+	grid_axes(t->board->grid, t->board->current, from);
+	grid_axes(t->board->grid, point, to);
+	return (uint64_t)move_cost(t->board, from, to, true);
+}
+
+static void explain_runner_up(const struct task *t, size_t thrifty, struct decision *out)
+{
+	float price = scan_price(&t->price, out->point);
+
+	out->runner_up = thrifty != SIZE_MAX && scan_price(&t->price, thrifty) < price
+				 ? thrifty
+				 : scan_next_cheaper(&t->price, price, t->board->grid->points);
+	if (out->runner_up == SIZE_MAX)
+		return;
+	out->runner_up_refused = why_not(t, out->runner_up);
+	out->runner_up_bound_ns = (uint64_t)(t->surface->bound_ns[out->runner_up] * out->factor);
+	out->runner_up_settle_ns = settle_to(t, out->runner_up);
+	out->runner_up_power_uw = t->surface->power_uw[out->runner_up];
+}
+
+static void describe(const struct task *t, struct decision *out)
+{
+	const struct surface *s = t->surface;
+	uint64_t deadline_ns = t->newest->deadline_ns;
+	double left = 1 - t->newest->done;
+
+	out->factor = base_factor(t, t->surface) * past_factor(t, t->newest->session);
+	out->held = t->past && t->governor->session[t->newest->session].boost > 1;
+	out->predicted_ns = (uint64_t)(s->latency_ns[out->point] * s->slowdown * left);
+	out->bound_ns = (uint64_t)(s->bound_ns[out->point] * out->factor * left);
+	out->settle_ns = settle_to(t, out->point);
+	out->slack_ns = deadline_ns > t->now_ns ? deadline_ns - t->now_ns : 0;
+	out->power_uw = s->power_uw[out->point];
+	out->power_known = s->power_known;
+	out->source = (enum bound_source)s->source[out->point];
+	out->regime = (enum regime)s->regime[out->point];
+}
+
+/* ---- the verbs ---- */
+
+static void remember(struct task *t, const struct decision *out)
+{
+	struct governor_session *s = &t->governor->session[t->newest->session];
+
+	s->trial = out->trial;
+	s->feasible = out->feasible;
+	s->measured = t->surface->measured[out->point] > 0;
+	if (out->feasible && memory_is_tight(s, t->newest->deadline_ns - t->newest->begin_ns))
+		grid_axes(t->board->grid, out->point, s->home);
+	note_mem(t->governor, t->board->grid, out->point);
+}
+
+static void choose(struct task *t, const struct governor_request *requests, size_t count, struct decision *out)
+{
+	size_t hard = SIZE_MAX;
+
+	set_demands(t, requests, count, true);
+	set_price(t, (float)t->newest->deadline_ns - (float)t->now_ns);
+	soft_limits(t);
+	out->feasible = true;
+	out->point = cheapest(t, t->soft);
+	if (out->point == SIZE_MAX)
+		out->point = cheapest(t, t->low);
+	if (out->point == SIZE_MAX) {
+		out->point = without_past(t, requests, count, &out->feasible);
+	} else if (worth_staying(t, out->point)) {
+		hard = out->point;
+		out->point = t->board->current;
+	}
+	if (out->feasible)
+		out->point = consider_trial(t, out->point, out);
+	describe(t, out);
+	explain_runner_up(t, hard, out);
+}
+
+static bool any_unknown(const struct governor_request *requests, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (requests[i].surface->state == SURFACE_NONE)
+			return true;
+	return false;
+}
+
+void governor_decide(struct governor *governor, const struct governor_board *board, const struct governor_request *requests,
+		     size_t count, uint64_t now_ns, struct decision *out)
+{
+	const struct governor_request *newest = &requests[count - 1];
+	struct task t;
+
+	t.governor = governor;
+	t.board = board;
+	t.newest = newest;
+	t.surface = newest->surface;
+	t.now_ns = now_ns;
+	t.past = true;
+	*out = (struct decision){.runner_up = SIZE_MAX, .feasible = true};
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		axis_limits(board, c, &t.low[c], &t.high[c]);
+	refill_mem(governor, now_ns);
+	memory_begin(governor, newest, (uint64_t)(t.surface->bound_ns[top_point(&t)] * base_factor(&t, t.surface)));
+	for (size_t i = 0; i < count; i++)
+		out->learning = out->learning || requests[i].surface->state != SURFACE_READY;
+	if (any_unknown(requests, count)) {
+		out->point = top_point(&t);
+		describe(&t, out);
+	} else {
+		choose(&t, requests, count, out);
+	}
+	remember(&t, out);
+}
+
+/* ---- between requests ---- */
+
+/* Where the session's next request will want to be, once there. */
+static size_t next_home(struct task *t, uint64_t relative_ns)
+{
+	set_demands(t, t->newest, 1, true);
+	t->demand[0].slack_ns = (float)relative_ns;
+	set_price(t, (float)relative_ns);
+	soft_limits(t);
+	size_t point = SIZE_MAX;
+	float best = INFINITY;
+
+	for (size_t i = 0; i < t->board->grid->points; i++) {
+		size_t axis[CLOCK_COUNT];
+		float price = scan_price(&t->price, i);
+		if (!(price < best) || !fits(t, i, 0))
+			continue;
+		grid_axes(t->board->grid, i, axis);
+		if (!within(axis, t->soft, t->high))
+			continue;
+		best = price;
+		point = i;
+	}
+	return point;
+}
+
+/* The least idle power from where the next request still makes it home. */
+static size_t idle_home(const struct task *t, size_t home, uint64_t gap_ns)
+{
+	const float *idle_uw = t->surface->idle_power_uw;
+	size_t best = home, to[CLOCK_COUNT], axis[CLOCK_COUNT];
+	float best_uw = idle_uw[home];
+
+	grid_axes(t->board->grid, home, to);
+	for (size_t i = 0; i < t->board->grid->points; i++) {
+		if (!(idle_uw[i] < best_uw))
+			continue;
+		grid_axes(t->board->grid, i, axis);
+		double back_ns = move_cost(t->board, axis, to, true);
+		bool memory_moves = axis[CLOCK_MEM] != to[CLOCK_MEM] && gap_ns < t->governor->options.mem_dwell_ns;
+		double saved = (double)(idle_uw[home] - idle_uw[i]) * (double)gap_ns;
+		if (memory_moves || !within(axis, t->soft, t->high) || back_ns * IDLE_GAP_SETTLES > (double)gap_ns ||
+		    !fits(t, home, back_ns) || saved < t->surface->power_uw[home] * 2 * back_ns)
+			continue;
+		best = i;
+		best_uw = idle_uw[i];
+	}
+	return best;
+}
+
+/* In time for the next request: over within the gap, or inside its slack. */
+static bool in_time(const struct task *t, size_t point, uint64_t gap_ns)
+{
+	double move_ns = (double)settle_to(t, point);
+
+	return move_ns <= (double)gap_ns || fits(t, point, move_ns - (double)gap_ns);
+}
+
+bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point)
+{
+	const struct governor_session *s = &governor->session[governor->last_session];
+	uint64_t relative_ns = memory_tight_ns(s);
+	struct governor_request next = {
+		.surface = surface, .session = governor->last_session, .begin_ns = now_ns, .deadline_ns = now_ns + relative_ns};
+	struct task t;
+
+	if (!s->known || relative_ns == UINT64_MAX || !board->current_known || surface->state == SURFACE_NONE)
+		return false;
+	t.governor = (struct governor *)governor; /* read only from here */
+	t.board = board;
+	t.newest = &next;
+	t.surface = surface;
+	t.now_ns = now_ns;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		axis_limits(board, c, &t.low[c], &t.high[c]);
+	size_t home = next_home(&t, relative_ns);
+	if (home == SIZE_MAX)
+		return false;
+	*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : home;
+	return *point != board->current && in_time(&t, *point, expected_gap_ns) &&
+	       (*point != home || gain(&t, board->current, home) >= governor->options.gain_min);
+}

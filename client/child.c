@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "../common/clock.h"
+
+#define LAYER_PATH PRIVLIBDIR "/libflamed-opencl.so"
+
+static const int forwarded[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT };
+
+static void watched(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGCHLD);
+	for (size_t i = 0; i < sizeof(forwarded) / sizeof(*forwarded); i++)
+		sigaddset(set, forwarded[i]);
+}
+
+/* Our layer before those that are set already. */
+static void set_opencl_layers(void)
+{
+	const char *layer = getenv("FLAMED_OPENCL_LAYER"), *before = getenv("OPENCL_LAYERS");
+	char value[2 * PATH_MAX];
+
+	if (!layer || !*layer)
+		layer = LAYER_PATH;
+	if (access(layer, R_OK) < 0)
+		return;
+	snprintf(value, sizeof(value), "%s%s%s", layer, before && *before ? ":" : "", before ? before : "");
+	setenv("OPENCL_LAYERS", value, 1);
+}
+
+static void set_environment(const struct ctl *ctl, const struct child_setup *setup)
+{
+	char path[PATH_MAX], number[24];
+
+	/* The program may change its directory before it connects. */
+	if (realpath(ctl->socket, path))
+		setenv("FLAMED_SOCKET", path, 1);
+	setenv("FLAMED_MODEL", setup->model, 1);
+	if (setup->deadline_ns) {
+		snprintf(number, sizeof(number), "%llu", (unsigned long long)setup->deadline_ns);
+		setenv("FLAMED_DEADLINE_NS", number, 1);
+	}
+	if (setup->tag)
+		setenv("FLAMED_TAG", setup->tag, 1);
+	if (setup->profile)
+		setenv("FLAMED_PROFILE", setup->profile, 1);
+	set_opencl_layers();
+}
+
+static void drop_output(void)
+{
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		dup2(fd, STDOUT_FILENO);
+}
+
+pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_setup *setup)
+{
+	sigset_t set, before;
+	pid_t pid;
+
+	watched(&set);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid > 0)
+		return pid;
+	sigdelset(&before, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	set_environment(ctl, setup);
+	if (setup->quiet)
+		drop_output();
+	execvp(argv[0], argv);
+	ctl_error(ctl, "%s: %s", argv[0], strerror(errno));
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+int child_wait(pid_t pid, uint64_t timeout_ns, int *status, bool *interrupted)
+{
+	uint64_t until_ns = clock_now_ns() + timeout_ns;
+	sigset_t set;
+
+	watched(&set);
+	for (;;) {
+		uint64_t now_ns = clock_now_ns(), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+		struct timespec timeout = { (time_t)(left_ns / NS_PER_S), (long)(left_ns % NS_PER_S) };
+		siginfo_t info;
+		int signal_number;
+
+		if (waitpid(pid, status, WNOHANG) == pid)
+			return 1;
+		signal_number = sigtimedwait(&set, &info, &timeout);
+		if (signal_number < 0 && errno == EAGAIN)
+			return 0;
+		if (signal_number <= 0 || signal_number == SIGCHLD)
+			continue;
+		if (info.si_code != SI_KERNEL)
+			kill(pid, signal_number);
+		if (interrupted && signal_number != SIGCONT && signal_number != SIGUSR1 && signal_number != SIGUSR2)
+			*interrupted = true;
+	}
+}
+
+int child_exit(int status)
+{
+	const struct rlimit no_core = { 0, 0 };
+	sigset_t set;
+
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	setrlimit(RLIMIT_CORE, &no_core); /* one core is enough, and it is the program's */
+	signal(WTERMSIG(status), SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, WTERMSIG(status));
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* A program run for somebody: its environment, its signals, its exit status. */
+#ifndef CLIENT_CHILD_H
+#define CLIENT_CHILD_H
+
+#include <sys/types.h>
+#include "ctl.h"
+
+/* What a governed or profiled program finds in its environment. */
+struct child_setup {
+	const char *model;
+	uint64_t deadline_ns; /* 0: not set */
+	const char *tag;      /* NULL: not set */
+	const char *profile;  /* NULL: governed; else points at most, "0" for flamed's choice */
+	bool quiet;           /* its output is dropped */
+};
+
+/* Fork and exec; signals are blocked in the parent from here on, until
+ * child_wait() has seen the end. Returns the pid or -errno. */
+pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_setup *setup);
+
+/* Wait up to `timeout_ns` for its end, handing on the signals that were sent
+ * to us alone (those of a terminal reach it by themselves). Returns 1 with its
+ * wait status, 0 at the end of time. `*interrupted` (may be NULL) says that a
+ * signal asked us to end. */
+int child_wait(pid_t pid, uint64_t timeout_ns, int *status, bool *interrupted);
+
+/* Leave as the child did: its exit status, or its signal. */
+int child_exit(int status);
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* flamectl surface: the heat map in a terminal, the JSON, the options. */
+#include "picture.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../common/file.h"
+#include "../common/units.h"
+#include "json.h"
+
+#define LABEL_WIDTH 8 /* of the CPU axis */
+#define CELL_WIDE   7 /* " 28.13 " */
+#define CELL_NARROW 2
+
+/* Nearest of the 6x6x6 cube of a 256-colour terminal. */
+static int colour_256(const uint8_t rgb[3])
+{
+	static const int levels[6] = { 0, 95, 135, 175, 215, 255 };
+	int index = 16, weight = 36;
+
+	for (int c = 0; c < 3; c++, weight /= 6) {
+		int best = 0;
+
+		for (int i = 1; i < 6; i++)
+			if (abs(levels[i] - rgb[c]) < abs(levels[best] - rgb[c]))
+				best = i;
+		index += weight * best;
+	}
+	return index;
+}
+
+/* Black on light, white on dark (ITU-R BT.601 luma). */
+static bool is_light(const uint8_t rgb[3])
+{
+	return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140;
+}
+
+static void value_text(const struct picture *picture, size_t index, char *out, size_t size)
+{
+	static const char *const regimes[CELL_REGIMES] = { "?", "launch", "exec", "mixed" };
+	double divisor, value = picture_value(picture, index);
+
+	if (picture->shown == SHOW_REGIME) {
+		snprintf(out, size, "%s", regimes[picture->cell[index].regime]);
+		return;
+	}
+	shown_unit(picture, &divisor);
+	value /= divisor;
+	snprintf(out, size, "%.*f", value < 9.995 ? 2 : value < 999.5 ? 1 : 0, value);
+}
+
+/* Seven columns: a mark, the number, a mark. */
+static void wide_cell(const struct picture *picture, const struct ctl *ctl, size_t index)
+{
+	bool current = picture->current == (long)index, cheapest = picture->cheapest == (long)index;
+	const char *left = current ? "[" : cheapest ? "<" : " ", *right = current ? "]" : cheapest ? ">" : " ";
+	char text[16];
+
+	value_text(picture, index, text, sizeof(text));
+	if (!current && !cheapest && picture->cell[index].measured)
+		right = ctl->colour && ctl->utf8 ? "\u2022" : "*";
+	else if (!current && !cheapest && !picture_feasible(picture, index))
+		right = ctl->colour && ctl->utf8 ? "\u2715" : "x";
+	printf("%s%*.5s%s", left, CELL_WIDE - 2, text, right);
+}
+
+static void narrow_cell(const struct picture *picture, const struct ctl *ctl, size_t index)
+{
+	static const char ramp[] = " .:-=+*#%@";
+	double level = picture_level(picture, picture_value(picture, index));
+
+	if (picture->current == (long)index)
+		printf("[]");
+	else if (picture->cheapest == (long)index)
+		printf("<>");
+	else if (ctl->colour)
+		printf("%s", picture->cell[index].measured ? (ctl->utf8 ? "\u2022 " : "* ") : picture_feasible(picture, index) ? "  " : "x ");
+	else
+		printf("%c%c", ramp[(int)(level * 9.999)], picture->cell[index].measured ? '*' : ' ');
+}
+
+static void print_cell(const struct picture *picture, const struct ctl *ctl, size_t index, bool wide)
+{
+	bool marked = picture->current == (long)index || picture->cheapest == (long)index;
+	uint8_t rgb[3];
+
+	colour_at(picture_level(picture, picture_value(picture, index)), rgb);
+	if (ctl->colour && !picture_feasible(picture, index) && !marked)
+		printf("\033[48;5;%d;38;5;%dm", colour_256(rgb), is_light(rgb) ? 240 : 250);
+	else if (ctl->colour)
+		printf("\033[%s48;5;%d;38;5;%dm", marked ? "1;" : "", colour_256(rgb), is_light(rgb) ? 16 : 231);
+	if (wide)
+		wide_cell(picture, ctl, index);
+	else
+		narrow_cell(picture, ctl, index);
+	if (ctl->colour)
+		printf("\033[0m");
+}
+
+static void print_gpu_axis(const struct picture *picture, const struct ctl *ctl, bool wide)
+{
+	printf("%s%*s ", sgr(ctl, SGR_DIM), LABEL_WIDTH, "cpu MHz");
+	if (wide) {
+		for (size_t g = 0; g < picture->count[CLOCK_GPU]; g++)
+			printf("%*.0f ", CELL_WIDE - 1, (double)picture->hz[CLOCK_GPU][g] / 1e6);
+		printf(" gpu MHz");
+	} else {
+		printf("gpu %.0f to %.0f MHz", (double)picture->hz[CLOCK_GPU][0] / 1e6,
+		       (double)picture->hz[CLOCK_GPU][picture->count[CLOCK_GPU] - 1] / 1e6);
+	}
+	printf("%s\n", sgr(ctl, SGR_OFF));
+}
+
+/* One memory clock: fastest CPU on top, GPU to the right. */
+static void print_panel(const struct picture *picture, const struct ctl *ctl, size_t mem)
+{
+	size_t gpus = picture->count[CLOCK_GPU];
+	bool wide = LABEL_WIDTH + 10 + gpus * CELL_WIDE <= (size_t)ctl->columns;
+
+	if (picture->hz[CLOCK_MEM][mem])
+		printf("\n%smemory %.4g MHz%s\n", sgr(ctl, SGR_BOLD), (double)picture->hz[CLOCK_MEM][mem] / 1e6, sgr(ctl, SGR_OFF));
+	else
+		printf("\n");
+	print_gpu_axis(picture, ctl, wide);
+	for (size_t row = picture->count[CLOCK_CPU]; row-- > 0;) {
+		double mhz = (double)picture->hz[CLOCK_CPU][row] / 1e6;
+
+		printf("%s%*.*f%s ", sgr(ctl, SGR_DIM), LABEL_WIDTH, fmod(mhz, 1) > 0.05 ? 1 : 0, mhz, sgr(ctl, SGR_OFF));
+		for (size_t g = 0; g < gpus; g++)
+			print_cell(picture, ctl, picture_index(picture, row, g, mem), wide);
+		printf("\n");
+	}
+}
+
+static void print_colour_bar(const struct picture *picture, const struct ctl *ctl)
+{
+	double divisor;
+	const char *unit = shown_unit(picture, &divisor);
+
+	if (picture->shown == SHOW_REGIME)
+		return;
+	printf("%*s %.3g ", LABEL_WIDTH, "", picture->low / divisor);
+	for (int i = 0; i < 24; i++) {
+		uint8_t rgb[3];
+
+		colour_at(i / 23.0, rgb);
+		if (ctl->colour)
+			printf("\033[48;5;%dm \033[0m", colour_256(rgb));
+		else
+			printf("%c", " .:-=+*#%@"[i * 10 / 24]);
+	}
+	printf(" %.3g %s   ", picture->high / divisor, unit);
+}
+
+static void print_legend(const struct picture *picture, const struct ctl *ctl)
+{
+	printf("\n");
+	print_colour_bar(picture, ctl);
+	printf("%s measured   [ ] now\n", ctl->colour && ctl->utf8 ? "\u2022" : "*");
+	if (picture->deadline_ns) {
+		char deadline[32];
+
+		format_duration(deadline, sizeof(deadline), picture->deadline_ns);
+		printf("%*s %s cannot promise %s   %s\n", LABEL_WIDTH, "", ctl->colour && ctl->utf8 ? "\u2715" : "x", deadline,
+		       picture->cheapest >= 0 ? "< > the least power that can" : "no point can");
+	}
+}
+
+static void point_text(const struct picture *picture, size_t index, char *out, size_t size)
+{
+	size_t mem = index % picture->count[CLOCK_MEM], gpu = index / picture->count[CLOCK_MEM] % picture->count[CLOCK_GPU];
+	size_t cpu = index / picture->count[CLOCK_MEM] / picture->count[CLOCK_GPU];
+
+	snprintf(out, size, "cpu %.0f, gpu %.0f, memory %.0f MHz", (double)picture->hz[CLOCK_CPU][cpu] / 1e6,
+		 (double)picture->hz[CLOCK_GPU][gpu] / 1e6, (double)picture->hz[CLOCK_MEM][mem] / 1e6);
+}
+
+/* What is said of one cell in words. */
+static void print_point(const struct picture *picture, const char *label, size_t index)
+{
+	const struct picture_cell *cell = &picture->cell[index];
+	char where[96], latency[32], bound[32], power[32], bubble[32];
+
+	point_text(picture, index, where, sizeof(where));
+	printf("%-9s%s: %s expected, %s at most", label, where, format_duration(latency, sizeof(latency), (uint64_t)cell->latency_ns),
+	       format_duration(bound, sizeof(bound), (uint64_t)cell->bound_ns));
+	if (picture->power_known)
+		printf(", %s", format_power(power, sizeof(power), (uint64_t)cell->power_uw));
+	if (cell->regime)
+		printf(", %s, the GPU idles %s of it", regime_name(cell->regime),
+		       format_duration(bubble, sizeof(bubble), (uint64_t)cell->bubble_ns));
+	printf("\n");
+}
+
+static void print_facts(const struct picture *picture)
+{
+	printf("\n");
+	if (picture->current >= 0)
+		print_point(picture, "now", (size_t)picture->current);
+	if (picture->cheapest >= 0)
+		print_point(picture, "cheapest", (size_t)picture->cheapest);
+	if (picture->regimes[CELL_UNKNOWN] < picture->points) {
+		printf("regime   ");
+		for (unsigned r = CELL_LAUNCH_BOUND; r < CELL_REGIMES; r++)
+			printf("%s%s %.0f %%", r > 1 ? ", " : "", regime_name(r), 100.0 * (double)picture->regimes[r] / (double)picture->points);
+		printf(" of the points\n");
+	}
+	if (picture->slowdown > 0)
+		printf("slowdown x%.2f (contention and temperature, on top of what is drawn)\n", picture->slowdown);
+}
+
+void picture_print(const struct picture *picture, const struct ctl *ctl)
+{
+	const char *colour = strcmp(picture->state, "ready") ? SGR_YELLOW : SGR_GREEN;
+
+	printf("%s%s%s", sgr(ctl, SGR_BOLD), picture->model, sgr(ctl, SGR_OFF));
+	if (strcmp(picture->phase, "run") != 0)
+		printf(", %s with %llu tokens", picture->phase, (unsigned long long)picture->context);
+	printf(": %s   %s%s%s, %zu of %zu points measured\n", shown_title(picture), sgr(ctl, colour), picture->state, sgr(ctl, SGR_OFF),
+	       picture->measured, picture->points);
+	for (size_t m = 0; m < picture->count[CLOCK_MEM]; m++)
+		print_panel(picture, ctl, m);
+	print_legend(picture, ctl);
+	print_facts(picture);
+}
+
+static void json_axis(FILE *out, const struct picture *picture, int clock)
+{
+	printf("    \"%s_hz\": [", clock_name((enum clock_id)clock));
+	for (size_t i = 0; i < picture->count[clock]; i++)
+		fprintf(out, "%s%llu", i ? ", " : "", (unsigned long long)picture->hz[clock][i]);
+	fprintf(out, "]%s\n", clock + 1 < CLOCK_COUNT ? "," : "");
+}
+
+static void json_cells(FILE *out, const struct picture *picture)
+{
+	static const char *const sources[] = { "envelope", "fit", "neighbour", "cell" };
+
+	for (size_t c = 0, i = 0; c < picture->count[CLOCK_CPU]; c++)
+		for (size_t g = 0; g < picture->count[CLOCK_GPU]; g++)
+			for (size_t m = 0; m < picture->count[CLOCK_MEM]; m++, i++) {
+				const struct picture_cell *cell = &picture->cell[i];
+
+				fprintf(out, "%s\n    {\"cpu_hz\": %llu, \"gpu_hz\": %llu, \"mem_hz\": %llu, \"latency_ns\": %.0f, ", i ? "," : "",
+					(unsigned long long)picture->hz[CLOCK_CPU][c], (unsigned long long)picture->hz[CLOCK_GPU][g],
+					(unsigned long long)picture->hz[CLOCK_MEM][m], cell->latency_ns);
+				fprintf(out, "\"bound_ns\": %.0f, \"power_uw\": %.0f, \"measured\": %llu, \"source\": \"%s\", ", cell->bound_ns,
+					cell->power_uw, (unsigned long long)cell->measured, sources[cell->source < 4 ? cell->source : 0]);
+				fprintf(out, "\"regime\": \"%s\", \"bubble_ns\": %.0f}", regime_name(cell->regime), cell->bubble_ns);
+			}
+}
+
+static void picture_json(const struct picture *picture, FILE *out)
+{
+	fprintf(out, "{\n  \"model\": ");
+	json_string(out, picture->model);
+	fprintf(out, ",\n  \"state\": ");
+	json_string(out, picture->state);
+	fprintf(out, ",\n  \"phase\": ");
+	json_string(out, picture->phase);
+	fprintf(out, ",\n  \"context\": %llu,\n  \"power_known\": %s,\n  \"slowdown\": %.4f,\n  \"current\": %ld,\n  \"axes\": {\n",
+		(unsigned long long)picture->context, picture->power_known ? "true" : "false", picture->slowdown, picture->current);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		json_axis(out, picture, c);
+	fprintf(out, "  },\n  \"cells\": [");
+	json_cells(out, picture);
+	fprintf(out, "\n  ]\n}\n");
+}
+
+static int write_svg(const struct ctl *ctl, const struct picture *picture, const char *path)
+{
+	CLEANUP_MEM char *text = NULL;
+	size_t len = 0;
+	FILE *out;
+	int rc;
+
+	if (strcmp(path, "-") == 0) {
+		picture_svg(picture, stdout);
+		return 0;
+	}
+	out = open_memstream(&text, &len);
+	if (!out)
+		return 1;
+	picture_svg(picture, out);
+	rc = fclose(out) == 0 ? file_replace(path, text, len, 0644) : -errno;
+	if (rc < 0) {
+		ctl_error(ctl, "cannot write %s: %s", path, strerror(-rc));
+		return 1;
+	}
+	if (!ctl->json)
+		printf("written: %s\n", path);
+	return 0;
+}
+
+int cmd_surface(struct ctl *ctl, int argc, char **argv)
+{
+	const char *phase = NULL, *context = NULL, *svg = NULL, *show = "latency", *deadline = NULL;
+	const struct ctl_option options[] = { { "--phase", &phase, NULL },
+					      { "--context", &context, NULL },
+					      { "--show", &show, NULL },
+					      { "--deadline", &deadline, NULL },
+					      { "--svg", &svg, NULL } };
+	struct picture picture = { 0 };
+	int count, rest, rc;
+
+	if (ctl_options(ctl, options, 5, argc, argv, &count, &rest))
+		return 2;
+	if (count != 2)
+		return ctl_usage(ctl, "which model? `flamectl models` lists them");
+	if (!model_name_valid(argv[1]))
+		return ctl_usage(ctl, "\"%s\" is no model name", argv[1]);
+	if (shown_parse(show, &picture.shown) < 0)
+		return ctl_usage(ctl, "--show is latency, bound, power, regime or bubble, not \"%s\"", show);
+	if (deadline && (parse_duration_ns(deadline, &picture.deadline_ns) < 0 || picture.deadline_ns == 0))
+		return ctl_usage(ctl, "--deadline wants a duration like 33ms, not \"%s\"", deadline);
+	rc = picture_fetch(&picture, ctl, argv[1], phase, context);
+	if (rc == 0 && svg)
+		rc = write_svg(ctl, &picture, svg);
+	if (rc == 0 && ctl->json)
+		picture_json(&picture, stdout);
+	else if (rc == 0 && !svg)
+		picture_print(&picture, ctl);
+	picture_free(&picture);
+	return rc ? 1 : 0;
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside libflamed: what a handle holds, and the verbs its two halves
+ * (libflamed.c: sessions and requests, libprofile.c: profiling) share. Every
+ * function here is called with the lock held. */
+#ifndef CLIENT_HANDLE_H
+#define CLIENT_HANDLE_H
+
+#include <pthread.h>
+#include <sys/un.h>
+#include "flamed.h"
+#include "wire.h"
+#include "../common/point.h"
+
+#define HANDLE_SESSIONS_MAX 64
+#define HANDLE_REQUESTS_MAX 64
+#define HANDLE_EXPECTED_MAX 256 /* replies outstanding */
+#define RETRY_NS_MIN        100000000ULL
+#define RETRY_NS_MAX        5000000000ULL
+
+/* What a reply will be the answer to; replies come in order. */
+enum expected_kind { EXPECT_OPEN, EXPECT_BEGIN, EXPECT_END, EXPECT_CLOSE, EXPECT_PROFILE };
+
+struct expected {
+	enum expected_kind kind;
+	int session;     /* OPEN, END */
+	uint32_t epoch;  /* of the session: a number may have been used again since */
+	int64_t request; /* BEGIN */
+};
+
+enum session_open { SESSION_CLOSED, SESSION_OPENING, SESSION_OPEN, SESSION_REFUSED };
+
+struct session {
+	bool used;
+	enum session_open open;
+	uint32_t epoch;
+	int error;               /* SESSION_REFUSED: what the daemon said */
+	uint64_t id;             /* the daemon's */
+	char model[MODEL_NAME_MAX + 1];
+	uint64_t deadline_ns;
+	enum phase phase;
+	uint32_t context;
+	enum flamed_state state;
+	uint64_t ended, missed;
+};
+
+enum request_state {
+	REQUEST_FREE,
+	REQUEST_SENT,
+	REQUEST_KNOWN,   /* its reply is in */
+	REQUEST_REFUSED,
+	REQUEST_ENDING,  /* ended before its reply was in; sent on then */
+	REQUEST_LOCAL    /* of a profiling session: timed here, unknown to the daemon */
+};
+
+struct request {
+	int64_t serial; /* what the program holds */
+	enum request_state state;
+	int session;
+	int error;
+	bool waited;
+	uint64_t id; /* the daemon's */
+	uint64_t begin_ns, total_ns;
+	struct flamed_decision decision;
+};
+
+enum profile_state { PROFILE_NONE, PROFILE_ASKED, PROFILE_POINT, PROFILE_PAUSED, PROFILE_DONE, PROFILE_FAILED };
+
+struct profile {
+	enum profile_state state;
+	int session;   /* that is profiled instead of governed ($FLAMED_PROFILE); -1: by the program's own calls */
+	int error;
+	uint64_t id;
+	struct flamed_point point;
+	/* a session's inferences at this point so far; the first only warms up */
+	uint32_t n;
+	bool warm;
+	double sum_ns, square_ns2;
+	uint64_t max_ns, again_ns;
+};
+
+struct flamed {
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* replies were taken, or the connection lost */
+	pid_t pid;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct wire wire;
+	bool polling; /* a thread blocks in poll(2) without the lock; only it may receive or close */
+	bool lost;    /* the connection is to be closed by that thread */
+	uint64_t retry_at_ns, retry_ns;
+	struct session session[HANDLE_SESSIONS_MAX];
+	struct request request[HANDLE_REQUESTS_MAX];
+	int64_t serial;
+	struct expected expected[HANDLE_EXPECTED_MAX];
+	size_t expected_first, expected_count;
+	struct profile profile;
+	struct kv_out message;
+};
+
+/* Lock a handle; in a forked child give it a life of its own first. Returns 0
+ * or -ENOTCONN for NULL. */
+int handle_enter(struct flamed *flamed);
+void handle_leave(struct flamed *flamed);
+
+/* Connect if it is time to, take the replies that are in. Returns 0 or
+ * -ENOTCONN. Does not block. */
+int handle_refresh(struct flamed *flamed);
+
+/* A message begins in flamed->message. */
+void handle_message(struct flamed *flamed, const char *op);
+/* Send it, note what its reply will mean. Returns 0, -EAGAIN (too much is
+ * outstanding) or -ENOTCONN. */
+int handle_send(struct flamed *flamed, struct expected expected);
+
+/* Block for one round of replies, without the lock. Returns 0, -ETIMEDOUT or
+ * -ENOTCONN. */
+int handle_wait(struct flamed *flamed, uint64_t until_ns);
+
+/* The layers of one inference as `layers=`, `layers.1=`, ...; left out when
+ * they would not fit a message. */
+void handle_add_layers(struct kv_out *message, const struct flamed_layer *layers, size_t count);
+
+struct request *handle_new_request(struct flamed *flamed, int session);
+
+/* A reply to op=profile or op=sample is in flamed->wire. */
+void profile_reply(struct flamed *flamed, int error);
+/* Begin and end of an inference of the session that is profiled. */
+int64_t profile_begin(struct flamed *flamed, int session);
+void profile_end(struct flamed *flamed, const struct request *request, uint64_t total_ns, const struct flamed_layer *layers,
+		 size_t count);
+
+#endif

@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: MIT */
+/* libflamed: sessions and requests. */
+#include "handle.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "../common/clock.h"
+#include "../common/units.h"
+
+const char *flamed_version(void)
+{
+	return FLAMED_VERSION;
+}
+
+static void init_locks(struct flamed *flamed)
+{
+	pthread_condattr_t attributes;
+
+	pthread_mutex_init(&flamed->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&flamed->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	flamed->pid = getpid();
+}
+
+/* Forget all that a connection held; sessions are opened again by their next
+ * request. */
+static void forget(struct flamed *flamed)
+{
+	flamed->expected_count = 0;
+	for (int i = 0; i < HANDLE_SESSIONS_MAX; i++)
+		flamed->session[i].open = SESSION_CLOSED;
+	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
+		flamed->request[i].state = REQUEST_FREE;
+	if (flamed->profile.state != PROFILE_DONE)
+		flamed->profile.state = PROFILE_NONE;
+	flamed->retry_ns = RETRY_NS_MIN;
+	flamed->retry_at_ns = clock_now_ns() + RETRY_NS_MIN;
+}
+
+static void disconnect(struct flamed *flamed)
+{
+	forget(flamed);
+	pthread_cond_broadcast(&flamed->changed);
+	if (flamed->polling) {
+		shutdown(flamed->wire.fd, SHUT_RDWR); /* wakes the thread, which closes */
+		flamed->lost = true;
+	} else {
+		wire_close(&flamed->wire);
+	}
+}
+
+/* The connection is the parent's: closing our copy of it leaves it whole. */
+static void after_fork(struct flamed *flamed)
+{
+	init_locks(flamed);
+	flamed->polling = flamed->lost = false;
+	forget(flamed);
+	wire_close(&flamed->wire);
+	flamed->retry_at_ns = 0;
+}
+
+int handle_enter(struct flamed *flamed)
+{
+	if (!flamed)
+		return -ENOTCONN;
+	if (flamed->pid != getpid())
+		after_fork(flamed);
+	pthread_mutex_lock(&flamed->lock);
+	return 0;
+}
+
+void handle_leave(struct flamed *flamed)
+{
+	pthread_mutex_unlock(&flamed->lock);
+}
+
+void handle_message(struct flamed *flamed, const char *op)
+{
+	kv_reset(&flamed->message);
+	kv_add(&flamed->message, "op", "%s", op);
+}
+
+int handle_send(struct flamed *flamed, struct expected expected)
+{
+	size_t last = (flamed->expected_first + flamed->expected_count) % HANDLE_EXPECTED_MAX;
+	int rc;
+
+	if (flamed->expected_count == HANDLE_EXPECTED_MAX)
+		return -EAGAIN;
+	kv_end(&flamed->message);
+	rc = wire_send(&flamed->wire, &flamed->message);
+	if (rc == -ENOBUFS || rc == -ENOMEM || rc == -EMSGSIZE)
+		return -EAGAIN;
+	if (rc < 0) {
+		disconnect(flamed);
+		return -ENOTCONN;
+	}
+	flamed->expected[last] = expected;
+	flamed->expected_count++;
+	return 0;
+}
+
+static int send_open(struct flamed *flamed, int index)
+{
+	struct session *session = &flamed->session[index];
+	const char *tag = secure_getenv("FLAMED_TAG");
+	int rc;
+
+	handle_message(flamed, "open");
+	kv_add(&flamed->message, "model", "%s", session->model);
+	if (session->deadline_ns)
+		kv_add_u64(&flamed->message, "deadline_ns", session->deadline_ns);
+	if (tag && model_name_valid(tag))
+		kv_add(&flamed->message, "tag", "%s", tag);
+	rc = handle_send(flamed, (struct expected){ .kind = EXPECT_OPEN, .session = index, .epoch = session->epoch });
+	if (rc == 0)
+		session->open = SESSION_OPENING;
+	return rc;
+}
+
+static void send_close(struct flamed *flamed, uint64_t id)
+{
+	handle_message(flamed, "close");
+	kv_add_u64(&flamed->message, "session", id);
+	handle_send(flamed, (struct expected){ .kind = EXPECT_CLOSE });
+}
+
+/* ack=1 even when nobody asks: an error to an `end` without it would come
+ * unexpected and be taken for the answer to something else. */
+static int send_end(struct flamed *flamed, struct request *request, const struct flamed_layer *layers, size_t count)
+{
+	request->state = REQUEST_FREE;
+	handle_message(flamed, "end");
+	kv_add_u64(&flamed->message, "request", request->id);
+	kv_add_u64(&flamed->message, "total_ns", request->total_ns);
+	kv_add(&flamed->message, "ack", "1");
+	handle_add_layers(&flamed->message, layers, count);
+	return handle_send(flamed, (struct expected){ .kind = EXPECT_END,
+						      .session = request->session,
+						      .epoch = flamed->session[request->session].epoch });
+}
+
+void handle_add_layers(struct kv_out *message, const struct flamed_layer *layers, size_t count)
+{
+	char key[24] = "layers", text[LINE_BYTES_MAX - 64];
+	size_t len = 0, line = 0, mark = message->len;
+
+	for (size_t i = 0; i < count; i++) {
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%llu:%llu%s", len ? "," : "", (unsigned long long)layers[i].cpu_ns,
+					(unsigned long long)layers[i].gpu_ns, layers[i].sync ? ":s" : "");
+		if (len + 64 < sizeof(text) && i + 1 < count)
+			continue;
+		kv_add(message, key, "%s", text);
+		snprintf(key, sizeof(key), "layers.%zu", ++line);
+		len = 0;
+	}
+	if (message->len >= MESSAGE_BYTES_MAX - 1)
+		message->len = mark;
+}
+
+static struct session *reply_session(struct flamed *flamed, const struct expected *expected)
+{
+	struct session *session = &flamed->session[expected->session];
+
+	return session->used && session->epoch == expected->epoch ? session : NULL;
+}
+
+static enum flamed_state surface_state(const char *name)
+{
+	if (name && strcmp(name, "ready") == 0)
+		return FLAMED_READY;
+	return name && strcmp(name, "learning") == 0 ? FLAMED_LEARNING : FLAMED_NONE;
+}
+
+static void opened(struct flamed *flamed, const struct expected *expected, int error)
+{
+	struct session *session = reply_session(flamed, expected);
+	uint64_t id = wire_u64(&flamed->wire, "session", 0);
+
+	if (!session) { /* closed before it was opened */
+		if (error == 0)
+			send_close(flamed, id);
+		return;
+	}
+	session->open = error ? SESSION_REFUSED : SESSION_OPEN;
+	session->error = error;
+	session->id = id;
+	session->state = surface_state(kv_get(&flamed->wire.reply, "surface"));
+}
+
+static struct request *find_request(struct flamed *flamed, int64_t serial)
+{
+	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
+		if (flamed->request[i].state != REQUEST_FREE && flamed->request[i].serial == serial)
+			return &flamed->request[i];
+	return NULL;
+}
+
+static void begun(struct flamed *flamed, int64_t serial, int error)
+{
+	struct request *request = find_request(flamed, serial);
+	bool ending;
+
+	if (!request)
+		return;
+	ending = request->state == REQUEST_ENDING;
+	request->error = error;
+	request->id = wire_u64(&flamed->wire, "request", 0);
+	request->decision = (struct flamed_decision){
+		.applied = request->waited,
+		.feasible = wire_u64(&flamed->wire, "feasible", 0) != 0,
+		.cpu_hz = wire_u64(&flamed->wire, "cpu_hz", 0),
+		.gpu_hz = wire_u64(&flamed->wire, "gpu_hz", 0),
+		.mem_hz = wire_u64(&flamed->wire, "mem_hz", 0),
+		.predicted_ns = wire_u64(&flamed->wire, "predicted_ns", 0),
+		.bound_ns = wire_u64(&flamed->wire, "bound_ns", 0),
+		.settle_ns = wire_u64(&flamed->wire, "settle_ns", 0),
+	};
+	if (!ending)
+		request->state = error ? REQUEST_REFUSED : REQUEST_KNOWN;
+	else if (error)
+		request->state = REQUEST_FREE;
+	else
+		send_end(flamed, request, NULL, 0);
+}
+
+static void ended(struct flamed *flamed, const struct expected *expected, int error)
+{
+	struct session *session = reply_session(flamed, expected);
+
+	if (!session || error)
+		return;
+	session->ended++;
+	session->missed += wire_u64(&flamed->wire, "missed", 0) != 0;
+}
+
+static int take_reply(struct flamed *flamed)
+{
+	struct expected expected = flamed->expected[flamed->expected_first];
+	int error = wire_errno(&flamed->wire);
+
+	if (flamed->expected_count == 0 || error == -EPROTO)
+		return -EPROTO;
+	flamed->expected_first = (flamed->expected_first + 1) % HANDLE_EXPECTED_MAX;
+	flamed->expected_count--;
+	flamed->retry_ns = RETRY_NS_MIN; /* it is well */
+	switch (expected.kind) {
+	case EXPECT_OPEN:
+		opened(flamed, &expected, error);
+		break;
+	case EXPECT_BEGIN:
+		begun(flamed, expected.request, error);
+		break;
+	case EXPECT_END:
+		ended(flamed, &expected, error);
+		break;
+	case EXPECT_PROFILE:
+		profile_reply(flamed, error);
+		break;
+	case EXPECT_CLOSE:
+		break;
+	}
+	return 0;
+}
+
+/* Take every reply that is in. */
+static int drain(struct flamed *flamed)
+{
+	int rc;
+
+	if (flamed->polling || flamed->wire.fd < 0)
+		return flamed->lost || flamed->wire.fd < 0 ? -ENOTCONN : 0;
+	rc = wire_flush(&flamed->wire);
+	while (rc == 0 && (rc = wire_receive(&flamed->wire)) == 1) {
+		rc = take_reply(flamed);
+		pthread_cond_broadcast(&flamed->changed);
+		if (flamed->wire.fd < 0)
+			return -ENOTCONN;
+	}
+	if (rc == 0)
+		return 0;
+	disconnect(flamed);
+	return -ENOTCONN;
+}
+
+static int reconnect(struct flamed *flamed)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (now_ns < flamed->retry_at_ns)
+		return -ENOTCONN;
+	if (wire_connect(&flamed->wire, flamed->path) == 0) {
+		flamed->expected_first = flamed->expected_count = 0;
+		return 0;
+	}
+	flamed->retry_at_ns = now_ns + flamed->retry_ns;
+	flamed->retry_ns = flamed->retry_ns * 2 < RETRY_NS_MAX ? flamed->retry_ns * 2 : RETRY_NS_MAX;
+	return -ENOTCONN;
+}
+
+int handle_refresh(struct flamed *flamed)
+{
+	if (flamed->wire.fd < 0)
+		return reconnect(flamed);
+	return drain(flamed);
+}
+
+int handle_wait(struct flamed *flamed, uint64_t until_ns)
+{
+	struct timespec until = { (time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S) };
+	bool write_too = flamed->wire.out.len > 0;
+	int fd = flamed->wire.fd;
+
+	if (fd < 0 || flamed->lost)
+		return -ENOTCONN;
+	if (clock_now_ns() >= until_ns)
+		return -ETIMEDOUT;
+	if (flamed->polling) {
+		pthread_cond_timedwait(&flamed->changed, &flamed->lock, &until);
+		return 0;
+	}
+	flamed->polling = true;
+	pthread_mutex_unlock(&flamed->lock);
+	wire_poll(fd, write_too, until_ns);
+	pthread_mutex_lock(&flamed->lock);
+	flamed->polling = false;
+	if (flamed->lost) {
+		flamed->lost = false;
+		wire_close(&flamed->wire);
+	}
+	pthread_cond_broadcast(&flamed->changed); /* the next one polls */
+	return drain(flamed);
+}
+
+int flamed_open(struct flamed **out, const char *socket_path)
+{
+	const char *path = socket_path ? socket_path : secure_getenv("FLAMED_SOCKET");
+	struct flamed *flamed;
+
+	*out = NULL;
+	if (!path || !*path)
+		path = FLAMED_SOCKET_DEFAULT;
+	if (strlen(path) >= sizeof(flamed->path))
+		return -ENAMETOOLONG;
+	flamed = calloc(1, sizeof(*flamed));
+	if (!flamed)
+		return -ENOMEM;
+	strcpy(flamed->path, path);
+	wire_init(&flamed->wire);
+	flamed->profile.session = -1;
+	flamed->retry_ns = RETRY_NS_MIN;
+	init_locks(flamed);
+	reconnect(flamed);
+	*out = flamed;
+	return 0;
+}
+
+void flamed_close(struct flamed *flamed)
+{
+	if (handle_enter(flamed) < 0)
+		return;
+	if (flamed->wire.fd >= 0)
+		drain(flamed); /* an end may still wait for its begin's reply */
+	handle_leave(flamed);
+	wire_free(&flamed->wire);
+	kv_free(&flamed->message);
+	pthread_cond_destroy(&flamed->changed);
+	pthread_mutex_destroy(&flamed->lock);
+	free(flamed);
+}
+
+int flamed_connected(struct flamed *flamed)
+{
+	int rc;
+
+	if (handle_enter(flamed) < 0)
+		return 0;
+	rc = handle_refresh(flamed);
+	handle_leave(flamed);
+	return rc == 0;
+}
+
+/* Session of a number, or NULL; `*error` is then the answer. */
+static struct session *session_of(struct flamed *flamed, int number, int *error)
+{
+	*error = number < 0 ? number : -ENOENT;
+	if (number < 0 || number >= HANDLE_SESSIONS_MAX || !flamed->session[number].used)
+		return NULL;
+	return &flamed->session[number];
+}
+
+static int new_session(struct flamed *flamed, const char *model, uint64_t deadline_ns)
+{
+	for (int i = 0; i < HANDLE_SESSIONS_MAX; i++) {
+		struct session *session = &flamed->session[i];
+
+		if (session->used)
+			continue;
+		*session = (struct session){ .used = true, .epoch = session->epoch + 1, .deadline_ns = deadline_ns };
+		snprintf(session->model, sizeof(session->model), "%s", model);
+		return i;
+	}
+	return -ENOSPC;
+}
+
+/* Open on the wire if need be, and wait for the answer. */
+static int await_open(struct flamed *flamed, struct session *session, int number, uint64_t until_ns)
+{
+	uint32_t epoch = session->epoch;
+	int rc = handle_refresh(flamed);
+
+	while (rc == 0 && session->used && session->epoch == epoch) {
+		if (session->open == SESSION_OPEN)
+			return 0;
+		if (session->open == SESSION_REFUSED)
+			return session->error;
+		rc = session->open == SESSION_CLOSED ? send_open(flamed, number) : handle_wait(flamed, until_ns);
+	}
+	return rc;
+}
+
+/* The program's deadline as the caller of `flamectl run` set it. */
+static uint64_t usual_deadline_ns(void)
+{
+	const char *text = secure_getenv("FLAMED_DEADLINE_NS");
+	uint64_t value;
+
+	if (!text || parse_u64(text, &value) < 0 || value < DEADLINE_NS_MIN || value > DEADLINE_NS_MAX)
+		return 0;
+	return value;
+}
+
+int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_ns, uint64_t timeout_ns)
+{
+	const char *profile = secure_getenv("FLAMED_PROFILE");
+	struct session *session;
+	int number, rc;
+
+	if (!model)
+		model = secure_getenv("FLAMED_MODEL");
+	if (!model || !model_name_valid(model) || deadline_ns > DEADLINE_NS_MAX)
+		return -EINVAL;
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	number = new_session(flamed, model, deadline_ns ? deadline_ns : usual_deadline_ns());
+	if (number >= 0) {
+		session = &flamed->session[number];
+		rc = await_open(flamed, session, number, clock_now_ns() + timeout_ns);
+		if (session->open == SESSION_REFUSED) {
+			session->used = false;
+			number = rc;
+		} else if (profile && *profile && flamed->profile.session < 0) {
+			flamed->profile.session = number;
+		}
+	}
+	handle_leave(flamed);
+	return number;
+}
+
+int flamed_session_close(struct flamed *flamed, int number)
+{
+	struct session *session;
+	int rc;
+
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	session = session_of(flamed, number, &rc);
+	if (session) {
+		rc = 0;
+		handle_refresh(flamed);
+		if (session->open == SESSION_OPEN)
+			send_close(flamed, session->id);
+		for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
+			if (flamed->request[i].session == number)
+				flamed->request[i].state = REQUEST_FREE;
+		if (flamed->profile.session == number)
+			flamed->profile = (struct profile){ .session = -1 };
+		session->used = false;
+	}
+	handle_leave(flamed);
+	return rc;
+}
+
+int flamed_session_state(struct flamed *flamed, int number)
+{
+	struct session *session;
+	int rc;
+
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	session = session_of(flamed, number, &rc);
+	if (session) {
+		rc = handle_refresh(flamed);
+		if (rc == 0)
+			rc = session->open == SESSION_OPEN ? (int)session->state : -EAGAIN;
+	}
+	handle_leave(flamed);
+	return rc;
+}
+
+int flamed_session_counts(struct flamed *flamed, int number, uint64_t *ended_out, uint64_t *missed_out)
+{
+	struct session *session;
+	int rc;
+
+	if (ended_out)
+		*ended_out = 0;
+	if (missed_out)
+		*missed_out = 0;
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	session = session_of(flamed, number, &rc);
+	if (session) {
+		rc = 0;
+		drain(flamed);
+		if (ended_out)
+			*ended_out = session->ended;
+		if (missed_out)
+			*missed_out = session->missed;
+	}
+	handle_leave(flamed);
+	return rc;
+}
+
+int flamed_phase(struct flamed *flamed, int number, const char *name, uint32_t context)
+{
+	struct session *session;
+	enum phase phase;
+	int rc;
+
+	if (!name || phase_parse(name, &phase) < 0 || context > CONTEXT_TOKENS_MAX)
+		return -EINVAL;
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	session = session_of(flamed, number, &rc);
+	if (session) {
+		session->phase = phase;
+		session->context = context;
+		rc = 0;
+	}
+	handle_leave(flamed);
+	return rc;
+}
+
+/* A free request, or the oldest: one never ended has expired at the daemon. */
+struct request *handle_new_request(struct flamed *flamed, int session)
+{
+	struct request *best = &flamed->request[0];
+
+	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++) {
+		struct request *request = &flamed->request[i];
+
+		if (request->state == REQUEST_FREE) {
+			best = request;
+			break;
+		}
+		if (request->serial < best->serial)
+			best = request;
+	}
+	*best = (struct request){ .serial = ++flamed->serial, .session = session, .begin_ns = clock_now_ns() };
+	return best;
+}
+
+static int64_t send_begin(struct flamed *flamed, int number, uint64_t deadline_ns, bool wait)
+{
+	const struct session *session = &flamed->session[number];
+	struct request *request = handle_new_request(flamed, number);
+	int rc;
+
+	handle_message(flamed, "begin");
+	kv_add_u64(&flamed->message, "session", session->id);
+	kv_add_u64(&flamed->message, "deadline_ns", deadline_ns);
+	if (session->phase != PHASE_RUN) {
+		kv_add(&flamed->message, "phase", "%s", phase_name(session->phase));
+		kv_add_u64(&flamed->message, "context", session->context);
+	}
+	if (wait)
+		kv_add(&flamed->message, "wait", "1");
+	rc = handle_send(flamed, (struct expected){ .kind = EXPECT_BEGIN, .request = request->serial });
+	if (rc < 0) {
+		request->state = REQUEST_FREE;
+		return rc;
+	}
+	request->state = REQUEST_SENT;
+	request->waited = wait;
+	return request->serial;
+}
+
+static int64_t begin(struct flamed *flamed, int number, uint64_t deadline_ns, bool wait, uint64_t until_ns)
+{
+	struct session *session;
+	int rc;
+
+	session = session_of(flamed, number, &rc);
+	if (!session)
+		return rc;
+	if (flamed->profile.session == number && flamed->profile.state != PROFILE_DONE)
+		return profile_begin(flamed, number);
+	if (deadline_ns == 0)
+		deadline_ns = session->deadline_ns;
+	if (deadline_ns < DEADLINE_NS_MIN || deadline_ns > DEADLINE_NS_MAX)
+		return -EINVAL;
+	rc = await_open(flamed, session, number, until_ns);
+	if (rc < 0)
+		return rc == -ETIMEDOUT ? -EAGAIN : rc;
+	return send_begin(flamed, number, deadline_ns, wait);
+}
+
+int64_t flamed_begin(struct flamed *flamed, int session, uint64_t deadline_ns)
+{
+	int64_t rc;
+
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	rc = begin(flamed, session, deadline_ns, false, 0);
+	handle_leave(flamed);
+	return rc;
+}
+
+int64_t flamed_begin_wait(struct flamed *flamed, int session, uint64_t deadline_ns, uint64_t timeout_ns,
+			  struct flamed_decision *decision)
+{
+	uint64_t until_ns = clock_now_ns() + timeout_ns;
+	struct request *request;
+	int64_t serial;
+
+	if (decision)
+		memset(decision, 0, sizeof(*decision));
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	serial = begin(flamed, session, deadline_ns, true, until_ns);
+	while (serial > 0) {
+		request = find_request(flamed, serial);
+		if (!request) {
+			serial = -ENOTCONN; /* lost with the connection */
+		} else if (request->state == REQUEST_REFUSED) {
+			serial = request->error;
+			request->state = REQUEST_FREE;
+		} else if (request->state == REQUEST_SENT && handle_wait(flamed, until_ns) != -ETIMEDOUT) {
+			continue;
+		} else if (request->state == REQUEST_KNOWN && decision) {
+			*decision = request->decision;
+		}
+		break;
+	}
+	handle_leave(flamed);
+	return serial;
+}
+
+int flamed_decision(struct flamed *flamed, int64_t serial, struct flamed_decision *decision)
+{
+	struct request *request;
+	int rc = -ENOENT;
+
+	memset(decision, 0, sizeof(*decision));
+	if (serial < 0)
+		return (int)serial;
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	drain(flamed);
+	request = find_request(flamed, serial);
+	if (request && request->state == REQUEST_KNOWN) {
+		*decision = request->decision;
+		rc = 0;
+	} else if (request && request->state == REQUEST_REFUSED) {
+		rc = request->error;
+	} else if (request) {
+		rc = -EAGAIN;
+	}
+	handle_leave(flamed);
+	return rc;
+}
+
+static int end(struct flamed *flamed, struct request *request, const struct flamed_layer *layers, size_t count)
+{
+	switch (request->state) {
+	case REQUEST_LOCAL:
+		request->state = REQUEST_FREE;
+		profile_end(flamed, request, request->total_ns, layers, count);
+		return 0;
+	case REQUEST_KNOWN:
+		return send_end(flamed, request, layers, count);
+	case REQUEST_SENT:
+		request->state = REQUEST_ENDING;
+		return 0;
+	case REQUEST_REFUSED:
+		request->state = REQUEST_FREE;
+		return request->error;
+	case REQUEST_FREE:
+	case REQUEST_ENDING:
+		break;
+	}
+	return -ENOENT;
+}
+
+int flamed_end_layers(struct flamed *flamed, int64_t serial, uint64_t total_ns, const struct flamed_layer *layers, size_t count)
+{
+	uint64_t now_ns = clock_now_ns();
+	struct request *request;
+	int rc = -ENOENT;
+
+	if (serial < 0)
+		return (int)serial;
+	if (handle_enter(flamed) < 0)
+		return -ENOTCONN;
+	drain(flamed);
+	request = find_request(flamed, serial);
+	if (request) {
+		request->total_ns = total_ns ? total_ns : now_ns - request->begin_ns;
+		rc = end(flamed, request, layers, count);
+	}
+	handle_leave(flamed);
+	return rc;
+}
+
+int flamed_end(struct flamed *flamed, int64_t request, uint64_t total_ns)
+{
+	return flamed_end_layers(flamed, request, total_ns, NULL, 0);
+}

@@ -332,6 +332,7 @@ static void fill_page(struct board_run *run)
 		fill_costs(page, run->spec, lead);
 	}
 	page->base_w = run->spec->base_w;
+	page->opencl = run->spec->opencl;
 	memcpy(page->workload, run->spec->workload, sizeof(page->workload));
 	page->size = sizeof(*page);
 	page->magic = PAGE_MAGIC;

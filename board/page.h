@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include "spec.h"
 
-#define PAGE_MAGIC 0x464c4233U /* "FLB3" */
+#define PAGE_MAGIC 0x464c4234U /* "FLB4" */
 #define PAGE_NAME  "board.page"
 
 struct page {
@@ -21,6 +21,7 @@ struct page {
 	double idle_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* all its devices at (about) that clock */
 	double busy_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* more for a core, the GPU, the memory at work */
 	double base_w;
+	struct spec_opencl opencl;
 	/* written by the board */
 	_Atomic uint64_t hz[CLOCK_COUNT];
 	_Atomic uint64_t account;   /* odd while the next three change */

@@ -45,6 +45,16 @@ static int set_double(void *at, const char *value, size_t size)
 	return 0;
 }
 
+static int set_share_of(void *at, const char *value, size_t size)
+{
+	double share;
+
+	if (set_double(&share, value, size) || share > 1)
+		return -EINVAL;
+	memcpy(at, &share, sizeof(share));
+	return 0;
+}
+
 static int set_yes(void *at, const char *value, size_t size)
 {
 	bool yes = strcmp(value, "yes") == 0;
@@ -230,6 +240,13 @@ static const struct field model_fields[] = {
 	{ NULL, NULL, 0, 0 },
 };
 
+static const struct field opencl_fields[] = {
+	FIELD(struct spec_opencl, host_slow, set_double),
+	FIELD(struct spec_opencl, exec_slow, set_double),
+	FIELD(struct spec_opencl, mem_share, set_share_of),
+	{ NULL, NULL, 0, 0 },
+};
+
 static int set_field(struct parse *parse, const struct field *fields, void *base, const char *key, const char *value)
 {
 	for (; fields->key; fields++) {
@@ -391,6 +408,8 @@ static int on_plain(struct parse *parse, const char *section, const char *key, c
 		return set_zones(parse->spec, value);
 	if (strcmp(section, "thermal") == 0)
 		return set_field(parse, thermal_fields, parse->spec, key, value);
+	if (strcmp(section, "opencl") == 0)
+		return set_field(parse, opencl_fields, &parse->spec->opencl, key, value);
 	if (strcmp(section, "file") == 0)
 		return add_file(parse, key, value);
 	snprintf(parse->why, sizeof(parse->why), "[%.60s]: no such section", section);
@@ -446,6 +465,7 @@ int spec_read(struct spec *spec, const char *path, char *message)
 	int line;
 
 	memset(spec, 0, sizeof(*spec));
+	spec->opencl = (struct spec_opencl){ .host_slow = 1, .exec_slow = 1 };
 	errno = 0;
 	line = ini_parse(path, on_value, &parse);
 	if (line < 0) {

@@ -59,6 +59,13 @@ struct spec_model {
 
 enum spec_model_id { MODEL_CNN, MODEL_DECODE, MODEL_COUNT };
 
+/* How much slower than this machine the board at its highest clocks is for any
+ * OpenCL program, and what of an execution waits for memory there. */
+struct spec_opencl {
+	double host_slow, exec_slow;
+	double mem_share; /* [0, 1] */
+};
+
 struct spec {
 	char model[96]; /* device-tree model */
 	char compatible[96];
@@ -77,6 +84,7 @@ struct spec {
 	size_t extras;
 	struct { char path[160]; char text[160]; } extra[SPEC_EXTRAS_MAX]; /* static files */
 	struct spec_model workload[MODEL_COUNT];
+	struct spec_opencl opencl;
 };
 
 /* Read a board file. Returns 0, -errno, or -EINVAL with "file:line: ..." in

@@ -44,7 +44,7 @@ D3 = (ctypes.c_double * 64) * 3
 class Page(ctypes.Structure):
     """struct page of board/page.h."""
     _fields_ = [("magic", ctypes.c_uint32), ("size", ctypes.c_uint32), ("max_hz", U3), ("min_hz", U3), ("settle_ns", U3),
-                ("workload", Model * 2), ("steps", U3), ("table_hz", T3), ("idle_w", D3), ("busy_w", D3), ("base_w", ctypes.c_double),
+                ("workload", Model * 2), ("steps", U3), ("table_hz", T3), ("idle_w", D3), ("busy_w", D3), ("base_w", ctypes.c_double), ("opencl", ctypes.c_double * 3),
                 ("hz", U3), ("account", ctypes.c_uint64), ("now_ns", ctypes.c_uint64), ("power_uw", ctypes.c_uint64),
                 ("energy_uj", ctypes.c_uint64), ("rejected", ctypes.c_uint64), ("moves", U3), ("busy_ns", U3), ("work_ns", U3)]
 

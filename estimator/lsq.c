@@ -126,7 +126,7 @@ double lsq_solve(const struct lsq *p, double *x, double *covariance)
 	double matrix[N * N], down[N], next[N], damping = DAMPING_FIRST, best;
 	bool stop = false;
 
-	p->evaluate(p->arg, x, residual, jacobian);
+	p->evaluate(p->arg, x, residual, p->iterations || covariance ? jacobian : NULL);
 	best = objective(p, x, residual);
 	for (size_t i = 0; i < p->iterations && !stop; i++) {
 		double value = INFINITY;

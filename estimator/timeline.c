@@ -215,30 +215,48 @@ static double totals_solve(const struct totals *totals, const double *mean, size
 	return lsq_solve(&problem, x, NULL);
 }
 
-/* First without a limit; then with every power of two and its half, of which only those that
- * already fit better are refined. */
+/* The two likeliest queue depths (powers of two and half-way between) with the
+ * other parameters as they are expected to be. */
+static void likely_queues(const struct totals *totals, const double *mean, size_t queue[2])
+{
+	double value[2] = {INFINITY, INFINITY};
+
+	for (size_t q = 2; q < totals->timeline->model.layers; q *= 2) {
+		for (size_t tried = q; tried <= q + q / 2; tried += q / 2) {
+			double x[PARAMS];
+
+			memcpy(x, mean, sizeof(x));
+			double v = totals_solve(totals, mean, tried, 0, x);
+			size_t rank = v < value[0] ? 0 : 1;
+			if (v >= value[rank])
+				continue;
+			value[1] = rank ? v : value[0];
+			queue[1] = rank ? tried : queue[0];
+			value[0] = rank ? value[0] : v;
+			queue[0] = rank ? queue[0] : tried;
+		}
+	}
+}
+
+/* Without a limit, then with the likely ones; a limit has to earn its place. */
 static void totals_fit(const struct totals *totals, const double *mean)
 {
 	struct timeline *t = totals->timeline;
-	double unlimited[PARAMS], x[PARAMS], best, value;
-	size_t queue = SIZE_MAX;
+	size_t tried[2] = {SIZE_MAX, SIZE_MAX}, queue = SIZE_MAX;
+	double x[PARAMS], best;
 
-	memcpy(unlimited, mean, sizeof(unlimited));
-	best = totals_solve(totals, mean, SIZE_MAX, ITERATIONS, unlimited);
-	memcpy(t->param, unlimited, sizeof(unlimited));
-	best -= QUEUE_EVIDENCE;
-	for (size_t q = 2; q < t->model.layers && best > 0; q *= 2) {
-		for (size_t tried = q; tried <= q + q / 2; tried += q / 2) {
-			memcpy(x, unlimited, sizeof(x));
-			if (totals_solve(totals, mean, tried, 1, x) > best + QUEUE_EVIDENCE)
-				continue;
-			value = totals_solve(totals, mean, tried, ITERATIONS, x);
-			if (value >= best)
-				continue;
-			best = value;
-			queue = tried;
-			memcpy(t->param, x, sizeof(x));
-		}
+	memcpy(t->param, mean, sizeof(t->param));
+	best = totals_solve(totals, mean, SIZE_MAX, ITERATIONS, t->param) - QUEUE_EVIDENCE;
+	if (best > 0)
+		likely_queues(totals, mean, tried);
+	for (int i = 0; i < 2 && tried[i] != SIZE_MAX; i++) {
+		memcpy(x, mean, sizeof(x));
+		double value = totals_solve(totals, mean, tried[i], ITERATIONS, x);
+		if (value >= best)
+			continue;
+		best = value;
+		queue = tried[i];
+		memcpy(t->param, x, sizeof(x));
 	}
 	t->queue = queue;
 }

@@ -5,21 +5,12 @@
 #include <stdlib.h>
 #include <time.h>
 #include "../estimator/timeline.h"
-#include "sim/sim.h"
+#include "sim/measure.h"
 
 #define LAYERS 256
 #define MEASURED 8
 #define REPS 3
 #define ROUNDS 20
-
-static const struct grid grid = {
-	.count = {29, 11, 4},
-	.hz = {{0},
-	       {306000000, 408000000, 510000000, 612000000, 714000000, 816000000, 918000000, 1020000000, 1122000000,
-		1224000000, 1300500000},
-	       {204000000, 665600000, 2133000000, 3199000000}},
-	.points = 29 * 11 * 4,
-};
 
 static double now_ns(void)
 {
@@ -29,25 +20,14 @@ static double now_ns(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static size_t measure(const struct sim_model *model, const struct grid *g, struct sim_rng *rng, struct layer *rows,
-		      struct sample *totals)
+static size_t measure(const struct measure *m, const struct grid *grid, struct layer *rows, struct sample *totals)
 {
-	double cpu[SIM_LAYERS_MAX], gpu[SIM_LAYERS_MAX], ns = 0;
-	size_t count = 0;
-
 	for (size_t p = 0; p < MEASURED; p++) {
-		struct op_point at = {{g->hz[CLOCK_CPU][p * 4], g->hz[CLOCK_GPU][(p * 5) % 11], g->hz[CLOCK_MEM][p % 4]}};
-		struct sim_clocks clocks = {(double)at.hz[0], (double)at.hz[1], (double)at.hz[2]};
+		struct op_point at = {{grid->hz[CLOCK_CPU][p * 4], grid->hz[CLOCK_GPU][(p * 5) % 11], grid->hz[CLOCK_MEM][p % 4]}};
 
-		for (uint32_t rep = 0; rep < REPS; rep++) {
-			ns = sim_run(model, clocks, 0, rng, cpu, gpu);
-			for (uint32_t i = 0; i < LAYERS; i++)
-				rows[count++] = (struct layer){.point = at, .rep = rep, .layer = i, .cpu_ns = (uint64_t)cpu[i],
-							       .gpu_ns = (uint64_t)gpu[i], .sync = model->layer[i].sync};
-		}
-		totals[p] = (struct sample){.point = at, .latency_ns = (uint64_t)ns, .n = 1};
+		totals[p] = measure_sample(m, at, 0, REPS, rows + p * REPS * LAYERS);
 	}
-	return count;
+	return MEASURED * REPS * LAYERS;
 }
 
 /* The fastest of some rounds: what the work takes, not what else the machine did. */
@@ -84,15 +64,18 @@ int main(void)
 	static struct layer rows[MEASURED * REPS * LAYERS];
 	struct sample totals[MEASURED];
 	struct sim_rng rng = {7};
-	struct grid g = grid;
+	struct sim_noise noise;
+	struct grid grid;
 
-	for (size_t i = 0; i < g.count[CLOCK_CPU]; i++)
-		g.hz[CLOCK_CPU][i] = 115200000 + i * 74514285;
-	struct sim_clocks top = {(double)g.hz[CLOCK_CPU][28], (double)g.hz[CLOCK_GPU][10], (double)g.hz[CLOCK_MEM][3]};
+	measure_grid(&grid, true);
 	do
-		sim_random(&model, SIM_DNN, top, &rng);
+		sim_random(&model, SIM_DNN, measure_top(&grid), &rng);
 	while (model.layers < LAYERS);
 	model.layers = LAYERS;
 	model.layer[LAYERS - 1].sync = true;
-	return bench(&g, rows, measure(&model, &g, &rng, rows, totals), totals);
+	sim_noise_open(&noise, "", &rng);
+	struct measure m = {&model, PHASE_RUN, &rng, &noise};
+	int rc = bench(&grid, rows, measure(&m, &grid, rows, totals), totals);
+	sim_noise_close(&noise);
+	return rc;
 }

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SIM_LAYERS_MAX 640
+#define SIM_LAYERS_MAX 4096
 
 struct sim_rng {
 	uint64_t state;

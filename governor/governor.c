@@ -238,7 +238,8 @@ static bool fits(const struct task *t, size_t point, double move_ns)
 static size_t cheapest(struct task *t, const size_t low[CLOCK_COUNT])
 {
 	prepare_moves(t, low);
-	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board->grid->points);
+	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board->grid->points,
+			     t->board->current_known ? t->board->current : SIZE_MAX);
 }
 
 /* Nothing fits: every clock up, or where the bound is clearly lower. */

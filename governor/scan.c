@@ -2,6 +2,7 @@
 #include "scan.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -34,6 +35,27 @@ static inline lanes_f choose(lanes_i mask, lanes_f yes, lanes_f no)
 	return (lanes_f)((mask & (lanes_i)yes) | (~mask & (lanes_i)no));
 }
 
+static inline bool any(lanes_i mask)
+{
+	uint64_t half[LANES / 2];
+
+	memcpy(half, &mask, sizeof(mask));
+	return (half[0] | half[1]) != 0;
+}
+
+/* Lanes, of those in `open`, where every request is in time after the move. */
+static inline lanes_i in_time(const struct demand *demand, size_t count, const float *move_ns, lanes_i open, size_t i, size_t n)
+{
+	lanes_f sum = load(move_ns + i, n);
+
+	for (size_t r = 0; r < count && any(open); r++) {
+		sum += load(demand[r].time_ns + i, n) * demand[r].scale;
+		open &= sum <= demand[r].slack_ns;
+	}
+	return open;
+}
+
+/* The latest of the requests; NaN where a time is. */
 static inline lanes_f late(const struct demand *demand, size_t count, size_t i, size_t n)
 {
 	lanes_f sum = {0}, worst = all(-INFINITY);
@@ -43,7 +65,6 @@ static inline lanes_f late(const struct demand *demand, size_t count, size_t i, 
 		lanes_f over = sum - demand[r].slack_ns;
 		worst = choose(over > worst, over, worst);
 	}
-	/* A lane whose sum is no number must not pass. */
 	return choose(sum == sum, worst, sum);
 }
 
@@ -90,35 +111,50 @@ static inline size_t block(size_t i, size_t points)
 	return points - i < LANES ? points - i : LANES;
 }
 
+/* Most blocks end at the first comparison: dearer than what was found, or too slow for one request. */
 static inline void cheapest_block(struct best *best, const struct demand *demand, size_t count, const struct price *price,
 				  const float *move_ns, size_t i, size_t n)
 {
-	lanes_f over = late(demand, count, i, n) + load(move_ns + i, n), value = price_of(price, i, n);
+	lanes_f value = price_of(price, i, n);
+	lanes_i better = value < best->value;
 
-	keep(best, (over <= 0) & (value < best->value), value, i);
+	if (any(better))
+		keep(best, in_time(demand, count, move_ns, better, i, n), value, i);
 }
 
-size_t scan_cheapest(const struct demand *demand, size_t count, const struct price *price, const float *move_ns, size_t points)
+size_t scan_cheapest(const struct demand *demand, size_t count, const struct price *price, const float *move_ns, size_t points,
+		     size_t start)
 {
 	struct best best = nothing();
+	bool started = start < points && scan_late(demand, count, start) + move_ns[start] <= 0;
 	size_t i = 0;
 
+	if (started)
+		best = (struct best){all(nextafterf(scan_price(price, start), INFINITY)), (lanes_i){0} - 1};
 	for (; i + LANES <= points; i += LANES)
 		cheapest_block(&best, demand, count, price, move_ns, i, LANES);
 	if (i < points)
 		cheapest_block(&best, demand, count, price, move_ns, i, block(i, points));
-	return reduce(&best);
+	size_t found = reduce(&best);
+	return found == SIZE_MAX && started ? start : found; /* in time by a rounding error */
+}
+
+static inline void fastest_block(struct best *best, const struct demand *demand, size_t count, const float *move_ns, size_t i, size_t n)
+{
+	lanes_f over = late(demand, count, i, n);
+
+	keep(best, (load(move_ns + i, n) < INFINITY) & (over < best->value), over, i);
 }
 
 size_t scan_fastest(const struct demand *demand, size_t count, const float *move_ns, size_t points)
 {
 	struct best best = nothing();
+	size_t i = 0;
 
-	for (size_t i = 0; i < points; i += LANES) {
-		size_t n = block(i, points);
-		lanes_f over = late(demand, count, i, n);
-		keep(&best, (load(move_ns + i, n) < INFINITY) & (over < best.value), over, i);
-	}
+	for (; i + LANES <= points; i += LANES)
+		fastest_block(&best, demand, count, move_ns, i, LANES);
+	if (i < points)
+		fastest_block(&best, demand, count, move_ns, i, block(i, points));
 	return reduce(&best);
 }
 

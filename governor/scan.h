@@ -27,8 +27,10 @@ struct price {
 float scan_late(const struct demand *demand, size_t count, size_t point);
 float scan_price(const struct price *price, size_t point);
 
-/* The cheapest point where late + move <= 0, or SIZE_MAX. */
-size_t scan_cheapest(const struct demand *demand, size_t count, const struct price *price, const float *move_ns, size_t points);
+/* The cheapest point where late + move <= 0, or SIZE_MAX. A good guess where
+ * to `start` (SIZE_MAX: none) makes it quick, and changes nothing else. */
+size_t scan_cheapest(const struct demand *demand, size_t count, const struct price *price, const float *move_ns, size_t points,
+		     size_t start);
 
 /* The point of least lateness where move is finite, or SIZE_MAX. */
 size_t scan_fastest(const struct demand *demand, size_t count, const float *move_ns, size_t points);

@@ -84,7 +84,7 @@ static int restore_one(struct restoring *r, size_t i)
 		return -EIO;
 	r->fate[i] = FATE_RESTORED;
 out:
-	if (knob_error_lost(rc)) {
+	if (knob_error_lost(rc) && knob_error_lost(sysroot_check(r->root, e->path))) {
 		r->fate[i] = FATE_GONE;
 		return 0;
 	}

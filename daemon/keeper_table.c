@@ -49,6 +49,16 @@ static const char *file_of(const struct clock_device *d, int role)
 	return file;
 }
 
+static int group_dir_id(const struct keeper_table *t, const struct group *g, uint64_t *id)
+{
+	int rc = -ENOENT;
+
+	for (int role = 0; role < ROLE_COUNT && rc < 0; role++)
+		if (g->knob[role].used)
+			rc = sysroot_dir_id(t->root, g->knob[role].entry.path, id);
+	return rc;
+}
+
 /* The knobs of a device; false when one has no place in the closed table. */
 static bool group_init(struct keeper_table *t, struct group *g, const struct clock_device *d, enum clock_id id)
 {
@@ -68,8 +78,8 @@ static bool group_init(struct keeper_table *t, struct group *g, const struct clo
 			return false;
 		}
 		k->used = true;
-		sysroot_dir_id(t->root, k->entry.path, &g->dir_id);
 	}
+	group_dir_id(t, g, &g->dir_id);
 	return true;
 }
 
@@ -95,11 +105,16 @@ static struct group *find_group(struct keeper_table *t, const struct clock_devic
  * kernel's defaults, and the new originals. */
 static void group_returned(struct keeper_table *t, struct group *g)
 {
-	char now[KNOB_VALUE_MAX];
+	char now[KNOB_VALUE_MAX] = "";
 
+	g->lost = true; /* until every knob of it is there */
 	for (int role = 0; role < ROLE_COUNT; role++) {
 		struct knob *k = &g->knob[role];
-		if (!k->used || !k->saved || knob_read(t->root, k->entry.path, now) < 0 || knob_is_ours(k->kind, &k->entry, now))
+		if (!k->used || !k->saved)
+			continue;
+		if (knob_read(t->root, k->entry.path, now) < 0 && k->kind->role != ROLE_SPEED)
+			return;
+		if (knob_is_ours(k->kind, &k->entry, now))
 			continue;
 		snprintf(k->entry.original, sizeof(k->entry.original), "%s", now);
 		memset(k->entry.ours, 0, sizeof(k->entry.ours));
@@ -113,6 +128,18 @@ static void group_returned(struct keeper_table *t, struct group *g)
 	log_notice("%s", t->text);
 }
 
+/* The device was lost and is there, or was removed and made anew since the
+ * last look. */
+static bool group_replaced(const struct keeper_table *t, struct group *g)
+{
+	uint64_t id = g->dir_id;
+	int rc = group_dir_id(t, g, &id);
+	bool replaced = rc == 0 && (g->lost || id != g->dir_id);
+
+	g->dir_id = id;
+	return replaced;
+}
+
 static void scan_domain(struct keeper_table *t, const struct clock_domain *domain, enum clock_id id, bool cooling)
 {
 	for (size_t i = 0; i < domain->devices; i++) {
@@ -123,13 +150,8 @@ static void scan_domain(struct keeper_table *t, const struct clock_domain *domai
 				continue;
 			g = &t->group[t->count++];
 		} else {
-			uint64_t dir_id = 0;
-			for (int role = 0; role < ROLE_COUNT; role++)
-				if (g->knob[role].used)
-					sysroot_dir_id(t->root, g->knob[role].entry.path, &dir_id);
-			if (g->lost || dir_id != g->dir_id)
+			if (group_replaced(t, g))
 				group_returned(t, g);
-			g->dir_id = dir_id;
 			g->device = *d;
 		}
 		g->lead = i == domain->lead;
@@ -295,19 +317,6 @@ static bool is_due(const struct keeper_table *t, const struct group *g, const st
 	return !only_due || (g->retry_ns && g->retry_ns <= now_ns);
 }
 
-/* The device was removed and made anew since the last look. */
-static bool group_replaced(const struct keeper_table *t, struct group *g)
-{
-	uint64_t id = g->dir_id;
-
-	for (int role = 0; role < ROLE_COUNT; role++)
-		if (g->knob[role].used && sysroot_dir_id(t->root, g->knob[role].entry.path, &id) == 0)
-			break;
-	bool replaced = id != g->dir_id;
-	g->dir_id = id;
-	return replaced;
-}
-
 void table_apply(struct keeper_table *t, const struct op_point *point, bool only_due, uint64_t write_ns[CLOCK_COUNT])
 {
 	bool move[GROUPS_MAX] = {false};
@@ -322,6 +331,8 @@ void table_apply(struct keeper_table *t, const struct op_point *point, bool only
 		g->error = 0;
 		if (group_replaced(t, g))
 			group_returned(t, g);
+		if (g->lost)
+			g->error = -ENODEV;
 	}
 	t->journal_error = save_originals(t, move);
 	for (size_t i = 0; i < t->count && t->journal_error == 0; i++) {

@@ -46,12 +46,19 @@ static uint64_t read_hz(const struct sysroot *root, const char *dir, const char 
 	return sysroot_read_u64_at(root, dir, name, &value) == 0 && value < UINT64_MAX / unit ? value * unit : 0;
 }
 
-static void read_table(struct clock_device *d, const struct sysroot *root, const char *name, uint64_t unit)
+/* The table, unless a board file gave one. No such file, or an empty one, is
+ * no error; a file that cannot be read is: a table made up in its place would
+ * be wrong. */
+static int read_table(struct clock_device *d, const struct sysroot *root, const char *name, uint64_t unit)
 {
 	char text[SYSFS_TEXT_MAX];
 
-	if (d->count == 0 && sysroot_read_at(root, d->dir, name, text, sizeof(text)) > 0)
+	if (d->count)
+		return 0;
+	ssize_t n = sysroot_read_at(root, d->dir, name, text, sizeof(text));
+	if (n > 0)
 		d->count = freq_table_parse(text, unit, d->hz, GRID_AXIS_MAX);
+	return n < 0 && n != -ENOENT ? (int)n : 0;
 }
 
 static int range_from_table(struct clock_device *d)
@@ -69,19 +76,19 @@ static int probe_cpufreq(struct clock_device *d, const struct sysroot *root)
 {
 	d->min_hz = read_hz(root, d->dir, "cpuinfo_min_freq", KHZ);
 	d->max_hz = read_hz(root, d->dir, "cpuinfo_max_freq", KHZ);
-	read_table(d, root, "scaling_available_frequencies", KHZ);
-	if (d->count == 0)
+	int rc = read_table(d, root, "scaling_available_frequencies", KHZ);
+	if (rc == 0 && d->count == 0)
 		d->count = freq_table_make(d->min_hz, d->max_hz, CPU_STEP_HZ, d->hz, GRID_AXIS_MAX);
-	return range_from_table(d);
+	return rc < 0 ? rc : range_from_table(d);
 }
 
 static int probe_devfreq(struct clock_device *d, const struct sysroot *root)
 {
-	read_table(d, root, "available_frequencies", 1);
-	if (d->count == 0) /* the limits as found: all that is known of its range */
+	int rc = read_table(d, root, "available_frequencies", 1);
+	if (rc == 0 && d->count == 0) /* the limits as found: all that is known of its range */
 		d->count = freq_table_make(read_hz(root, d->dir, "min_freq", 1), read_hz(root, d->dir, "max_freq", 1),
 					   GPU_STEP_HZ, d->hz, GRID_AXIS_MAX);
-	return range_from_table(d);
+	return rc < 0 ? rc : range_from_table(d);
 }
 
 /* i915 names its files gt_* below card*, rps_* below card*\/gt/gt*. */

@@ -171,13 +171,16 @@ int sysroot_dir_id(const struct sysroot *root, const char *path, uint64_t *id)
 {
 	const char *last;
 	CLEANUP_FD int dir = open_parent(root, path, &last);
-	struct stat st;
+	struct statx st;
 
 	if (dir < 0)
 		return dir;
-	if (fstat(dir, &st) < 0)
+	if (statx(dir, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
 		return -errno;
-	*id = (uint64_t)st.st_ino;
+	/* sysfs never gives a number twice soon but has no time of birth; disks are the other way round */
+	*id = st.stx_ino;
+	if (st.stx_mask & STATX_BTIME)
+		*id ^= (uint64_t)st.stx_btime.tv_sec << 30 ^ (uint64_t)st.stx_btime.tv_nsec << 20;
 	return 0;
 }
 

@@ -1,0 +1,117 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Every open, read, write and fsync the keeper makes on knobs and journal fails in turn, with each plausible errno.
+It must stay up, leave no ceiling below what was asked, heal with the next success, and in the end leave every file as it was."""
+import errno
+
+from keeper import *
+
+MHZ = 10**6
+ERRORS = ["EINVAL", "EBUSY", "EACCES", "EIO", "EAGAIN", "ENOSPC", "EROFS", "ENODEV"]
+STEPS = [(400, 306, 665), (1500, 1020, 2133), (960, 612, 2133)]
+MAXES = [(CPU0 + "scaling_max_freq", 0, 1000), (CPU4 + "scaling_max_freq", 0, 1000), (ORIN_GPU + "max_freq", 1, 1)]
+tap = Tap()
+
+
+class Fault:
+    def __init__(self, name="jetson-orin-nano"):
+        self.path = tree(name)
+        self.root, self.state = self.path + "/root", self.path + "/state"
+        self.before = snapshot(self.root)
+
+    def keeper(self, **settings):
+        env = {"LD_PRELOAD": os.path.join(BUILD, "tests/keeper/shim.so"), "SHIM_ROOT": self.root, "SHIM_STATE": self.state,
+               "SHIM_CROSSED": "1"}
+        env.update({"SHIM_" + k.upper(): str(v) for k, v in settings.items()})
+        return Keeper(self.root, self.state, binary=os.path.join(RELEASE, "flamed-keeper"), env=env)
+
+    def low_ceilings(self, step):
+        """Maxes that are below what was asked for; a transient is waited out."""
+        def low():
+            return [p for p, clock, unit in MAXES if int(read(self.root, p) or 0) * unit < step[clock] * MHZ]
+        wait_for(lambda: not low(), 5)
+        return low()
+
+
+def call_counts():
+    """How many of each call a whole quiet run makes, and how many of them before the first message."""
+    f = Fault()
+    out = []
+    for steps in ([], STEPS):
+        k = f.keeper(count=f.path + "/count")
+        for step in steps:
+            k.apply(*(v * MHZ for v in step))
+        k.close()
+        out.append({line.split()[0]: int(line.split()[1]) for line in open(f.path + "/count")})
+    remove(f.path)
+    return out
+
+
+def run(call, position, count, error):
+    """One run with a fault; a list of what was wrong."""
+    f = Fault()
+    wrong = []
+    k = f.keeper(fail=f"{call}:{position}:{count}:{getattr(errno, error)}")
+    try:
+        for step in STEPS:
+            if k.apply(*(v * MHZ for v in step)) is None:
+                wrong.append("it died")
+                break
+            wrong += [f"after {step}: ceiling low on {p}" for p in f.low_ceilings(step)]
+        if count == 1 and not wrong:
+            k.rescan()  # a fault while looking hides a device until somebody looks again
+            reply = k.apply(*(v * MHZ for v in STEPS[-1]))
+            if not wait_for(lambda: read(f.root, CPU4 + "scaling_max_freq") == "960000" and
+                            read(f.root, ORIN_GPU + "max_freq") == "612000000" and read(f.root, EMC + "mrq_rate_locked") == "1", 5):
+                wrong.append(f"not healed: {reply.error} {reply.state} {reply.text}")
+        status = k.close()
+        if count == 1 and status:
+            wrong.append(f"exit status {status}")
+    except OSError as e:
+        wrong.append(f"{e!r}")
+    if wrong:
+        wrong += k.stderr().splitlines()[-6:]
+    if k.process.poll() is None:
+        k.process.kill()
+        k.process.wait()
+    diff, left = differences(f.before, snapshot(f.root)), os.listdir(f.state)
+    if count == 1 and (diff or left):
+        wrong.append(f"left behind: {diff} {left}")
+    if diff:  # what could not be given back must be in the journal, and is given back by the next keeper
+        healthy = f.keeper()
+        status = healthy.close()
+        diff, left = differences(f.before, snapshot(f.root)), os.listdir(f.state)
+        if status or diff or left:
+            wrong.append(f"not even after a healthy restart: {status} {diff} {left}")
+    remove(f.path)
+    return wrong
+
+
+quiet, busy = call_counts()
+total = 0
+for call in ("open", "read", "write", "fsync"):
+    bad = []
+    runs = 0
+    # every position with one errno each, the errnos in turn; fewer where only the looking is hit
+    for i, position in enumerate(range(1, busy[call] + 1)):
+        if position <= quiet[call] and call in ("open", "read") and position % 8:
+            continue
+        names = ERRORS if call == "fsync" else [ERRORS[i % 8], ERRORS[(i * 3 + 5) % 8]] if call == "write" else [ERRORS[i % 8]]
+        for error in names:
+            runs += 1
+            for text in run(call, position, 1, error):
+                bad.append(f"{call} {position} {error}: {text}")
+    total += runs
+    tap.ok(not bad, f"{call}: one failure at each of {runs} places", "\n".join(bad))
+
+bad = []
+runs = 0
+for call in ("open", "read", "write"):
+    for i, position in enumerate(range(quiet[call] + 1, busy[call] + 1, 4)):
+        runs += 1
+        error = ERRORS[(i * 5) % 8]
+        for text in run(call, position, 3, error) if i % 3 else run(call, position, 12, error):
+            bad.append(f"{call} {position} {error}: {text}")
+tap.ok(not bad, f"bursts of failures at {runs} places", "\n".join(bad))
+tap.table(f"faults: {total + runs} runs over {sum(busy.values())} calls of {len(ERRORS)} kinds of error")
+tap.done()

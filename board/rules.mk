@@ -9,6 +9,13 @@ $(B)/boards/%.ini: board/%.ini
 	@mkdir -p $(@D)
 	cp $< $@
 
+# The workload that comes with it, for the demo.
+WORKLOAD := $(addprefix $(B)/board/,workload.o cost.o lane.o page.o queue.o queue_opencl.o)
+ALL += $(B)/flamed-workload
+
+$(B)/flamed-workload: $(WORKLOAD) $(COMMON) $(B)/libflamed.so
+	$(CC) $(ALL_LDFLAGS) -o $@ $(WORKLOAD) $(COMMON) -L$(B) -lflamed -Wl,-rpath,'$$ORIGIN' -lOpenCL -lpthread -lm
+
 # The layer that makes any OpenCL program feel the board's clocks.
 LAYER_BOARD := $(B)/libflamed-board-opencl.so
 LAYER_BOARD_OBJS := $(addprefix $(B)/board/,layer.o layer_event.o calibration.o cost.o lane.o page.o) $(COMMON)

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/* flamed-workload DIR: an inference program on a board held in DIR. The host
+ * launches layer after layer at the speed of the CPU clock, the queue executes
+ * them at the speed of the GPU and memory clocks; requests are periodic. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../client/flamed.h"
+#include "../common/clock.h"
+#include "../common/units.h"
+#include "queue.h"
+
+#define REQUESTS_MOST 100000
+#define CANDIDATES    12
+
+struct options {
+	const char *dir, *socket, *model;
+	enum spec_model_id id;
+	uint64_t requests, deadline_ns, period_ns;
+	uint32_t context_from, context_to;
+	bool threads, optimum;
+};
+
+struct work {
+	struct options options;
+	struct page *page;
+	struct queue queue;
+	struct flamed *flamed;
+	int session;
+	struct cost layers[LAYERS_MAX];
+	uint64_t *latency_ns, *late_ns; /* of each request */
+	uint64_t done, missed, missed_late;
+};
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int signo)
+{
+	(void)signo;
+	stopped = 1;
+}
+
+static int usage(FILE *to, int status)
+{
+	fputs("usage: flamed-workload DIR [OPTION ...]\n"
+	      "Run a model on the board that flamed-board animates in DIR.\n"
+	      "  --model cnn|decode    (default cnn)\n"
+	      "  --requests N          (default 30)\n"
+	      "  --deadline TIME       of each request; needs --socket to be met by flamed\n"
+	      "  --period TIME         one request every TIME (default: the deadline, else back to back)\n"
+	      "  --context FROM:TO     tokens, growing from request to request (decode)\n"
+	      "  --socket PATH         ask the flamed behind it for clocks\n"
+	      "  --threads             two threads and a queue in place of OpenCL\n"
+	      "  --optimum             print the cheapest points of the whole grid for this deadline and exit\n",
+	      to);
+	return status;
+}
+
+static uint32_t context_of(const struct options *options, uint64_t request)
+{
+	double share = options->requests > 1 ? (double)request / (double)(options->requests - 1) : 0;
+
+	return options->context_from + (uint32_t)(share * (options->context_to - options->context_from));
+}
+
+/* One inference. Returns 0 or -errno; `*end_ns` by the board's clocks. */
+static int infer(struct work *work, uint32_t context, uint64_t *end_ns)
+{
+	const struct spec_model *model = &work->page->workload[work->options.id];
+	uint64_t host_ns = clock_now_ns();
+
+	cost_layers(model, work->options.id, context, work->layers);
+	for (uint32_t i = 0; i < model->layers; i++) {
+		double ns = cost_launch_ns(&work->layers[i], page_hz(work->page, CLOCK_CPU));
+		int rc;
+
+		host_ns += (uint64_t)ns;
+		page_busy(work->page, CLOCK_CPU, (uint64_t)ns, (uint64_t)ns);
+		lane_sleep_until(host_ns);
+		rc = queue_launch(&work->queue, &work->layers[i], host_ns);
+		if (rc)
+			return rc;
+	}
+	*end_ns = queue_finish(&work->queue);
+	return 0;
+}
+
+static void print_request(const struct work *work, uint64_t index, uint32_t context, const struct flamed_decision *decision,
+			  uint64_t total_ns, uint64_t late_ns)
+{
+	printf("request=%" PRIu64 " context=%u latency_ns=%" PRIu64 " late_ns=%" PRIu64 " missed=%d feasible=%d predicted_ns=%" PRIu64
+	       " bound_ns=%" PRIu64 " settle_ns=%" PRIu64 " cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64 " mem_hz=%" PRIu64 "\n",
+	       index, context, total_ns, late_ns, work->options.deadline_ns && total_ns > work->options.deadline_ns, decision->feasible,
+	       decision->predicted_ns, decision->bound_ns, decision->settle_ns, page_hz(work->page, CLOCK_CPU),
+	       page_hz(work->page, CLOCK_GPU), page_hz(work->page, CLOCK_MEM));
+	fflush(stdout);
+}
+
+static int request(struct work *work, uint64_t index)
+{
+	const struct options *options = &work->options;
+	uint32_t context = context_of(options, index);
+	struct flamed_decision decision = { 0 };
+	uint64_t begin_ns = clock_now_ns(), end_ns, total_ns, late_ns;
+	int64_t id = -ENOTCONN;
+	int rc;
+
+	if (work->flamed) {
+		if (options->id == MODEL_DECODE)
+			flamed_phase(work->flamed, work->session, "decode", context);
+		id = flamed_begin_wait(work->flamed, work->session, options->deadline_ns, FLAMED_TIMEOUT, &decision);
+		if (id < 0) {
+			fprintf(stderr, "flamed-workload: begin: %s\n", strerror((int)-id));
+			return (int)id;
+		}
+	}
+	rc = infer(work, context, &end_ns);
+	if (rc)
+		return rc;
+	total_ns = clock_now_ns() - begin_ns;
+	late_ns = begin_ns + total_ns > end_ns ? begin_ns + total_ns - end_ns : 0;
+	if (work->flamed)
+		flamed_end(work->flamed, id, total_ns);
+	work->latency_ns[index] = total_ns;
+	work->late_ns[index] = late_ns;
+	work->done++;
+	if (options->deadline_ns && total_ns > options->deadline_ns) {
+		work->missed++;
+		work->missed_late += total_ns - late_ns <= options->deadline_ns;
+	}
+	print_request(work, index, context, &decision, total_ns, late_ns);
+	return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static uint64_t quantile(uint64_t *values, uint64_t count, double share)
+{
+	qsort(values, count, sizeof(*values), by_value);
+	return count ? values[(uint64_t)(share * (double)(count - 1) + 0.5)] : 0;
+}
+
+static void print_summary(struct work *work, uint64_t energy_uj, uint64_t span_ns)
+{
+	double mean = 0;
+
+	for (uint64_t i = 0; i < work->done; i++)
+		mean += (double)work->latency_ns[i] / (double)work->done;
+	printf("summary requests=%" PRIu64 " missed=%" PRIu64 " missed_machine_late=%" PRIu64 " mean_ns=%.0f p50_ns=%" PRIu64
+	       " p99_ns=%" PRIu64 " power_uw=%.0f energy_uj=%.0f late_p50_ns=%" PRIu64 " late_p99_ns=%" PRIu64 " queue=%s\n",
+	       work->done, work->missed, work->missed_late, mean, quantile(work->latency_ns, work->done, 0.5),
+	       quantile(work->latency_ns, work->done, 0.99), span_ns ? (double)energy_uj / (double)span_ns * 1e9 : 0,
+	       work->done ? (double)energy_uj / (double)work->done : 0, quantile(work->late_ns, work->done, 0.5),
+	       quantile(work->late_ns, work->done, 0.99), work->queue.name);
+}
+
+static int run_requests(struct work *work)
+{
+	const struct options *options = &work->options;
+	uint64_t due_ns = clock_now_ns(), energy0, energy1, from_ns, to_ns;
+	int rc = 0;
+
+	page_energy(work->page, &energy0, &from_ns);
+	for (uint64_t i = 0; i < options->requests && !stopped && rc == 0; i++) {
+		rc = request(work, i);
+		due_ns += options->period_ns;
+		if (due_ns < clock_now_ns())
+			due_ns = clock_now_ns(); /* a frame that was late is followed at once */
+		else
+			lane_sleep_until(due_ns);
+	}
+	page_energy(work->page, &energy1, &to_ns);
+	print_summary(work, energy1 - energy0, to_ns - from_ns);
+	return rc;
+}
+
+/* A point of the grid with what it costs. */
+struct candidate {
+	size_t step[CLOCK_COUNT];
+	double watts, latency_ns;
+};
+
+static int by_watts(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	return (x->watts > y->watts) - (x->watts < y->watts);
+}
+
+static void add_candidate(struct work *work, struct candidate *out, size_t *count, const size_t step[CLOCK_COUNT])
+{
+	const struct page *page = work->page;
+	struct candidate candidate = { .step = { step[0], step[1], step[2] } };
+	uint64_t hz[CLOCK_COUNT];
+	struct cost_total total;
+
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		hz[id] = page->steps[id] ? page->table_hz[id][step[id]] : 0;
+	total = cost_timeline(work->layers, page->workload[work->options.id].layers, hz);
+	candidate.latency_ns = total.latency_ns;
+	candidate.watts = cost_power_w(page, step, &total, (double)work->options.period_ns);
+	if (total.latency_ns <= (double)work->options.deadline_ns)
+		out[(*count)++] = candidate;
+}
+
+/* Every point of the grid, by the board's own timeline and power, at the last
+ * context; the cheapest that meet the deadline are printed. */
+static int print_optimum(struct work *work)
+{
+	const struct page *page = work->page;
+	size_t count = 0, points = 1, step[CLOCK_COUNT];
+	struct candidate *found;
+
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		points *= page->steps[id] ? page->steps[id] : 1;
+	found = calloc(points, sizeof(*found));
+	if (!found)
+		return -ENOMEM;
+	cost_layers(&page->workload[work->options.id], work->options.id, work->options.context_to, work->layers);
+	for (size_t i = 0; i < points; i++) {
+		size_t rest = i;
+
+		for (int id = 0; id < CLOCK_COUNT; id++) {
+			size_t steps = page->steps[id] ? page->steps[id] : 1;
+
+			step[id] = rest % steps;
+			rest /= steps;
+		}
+		add_candidate(work, found, &count, step);
+	}
+	qsort(found, count, sizeof(*found), by_watts);
+	for (size_t i = 0; i < count && i < CANDIDATES; i++)
+		printf("candidate cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64 " mem_hz=%" PRIu64 " latency_ns=%.0f power_uw=%.0f points=%zu\n",
+		       page->table_hz[CLOCK_CPU][found[i].step[CLOCK_CPU]], page->table_hz[CLOCK_GPU][found[i].step[CLOCK_GPU]],
+		       page->table_hz[CLOCK_MEM][found[i].step[CLOCK_MEM]], found[i].latency_ns, found[i].watts * 1e6, points);
+	free(found);
+	return 0;
+}
+
+static int parse_context(struct options *options, const char *text)
+{
+	unsigned from, to;
+
+	if (sscanf(text, "%u:%u", &from, &to) != 2 || from > to || to > CONTEXT_TOKENS_MAX)
+		return -EINVAL;
+	options->context_from = from;
+	options->context_to = to;
+	return 0;
+}
+
+static int parse_model(struct options *options, const char *text)
+{
+	if (strcmp(text, "cnn") != 0 && strcmp(text, "decode") != 0)
+		return -EINVAL;
+	options->model = text;
+	options->id = *text == 'c' ? MODEL_CNN : MODEL_DECODE;
+	return 0;
+}
+
+static int parse_option(struct options *options, int c, const char *text)
+{
+	switch (c) {
+	case 'm':
+		return parse_model(options, text);
+	case 'n':
+		return parse_u64(text, &options->requests) || options->requests < 1 || options->requests > REQUESTS_MOST ? -EINVAL : 0;
+	case 'd':
+		return parse_duration_ns(text, &options->deadline_ns);
+	case 'p':
+		return parse_duration_ns(text, &options->period_ns);
+	case 'c':
+		return parse_context(options, text);
+	case 's':
+		options->socket = text;
+		return 0;
+	case 't':
+		options->threads = true;
+		return 0;
+	case 'o':
+		options->optimum = true;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int parse(struct options *options, int argc, char **argv)
+{
+	static const struct option table[] = {
+		{ "model", required_argument, NULL, 'm' },  { "requests", required_argument, NULL, 'n' },
+		{ "deadline", required_argument, NULL, 'd' }, { "period", required_argument, NULL, 'p' },
+		{ "context", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' },
+		{ "threads", no_argument, NULL, 't' },	     { "optimum", no_argument, NULL, 'o' },
+		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
+	};
+	bool period = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (c == 'h')
+			exit(usage(stdout, 0));
+		period |= c == 'p';
+		if (parse_option(options, c, optarg))
+			return -EINVAL;
+	}
+	if (!period)
+		options->period_ns = options->deadline_ns;
+	options->dir = argv[optind];
+	if (optind != argc - 1 || (options->socket && !options->deadline_ns) || (options->optimum && !options->deadline_ns))
+		return -EINVAL;
+	return 0;
+}
+
+static int open_session(struct work *work)
+{
+	const struct options *options = &work->options;
+
+	if (!options->socket)
+		return 0;
+	if (flamed_open(&work->flamed, options->socket) || !flamed_connected(work->flamed)) {
+		fprintf(stderr, "flamed-workload: %s: nobody listens there; is flamed running?\n", options->socket);
+		return -ENOTCONN;
+	}
+	work->session = flamed_session(work->flamed, options->model, options->deadline_ns, FLAMED_TIMEOUT);
+	return work->session < 0 ? work->session : 0;
+}
+
+static int run(struct work *work)
+{
+	int rc;
+
+	work->latency_ns = calloc(work->options.requests, sizeof(uint64_t));
+	work->late_ns = calloc(work->options.requests, sizeof(uint64_t));
+	if (!work->latency_ns || !work->late_ns)
+		return -ENOMEM;
+	lane_exact_timers();
+	rc = queue_open(&work->queue, work->page, work->options.threads);
+	if (rc)
+		return rc;
+	rc = open_session(work);
+	if (rc == 0)
+		rc = run_requests(work);
+	flamed_close(work->flamed);
+	queue_close(&work->queue);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	static struct work work = { .options = { .model = "cnn", .requests = 30 } };
+	struct sigaction action = { .sa_handler = on_signal };
+	int rc;
+
+	if (parse(&work.options, argc, argv))
+		return usage(stderr, 2);
+	work.page = page_attach(work.options.dir, &rc);
+	if (!work.page) {
+		fprintf(stderr, "flamed-workload: %s/%s: %s; is flamed-board running there?\n", work.options.dir, PAGE_NAME, strerror(-rc));
+		return 1;
+	}
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	rc = work.options.optimum ? print_optimum(&work) : run(&work);
+	if (rc)
+		fprintf(stderr, "flamed-workload: %s\n", strerror(-rc));
+	free(work.latency_ns);
+	free(work.late_ns);
+	page_detach(work.page);
+	return rc ? 1 : 0;
+}

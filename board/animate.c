@@ -52,10 +52,10 @@ static void drop_lease(struct knob_file *knob)
 static uint64_t write_share_ns(const struct board_run *run, const struct knob_file *knob)
 {
 	const struct spec_clock *clock = run->device[knob->device].spec;
-	uint64_t devices = 0;
+	uint64_t devices = 1;
 
 	for (size_t i = 0; i < run->spec->clocks; i++)
-		devices += run->spec->clock[i].id == clock->id;
+		devices += run->spec->clock[i].id == clock->id && &run->spec->clock[i] != clock;
 	return clock->write_ns / (2 * devices);
 }
 

@@ -192,7 +192,7 @@ static void print_head(const struct ctl *ctl)
 	if (*ctl_text(ctl, "board.file"))
 		printf("  %s(%s)%s", sgr(ctl, SGR_DIM), ctl_text(ctl, "board.file"), sgr(ctl, SGR_OFF));
 	printf("\n%s%s %s%s%s%s", sgr(ctl, colour), ctl->utf8 ? "\u25cf" : "*", state, sgr(ctl, SGR_OFF), *reason ? ": " : "", reason);
-	printf("  %sflamed %s, up %s, %s connections, %s requests in flight%s\n\n", sgr(ctl, SGR_DIM), ctl_text(ctl, "version"),
+	printf("  %sflamed %s, up %s, connections %s, requests in flight %s%s\n\n", sgr(ctl, SGR_DIM), ctl_text(ctl, "version"),
 	       format_duration(uptime, sizeof(uptime), ctl_u64(ctl, "uptime_ns")), ctl_text(ctl, "connections"), ctl_text(ctl, "requests"),
 	       sgr(ctl, SGR_OFF));
 }

@@ -14,27 +14,29 @@
 #define CELL_WIDE   7 /* " 28.13 " */
 #define CELL_NARROW 2
 
-/* Nearest of the 6x6x6 cube of a 256-colour terminal. */
-static int colour_256(const uint8_t rgb[3])
+/* viridis in the colours of a 256-colour terminal, dark to light. */
+static const uint8_t ramp_256[] = { 53, 54, 55, 61, 25, 31, 30, 36, 35, 71, 77, 113, 148, 184, 220 };
+
+/* Background of a level, with a foreground that is legible on it. */
+static void set_colour(const struct ctl *ctl, double level)
 {
-	static const int levels[6] = { 0, 95, 135, 175, 215, 255 };
-	int index = 16, weight = 36;
+	const char *depth = getenv("COLORTERM");
+	uint8_t rgb[3];
 
-	for (int c = 0; c < 3; c++, weight /= 6) {
-		int best = 0;
-
-		for (int i = 1; i < 6; i++)
-			if (abs(levels[i] - rgb[c]) < abs(levels[best] - rgb[c]))
-				best = i;
-		index += weight * best;
-	}
-	return index;
+	if (!ctl->colour)
+		return;
+	colour_at(level, rgb);
+	printf("\033[38;5;%d;", level > 0.6 ? 16 : 231);
+	if (depth && (strcmp(depth, "truecolor") == 0 || strcmp(depth, "24bit") == 0))
+		printf("48;2;%d;%d;%dm", rgb[0], rgb[1], rgb[2]);
+	else
+		printf("48;5;%dm", ramp_256[(size_t)(level * (double)(sizeof(ramp_256) - 1) + 0.5)]);
 }
 
-/* Black on light, white on dark (ITU-R BT.601 luma). */
-static bool is_light(const uint8_t rgb[3])
+static void unset_colour(const struct ctl *ctl)
 {
-	return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140;
+	if (ctl->colour)
+		printf("\033[0m");
 }
 
 static void value_text(const struct picture *picture, size_t index, char *out, size_t size)
@@ -61,8 +63,8 @@ static void wide_cell(const struct picture *picture, const struct ctl *ctl, size
 	value_text(picture, index, text, sizeof(text));
 	if (!current && !cheapest && picture->cell[index].measured)
 		right = ctl->colour && ctl->utf8 ? "\u2022" : "*";
-	else if (!current && !cheapest && !picture_feasible(picture, index))
-		right = ctl->colour && ctl->utf8 ? "\u2715" : "x";
+	else if (!current && !cheapest && !ctl->colour && !picture_feasible(picture, index))
+		right = "x";
 	printf("%s%*.5s%s", left, CELL_WIDE - 2, text, right);
 }
 
@@ -76,61 +78,88 @@ static void narrow_cell(const struct picture *picture, const struct ctl *ctl, si
 	else if (picture->cheapest == (long)index)
 		printf("<>");
 	else if (ctl->colour)
-		printf("%s", picture->cell[index].measured ? (ctl->utf8 ? "\u2022 " : "* ") : picture_feasible(picture, index) ? "  " : "x ");
+		printf("%s", picture->cell[index].measured ? (ctl->utf8 ? "\u2022 " : "* ") : picture_feasible(picture, index) ? "  " : ". ");
 	else
 		printf("%c%c", ramp[(int)(level * 9.999)], picture->cell[index].measured ? '*' : ' ');
 }
 
+/* What cannot be promised loses its colour, so that the rest stands out. */
 static void print_cell(const struct picture *picture, const struct ctl *ctl, size_t index, bool wide)
 {
-	bool marked = picture->current == (long)index || picture->cheapest == (long)index;
-	uint8_t rgb[3];
-
-	colour_at(picture_level(picture, picture_value(picture, index)), rgb);
-	if (ctl->colour && !picture_feasible(picture, index) && !marked)
-		printf("\033[48;5;%d;38;5;%dm", colour_256(rgb), is_light(rgb) ? 240 : 250);
-	else if (ctl->colour)
-		printf("\033[%s48;5;%d;38;5;%dm", marked ? "1;" : "", colour_256(rgb), is_light(rgb) ? 16 : 231);
+	if (picture->current == (long)index)
+		printf("%s", sgr(ctl, "1;38;5;16;48;5;231"));
+	else if (picture->cheapest == (long)index)
+		printf("%s", sgr(ctl, "1;38;5;16;48;5;214"));
+	else if (picture_feasible(picture, index))
+		set_colour(ctl, picture_level(picture, picture_value(picture, index)));
+	else
+		printf("%s", sgr(ctl, SGR_DIM));
 	if (wide)
 		wide_cell(picture, ctl, index);
 	else
 		narrow_cell(picture, ctl, index);
-	if (ctl->colour)
-		printf("\033[0m");
+	unset_colour(ctl);
+}
+
+static int panel_width(const struct picture *picture, bool wide)
+{
+	return LABEL_WIDTH + 1 + (int)picture->count[CLOCK_GPU] * (wide ? CELL_WIDE : CELL_NARROW);
+}
+
+static void print_panel_title(const struct picture *picture, const struct ctl *ctl, size_t mem, bool wide)
+{
+	char title[40] = "";
+
+	if (picture->hz[CLOCK_MEM][mem])
+		snprintf(title, sizeof(title), "memory %.4g MHz", (double)picture->hz[CLOCK_MEM][mem] / 1e6);
+	printf("%*s %s%-*s%s", LABEL_WIDTH, "", sgr(ctl, SGR_BOLD), panel_width(picture, wide) - LABEL_WIDTH - 1, title, sgr(ctl, SGR_OFF));
 }
 
 static void print_gpu_axis(const struct picture *picture, const struct ctl *ctl, bool wide)
 {
-	printf("%s%*s ", sgr(ctl, SGR_DIM), LABEL_WIDTH, "cpu MHz");
-	if (wide) {
-		for (size_t g = 0; g < picture->count[CLOCK_GPU]; g++)
-			printf("%*.0f ", CELL_WIDE - 1, (double)picture->hz[CLOCK_GPU][g] / 1e6);
-		printf(" gpu MHz");
-	} else {
-		printf("gpu %.0f to %.0f MHz", (double)picture->hz[CLOCK_GPU][0] / 1e6,
-		       (double)picture->hz[CLOCK_GPU][picture->count[CLOCK_GPU] - 1] / 1e6);
+	size_t gpus = picture->count[CLOCK_GPU];
+
+	printf("%s%*s ", sgr(ctl, SGR_DIM), LABEL_WIDTH, "cpu\\gpu");
+	for (size_t g = 0; wide && g < gpus; g++)
+		printf("%*.0f ", CELL_WIDE - 1, (double)picture->hz[CLOCK_GPU][g] / 1e6);
+	if (!wide) {
+		char text[40];
+
+		snprintf(text, sizeof(text), "%.0f..%.0f", (double)picture->hz[CLOCK_GPU][0] / 1e6, (double)picture->hz[CLOCK_GPU][gpus - 1] / 1e6);
+		printf("%-*s", panel_width(picture, wide) - LABEL_WIDTH - 1, text);
 	}
-	printf("%s\n", sgr(ctl, SGR_OFF));
+	printf("%s", sgr(ctl, SGR_OFF));
 }
 
-/* One memory clock: fastest CPU on top, GPU to the right. */
-static void print_panel(const struct picture *picture, const struct ctl *ctl, size_t mem)
+static void print_row(const struct picture *picture, const struct ctl *ctl, size_t cpu, size_t mem, bool wide)
 {
-	size_t gpus = picture->count[CLOCK_GPU];
-	bool wide = LABEL_WIDTH + 10 + gpus * CELL_WIDE <= (size_t)ctl->columns;
+	double mhz = (double)picture->hz[CLOCK_CPU][cpu] / 1e6;
 
-	if (picture->hz[CLOCK_MEM][mem])
-		printf("\n%smemory %.4g MHz%s\n", sgr(ctl, SGR_BOLD), (double)picture->hz[CLOCK_MEM][mem] / 1e6, sgr(ctl, SGR_OFF));
-	else
-		printf("\n");
-	print_gpu_axis(picture, ctl, wide);
-	for (size_t row = picture->count[CLOCK_CPU]; row-- > 0;) {
-		double mhz = (double)picture->hz[CLOCK_CPU][row] / 1e6;
+	printf("%s%*.*f%s ", sgr(ctl, SGR_DIM), LABEL_WIDTH, fmod(mhz, 1) > 0.05 ? 1 : 0, mhz, sgr(ctl, SGR_OFF));
+	for (size_t g = 0; g < picture->count[CLOCK_GPU]; g++)
+		print_cell(picture, ctl, picture_index(picture, cpu, g, mem), wide);
+}
 
-		printf("%s%*.*f%s ", sgr(ctl, SGR_DIM), LABEL_WIDTH, fmod(mhz, 1) > 0.05 ? 1 : 0, mhz, sgr(ctl, SGR_OFF));
-		for (size_t g = 0; g < gpus; g++)
-			print_cell(picture, ctl, picture_index(picture, row, g, mem), wide);
+/* One panel a memory clock, as many beside each other as fit: fastest CPU on
+ * top, GPU to the right. */
+static void print_panels(const struct picture *picture, const struct ctl *ctl)
+{
+	size_t mems = picture->count[CLOCK_MEM];
+	bool wide = panel_width(picture, true) <= ctl->columns;
+	size_t fit = (size_t)(ctl->columns / (panel_width(picture, wide) + 2));
+	size_t across = fit == 0 ? 1 : fit < mems ? fit : mems;
+
+	for (size_t first = 0; first < mems; first += across) {
+		size_t end = first + across < mems ? first + across : mems;
+
 		printf("\n");
+		for (size_t m = first; m < end; m++, printf("%s", m < end ? "  " : "\n"))
+			print_panel_title(picture, ctl, m, wide);
+		for (size_t m = first; m < end; m++, printf("%s", m < end ? "  " : "\n"))
+			print_gpu_axis(picture, ctl, wide);
+		for (size_t row = picture->count[CLOCK_CPU]; row-- > 0;)
+			for (size_t m = first; m < end; m++, printf("%s", m < end ? "  " : "\n"))
+				print_row(picture, ctl, row, m, wide);
 	}
 }
 
@@ -143,13 +172,9 @@ static void print_colour_bar(const struct picture *picture, const struct ctl *ct
 		return;
 	printf("%*s %.3g ", LABEL_WIDTH, "", picture->low / divisor);
 	for (int i = 0; i < 24; i++) {
-		uint8_t rgb[3];
-
-		colour_at(i / 23.0, rgb);
-		if (ctl->colour)
-			printf("\033[48;5;%dm \033[0m", colour_256(rgb));
-		else
-			printf("%c", " .:-=+*#%@"[i * 10 / 24]);
+		set_colour(ctl, i / 23.0);
+		printf("%c", ctl->colour ? ' ' : " .:-=+*#%@"[i * 10 / 24]);
+		unset_colour(ctl);
 	}
 	printf(" %.3g %s   ", picture->high / divisor, unit);
 }
@@ -163,7 +188,7 @@ static void print_legend(const struct picture *picture, const struct ctl *ctl)
 		char deadline[32];
 
 		format_duration(deadline, sizeof(deadline), picture->deadline_ns);
-		printf("%*s %s cannot promise %s   %s\n", LABEL_WIDTH, "", ctl->colour && ctl->utf8 ? "\u2715" : "x", deadline,
+		printf("%*s %s cannot promise %s   %s\n", LABEL_WIDTH, "", ctl->colour ? "uncoloured" : "x", deadline,
 		       picture->cheapest >= 0 ? "< > the least power that can" : "no point can");
 	}
 }
@@ -202,9 +227,14 @@ static void print_facts(const struct picture *picture)
 	if (picture->cheapest >= 0)
 		print_point(picture, "cheapest", (size_t)picture->cheapest);
 	if (picture->regimes[CELL_UNKNOWN] < picture->points) {
-		printf("regime   ");
-		for (unsigned r = CELL_LAUNCH_BOUND; r < CELL_REGIMES; r++)
-			printf("%s%s %.0f %%", r > 1 ? ", " : "", regime_name(r), 100.0 * (double)picture->regimes[r] / (double)picture->points);
+		const char *gap = "regime   ";
+
+		for (unsigned r = CELL_LAUNCH_BOUND; r < CELL_REGIMES; r++) {
+			if (picture->regimes[r] == 0)
+				continue;
+			printf("%s%s %.0f %%", gap, regime_name(r), 100.0 * (double)picture->regimes[r] / (double)picture->points);
+			gap = ", ";
+		}
 		printf(" of the points\n");
 	}
 	if (picture->slowdown > 0)
@@ -214,14 +244,15 @@ static void print_facts(const struct picture *picture)
 void picture_print(const struct picture *picture, const struct ctl *ctl)
 {
 	const char *colour = strcmp(picture->state, "ready") ? SGR_YELLOW : SGR_GREEN;
+	double divisor;
+	const char *unit = shown_unit(picture, &divisor);
 
 	printf("%s%s%s", sgr(ctl, SGR_BOLD), picture->model, sgr(ctl, SGR_OFF));
 	if (strcmp(picture->phase, "run") != 0)
 		printf(", %s with %llu tokens", picture->phase, (unsigned long long)picture->context);
-	printf(": %s   %s%s%s, %zu of %zu points measured\n", shown_title(picture), sgr(ctl, colour), picture->state, sgr(ctl, SGR_OFF),
+	printf(": %s%s%s   %s%s%s, %zu of %zu points measured, clocks in MHz\n", shown_title(picture), *unit ? " in " : "", unit, sgr(ctl, colour), picture->state, sgr(ctl, SGR_OFF),
 	       picture->measured, picture->points);
-	for (size_t m = 0; m < picture->count[CLOCK_MEM]; m++)
-		print_panel(picture, ctl, m);
+	print_panels(picture, ctl);
 	print_legend(picture, ctl);
 	print_facts(picture);
 }

@@ -79,7 +79,7 @@ static void check_socket(struct verify *verify)
 	group = getgrgid(st.st_gid);
 	if (!S_ISSOCK(st.st_mode))
 		say(verify, CHECK_FAILED, "socket", "%s is no socket", path);
-	else if (st.st_mode & 0006)
+	else if (st.st_mode & 0002)
 		say(verify, CHECK_NOTE, "socket", "%s is open to every user of this machine (mode %04o)", path, st.st_mode & 07777);
 	else
 		say(verify, CHECK_OK, "socket", "%s, group %s, mode %04o", path, group ? group->gr_name : "?", st.st_mode & 07777);

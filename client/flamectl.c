@@ -77,13 +77,13 @@ int ctl_usage(const struct ctl *ctl, const char *format, ...)
 
 const char *sgr(const struct ctl *ctl, const char *code)
 {
-	static char ring[8][24];
+	static char ring[8][32];
 	static unsigned next;
 	char *text = ring[next++ % 8];
 
 	if (!ctl->colour)
 		return "";
-	snprintf(text, sizeof(ring[0]), "\033[%.16sm", code);
+	snprintf(text, sizeof(ring[0]), "\033[%.24sm", code);
 	return text;
 }
 

@@ -55,10 +55,10 @@ static void head(const struct picture *picture, const struct layout *layout, FIL
 		layout->width, layout->height, layout->width, layout->height);
 	fprintf(out,
 		"<defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">"
-		"<rect width=\"6\" height=\"6\" fill=\"#fff\" fill-opacity=\"0.35\"/>"
-		"<line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" stroke=\"#222\" stroke-opacity=\"0.55\" stroke-width=\"1.4\"/></pattern></defs>\n"
+		"<rect width=\"6\" height=\"6\" fill=\"#fff\" fill-opacity=\"0.62\"/>"
+		"<line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" stroke=\"#222\" stroke-opacity=\"0.22\" stroke-width=\"1.2\"/></pattern></defs>\n"
 		"<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n");
-	fprintf(out, "<text x=\"%.0f\" y=\"44\" font-size=\"22\" font-weight=\"600\" fill=\"#1a1a1a\">%s<tspan font-weight=\"400\" fill=\"#555\"> · %s</tspan></text>\n",
+	fprintf(out, "<text x=\"%.0f\" y=\"44\" font-size=\"22\" font-weight=\"600\" fill=\"#1a1a1a\">%s<tspan dx=\"10\" font-weight=\"400\" fill=\"#555\">%s</tspan></text>\n",
 		MARGIN, picture->model, shown_title(picture));
 	fprintf(out, "<text x=\"%.0f\" y=\"68\" font-size=\"13\" fill=\"#666\">", MARGIN);
 	if (strcmp(picture->phase, "run") != 0)
@@ -81,6 +81,12 @@ static void cell_tooltip(const struct picture *picture, const size_t axis[CLOCK_
 	if (cell->measured)
 		fprintf(out, ", %llu inferences measured", (unsigned long long)cell->measured);
 	fprintf(out, "</title>");
+}
+
+/* ITU-R BT.601 luma. */
+static bool is_light(const uint8_t rgb[3])
+{
+	return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 120;
 }
 
 static void cell_number(const struct picture *picture, const struct layout *layout, size_t index, double x, double y, bool light, FILE *out)
@@ -131,8 +137,8 @@ static void cells(const struct picture *picture, const struct layout *layout, si
 				x, y, layout->cell_w, layout->cell_h, rgb[0], rgb[1], rgb[2]);
 			cell_tooltip(picture, axis, &picture->cell[index], out);
 			fprintf(out, "</rect>");
-			cell_number(picture, layout, index, x, y, rgb[0] * 3 + rgb[1] * 6 + rgb[2] > 1400, out);
 			cell_marks(picture, layout, index, x, y, out);
+			cell_number(picture, layout, index, x, y, is_light(rgb) || !picture_feasible(picture, index), out);
 			fputc('\n', out);
 			for (int m = 0; m < 2; m++) {
 				if ((m ? picture->current : picture->cheapest) != (long)index)

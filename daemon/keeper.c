@@ -101,17 +101,18 @@ static void report(struct keeper *k, enum keeper_op op, const uint64_t *write_ns
 	reply_send(k, &reply, NULL, 0);
 }
 
-/* Clocks as they are before anything was written. */
-static void report_found(struct keeper *k, struct keeper_reply *reply)
+/* What flamed may not be able to see: ceilings, and the memory clock's table. */
+static void report_found(const struct keeper *k, struct keeper_reply *reply)
 {
 	for (size_t i = 0; i < k->table.count; i++) {
 		const struct group *g = &k->table.group[i];
-		char text[KNOB_VALUE_MAX];
-		if (!g->lead || !g->knob[ROLE_MAX].used || knob_read(k->table.root, g->knob[ROLE_MAX].entry.path, text) < 0)
+		if (!g->lead)
 			continue;
-		uint64_t limit = knob_number(text), unit = g->knob[ROLE_MAX].kind->unit_hz;
-		if (limit != 0 && limit < g->device.max_hz / unit)
-			reply->ceiling.hz[g->clock] = limit * unit;
+		reply->ceiling.hz[g->clock] = group_found_ceiling(&k->table, g);
+		if (g->device.method == METHOD_BPMP_EMC) {
+			reply->mem_steps = (uint32_t)g->device.count;
+			memcpy(reply->mem_hz, g->device.hz, sizeof(reply->mem_hz));
+		}
 	}
 }
 

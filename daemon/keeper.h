@@ -42,7 +42,13 @@ struct keeper_reply {
 	uint32_t sensor_count;    /* descriptors with this message, HELLO only */
 	uint8_t sensor_rail[2 * RAILS_MAX]; /* rail << 1 | file, of each descriptor */
 	char text[192];           /* for people: what happened, "" for nothing */
+	uint32_t mem_steps;       /* HELLO only: the memory clock, whose knobs root alone may see; 0: none */
+	uint64_t mem_hz[GRID_AXIS_MAX];
 };
+
+/* Put what only the keeper can see into flamed's board: a memory clock. Keeps
+ * the settle time a board file gave. */
+void keeper_hello_merge(struct board *board, const struct keeper_reply *hello);
 
 /* Run the keeper on one end of a socket pair until the other end closes or
  * SIGTERM comes, then restore every knob. It looks for the board itself and

@@ -173,21 +173,40 @@ static int apply_speed(struct keeper_table *t, struct group *g, uint64_t wish)
 	return 0;
 }
 
+/* What the power mode allows the memory; NO_NUMBER: no cap. */
+static uint64_t emc_cap(const struct keeper_table *t)
+{
+	uint64_t cap;
+
+	return sysroot_read_u64(t->root, EMC_CAP_FILE, &cap) < 0 || cap == 0 ? NO_NUMBER : cap;
+}
+
+uint64_t group_found_ceiling(const struct keeper_table *t, const struct group *g)
+{
+	const struct knob *max = &g->knob[ROLE_MAX];
+	char text[KNOB_VALUE_MAX];
+	uint64_t limit = NO_NUMBER;
+
+	if (max->used && knob_read(t->root, max->entry.path, text) == 0)
+		limit = limit_of(max, text);
+	else if (g->knob[ROLE_RATE].used)
+		limit = emc_cap(t);
+	return limit < g->device.max_hz ? limit : 0;
+}
+
 /* A memory clock below the wish must not stay locked: the lock is then opened
  * again. */
 static int apply_emc(struct keeper_table *t, struct group *g, uint64_t wish)
 {
 	struct knob *lock = &g->knob[ROLE_LOCK], *rate = &g->knob[ROLE_RATE];
 	char now[KNOB_VALUE_MAX];
-	uint64_t cap;
+	uint64_t cap = emc_cap(t);
 	int rc = look(t, lock, now);
 
 	if (rc == 0)
 		rc = set(t, lock, "1", now);
 	if (rc == 0)
 		rc = look(t, rate, now);
-	if (sysroot_read_u64(t->root, EMC_CAP_FILE, &cap) < 0 || cap == 0)
-		cap = NO_NUMBER;
 	uint64_t hz = own_step(&g->device, wish, cap);
 	if (rc == 0)
 		rc = set_number(t, rate, hz, now);

@@ -197,6 +197,15 @@ static void set_aside(const char *path)
 		unlink(path);
 }
 
+/* A rewrite that the keeper did not live to put in place. */
+static void remove_unfinished(const char *path)
+{
+	char temp[SYSFS_PATH_MAX];
+
+	if (snprintf(temp, sizeof(temp), "%s.new", path) < (int)sizeof(temp))
+		unlink(temp);
+}
+
 static int replay(const struct sysroot *root, const char *path, const struct journal_text *text, unsigned *left)
 {
 	const struct journal_entry *entry[KNOBS_MAX];
@@ -222,6 +231,7 @@ int keeper_restore(const struct sysroot *root, const char *journal, unsigned *le
 
 	if (left)
 		*left = 0;
+	remove_unfinished(journal);
 	CLEANUP_FD int lock = journal_open_left(journal);
 	if (lock < 0)
 		return lock == -ENOENT ? 0 : lock;

@@ -73,6 +73,9 @@ bool table_has_lost(const struct keeper_table *table);
 /* Set the news. */
 void table_say(struct keeper_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Ceiling that others hold on a device before anything was written; 0: none. */
+uint64_t group_found_ceiling(const struct keeper_table *table, const struct group *g);
+
 /* One device: set its knobs for a clock. In keeper_apply.c. */
 int group_apply(struct keeper_table *table, struct group *g, uint64_t hz);
 /* Give back a device's knobs, for safety. 0 or -errno. */

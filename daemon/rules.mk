@@ -1,5 +1,5 @@
-# flamed-keeper, and what flamed shares with it for --restore.
-RESTORE_OBJS := $(addprefix $(B)/daemon/,keeper_restore.o journal.o journal_parse.o knob.o)
+# flamed-keeper, and what flamed shares with it: --restore and the first message.
+RESTORE_OBJS := $(addprefix $(B)/daemon/,keeper_restore.o journal.o journal_parse.o knob.o keeper_hello.o)
 KEEPER_OBJS := $(addprefix $(B)/daemon/,keeper_main.o keeper.o keeper_apply.o keeper_table.o)
 ALL += $(B)/flamed-keeper
 

@@ -61,15 +61,22 @@ static int read_table(struct clock_device *d, const struct sysroot *root, const 
 	return n < 0 && n != -ENOENT ? (int)n : 0;
 }
 
+/* The range of the table where the hardware names none; no entry outside it. */
 static int range_from_table(struct clock_device *d)
 {
+	size_t kept = 0;
+
 	if (d->count == 0)
 		return -ENODATA;
 	if (d->min_hz == 0)
 		d->min_hz = d->hz[0];
 	if (d->max_hz == 0)
 		d->max_hz = d->hz[d->count - 1];
-	return d->min_hz <= d->max_hz ? 0 : -ERANGE;
+	for (size_t i = 0; i < d->count; i++)
+		if (d->hz[i] >= d->min_hz && d->hz[i] <= d->max_hz)
+			d->hz[kept++] = d->hz[i];
+	d->count = kept;
+	return kept ? 0 : -ERANGE;
 }
 
 static int probe_cpufreq(struct clock_device *d, const struct sysroot *root)

@@ -22,7 +22,7 @@ MAGIC = 0x464C4B31
 APPLY, RELEASE_OP, RESCAN, HELLO, APPLIED, RELEASED, NOTICE = range(1, 8)
 OK, FOREIGN, REFUSED, LOST, DEGRADED = range(5)
 REQUEST = struct.Struct("=IIQ3Q")
-REPLY = struct.Struct("=IIQ3Q3Q3Q3i3IIiI32s192s4x")
+REPLY = struct.Struct("=IIQ3Q3Q3Q3i3IIiI32s192sI64Q")
 
 
 class Reply:
@@ -32,6 +32,7 @@ class Reply:
         self.actual, self.ceiling, self.write_ns = v[3:6], v[6:9], v[9:12]
         self.error, self.state = v[12:15], v[15:18]
         self.saved, self.journal_error, self.sensor_count, rails, text = v[18:23]
+        self.mem_hz = list(v[24:24 + v[23]])
         self.rails = rails[: self.sensor_count]
         self.text = text.split(b"\0")[0].decode()
         self.fds = fds

@@ -107,7 +107,9 @@ def ceilings():
         tap.equal(k.close(), 0, "ceiling: exit status 0")
     with Board("jetson-agx-orin") as b:
         k = b.start()
-        tap.equal(k.hello.ceiling[:2], (1497600000, 816000000), "ceilings of the power mode are told in the first message")
+        tap.equal((k.hello.ceiling, k.hello.mem_hz),
+                  ((1497600000, 816000000, 2133000000), [204000000, 665600000, 2133000000, 3199000000]),
+                  "ceilings of the power mode, and the hidden memory table, are told in the first message")
         reply = k.apply(2201 * MHZ, 1300 * MHZ, 3199 * MHZ)
         tap.equal((reply.actual, reply.ceiling), ((1497600000, 816000000, 2133000000),) * 2,
                   "ceilings of the power mode are respected and told")

@@ -17,7 +17,7 @@
 #define GPU_NOISE_GUESS 0.03
 #define SPREAD_MIN 0.15 /* of the prior over layers, in log */
 #define HUBER 2.5
-#define ITERATIONS 24
+#define ITERATIONS 12
 #define PASSES 2
 
 /* Parameters are logs: {per_clock, fixed} and {fixed, core, memory, n - 1, linear, square}. */
@@ -37,6 +37,7 @@ struct observations {
 	struct op_point point[LAYER_POINTS_MAX];
 	uint32_t context[LAYER_POINTS_MAX];
 	double slow[LAYER_POINTS_MAX][CLOCK_COUNT]; /* reference / clock */
+	double log_slow[LAYER_POINTS_MAX][CLOCK_COUNT];
 	double grown[LAYER_POINTS_MAX];             /* context / reference context */
 	struct cell *cell;                          /* [layers][points] */
 	bool *sync;
@@ -229,8 +230,10 @@ static void set_scale(struct observations *seen, struct clock_scale *scale, enum
 	seen->context_varies = high > low;
 	seen->squares = phase == PHASE_PREFILL;
 	for (size_t k = 0; k < seen->points; k++) {
-		for (int c = 0; c < CLOCK_COUNT; c++)
+		for (int c = 0; c < CLOCK_COUNT; c++) {
 			seen->slow[k][c] = clock_slowness(scale, (enum clock_id)c, seen->point[k].hz[c]);
+			seen->log_slow[k][c] = log(seen->slow[k][c]);
+		}
 		seen->grown[k] = scale->context > 0 ? (double)seen->context[k] / scale->context : 0;
 	}
 }
@@ -265,9 +268,9 @@ static void evaluate_gpu(const void *arg, const double *x, double *residual, dou
 	double linear = target->params > 4 ? exp(x[4]) : 0, square = target->params > 5 ? exp(x[5]) : 0;
 
 	for (size_t k = 0; k < target->count; k++) {
-		const double *slow = target->seen->slow[target->at[k]];
+		const double *slow = target->seen->log_slow[target->at[k]];
 		double t = target->seen->grown[target->at[k]];
-		double core = x[1] + log(slow[CLOCK_GPU]), memory = x[2] + log(slow[CLOCK_MEM]);
+		double core = x[1] + slow[CLOCK_GPU], memory = x[2] + slow[CLOCK_MEM];
 		double gap = fabs(core - memory), tail = exp(-n * gap), excess = log1p(tail) / n;
 		double growth = 1 + linear * t + square * t * t;
 		double scaled = exp(fmax(core, memory) + excess) * growth, sum = fixed + scaled, share = scaled / sum;

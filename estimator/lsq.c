@@ -9,7 +9,7 @@
 #define N LSQ_PARAMS_MAX
 #define DAMPING_FIRST 1e-3
 #define DAMPING_MAX   1e9
-#define TOLERANCE     1e-7 /* relative fall of the objective that ends the search */
+#define TOLERANCE     1e-5 /* relative fall of the objective that ends the search */
 
 static int cholesky(const double *matrix, size_t n, double lower[N][N])
 {

@@ -11,7 +11,7 @@ $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PR
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 
 # The simulator is ground truth: it is linked beside the estimator, and calls nothing of it.
-$(B)/tests/bench-timeline $(patsubst %,$(B)/tests/unit/test_%,timeline generated context): \
+$(B)/tests/bench-timeline $(B)/tests/unit/test_timeline: \
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
 # Preloaded under the keeper by tests/keeper; not sanitized itself.
@@ -19,3 +19,11 @@ test-programs: $(B)/tests/keeper/shim.so
 $(B)/tests/keeper/shim.so: tests/keeper/shim.c
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -o $@ $<
+
+# Error tables over generated models, and the figure of docs/estimator.md.
+SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
+$(B)/tools/figure: $(B)/tools/figure.o $(SIM) $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+.PHONY: figure
+figure: $(B)/tools/figure
+	$< >docs/estimator.svg

@@ -50,7 +50,7 @@ $(B)/%.o: %.c
 
 # Each room that makes something adds its targets to ALL, INSTALLS and TESTS.
 ALL :=
-include $(wildcard */rules.mk)
+include $(wildcard */rules.mk */*/rules.mk)
 
 all: $(ALL)
 

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/* A small inference engine on OpenCL which can do what programs do, well or
+ * badly, according to its arguments. It prints a checksum of its outputs, and
+ * nothing that depends on time; asked with `check`, it fails when it can tell
+ * that a layer is there.
+ *
+ * usage: engine [kernels=N] [runs=N] [size=N] [threads=N] [queues=N] WORD...
+ *   out-of-order, with-properties, profiling, finish, map, async, no-wait,
+ *   events, early, waits, callback, callback-enqueue, count-only, gap=US
+ *   tune, shapes, decode, fork, exec, kill, abandon, check, fail            */
+#define CL_TARGET_OPENCL_VERSION 300
+#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#include <CL/cl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREADS_MAX 8
+
+static const char source[] =
+	"kernel void scale(global float *x, float f) { size_t i = get_global_id(0); x[i] = x[i] * f + 0.25f; }\n"
+	"kernel void blend(global float *x, float f) { size_t i = get_global_id(0); x[i] = x[i] + f * (float)(i % 7); }\n"
+	"kernel void fold(global float *x, float f) { size_t i = get_global_id(0);"
+	" float a = x[i]; for (int k = 0; k < 16; k++) a = a * 0.99f + f; x[i] = a; }\n";
+
+static cl_context context;
+static cl_device_id device;
+static cl_program program;
+static unsigned kernels = 24, runs = 12, size = 1024, threads = 1, queues = 1, gap_us;
+static int word_count;
+static char **words;
+static atomic_int callbacks;
+static atomic_uint failures;
+
+static bool asked(const char *word)
+{
+	for (int i = 0; i < word_count; i++)
+		if (strcmp(words[i], word) == 0)
+			return true;
+	return false;
+}
+
+static void must(cl_int rc, const char *what)
+{
+	if (rc == CL_SUCCESS)
+		return;
+	fprintf(stderr, "engine: %s: %d\n", what, rc);
+	exit(3);
+}
+
+static void expect(bool right, const char *what)
+{
+	if (right)
+		return;
+	fprintf(stderr, "engine: expected: %s\n", what);
+	failures++;
+}
+
+static void setup(void)
+{
+	cl_platform_id platform[8];
+	cl_uint count = 0;
+	const char *text = source;
+	cl_int rc = clGetPlatformIDs(8, platform, &count);
+
+	if (rc != CL_SUCCESS || count == 0) {
+		fprintf(stderr, "engine: no OpenCL platform: %d\n", rc);
+		exit(4);
+	}
+	for (cl_uint i = 0; i < count && !device; i++)
+		if (clGetDeviceIDs(platform[i], CL_DEVICE_TYPE_ALL, 1, &device, NULL) != CL_SUCCESS)
+			device = NULL;
+	if (!device) {
+		fprintf(stderr, "engine: no OpenCL device\n");
+		exit(4);
+	}
+	context = clCreateContext(NULL, 1, &device, NULL, NULL, &rc);
+	must(rc, "context");
+	program = clCreateProgramWithSource(context, 1, &text, NULL, &rc);
+	must(rc, "program");
+	must(clBuildProgram(program, 1, &device, "", NULL, NULL), "build");
+}
+
+static cl_command_queue make_queue(void)
+{
+	cl_command_queue_properties bits = (asked("out-of-order") ? CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE : 0) |
+					   (asked("profiling") ? CL_QUEUE_PROFILING_ENABLE : 0);
+	const cl_queue_properties list[] = { CL_QUEUE_PROPERTIES, bits, 0 };
+	cl_command_queue_properties seen = 0;
+	cl_command_queue queue;
+	cl_int rc;
+
+	queue = asked("with-properties") ? clCreateCommandQueueWithProperties(context, device, bits ? list : NULL, &rc) :
+					   clCreateCommandQueue(context, device, bits, &rc);
+	must(rc, "queue");
+	if (asked("check")) {
+		must(clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof(seen), &seen, NULL), "queue info");
+		expect(seen == bits, "the queue's properties as asked for");
+	}
+	return queue;
+}
+
+static void check_event(cl_event event)
+{
+	cl_uint references = 0;
+	cl_ulong ns;
+	cl_int rc;
+
+	must(clGetEventInfo(event, CL_EVENT_REFERENCE_COUNT, sizeof(references), &references, NULL), "event info");
+	expect(references >= 1, "an event that is alive");
+	rc = clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof(ns), &ns, NULL);
+	if (asked("profiling"))
+		expect(rc == CL_SUCCESS || rc == CL_PROFILING_INFO_NOT_AVAILABLE, "profiling as asked for");
+	else
+		expect(rc == CL_PROFILING_INFO_NOT_AVAILABLE, "no profiling where none was asked for");
+}
+
+struct worker {
+	unsigned index;
+	cl_command_queue queue[4];
+	cl_kernel kernel[3];
+	cl_mem buffer;
+	cl_event last;
+	uint64_t sum;
+	float *host;
+};
+
+static void CL_CALLBACK called(cl_event event, cl_int status, void *arg)
+{
+	struct worker *worker = arg;
+	size_t global = size;
+
+	(void)event;
+	(void)status;
+	if (asked("callback-enqueue"))
+		must(clEnqueueNDRangeKernel(worker->queue[0], worker->kernel[0], 1, NULL, &global, NULL, 0, NULL, NULL), "enqueue in callback");
+	callbacks++;
+}
+
+static void take_event(struct worker *worker, cl_event event)
+{
+	if (asked("check"))
+		check_event(event);
+	if (asked("callback") || asked("callback-enqueue"))
+		must(clSetEventCallback(event, CL_COMPLETE, called, worker), "callback");
+	if (asked("waits"))
+		must(clWaitForEvents(1, &event), "wait");
+	if (asked("out-of-order")) {
+		if (worker->last)
+			clReleaseEvent(worker->last);
+		worker->last = event;
+		return;
+	}
+	clReleaseEvent(event);
+}
+
+static void launch(struct worker *worker, unsigned i, size_t global)
+{
+	bool want = asked("events") || asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
+		    (asked("callback-enqueue") && i == kernels - 1);
+	cl_kernel kernel = worker->kernel[i % 3];
+	cl_command_queue queue = worker->queue[i % queues];
+	float factor = 1.0f + (float)(i % 5) / 64;
+	cl_event event = NULL;
+	cl_uint waits = worker->last != NULL;
+
+	must(clSetKernelArg(kernel, 0, sizeof(worker->buffer), &worker->buffer), "argument");
+	must(clSetKernelArg(kernel, 1, sizeof(factor), &factor), "argument");
+	must(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, waits, waits ? &worker->last : NULL, want ? &event : NULL),
+	     "launch");
+	if (want)
+		take_event(worker, event);
+	if (queues > 1)
+		must(clFlush(queue), "flush");
+	if (queues > 1 && !asked("out-of-order"))
+		must(clFinish(queue), "finish");
+}
+
+static void read_back(struct worker *worker)
+{
+	cl_command_queue queue = worker->queue[0];
+	cl_uint waits = worker->last != NULL;
+	cl_event event;
+	void *mapped;
+	cl_int rc;
+
+	if (asked("finish"))
+		must(clFinish(queue), "finish");
+	if (asked("map")) {
+		mapped = clEnqueueMapBuffer(queue, worker->buffer, CL_TRUE, CL_MAP_READ, 0, size * sizeof(float), waits,
+					    waits ? &worker->last : NULL, NULL, &rc);
+		must(rc, "map");
+		memcpy(worker->host, mapped, size * sizeof(float));
+		must(clEnqueueUnmapMemObject(queue, worker->buffer, mapped, 0, NULL, NULL), "unmap");
+	} else if (asked("async")) {
+		must(clEnqueueReadBuffer(queue, worker->buffer, CL_FALSE, 0, size * sizeof(float), worker->host, waits,
+					 waits ? &worker->last : NULL, &event),
+		     "read");
+		must(clWaitForEvents(1, &event), "wait");
+		clReleaseEvent(event);
+	} else {
+		must(clEnqueueReadBuffer(queue, worker->buffer, CL_TRUE, 0, size * sizeof(float), worker->host, waits,
+					 waits ? &worker->last : NULL, NULL),
+		     "read");
+	}
+	for (unsigned i = 0; i < size; i++) {
+		uint32_t bits;
+
+		memcpy(&bits, &worker->host[i], sizeof(bits));
+		worker->sum = (worker->sum ^ bits) * 0x100000001b3ULL;
+	}
+}
+
+static void infer(struct worker *worker, unsigned run)
+{
+	size_t global = asked("shapes") ? 16 + run * 4 % size : size;
+	unsigned count = asked("decode") && run % 8 == 0 ? kernels / 2 : kernels;
+
+	if (asked("decode") && run % 8 == 0)
+		global /= 2;
+	for (unsigned i = 0; i < size; i++)
+		worker->host[i] = (float)((i * 31 + run * 17 + worker->index) % 101) / 101;
+	must(clEnqueueWriteBuffer(worker->queue[0], worker->buffer, CL_TRUE, 0, size * sizeof(float), worker->host, 0, NULL, NULL), "write");
+	for (unsigned i = 0; i < count; i++)
+		launch(worker, i, global);
+	if (!asked("no-wait"))
+		read_back(worker);
+	if (gap_us)
+		nanosleep(&(struct timespec){ .tv_nsec = (long)gap_us * 1000 }, NULL);
+}
+
+/* Each kernel alone, with a wait, as a tuner does. */
+static void tune(struct worker *worker)
+{
+	for (unsigned k = 0; k < 3; k++)
+		for (unsigned i = 0; i < 16; i++) {
+			launch(worker, k, size);
+			must(clFinish(worker->queue[0]), "finish");
+		}
+}
+
+static void *work(void *arg)
+{
+	static const char *const name[3] = { "scale", "blend", "fold" };
+	struct worker *worker = arg;
+	cl_int rc;
+
+	for (unsigned i = 0; i < queues; i++)
+		worker->queue[i] = make_queue();
+	for (unsigned i = 0; i < 3; i++) {
+		worker->kernel[i] = clCreateKernel(program, name[i], &rc);
+		must(rc, "kernel");
+	}
+	worker->buffer = clCreateBuffer(context, CL_MEM_READ_WRITE, size * sizeof(float), NULL, &rc);
+	must(rc, "buffer");
+	worker->host = calloc(size, sizeof(float));
+	if (asked("tune"))
+		tune(worker);
+	for (unsigned run = 0; run < runs; run++) {
+		infer(worker, run);
+		if (asked("kill") && run == runs / 2)
+			raise(SIGKILL);
+		if (asked("abandon") && run == runs / 2)
+			_exit(0);
+		if (asked("fork") && run == runs / 2 && fork() == 0)
+			_exit(0);
+	}
+	if (asked("fail"))
+		expect(clEnqueueNDRangeKernel(worker->queue[0], worker->kernel[0], 0, NULL, NULL, NULL, 0, NULL, NULL) == CL_INVALID_WORK_DIMENSION,
+		       "the driver's own error");
+	if (worker->last)
+		clReleaseEvent(worker->last);
+	for (unsigned i = 0; i < 3; i++)
+		clReleaseKernel(worker->kernel[i]);
+	for (unsigned i = 0; i < queues; i++) {
+		if (!asked("no-wait"))
+			clFinish(worker->queue[i]);
+		clReleaseCommandQueue(worker->queue[i]);
+	}
+	clReleaseMemObject(worker->buffer);
+	free(worker->host);
+	return NULL;
+}
+
+static void parse(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (sscanf(argv[i], "kernels=%u", &kernels) == 1 || sscanf(argv[i], "runs=%u", &runs) == 1 ||
+		    sscanf(argv[i], "size=%u", &size) == 1 || sscanf(argv[i], "threads=%u", &threads) == 1 ||
+		    sscanf(argv[i], "queues=%u", &queues) == 1 || sscanf(argv[i], "gap=%u", &gap_us) == 1)
+			continue;
+	}
+	words = argv + 1;
+	word_count = argc - 1;
+	threads = threads > THREADS_MAX ? THREADS_MAX : threads;
+	queues = queues > 4 ? 4 : queues;
+}
+
+int main(int argc, char **argv)
+{
+	static struct worker worker[THREADS_MAX];
+	pthread_t thread[THREADS_MAX];
+	uint64_t sum = 0;
+
+	parse(argc, argv);
+	setup();
+	for (unsigned i = 1; i < threads; i++) {
+		worker[i].index = i;
+		pthread_create(&thread[i], NULL, work, &worker[i]);
+	}
+	work(&worker[0]);
+	for (unsigned i = 1; i < threads; i++)
+		pthread_join(thread[i], NULL);
+	while (wait(NULL) > 0)
+		;
+	for (unsigned i = 0; i < threads; i++)
+		sum ^= worker[i].sum + i;
+	printf("%016llx\n", (unsigned long long)sum);
+	fflush(stdout);
+	clReleaseProgram(program);
+	clReleaseContext(context);
+	if (asked("exec")) {
+		for (int i = 1; i < argc; i++)
+			if (strcmp(argv[i], "exec") == 0)
+				argv[i] = (char *)(uintptr_t)"once-more";
+		execv("/proc/self/exe", argv);
+	}
+	return failures ? 1 : 0;
+}

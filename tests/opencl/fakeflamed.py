@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""A flamed for tests that answers by the book, or as badly as it is told to,
+and remembers every message."""
+import os
+import socket
+import threading
+import time
+
+
+class Server:
+    def __init__(self, path):
+        self.path, self.log, self.lock, self.open = path, [], threading.Lock(), 0
+        self.mute = self.rubbish = self.refuse = False
+        self.points = self.pauses = 0
+        self.number = 0
+
+    def __enter__(self):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(16)
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+        os.unlink(self.path)
+
+    def of(self, op):
+        deadline = time.time() + 2
+        while self.open and time.time() < deadline:
+            time.sleep(0.01)
+        with self.lock:
+            return [message for message in self.log if message.get("op") == op]
+
+    def clear(self):
+        self.of("")
+        with self.lock:
+            self.log = []
+
+    def open_count(self):
+        return self.open
+
+    def wait_closed(self):
+        self.of("")
+        return self.open == 0
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with self.lock:
+                self.open += 1
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        data = b""
+        try:
+            while True:
+                more = connection.recv(65536)
+                if not more:
+                    break
+                data += more
+                while b"\n\n" in data:
+                    message, data = data.split(b"\n\n", 1)
+                    keys = dict(line.split("=", 1) for line in message.decode().split("\n"))
+                    with self.lock:
+                        self.log.append(keys)
+                    answer = self.answer(keys)
+                    if answer and not self.mute:
+                        connection.sendall(answer.encode())
+        except OSError:
+            pass
+        with self.lock:
+            self.open -= 1
+        connection.close()
+
+    def point(self):
+        self.points -= 1
+        if self.points < 0:
+            return "errno=0\ndone=1\nsurface=ready\n"
+        return (f"errno=0\nprofile=1\ncpu_hz=1000000000\ngpu_hz={(self.points + 1) * 100000000}\nmem_hz=0\ncontext=0\nrepeat=5\n"
+                "step=1\nbudget=4\ngain_permille=10\n")
+
+    def reply(self, keys):
+        op = keys.get("op")
+        self.number += 1
+        if self.refuse:
+            return "errno=22\nmessage=model: no such thing\n"
+        if op == "open":
+            return f"errno=0\nsession={self.number}\nsurface=learning\n"
+        if op == "begin":
+            return (f"errno=0\nrequest={self.number}\nfeasible=1\ncpu_hz=1000000000\ngpu_hz=500000000\nmem_hz=0\n"
+                    "predicted_ns=1000000\nbound_ns=2000000\nsettle_ns=0\n")
+        if op == "end":
+            return "errno=0\nmissed=0\n" if keys.get("ack") == "1" else ""
+        if op == "profile":
+            return self.point()
+        if op == "sample":
+            if "latency_ns" in keys and self.pauses > 0:
+                self.pauses -= 1
+                return "errno=0\nprofile=1\npause=1\n"
+            return self.point()
+        if op == "hello":
+            return "errno=0\nversion=0\nprotocol=1\n"
+        return "errno=0\n"
+
+    def answer(self, keys):
+        if self.rubbish:
+            return "errno=zero\n\x01\x02==\n\n"
+        lines = self.reply(keys)
+        if lines and "tag" in keys:
+            head, rest = lines.split("\n", 1)
+            lines = f"{head}\ntag={keys['tag']}\n{rest}"
+        return lines + "\n" if lines else ""

@@ -25,7 +25,7 @@ static void watched(sigset_t *set)
 		sigaddset(set, forwarded[i]);
 }
 
-/* Our layer before those that are set already. */
+/* Our layer nearest to the program, which is last, so that it sees what the others make of the driver. */
 static void set_opencl_layers(void)
 {
 	const char *layer = getenv("FLAMED_OPENCL_LAYER"), *before = getenv("OPENCL_LAYERS");
@@ -35,7 +35,7 @@ static void set_opencl_layers(void)
 		layer = LAYER_PATH;
 	if (access(layer, R_OK) < 0)
 		return;
-	snprintf(value, sizeof(value), "%s%s%s", layer, before && *before ? ":" : "", before ? before : "");
+	snprintf(value, sizeof(value), "%s%s%s", before ? before : "", before && *before ? ":" : "", layer);
 	setenv("OPENCL_LAYERS", value, 1);
 }
 

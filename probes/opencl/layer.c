@@ -55,13 +55,6 @@ void layer_off(const char *format, ...)
 	errno = saved;
 }
 
-static bool flag(const char *name)
-{
-	const char *text = getenv(name);
-
-	return text && *text && strcmp(text, "0") != 0;
-}
-
 static uint64_t number(const char *name)
 {
 	const char *text = getenv(name);
@@ -99,8 +92,8 @@ static bool configure(struct layer_config *config)
 		layer_say("FLAMED_DEADLINE_NS is out of range and is ignored");
 		config->deadline_ns = 0;
 	}
-	config->profile = flag("FLAMED_PROFILE");
-	config->budget = (uint32_t)number("FLAMED_BUDGET");
+	config->profile = getenv("FLAMED_PROFILE") && *getenv("FLAMED_PROFILE");
+	config->budget = (uint32_t)number("FLAMED_PROFILE");
 	config->summary = path("FLAMED_SUMMARY");
 	config->trace = path("FLAMED_TRACE");
 	return config->deadline_ns || config->profile || config->trace || config->summary;

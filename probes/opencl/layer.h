@@ -36,8 +36,8 @@
 struct layer_config {
 	char model[MODEL_NAME_MAX + 1]; /* FLAMED_MODEL; "": named by fingerprint */
 	uint64_t deadline_ns;           /* FLAMED_DEADLINE_NS; 0: none */
-	bool profile;                   /* FLAMED_PROFILE */
-	uint32_t budget;                /* FLAMED_BUDGET, 0: flamed's choice */
+	bool profile;                   /* FLAMED_PROFILE is set ... */
+	uint32_t budget;                /* ... to the points to measure at most; 0: flamed's choice */
 	struct boundary_config boundary;/* FLAMED_BOUNDARY */
 	const char *summary;            /* FLAMED_SUMMARY: a path, or the number of a descriptor */
 	const char *trace;              /* FLAMED_TRACE: a path */

@@ -105,7 +105,7 @@ def boundaries():
     run, rows = trace_of("runs=24 kernels=8 decode")
     sizes = [len(rows) for rows in inferences(rows).values()]
     ok(8 in sizes and run.said() == [], "prefill then decode are told apart", f"{sizes} {run.err}")
-    run, rows = trace_of("runs=120 kernels=4 shapes size=1024")
+    run, rows = trace_of("runs=60 kernels=4 shapes size=1024")
     ok(run.rc == 0 and len(run.said()) == 1 and "FLAMED_BOUNDARY" in run.err, "ever changing sequences: off with one line", run.err)
 
 
@@ -122,7 +122,7 @@ def rows_are_right():
 
 
 def events_balance():
-    for words in ("", "events check", "early", "out-of-order", "threads=3", "decode", "shapes runs=100", "kernels=5000 runs=4", "tune",
+    for words in ("", "events check", "early", "out-of-order", "threads=3", "decode", "shapes runs=30", "kernels=5000 runs=4", "tune",
                   "callback", "no-wait"):
         for faults in ("", "notimes", "noretain"):
             run = Run(words, below=faults, FLAMED_TRACE=os.path.join(scratch, "t.csv"))
@@ -227,7 +227,7 @@ def profiling():
     with fakeflamed.Server(os.path.join(scratch, "p.sock")) as flamed:
         flamed.points, flamed.pauses = 4, 1
         summary = os.path.join(scratch, "summary")
-        run = Run("runs=60 kernels=10", FLAMED_SOCKET=flamed.path, FLAMED_PROFILE="1", FLAMED_MODEL="net", FLAMED_SUMMARY=summary)
+        run = Run("runs=60 kernels=10", FLAMED_SOCKET=flamed.path, FLAMED_PROFILE="0", FLAMED_MODEL="net", FLAMED_SUMMARY=summary)
         samples = [m for m in flamed.of("sample") if "latency_ns" in m]
         ok(len(flamed.of("profile")) == 1 and len(samples) == 4, "each point is measured", f"{flamed.log} {run.err}")
         ok(all(m["n"] == "5" and int(m["latency_ns"]) > 0 and m["layers"].count(",") == 9 for m in samples),

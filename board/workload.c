@@ -167,9 +167,10 @@ static void print_summary(struct work *work, uint64_t energy_uj, uint64_t span_n
 static int run_requests(struct work *work)
 {
 	const struct options *options = &work->options;
-	uint64_t due_ns = clock_now_ns(), energy0, energy1, from_ns, to_ns;
+	uint64_t due_ns = clock_now_ns() + options->period_ns, energy0, energy1, from_ns, to_ns;
 	int rc = 0;
 
+	lane_sleep_until(due_ns); /* the first frame comes a period after the session was opened */
 	page_energy(work->page, &energy0, &from_ns);
 	for (uint64_t i = 0; i < options->requests && !stopped && rc == 0; i++) {
 		rc = request(work, i);

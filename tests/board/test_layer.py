@@ -25,13 +25,15 @@ def median(values):
 
 
 def times(b):
-    """By the calibration file and the layer's rule, what a round of the program should take, in ms."""
+    """By the calibration file and the layer's rule: what the kernels of a round take, and the whole round, in ms."""
     base = [dict(zip(("key", "host_runs", "exec_runs", "host_ns", "exec_ns"), line.split(","))) for line in
             b.read("/opencl-calibration.csv").split("\n")[1:]]
     host_slow, exec_slow, m = b.page.opencl
     ratio = [b.page.max_hz[c] / b.page.hz[c] for c in range(3)]
     stretch = (((1 - m) * ratio[1]) ** 3 + (m * ratio[2]) ** 3) ** (1 / 3) / ((1 - m) ** 3 + m ** 3) ** (1 / 3)
-    return sum(float(e["exec_ns"]) for e in base) * exec_slow * stretch / 1e6
+    kernels = sum(float(e["exec_ns"]) for e in base) * exec_slow * stretch / 1e6
+    # Execution-bound: only the first launch, with the host's work between two rounds, comes on top.
+    return kernels, kernels + max(float(e["host_ns"]) for e in base) * host_slow * ratio[0] / 1e6
 
 
 def main():
@@ -56,11 +58,11 @@ def main():
         b.pin(*point)
         for order in ("in", "ooo"):
             rc, rounds, profiled, _, err = run(KERNELS, 5, order, **env)
-            want = times(b)
+            want, round_ms = times(b)
             name = f"{'/'.join(str(c // 1000000) for c in point)} MHz, {'out of' if order == 'ooo' else 'in'} order"
             ok(rc == 0 and all(abs(p / want - 1) < 0.01 for p in profiled), f"kernels profiled at the board's times, {name}", (profiled, want))
             ok(min(rounds[1:]) >= want * 0.999, f"and really waited for, {name}", (rounds, want))
-            errors.append((median(rounds[1:]) / want - 1) * 100)
+            errors.append((median(rounds[1:]) / round_ms - 1) * 100)
     say(f"a round of {KERNELS} launches against the board's own reckoning: {min(errors):.2f} to {max(errors):.2f} % longer")
     ok(re.search(r"flamed-board-opencl: \d+ launches; ends reported late by \d+ us", err) is not None, "the layer prints its own error", err)
     say(err.strip().split("\n")[-1])

@@ -32,6 +32,16 @@ struct columns {
 	float *rest[ORDERS];  /* [paths][stride] */
 };
 
+#define STRIP_MAX ((TIMELINE_TOTALS_MAX + SCHEDULE_LANES - 1) / SCHEDULE_LANES * SCHEDULE_LANES)
+
+/* A few single points, each with its own CPU clock and context. */
+struct strip {
+	struct columns columns;
+	float grown[STRIP_MAX]; /* context / reference context, a column */
+	float *total, *rest;    /* columns at their contexts */
+	float *cpu_total, *cpu_lead; /* one CPU clock at a time */
+};
+
 struct timeline {
 	struct grid grid;
 	struct layer_model model;
@@ -43,6 +53,7 @@ struct timeline {
 	uint32_t context;              /* that context */
 	bool combined;                 /* total, rest and sum hold it */
 	float *cpu_total, *cpu_lead;   /* [grid cpu][segments], [grid cpu][paths], scaled by cpu_scale / gpu_scale */
+	struct strip single;           /* for points off the grid */
 	double param[PARAMS];
 	size_t queue; /* layers in flight; SIZE_MAX: unlimited */
 	double total_error;
@@ -135,6 +146,46 @@ static void combine_rows(float *const order[ORDERS], size_t orders, size_t rows,
 	}
 }
 
+static void strip_free(struct strip *strip)
+{
+	columns_free(&strip->columns);
+	free(strip->total);
+	free(strip->rest);
+	free(strip->cpu_total);
+	free(strip->cpu_lead);
+}
+
+static int strip_new(const struct timeline *t, struct strip *strip, size_t count)
+{
+	int rc = columns_new(t, &strip->columns, count);
+
+	if (rc)
+		return rc;
+	strip->total = calloc(t->segments * strip->columns.stride, sizeof(float));
+	strip->rest = calloc(t->paths * strip->columns.stride, sizeof(float));
+	strip->cpu_total = calloc(t->segments, sizeof(float));
+	strip->cpu_lead = calloc(t->paths, sizeof(float));
+	return strip->total && strip->rest && strip->cpu_total && strip->cpu_lead ? 0 : -ENOMEM;
+}
+
+static float context_grown(const struct timeline *t, uint32_t context)
+{
+	return t->model.scale.context > 0 ? (float)(context / t->model.scale.context) : 0;
+}
+
+static void strip_set(const struct timeline *t, struct strip *strip, size_t column, struct op_point point, uint32_t context)
+{
+	strip->grown[column] = context_grown(t, context);
+	fill_column(t, &strip->columns, column, clock_slowness(&t->model.scale, CLOCK_GPU, point.hz[CLOCK_GPU]),
+		    clock_slowness(&t->model.scale, CLOCK_MEM, point.hz[CLOCK_MEM]));
+}
+
+static void strip_combine(const struct timeline *t, struct strip *strip)
+{
+	combine_rows(strip->columns.total, t->orders, t->segments, strip->columns.stride, strip->grown, strip->total);
+	combine_rows(strip->columns.rest, t->orders, t->paths, strip->columns.stride, strip->grown, strip->rest);
+}
+
 /* A queue of Q layers, in segments. */
 static size_t queue_segments(const struct timeline *t, size_t queue)
 {
@@ -144,30 +195,33 @@ static size_t queue_segments(const struct timeline *t, size_t queue)
 	return segments ? segments : 1;
 }
 
-static double tail_ns(const struct timeline *t, double slowness)
-{
-	return exp(t->param[TAIL_PER_CLOCK]) * slowness + exp(t->param[TAIL_FIXED]);
-}
-
 /* ---- fit to totals ---- */
 
 struct totals {
 	struct timeline *timeline; /* whose parameters and queue are tried */
 	size_t count;
 	double log_ns[TIMELINE_TOTALS_MAX], sigma[TIMELINE_TOTALS_MAX], slow[TIMELINE_TOTALS_MAX];
-	float grown[(TIMELINE_TOTALS_MAX + SCHEDULE_LANES) / SCHEDULE_LANES * SCHEDULE_LANES];
-	struct columns columns; /* one a total */
-	float *total, *rest, *cpu_total, *cpu_lead;
+	struct strip strip; /* a column each */
 };
+
+static struct schedule strip_schedule(const struct timeline *t, const struct strip *strip, const double *x)
+{
+	return (struct schedule){.segment = t->segment, .segments = t->segments, .queue = queue_segments(t, t->queue),
+				 .delay = (float)exp(x[DELAY] - x[GPU_SCALE]), .cpu_total = strip->cpu_total,
+				 .cpu_lead = strip->cpu_lead, .gpu_total = strip->total, .gpu_rest = strip->rest,
+				 .stride = strip->columns.stride};
+}
+
+static double with_tail(const double *x, double slowness, float end)
+{
+	return exp(x[GPU_SCALE]) * (double)end + exp(x[TAIL_PER_CLOCK]) * slowness + exp(x[TAIL_FIXED]);
+}
 
 /* log of the timeline's total for every measured one. */
 static void totals_predict(const struct totals *totals, const double *x, double *log_ns)
 {
-	const struct timeline *t = totals->timeline;
-	struct schedule schedule = {.segment = t->segment, .segments = t->segments, .queue = queue_segments(t, t->queue),
-				    .delay = (float)exp(x[DELAY] - x[GPU_SCALE]), .cpu_total = totals->cpu_total,
-				    .cpu_lead = totals->cpu_lead, .gpu_total = totals->total, .gpu_rest = totals->rest,
-				    .stride = totals->columns.stride};
+	const struct strip *strip = &totals->strip;
+	struct schedule schedule = strip_schedule(totals->timeline, strip, x);
 	bool done[TIMELINE_TOTALS_MAX] = {false};
 	float end[SCHEDULE_LANES];
 
@@ -176,14 +230,13 @@ static void totals_predict(const struct totals *totals, const double *x, double 
 
 		if (done[k])
 			continue;
-		fill_cpu(t, totals->slow[k], exp(x[CPU_SCALE] - x[GPU_SCALE]), totals->cpu_total, totals->cpu_lead);
+		fill_cpu(totals->timeline, totals->slow[k], exp(x[CPU_SCALE] - x[GPU_SCALE]), strip->cpu_total, strip->cpu_lead);
 		schedule_lanes(&schedule, lane0, end);
 		for (size_t j = k; j < totals->count && j < lane0 + SCHEDULE_LANES; j++) {
 			if (totals->slow[j] < totals->slow[k] || totals->slow[j] > totals->slow[k])
 				continue;
 			done[j] = true;
-			log_ns[j] = log(exp(x[GPU_SCALE]) * (double)end[j - lane0] +
-					exp(x[TAIL_PER_CLOCK]) * totals->slow[j] + exp(x[TAIL_FIXED]));
+			log_ns[j] = log(with_tail(x, totals->slow[j], end[j - lane0]));
 		}
 	}
 }
@@ -270,40 +323,19 @@ static int totals_gather(struct totals *totals, enum phase phase, const struct s
 	for (size_t i = 0; i < count && totals->count < TIMELINE_TOTALS_MAX; i++)
 		if (samples[i].phase == phase && samples[i].latency_ns)
 			chosen[totals->count++] = i;
-	rc = columns_new(t, &totals->columns, totals->count ? totals->count : 1);
-	if (rc)
-		return rc;
-	for (size_t k = 0; k < totals->count; k++) {
+	rc = strip_new(t, &totals->strip, totals->count ? totals->count : 1);
+	for (size_t k = 0; k < totals->count && !rc; k++) {
 		const struct sample *s = &samples[chosen[k]];
-		const struct clock_scale *scale = &t->model.scale;
 		double ns = (double)s->latency_ns, noise = s->sd_ns ? (double)s->sd_ns / ns : 2 * TOTAL_ERROR;
 
 		totals->log_ns[k] = log(ns);
 		totals->sigma[k] = sqrt(TOTAL_ERROR * TOTAL_ERROR + noise * noise / (s->n ? s->n : 1));
-		totals->slow[k] = clock_slowness(scale, CLOCK_CPU, s->point.hz[CLOCK_CPU]);
-		totals->grown[k] = scale->context > 0 ? (float)(s->context / scale->context) : 0;
-		fill_column(t, &totals->columns, k, clock_slowness(scale, CLOCK_GPU, s->point.hz[CLOCK_GPU]),
-			    clock_slowness(scale, CLOCK_MEM, s->point.hz[CLOCK_MEM]));
+		totals->slow[k] = clock_slowness(&t->model.scale, CLOCK_CPU, s->point.hz[CLOCK_CPU]);
+		strip_set(t, &totals->strip, k, s->point, s->context);
 	}
-	totals->total = calloc(t->segments * totals->columns.stride, sizeof(float));
-	totals->rest = calloc(t->paths * totals->columns.stride, sizeof(float));
-	totals->cpu_total = calloc(t->segments, sizeof(float));
-	totals->cpu_lead = calloc(t->paths, sizeof(float));
-	if (!totals->total || !totals->rest || !totals->cpu_total || !totals->cpu_lead)
-		return -ENOMEM;
-	combine_rows(totals->columns.total, t->orders, t->segments, totals->columns.stride, totals->grown, totals->total);
-	combine_rows(totals->columns.rest, t->orders, t->paths, totals->columns.stride, totals->grown, totals->rest);
-	return 0;
-}
-
-static void totals_free(struct totals *totals)
-{
-	columns_free(&totals->columns);
-	free(totals->total);
-	free(totals->rest);
-	free(totals->cpu_total);
-	free(totals->cpu_lead);
-	free(totals);
+	if (!rc)
+		strip_combine(t, &totals->strip);
+	return rc;
 }
 
 /* Scales, delay, tail and queue from measured totals; without any the layers
@@ -331,7 +363,8 @@ static int fit_to_totals(struct timeline *t, enum phase phase, const struct samp
 		squares += (totals->log_ns[k] - predicted[k]) * (totals->log_ns[k] - predicted[k]);
 	t->total_error = sqrt(squares / (double)totals->count);
 out:
-	totals_free(totals);
+	strip_free(&totals->strip);
+	free(totals);
 	return rc;
 }
 
@@ -377,6 +410,8 @@ static int lay_out(struct timeline *t)
 	size_t cpus = grid->count[CLOCK_CPU], mems = grid->count[CLOCK_MEM], count = grid->count[CLOCK_GPU] * mems;
 	int rc = columns_new(t, &t->base, count);
 
+	if (!rc)
+		rc = strip_new(t, &t->single, 1);
 	if (rc)
 		return rc;
 	t->total = calloc(t->segments * t->base.stride, sizeof(float));
@@ -426,6 +461,7 @@ void timeline_free(struct timeline *t)
 		return;
 	layer_model_free(&t->model);
 	columns_free(&t->base);
+	strip_free(&t->single);
 	free(t->segment);
 	free(t->path_layer);
 	free(t->total);
@@ -447,7 +483,7 @@ static void combine(struct timeline *t, uint32_t context)
 	if (t->combined && (t->context == context || t->orders == 1))
 		return;
 	for (size_t j = 0; j < stride; j++)
-		grown[j] = t->model.scale.context > 0 ? (float)(context / t->model.scale.context) : 0;
+		grown[j] = context_grown(t, context);
 	combine_rows(t->base.total, t->orders, t->segments, stride, grown, t->total);
 	combine_rows(t->base.rest, t->orders, t->paths, stride, grown, t->rest);
 	memset(t->sum, 0, stride * sizeof(*t->sum));
@@ -476,8 +512,8 @@ void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, u
 
 	combine(t, context);
 	for (size_t i = 0; i < t->grid.count[CLOCK_CPU]; i++) {
-		float tail = (float)tail_ns(t, clock_slowness(&t->model.scale, CLOCK_CPU, t->grid.hz[CLOCK_CPU][i]));
-		float launch = tail, first;
+		double slowness = clock_slowness(&t->model.scale, CLOCK_CPU, t->grid.hz[CLOCK_CPU][i]);
+		float tail = (float)with_tail(t->param, slowness, 0), launch = tail, first;
 
 		schedule.cpu_total = t->cpu_total + i * t->segments;
 		schedule.cpu_lead = t->cpu_lead + i * t->paths;
@@ -496,6 +532,20 @@ void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, u
 				regime[point] = (uint8_t)regime_of(latency_ns[point], launch, scale * t->sum[j]);
 		}
 	}
+}
+
+double timeline_latency_ns(struct timeline *t, struct op_point point, uint32_t context)
+{
+	struct strip *strip = &t->single;
+	struct schedule schedule = strip_schedule(t, strip, t->param);
+	double slowness = clock_slowness(&t->model.scale, CLOCK_CPU, point.hz[CLOCK_CPU]);
+	float end[SCHEDULE_LANES];
+
+	strip_set(t, strip, 0, point, context);
+	strip_combine(t, strip);
+	fill_cpu(t, slowness, exp(t->param[CPU_SCALE] - t->param[GPU_SCALE]), strip->cpu_total, strip->cpu_lead);
+	schedule_lanes(&schedule, 0, end);
+	return with_tail(t->param, slowness, end[0]);
 }
 
 struct timeline_facts timeline_facts(const struct timeline *t)

@@ -41,6 +41,9 @@ void timeline_free(struct timeline *timeline);
  * the GPU's, is at least nine tenths of the latency; mixed where both or neither are. */
 void timeline_surface(struct timeline *timeline, uint32_t context, float *latency_ns, uint8_t *regime, float *bubble_ns);
 
+/* Latency in ns at any one point, on the grid or off it. */
+double timeline_latency_ns(struct timeline *timeline, struct op_point point, uint32_t context);
+
 struct timeline_facts timeline_facts(const struct timeline *timeline);
 
 #endif

@@ -39,22 +39,30 @@ static void set_opencl_layers(void)
 	setenv("OPENCL_LAYERS", value, 1);
 }
 
+static void set_number(const char *name, uint64_t value)
+{
+	char text[24];
+
+	if (value == 0)
+		return;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	setenv(name, text, 1);
+}
+
 static void set_environment(const struct ctl *ctl, const struct child_setup *setup)
 {
-	char path[PATH_MAX], number[24];
+	char path[PATH_MAX];
 
 	/* The program may change its directory before it connects. */
 	if (realpath(ctl->socket, path))
 		setenv("FLAMED_SOCKET", path, 1);
 	setenv("FLAMED_MODEL", setup->model, 1);
-	if (setup->deadline_ns) {
-		snprintf(number, sizeof(number), "%llu", (unsigned long long)setup->deadline_ns);
-		setenv("FLAMED_DEADLINE_NS", number, 1);
-	}
+	set_number("FLAMED_DEADLINE_NS", setup->deadline_ns);
 	if (setup->tag)
 		setenv("FLAMED_TAG", setup->tag, 1);
 	if (setup->profile)
-		setenv("FLAMED_PROFILE", setup->profile, 1);
+		setenv("FLAMED_PROFILE", "1", 1);
+	set_number("FLAMED_BUDGET", setup->budget);
 	set_opencl_layers();
 }
 

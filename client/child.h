@@ -11,7 +11,8 @@ struct child_setup {
 	const char *model;
 	uint64_t deadline_ns; /* 0: not set */
 	const char *tag;      /* NULL: not set */
-	const char *profile;  /* NULL: governed; else points at most, "0" for flamed's choice */
+	bool profile;         /* measured instead of governed, */
+	uint64_t budget;      /* at so many points at most; 0: flamed's choice */
 	bool quiet;           /* its output is dropped */
 };
 

@@ -202,17 +202,16 @@ static int profile_run(struct ctl *ctl, struct progress *progress, char **argv, 
 static int profile_with(struct ctl *ctl, const char *model, uint64_t budget, char **argv)
 {
 	struct progress progress = { .terminal = isatty(STDOUT_FILENO) && !ctl->json };
-	struct child_setup setup = { .model = model, .quiet = true };
+	struct child_setup setup = { .model = model, .quiet = true, .profile = true };
 	uint64_t samples, before = 0, first = 0;
-	char number[24], state[16];
+	char state[16];
 	int idle = 0, rc = 0;
 
 	if (model_state(ctl, model, state, &samples) < 0)
 		return 1;
 	first = samples;
 	for (bool again = true; again && rc == 0;) {
-		snprintf(number, sizeof(number), "%llu", (unsigned long long)(budget ? budget - (samples - first) : 0));
-		setup.profile = number;
+		setup.budget = budget ? budget - (samples - first) : 0;
 		before = samples;
 		rc = profile_run(ctl, &progress, argv, &setup);
 		if (model_state(ctl, model, state, &samples) < 0)

@@ -93,10 +93,9 @@ int cmd_run(struct ctl *ctl, int argc, char **argv)
 {
 	struct child_setup setup = { 0 };
 	const char *deadline = NULL;
-	bool profile = false;
 	const struct ctl_option options[] = { { "--model", &setup.model, NULL },
 					      { "--deadline", &deadline, NULL },
-					      { "--profile", NULL, &profile } };
+					      { "--profile", NULL, &setup.profile } };
 	char tag[TAG_MAX];
 	int count, rest, rc;
 
@@ -106,7 +105,7 @@ int cmd_run(struct ctl *ctl, int argc, char **argv)
 		return ctl_usage(ctl, "\"%s\" means nothing here; the command goes behind --", argv[1]);
 	if (!setup.model || !model_name_valid(setup.model))
 		return ctl_usage(ctl, "--model wants a name of letters, digits, and . _ : - (64 at most)");
-	if (!deadline && !profile)
+	if (!deadline && !setup.profile)
 		return ctl_usage(ctl, "--deadline is missing: how long may one inference take? For example --deadline 33ms");
 	if (deadline && (parse_duration_ns(deadline, &setup.deadline_ns) < 0 || setup.deadline_ns < DEADLINE_NS_MIN ||
 			 setup.deadline_ns > DEADLINE_NS_MAX))
@@ -115,7 +114,6 @@ int cmd_run(struct ctl *ctl, int argc, char **argv)
 		return ctl_usage(ctl, "no command: flamectl run --model M --deadline 33ms -- COMMAND...");
 	snprintf(tag, sizeof(tag), "run-%ld-%llx", (long)getpid(), (unsigned long long)clock_now_ns());
 	setup.tag = tag;
-	setup.profile = profile ? "0" : NULL;
 	rc = wire_connect(&ctl->wire, ctl->socket);
 	if (rc == 0)
 		rc = ask_tally(ctl, tag);

@@ -455,7 +455,7 @@ int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_n
 		if (session->open == SESSION_REFUSED) {
 			session->used = false;
 			number = rc;
-		} else if (profile && *profile && flamed->profile.session < 0) {
+		} else if (profile && *profile && strcmp(profile, "0") != 0 && flamed->profile.session < 0) {
 			flamed->profile.session = number;
 		}
 	}

@@ -240,7 +240,7 @@ int64_t profile_begin(struct flamed *flamed, int number)
 {
 	const struct session *session = &flamed->session[number];
 	struct profile *profile = &flamed->profile;
-	const char *text = secure_getenv("FLAMED_PROFILE");
+	const char *text = secure_getenv("FLAMED_BUDGET");
 	struct request *request;
 	uint64_t budget = 0;
 	int rc = handle_refresh(flamed);

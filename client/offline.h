@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The verbs that need no daemon: samples CSV in, points or predictions out. */
+/* The two verbs of flamectl that need no daemon: plan and predict (DESIGN 4.2). */
 #ifndef CLIENT_OFFLINE_H
 #define CLIENT_OFFLINE_H
 
-/* `flamectl plan` and `flamectl predict`; argv[0] is the verb. They print
- * their own errors and return the exit status: 0, 1 (failed), 2 (usage). */
+/* argv[0] is the verb. Return the exit status: 0 ok, 1 failed, 2 usage. */
 int cmd_plan(int argc, char **argv);
 int cmd_predict(int argc, char **argv);
 

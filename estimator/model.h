@@ -82,6 +82,14 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 
 enum surface_state model_state(const struct model *model, enum phase phase);
 
+/* One point, on the grid or off it; for `flamectl predict`. Refits if something was
+ * learned. Returns 0, or -ENODATA with nothing measured in this phase. */
+struct prediction {
+	double latency_ns, bound_ns, power_uw, idle_power_uw;
+	bool power_known;
+};
+int model_predict(struct model *model, enum phase phase, uint32_t context, struct op_point point, struct prediction *out);
+
 /* The next point (and context) worth measuring: by what the fit is least sure
  * of and what the governor is likely to use. `allowed` (grid->points bytes, or
  * NULL) marks points that may be visited. Returns 1, or 0 when the bound is
@@ -89,6 +97,12 @@ enum surface_state model_state(const struct model *model, enum phase phase);
  * worth a measurement. */
 int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
 	       double *gain);
+
+/* Of listed points (and contexts) of one phase, the `budget` most worth measuring next, best first, each
+ * given those before it; those with a latency of 0 in `pending` are on order already. chosen[] becomes indices
+ * into `points`. Returns how many, at most budget: fewer when the list is used up. */
+size_t model_plan_list(struct model *model, enum phase phase, const struct sample *points, size_t count,
+		       const struct sample *pending, size_t pending_count, size_t budget, size_t *chosen);
 
 /* What is known, as samples (cells aggregated), for storing: a new array the
  * caller frees. Loading them with model_learn_sample() gives the same surface.

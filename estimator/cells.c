@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* What was measured, place by place. */
+#include <math.h>
+#include <string.h>
+#include "state.h"
+
+#define NOISE_UNKNOWN 0.006 /* relative scatter of one inference that came without its spread */
+#define NOISE_FLOOR   0.001 /* of a mean: drift between runs, however many inferences */
+#define SAME_CLOCK    0.002 /* relative: rounding of a rate by the kernel */
+
+uint32_t context_band(uint32_t context)
+{
+	uint32_t step = 8;
+
+	while (step * 16 < context)
+		step *= 2;
+	return context <= 1 ? context : (context + step - 1) / step * step;
+}
+
+static bool same_point(struct op_point a, struct op_point b)
+{
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		double x = (double)a.hz[c], y = (double)b.hz[c];
+		if (x > 0 && y > 0 && fabs(x - y) > SAME_CLOCK * y)
+			return false;
+	}
+	return true;
+}
+
+uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point)
+{
+	uint32_t i = cells->first[phase][grid_nearest(grid, point)];
+
+	for (; i; i = cells->cell[i - 1].next) {
+		const struct cell *cell = &cells->cell[i - 1];
+		if (same_point(cell->point, point) && context_band(cell->context) == context_band(context))
+			return i - 1;
+	}
+	return NO_CELL;
+}
+
+uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point)
+{
+	uint32_t i = cells->count;
+	struct cell *cell;
+
+	if (i == SAMPLES_MAX)
+		return NO_CELL;
+	cell = &cells->cell[i];
+	memset(cell, 0, sizeof(*cell));
+	cell->point = point;
+	cell->context = context;
+	cell->phase = phase;
+	cell->nearest = grid_nearest(grid, point);
+	cell->off_grid = !same_point(grid_point(grid, cell->nearest), point);
+	cell->next = cells->first[phase][cell->nearest];
+	cells->first[phase][cell->nearest] = i + 1;
+	cells->count++;
+	return i;
+}
+
+/* Two estimates of one mean, weighted by how many inferences each rests on. What they
+ * differ by beyond their own variance counts as variance between runs. */
+void cell_learn(struct cell *cell, const struct sample *sample)
+{
+	double n = sample->n ? sample->n : 1, had = cell->n, all = n + had;
+	double mean = log((double)sample->latency_ns), scatter = NOISE_UNKNOWN, gap = mean - cell->mean;
+
+	if (sample->sd_ns && sample->n > 1) {
+		double relative = (double)sample->sd_ns / (double)sample->latency_ns;
+		cell->single_var = (had * cell->single_var + n * relative * relative) / all;
+		scatter = relative;
+	}
+	double var = scatter * scatter / n + NOISE_FLOOR * NOISE_FLOOR;
+	if (had == 0) {
+		cell->mean = mean;
+		cell->var = var;
+	} else {
+		cell->mean += gap * n / all;
+		cell->var = (had * had * cell->var + n * n * var + 0.5 * had * n * gap * gap) / (all * all);
+	}
+	if (sample->max_ns)
+		cell->max_log = fmax(cell->max_log, log((double)sample->max_ns));
+	cell->n = all < UINT32_MAX ? (uint32_t)all : UINT32_MAX;
+	if (sample->power_uw)
+		cell_learn_power(cell, (double)sample->power_uw, sample->n ? sample->n : 1);
+}
+
+#define POWER_MEMORY 64 /* readings a mean remembers */
+
+void cell_learn_power(struct cell *cell, double power_uw, uint32_t n)
+{
+	cell->power_n = cell->power_n + n < POWER_MEMORY ? cell->power_n + n : POWER_MEMORY;
+	if (n > cell->power_n)
+		n = cell->power_n;
+	cell->power_uw += (power_uw - cell->power_uw) * n / cell->power_n;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Latency from a few end-to-end measurements, with its uncertainty: the form of
+ * shape.h, plus a Gaussian process for what the form cannot say (irregular rows),
+ * plus a part of its own at every point (irregular cells).
+ *
+ *   log latency(p) = shape(x; p) + r(p) + e(p)
+ *   x ~ Gaussian prior     r ~ GP(0, spread^2 K)     e ~ N(0, nugget^2), independent from point to point
+ *
+ * x is found by Gauss-Newton at each (spread, nugget) of a small table, its
+ * posterior is Laplace's approximation there, and the table's entries and local optima are
+ * averaged by their marginal likelihood. Rasmussen and Williams, Gaussian Processes
+ * for Machine Learning, 2.7 (explicit basis functions) and 5.4; MacKay, Information Theory,
+ * Inference and Learning Algorithms, ch. 27-28. */
+#ifndef ESTIMATOR_FIT_H
+#define ESTIMATOR_FIT_H
+
+#include "grid.h"
+#include "lsq.h"
+#include "shape.h"
+
+#define FIT_ROWS_MAX  48
+#define FIT_MODES_MAX 6
+#define FIT_AXES      (CLOCK_COUNT + 1) /* clocks, and context */
+
+/* A place with its coordinates in the Gaussian process. */
+struct fit_point {
+	struct place place;
+	double u[FIT_AXES]; /* log slowness of each clock, log(1 + context / 64) */
+};
+
+struct fit_row {
+	struct fit_point at;
+	double log_ns;
+	double noise_var; /* of log_ns as a measurement of this point */
+};
+
+/* One optimum at one (spread, nugget). */
+struct fit_mode {
+	double weight; /* they sum to 1 */
+	double spread, nugget;
+	double param[LSQ_PARAMS_MAX];
+	double covariance[LSQ_PARAMS_MAX * LSQ_PARAMS_MAX];
+	double lower[FIT_ROWS_MAX * FIT_ROWS_MAX]; /* Cholesky factor of the rows' covariance */
+	double alpha[FIT_ROWS_MAX];                /* its inverse times the residuals */
+	double slopes[FIT_ROWS_MAX * LSQ_PARAMS_MAX]; /* its inverse times the slopes in the parameters */
+};
+
+struct fit {
+	enum phase phase;
+	size_t params, rows, modes; /* modes 0: nothing fitted */
+	struct clock_scale scale;
+	bool active[FIT_AXES]; /* axes that vary */
+	struct fit_row row[FIT_ROWS_MAX];
+	struct fit_mode mode[FIT_MODES_MAX];
+};
+
+struct fit_guess {
+	double log_ns;
+	double sd; /* of the logarithm of the latency of this very point, all told */
+};
+
+/* Start: phase, and the scale and axes that `grid` gives. No rows. */
+void fit_init(struct fit *fit, enum phase phase, const struct grid *grid);
+struct fit_point fit_point(const struct fit *fit, struct op_point point, uint32_t context);
+
+/* Fit to `row[0..rows)`, which the caller has set (rows 1 to FIT_ROWS_MAX). A
+ * row that no choice of the parameters explains counts as wild: its noise_var is
+ * raised. Takes no memory but the stack. */
+void fit_solve(struct fit *fit);
+
+/* As `fit_solve` would leave it before any latency is known, at `param`: the
+ * rows' places alone tell what would be known. For planning. */
+void fit_assume(struct fit *fit, struct fit_mode *mode, const double *param, double spread, double nugget);
+
+/* What is thought of a point. */
+struct fit_guess fit_predict(const struct fit *fit, const struct fit_point *at);
+
+/* Covariance structure of one mode, for planning: the prior kernel between two
+ * points, the nugget where they are the same one. */
+double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a, const struct fit_point *b);
+
+#endif

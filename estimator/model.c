@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT */
+/* One model: what was measured of it, the fit, and its surfaces. */
+#include "model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "plan.h"
+#include "state.h"
+
+#define REFIT_REQUESTS 32   /* a fit looks at requests at most this often, */
+#define REFIT_SOON     4    /* or this, when a cell turned out far off */
+#define DRIFT_FAR      3.0
+#define DRIFT_WORTH    0.5
+#define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
+#define PLAN_CONTEXTS  4    /* looked at */
+#define PLAN_GAIN_MIN  0.10 /* once ready, a point must take this share of the variance away */
+
+void model_options_default(struct model_options *options)
+{
+	*options = (struct model_options){.quantile = 0.98, .ready_width = 0.12, .power_sensor = true};
+}
+
+/* ---- memory ---- */
+
+/* Eight surfaces of flat arrays in one piece. Untouched ones cost no memory. */
+static bool lay_out(struct model *model)
+{
+	size_t n = (model->grid.points + 15) / 16 * 16, one = n * (8 * sizeof(float) + 2 + sizeof(uint32_t)) + 64;
+	char *at = calloc(SURFACES_MAX, one);
+
+	model->arrays = at;
+	for (size_t k = 0; k < SURFACES_MAX && at; k++) {
+		struct slot *slot = &model->slot[k];
+		struct surface *s = &slot->surface;
+		float *f = (float *)(void *)(at + k * one);
+
+		s->grid = &model->grid;
+		s->latency_ns = f;
+		s->bound_ns = f + n;
+		s->power_uw = f + 2 * n;
+		s->idle_power_uw = f + 3 * n;
+		s->bubble_ns = f + 4 * n;
+		slot->log_ns = f + 5 * n;
+		slot->sd = f + 6 * n;
+		s->measured = (uint32_t *)(void *)(f + 7 * n);
+		s->source = (uint8_t *)(f + 8 * n);
+		s->regime = s->source + n;
+	}
+	return at != NULL;
+}
+
+struct model *model_new(const struct grid *grid, const struct model_options *options)
+{
+	struct model *model = calloc(1, sizeof(*model));
+	bool whole;
+
+	if (!model)
+		return NULL;
+	model->grid = *grid;
+	model->options = *options;
+	correct_init(&model->correct);
+	model->cells.cell = calloc(SAMPLES_MAX, sizeof(*model->cells.cell));
+	whole = lay_out(model) && model->cells.cell;
+	for (int p = 0; p < PHASE_COUNT; p++) {
+		model->cells.first[p] = calloc(grid->points, sizeof(uint32_t));
+		whole = whole && model->cells.first[p];
+	}
+	if (whole)
+		return model;
+	model_free(model);
+	return NULL;
+}
+
+void model_free(struct model *model)
+{
+	if (!model)
+		return;
+	for (int p = 0; p < PHASE_COUNT; p++)
+		free(model->cells.first[p]);
+	free(model->cells.cell);
+	free(model->arrays);
+	free(model);
+}
+
+/* ---- learning ---- */
+
+int model_learn_sample(struct model *model, const struct sample *sample)
+{
+	uint32_t i;
+
+	if (!sample->latency_ns || sample->phase >= PHASE_COUNT)
+		return -EINVAL;
+	i = cells_find(&model->cells, &model->grid, sample->phase, sample->context, sample->point);
+	if (i == NO_CELL)
+		i = cells_add(&model->cells, &model->grid, sample->phase, sample->context, sample->point);
+	if (i == NO_CELL)
+		return -ENOSPC;
+	cell_learn(&model->cells.cell[i], sample);
+	model->phase[sample->phase].any = true;
+	model->phase[sample->phase].stale = true;
+	return 0;
+}
+
+int model_learn_layers(struct model *model, const struct layer *layers, size_t count)
+{
+	(void)model;
+	(void)layers;
+	(void)count;
+	return -EINVAL;
+}
+
+/* A cell that requests just came to starts from what is predicted there. */
+static struct cell *cell_for_request(struct model *model, enum phase phase, uint32_t context, struct op_point point)
+{
+	uint32_t i = cells_find(&model->cells, &model->grid, phase, context, point);
+	struct cell *cell;
+
+	if (i == NO_CELL)
+		i = cells_add(&model->cells, &model->grid, phase, context, point);
+	if (i == NO_CELL)
+		return NULL;
+	cell = &model->cells.cell[i];
+	if (!cell->n && model->phase[phase].fit.modes) {
+		struct forecast f = surface_forecast(model, phase, context, point);
+		cell->mean = cell->fitted = f.log_ns;
+		cell->var = f.sd * f.sd;
+	}
+	return cell;
+}
+
+static void note_drift(struct phase_state *state, const struct cell *cell)
+{
+	double unit = fmax(sqrt(cell->var), 0.003);
+
+	state->drift = fmax(state->drift, fabs(cell->mean - cell->fitted) / unit);
+	state->since += state->since < UINT32_MAX;
+}
+
+int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
+		  uint64_t power_uw, bool contended)
+{
+	struct phase_state *state = &model->phase[phase];
+	double log_ns, change;
+	struct cell *cell;
+
+	if (!latency_ns || phase >= PHASE_COUNT)
+		return -EINVAL;
+	log_ns = log((double)latency_ns);
+	cell = cell_for_request(model, phase, context, point);
+	if (!cell)
+		return 0;
+	if (!state->any || !state->fit.modes) {
+		struct sample first = {.phase = phase, .context = context, .point = point, .latency_ns = latency_ns, .n = 1,
+				       .power_uw = power_uw};
+		return model_learn_sample(model, &first);
+	}
+	change = correct_observe(&model->correct, log_ns, &cell->mean, &cell->var, contended);
+	state->recent = state->recent > 0 ? state->recent + 0.1 * (log_ns - state->recent) : log_ns;
+	if (contended)
+		return 0;
+	cell->n += cell->n < UINT32_MAX;
+	if (power_uw)
+		cell_learn_power(cell, (double)power_uw, 1);
+	note_drift(state, cell);
+	surface_nudge(model, cell, change);
+	return 0;
+}
+
+/* ---- surfaces ---- */
+
+static bool refit_due(const struct phase_state *state)
+{
+	if (state->stale || !state->fit.modes)
+		return true;
+	if (state->since >= REFIT_REQUESTS)
+		return state->drift > DRIFT_WORTH;
+	return state->since >= REFIT_SOON && state->drift > DRIFT_FAR;
+}
+
+/* The slot of this phase and context, or the one longest unused. */
+static struct slot *slot_for(struct model *model, enum phase phase, uint32_t context)
+{
+	struct slot *oldest = &model->slot[0];
+
+	for (size_t k = 0; k < SURFACES_MAX; k++) {
+		struct slot *slot = &model->slot[k];
+		if (slot->used && slot->surface.phase == phase && slot->surface.context == context)
+			return slot;
+		if (slot->used < oldest->used)
+			oldest = slot;
+	}
+	oldest->used = 0;
+	return oldest;
+}
+
+const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context)
+{
+	struct phase_state *state = &model->phase[phase];
+	uint32_t band = context_band(context);
+	struct slot *slot = slot_for(model, phase, band);
+
+	if (state->any && refit_due(state))
+		model_refit(model, phase);
+	if (!state->any) {
+		slot->surface.state = SURFACE_NONE;
+		slot->surface.phase = phase;
+		slot->surface.context = band;
+		memset(slot->surface.latency_ns, 0, model->grid.points * sizeof(float));
+		memset(slot->surface.bound_ns, 0, model->grid.points * sizeof(float));
+	} else if (!slot->used || slot->generation != state->generation) {
+		surface_build(model, slot, phase, band);
+	}
+	slot->used = ++model->clock;
+	slot->surface.slowdown = correct_slowdown(&model->correct);
+	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);
+	return &slot->surface;
+}
+
+enum surface_state model_state(const struct model *model, enum phase phase)
+{
+	const struct phase_state *state = &model->phase[phase];
+
+	if (!state->any)
+		return SURFACE_NONE;
+	return state->state == SURFACE_READY ? SURFACE_READY : SURFACE_LEARNING;
+}
+
+int model_predict(struct model *model, enum phase phase, uint32_t context, struct op_point point, struct prediction *out)
+{
+	struct phase_state *state = &model->phase[phase];
+	struct forecast f;
+
+	if (!state->any)
+		return -ENODATA;
+	if (refit_due(state))
+		model_refit(model, phase);
+	f = surface_forecast(model, phase, context, point);
+	*out = (struct prediction){.latency_ns = exp(f.log_ns), .bound_ns = exp(f.bound_log), .power_uw = f.power_uw,
+				   .idle_power_uw = f.idle_uw, .power_known = state->power.known};
+	return 0;
+}
+
+/* ---- planning ---- */
+
+/* At most PLAN_CONTEXTS of the contexts in a list, evenly, ends kept. */
+static size_t plan_contexts(const struct sample *points, size_t count, uint32_t kept[PLAN_CONTEXTS])
+{
+	uint32_t all[CONTEXTS_MAX];
+	size_t n = 0;
+
+	for (size_t i = 0; i < count && n < CONTEXTS_MAX; i++) {
+		size_t at = 0;
+		while (at < n && all[at] < points[i].context)
+			at++;
+		if (at < n && all[at] == points[i].context)
+			continue;
+		memmove(all + at + 1, all + at, (n - at) * sizeof(*all));
+		all[at] = points[i].context;
+		n++;
+	}
+	if (n <= PLAN_CONTEXTS) {
+		memcpy(kept, all, n * sizeof(*all));
+		return n;
+	}
+	for (size_t i = 0; i < PLAN_CONTEXTS; i++)
+		kept[i] = all[i * (n - 1) / (PLAN_CONTEXTS - 1)];
+	return PLAN_CONTEXTS;
+}
+
+static bool worth_looking(const struct grid *grid, bool keep[CLOCK_COUNT][GRID_AXIS_MAX], const uint32_t *contexts,
+			  size_t context_count, const struct sample *s)
+{
+	size_t axis[CLOCK_COUNT];
+
+	grid_axes(grid, grid_nearest(grid, s->point), axis);
+	for (size_t i = 0; i < context_count; i++)
+		if (contexts[i] == s->context)
+			return keep[0][axis[0]] && keep[1][axis[1]] && keep[2][axis[2]];
+	return false;
+}
+
+struct plan_list {
+	struct plan_point point[PLAN_POINTS_MAX];
+	size_t index[PLAN_POINTS_MAX], count;
+};
+
+static void thin_list(const struct model *model, const struct fit *fit, const struct sample *points, size_t count,
+		      struct plan_list *list)
+{
+	bool keep[CLOCK_COUNT][GRID_AXIS_MAX];
+	uint32_t contexts[PLAN_CONTEXTS];
+	size_t context_count = plan_contexts(points, count, contexts);
+
+	plan_thin(&model->grid, PLAN_POINTS_MAX / (context_count ? context_count : 1), keep);
+	list->count = 0;
+	for (size_t i = 0; i < count && list->count < PLAN_POINTS_MAX; i++) {
+		if (count > PLAN_POINTS_MAX && !worth_looking(&model->grid, keep, contexts, context_count, &points[i]))
+			continue;
+		list->index[list->count] = i;
+		list->point[list->count++] = (struct plan_point){
+			.at = fit_point(fit, points[i].point, points[i].context), .weight = 1, .allowed = true};
+	}
+}
+
+static void add_pending(struct fit *fit, const struct fit_point *at)
+{
+	if (fit->rows < FIT_ROWS_MAX)
+		fit->row[fit->rows++] = (struct fit_row){.at = *at, .noise_var = 1e-5};
+}
+
+size_t model_plan_list(struct model *model, enum phase phase, const struct sample *points, size_t count,
+		       const struct sample *pending, size_t pending_count, size_t budget, size_t *chosen)
+{
+	struct phase_state *state = &model->phase[phase];
+	struct fit fit;
+	struct plan_list list;
+	size_t picked = 0, latencies;
+
+	if (state->any && refit_due(state))
+		model_refit(model, phase);
+	if (!state->any)
+		fit_init(&state->fit, phase, &model->grid);
+	fit = state->fit;
+	latencies = fit.rows;
+	for (size_t i = 0; i < pending_count; i++) {
+		struct fit_point at = fit_point(&fit, pending[i].point, pending[i].context);
+		if (!pending[i].latency_ns && pending[i].phase == phase)
+			add_pending(&fit, &at);
+	}
+	thin_list(model, &fit, points, count, &list);
+	while (picked < budget) {
+		double gain;
+		int best = plan_next(&fit, latencies, list.point, list.count, &gain);
+
+		if (best < 0)
+			break;
+		chosen[picked++] = list.index[best];
+		list.point[best].allowed = false;
+		add_pending(&fit, &list.point[best].at);
+	}
+	return picked;
+}
+
+int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
+	       double *gain)
+{
+	struct phase_state *state = &model->phase[phase];
+	const struct surface *surface = model_surface(model, phase, 0);
+	struct plan_list list = {.count = 0};
+	bool keep[CLOCK_COUNT][GRID_AXIS_MAX];
+	size_t axis[CLOCK_COUNT];
+	double width = 0;
+	int best;
+
+	if (!state->any)
+		fit_init(&state->fit, phase, &model->grid);
+	plan_thin(&model->grid, PLAN_POINTS_MAX, keep);
+	for (size_t i = 0; i < model->grid.points; i++) {
+		if (state->any)
+			width += (double)(surface->bound_ns[i] / surface->latency_ns[i] - 1) / (double)model->grid.points;
+		grid_axes(&model->grid, i, axis);
+		if (!keep[0][axis[0]] || !keep[1][axis[1]] || !keep[2][axis[2]])
+			continue;
+		list.index[list.count] = i;
+		list.point[list.count++] = (struct plan_point){.at = fit_point(&state->fit, grid_point(&model->grid, i), 0),
+							       .weight = 1, .allowed = !allowed || allowed[i]};
+	}
+	best = plan_next(&state->fit, state->fit.rows, list.point, list.count, gain);
+	if (best < 0)
+		return 0;
+	*point = grid_point(&model->grid, list.index[best]);
+	*context = 0;
+	if (!state->any)
+		return 1;
+	if (width < model->options.ready_width * PLAN_STOP)
+		return 0;
+	return width > model->options.ready_width || *gain > PLAN_GAIN_MIN;
+}
+
+/* ---- storing ---- */
+
+long model_samples(const struct model *model, struct sample **out)
+{
+	struct sample *all = calloc(model->cells.count + 1, sizeof(*all));
+	long count = 0;
+
+	if (!all)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < model->cells.count; i++) {
+		const struct cell *cell = &model->cells.cell[i];
+		double ns = exp(cell->mean);
+
+		if (!cell->n)
+			continue;
+		all[count++] = (struct sample){
+			.phase = cell->phase, .context = cell->context, .point = cell->point, .latency_ns = (uint64_t)(ns + 0.5),
+			.n = cell->n, .sd_ns = (uint64_t)(sqrt(cell->single_var) * ns),
+			.max_ns = cell->max_log > 0 ? (uint64_t)exp(cell->max_log) : 0, .power_uw = (uint64_t)cell->power_uw};
+	}
+	*out = all;
+	return count;
+}
+
+long model_layers(const struct model *model, struct layer **out)
+{
+	(void)model;
+	*out = NULL;
+	return 0;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* Where to measure next. */
+#include "plan.h"
+
+#include <math.h>
+#include <string.h>
+#include "dense.h"
+
+#define TYPICAL_SPREAD 0.02
+#define TYPICAL_NUGGET 0.01
+#define N PLAN_POINTS_MAX
+#define R FIT_ROWS_MAX
+#define P LSQ_PARAMS_MAX
+
+/* A point as one mode sees it: cov(a, b) = kernel - v_a v_b + w_a w_b. */
+struct view {
+	float v[N][R], w[N][P];
+};
+
+static void look(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count, struct view *view)
+{
+	double lower[P * P];
+
+	memcpy(lower, mode->covariance, sizeof(lower));
+	if (dense_cholesky(lower, fit->params, fit->params))
+		memset(lower, 0, sizeof(lower));
+	for (size_t i = 0; i < count; i++) {
+		double k[R], h[P];
+
+		shape_log_ns(mode->param, fit->params, &points[i].at.place, h);
+		for (size_t r = 0; r < fit->rows; r++) {
+			k[r] = fit_kernel(fit, mode, &points[i].at, &fit->row[r].at);
+			for (size_t j = 0; j < fit->params; j++)
+				h[j] -= k[r] * mode->slopes[r * P + j];
+		}
+		dense_forward(mode->lower, fit->rows, R, k);
+		for (size_t r = 0; r < fit->rows; r++)
+			view->v[i][r] = (float)k[r];
+		for (size_t j = 0; j < fit->params; j++) {
+			double sum = 0;
+			for (size_t l = j; l < fit->params; l++)
+				sum += lower[l * fit->params + j] * h[l];
+			view->w[i][j] = (float)sum;
+		}
+	}
+}
+
+static double covariance(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points,
+			 const struct view *view, size_t a, size_t b)
+{
+	float sum = (float)fit_kernel(fit, mode, &points[a].at, &points[b].at);
+
+	for (size_t r = 0; r < fit->rows; r++)
+		sum -= view->v[a][r] * view->v[b][r];
+	for (size_t j = 0; j < fit->params; j++)
+		sum += view->w[a][j] * view->w[b][j];
+	return (double)sum;
+}
+
+/* Add to fall[]: the share of the weighted variance that measuring each point takes away. */
+static void add_mode(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count,
+		     double *fall)
+{
+	struct view view;
+	double before = 1e-12;
+	const double noise = 1e-5;
+
+	look(fit, mode, points, count, &view);
+	for (size_t t = 0; t < count; t++)
+		before += (double)points[t].weight * fmax(covariance(fit, mode, points, &view, t, t), 0);
+	for (size_t c = 0; c < count; c++) {
+		double sum = 0, own;
+
+		if (!points[c].allowed)
+			continue;
+		own = fmax(covariance(fit, mode, points, &view, c, c), 0) + noise;
+		for (size_t t = 0; t < count; t++) {
+			double cov = covariance(fit, mode, points, &view, t, c);
+			sum += (double)points[t].weight * cov * cov;
+		}
+		fall[c] += mode->weight * sum / own / before;
+	}
+}
+
+/* Typical models of every kind, given the places of the rows alone. */
+static void add_typical(struct fit *fit, const struct plan_point *points, size_t count, double *fall)
+{
+	static const double sharpness[] = {-0.7, 0.9};
+	struct fit_mode mode;
+	double param[P], level = 0;
+	size_t latencies = fit->rows;
+
+	for (size_t k = 0; k < latencies; k++)
+		level += fit->row[k].log_ns / (double)latencies;
+	for (size_t e = 0; e < SHAPE_ENTRIES; e++) {
+		for (size_t s = 0; s < 2; s++) {
+			for (size_t j = 0; j < fit->params; j++)
+				param[j] = shape_prior_mean[j] + shape_entry[e][j] + (shape_is_time[j] ? level : 0);
+			param[SHAPE_JOIN] += sharpness[s];
+			param[SHAPE_OVERLAP] += sharpness[s];
+			fit_assume(fit, &mode, param, TYPICAL_SPREAD, TYPICAL_NUGGET);
+			mode.weight = 0.5 / SHAPE_ENTRIES;
+			add_mode(fit, &mode, points, count, fall);
+		}
+	}
+}
+
+static int fastest(const struct plan_point *points, size_t count)
+{
+	int best = -1;
+	double least = INFINITY;
+
+	for (size_t i = 0; i < count; i++) {
+		double slow = 0;
+
+		for (int c = 0; c < CLOCK_COUNT; c++)
+			slow += points[i].at.u[c];
+		if (!points[i].allowed || slow >= least)
+			continue;
+		least = slow;
+		best = (int)i;
+	}
+	return best;
+}
+
+int plan_next(struct fit *fit, size_t latencies, const struct plan_point *points, size_t count, double *gain)
+{
+	double fall[N] = {0};
+	int best = -1;
+
+	*gain = 1;
+	if (!fit->rows)
+		return fastest(points, count);
+	if (!latencies)
+		add_typical(fit, points, count, fall);
+	for (size_t m = 0; m < fit->modes && latencies; m++) {
+		struct fit_mode mode;
+
+		if (latencies == fit->rows) {
+			add_mode(fit, &fit->mode[m], points, count, fall);
+			continue;
+		}
+		fit_assume(fit, &mode, fit->mode[m].param, fit->mode[m].spread, fit->mode[m].nugget);
+		mode.weight = fit->mode[m].weight;
+		add_mode(fit, &mode, points, count, fall);
+	}
+	for (size_t i = 0; i < count; i++)
+		if (points[i].allowed && (best < 0 || fall[i] > fall[best]))
+			best = (int)i;
+	*gain = best >= 0 ? fall[best] : 0;
+	return best;
+}
+
+void plan_thin(const struct grid *grid, size_t most, bool keep[CLOCK_COUNT][GRID_AXIS_MAX])
+{
+	size_t count[CLOCK_COUNT];
+
+	memcpy(count, grid->count, sizeof(count));
+	while (count[CLOCK_CPU] * count[CLOCK_GPU] * count[CLOCK_MEM] > most) {
+		int longest = CLOCK_CPU;
+		for (int c = 1; c < CLOCK_COUNT; c++)
+			if (count[c] > count[longest])
+				longest = c;
+		count[longest]--;
+	}
+	memset(keep, 0, sizeof(bool) * CLOCK_COUNT * GRID_AXIS_MAX);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		for (size_t i = 0; i < count[c]; i++)
+			keep[c][count[c] == 1 ? grid->count[c] - 1 : (i * (grid->count[c] - 1) + (count[c] - 1) / 2) / (count[c] - 1)] = true;
+}

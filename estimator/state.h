@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of one model share; nothing outside the estimator includes it. */
+#ifndef ESTIMATOR_STATE_H
+#define ESTIMATOR_STATE_H
+
+#include "correct.h"
+#include "fit.h"
+#include "model.h"
+#include "power.h"
+
+#define NO_CELL UINT32_MAX
+
+/* One place that was measured: phase, operating point and about one context. */
+struct cell {
+	struct op_point point;
+	uint32_t context;
+	enum phase phase;
+	uint32_t next;    /* cell of the same phase and nearest grid point */
+	size_t nearest;   /* grid point */
+	bool off_grid;
+	uint32_t n;       /* inferences */
+	double mean;      /* of log ns, without slow-down */
+	double var;       /* of mean */
+	double single_var;/* of one inference; 0: unknown */
+	double max_log;   /* largest seen, log ns; 0: unknown */
+	double fitted;    /* mean when the fit last looked */
+	double power_uw;  /* 0: unknown */
+	uint32_t power_n;
+};
+
+struct cells {
+	struct cell *cell; /* [SAMPLES_MAX] */
+	uint32_t count;
+	uint32_t *first[PHASE_COUNT]; /* [grid->points]: cell + 1, 0: none */
+};
+
+/* The cell of this very point at about this context; NO_CELL: none. */
+uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point);
+/* A new cell, empty; NO_CELL when there is no room. */
+uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point);
+/* Bring in a measurement of n inferences. */
+void cell_learn(struct cell *cell, const struct sample *sample);
+void cell_learn_power(struct cell *cell, double power_uw, uint32_t n);
+/* Contexts that are close enough to share a surface, and a cell. */
+uint32_t context_band(uint32_t context);
+
+struct slot {
+	struct surface surface; /* its arrays are the slot's */
+	float *log_ns, *sd;     /* fit with the cells' corrections */
+	uint64_t used;          /* when; 0: empty */
+	uint64_t generation;    /* of the fit it was made from */
+};
+
+struct phase_state {
+	bool any;              /* something was measured */
+	bool stale;            /* the fit does not know all deliberate samples */
+	uint32_t since;        /* requests since the fit */
+	double drift;          /* largest change of a cell since the fit, in its uncertainty */
+	uint64_t generation;
+	enum surface_state state;
+	double recent;         /* log ns of requests, decaying mean */
+	struct fit fit;
+	struct power_model power;
+};
+
+struct model {
+	struct grid grid;
+	struct model_options options;
+	struct cells cells;
+	struct correct correct;
+	struct phase_state phase[PHASE_COUNT];
+	struct slot slot[SURFACES_MAX];
+	uint64_t clock;          /* counts uses of slots */
+	void *arrays;
+};
+
+/* surface.c */
+void model_refit(struct model *model, enum phase phase);
+void surface_build(struct model *model, struct slot *slot, enum phase phase, uint32_t context);
+/* A cell moved: carry it into the resident surfaces, fading with distance. */
+void surface_nudge(struct model *model, const struct cell *cell, double change);
+/* Bounds follow slow-down and scatter. */
+double surface_noise_log(const struct model *model);
+/* Any point, on the grid or off it. */
+struct forecast {
+	double log_ns, bound_log, power_uw, idle_uw;
+	enum bound_source source;
+	enum regime regime;
+	double sd;
+};
+struct forecast surface_forecast(const struct model *model, enum phase phase, uint32_t context, struct op_point point);
+
+#endif

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/* From cells to a fit, from the fit to surfaces over the grid. */
+#include <math.h>
+#include <string.h>
+#include "bound.h"
+#include "state.h"
+
+#define NOISE_PRIOR   0.015  /* upper quantile of one request while none was seen: measured traces have 1.5 % at 98 % */
+#define NOISE_QUANTILE_SHARE 0.125 /* single requests get this share of the misses allowed */
+#define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
+#define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
+#define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
+#define READY_BAND    0.35   /* log latency about recent requests that must be tight */
+#define READY_REQUESTS 30
+
+/* ---- rows of the fit ---- */
+
+/* Cells of a phase for the fit: all, or the best spread FIT_ROWS_MAX of them, the most
+ * measured first. */
+static size_t choose_rows(const struct model *model, enum phase phase, uint32_t *row)
+{
+	const struct cells *cells = &model->cells;
+	struct fit frame;
+	double far[SAMPLES_MAX];
+	uint32_t best = NO_CELL;
+	size_t rows = 0;
+
+	fit_init(&frame, phase, &model->grid);
+	for (uint32_t i = 0; i < cells->count; i++) {
+		if (cells->cell[i].phase != phase || !cells->cell[i].n)
+			continue;
+		far[i] = INFINITY;
+		if (best == NO_CELL || cells->cell[i].n > cells->cell[best].n)
+			best = i;
+	}
+	while (best != NO_CELL && rows < FIT_ROWS_MAX) {
+		struct fit_point at = fit_point(&frame, cells->cell[best].point, cells->cell[best].context);
+
+		row[rows++] = best;
+		far[best] = -1;
+		best = NO_CELL;
+		for (uint32_t i = 0; i < cells->count; i++) {
+			double d = 0;
+			if (cells->cell[i].phase != phase || !cells->cell[i].n || far[i] < 0)
+				continue;
+			struct fit_point other = fit_point(&frame, cells->cell[i].point, cells->cell[i].context);
+			for (int a = 0; a < FIT_AXES; a++)
+				d += (at.u[a] - other.u[a]) * (at.u[a] - other.u[a]);
+			far[i] = fmin(far[i], d);
+			if (best == NO_CELL || far[i] > far[best])
+				best = i;
+		}
+	}
+	return rows;
+}
+
+static void refit_power(struct model *model, struct phase_state *state, enum phase phase)
+{
+	struct power_row row[FIT_ROWS_MAX];
+	double fastest = INFINITY;
+	size_t count = 0;
+
+	for (uint32_t i = 0; i < model->cells.count; i++) {
+		const struct cell *cell = &model->cells.cell[i];
+
+		if (cell->phase != phase || !cell->n)
+			continue;
+		fastest = fmin(fastest, cell->mean);
+		if (!model->options.power_sensor || cell->power_uw <= 0 || count == FIT_ROWS_MAX)
+			continue;
+		row[count++] = (struct power_row){.at = fit_point(&state->fit, cell->point, cell->context), .point = cell->point,
+						  .latency_ns = exp(cell->mean), .power_uw = cell->power_uw};
+	}
+	power_solve(&state->power, &model->grid, &state->fit, row, count, exp(fastest));
+}
+
+void model_refit(struct model *model, enum phase phase)
+{
+	struct phase_state *state = &model->phase[phase];
+	uint32_t row[FIT_ROWS_MAX];
+	size_t rows = choose_rows(model, phase, row);
+
+	fit_init(&state->fit, phase, &model->grid);
+	for (size_t i = 0; i < rows; i++) {
+		struct cell *cell = &model->cells.cell[row[i]];
+
+		cell->fitted = cell->mean;
+		state->fit.row[i] = (struct fit_row){.at = fit_point(&state->fit, cell->point, cell->context),
+						     .log_ns = cell->mean, .noise_var = cell->var};
+	}
+	state->fit.rows = rows;
+	if (rows)
+		fit_solve(&state->fit);
+	refit_power(model, state, phase);
+	state->stale = false;
+	state->since = 0;
+	state->drift = 0;
+	state->generation++;
+}
+
+/* ---- one point ---- */
+
+double surface_noise_log(const struct model *model)
+{
+	double quantile = 1 - (1 - model->options.quantile) * NOISE_QUANTILE_SHARE;
+
+	return correct_scatter(&model->correct, quantile, NOISE_PRIOR);
+}
+
+static enum regime regime_of(const struct fit *fit, const struct fit_point *at)
+{
+	double slope[LSQ_PARAMS_MAX], launch, execution;
+
+	shape_log_ns(fit->mode[0].param, fit->params, &at->place, slope);
+	launch = slope[SHAPE_LAUNCH] + slope[SHAPE_LAUNCH_FIXED];
+	execution = slope[SHAPE_CORE] + slope[SHAPE_MEMORY];
+	if (launch > 4 * execution)
+		return REGIME_LAUNCH_BOUND;
+	return execution > 4 * launch ? REGIME_EXECUTION_BOUND : REGIME_MIXED;
+}
+
+/* A cell's own word against the fit's, by their variances. */
+static void weigh_cell(const struct model *model, const struct cell *cell, struct fit_guess *guess)
+{
+	double single = fmax(cell->single_var, model->correct.noise_var);
+	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25), share = guess->sd * guess->sd;
+
+	share /= share + var;
+	guess->log_ns += share * (cell->mean - guess->log_ns);
+	guess->sd *= sqrt(1 - share);
+}
+
+static void set_bound(const struct model *model, const struct fit *fit, const struct fit_point *at,
+		      const struct fit_guess *guess, const struct cell *cell, struct forecast *out)
+{
+	struct envelope envelope = bound_envelope(fit, at);
+	double noise = surface_noise_log(model), wide = bound_normal_quantile(model->options.quantile) * guess->sd;
+
+	out->bound_log = out->log_ns + sqrt(wide * wide + noise * noise);
+	out->source = BOUND_FIT;
+	if (fit->rows < ENVELOPE_ROWS && isfinite(envelope.high))
+		out->bound_log = fmax(envelope.high, out->log_ns) + noise;
+	else if (envelope.high + noise < out->bound_log)
+		out->bound_log = fmax(envelope.high + noise, out->log_ns);
+	else
+		noise = -1;
+	if (noise >= 0)
+		out->source = BOUND_ENVELOPE;
+	if (cell)
+		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
+	out->bound_log = fmax(out->bound_log, out->log_ns);
+}
+
+static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at, struct op_point point,
+				   const struct cell *cell)
+{
+	const struct phase_state *state = &model->phase[phase];
+	struct fit_guess guess = fit_predict(&state->fit, at);
+	struct envelope envelope = bound_envelope(&state->fit, at);
+	struct forecast out;
+
+	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - 2 * guess.sd), envelope.high + guess.sd);
+	if (cell)
+		weigh_cell(model, cell, &guess);
+	out.log_ns = guess.log_ns;
+	out.sd = guess.sd;
+	set_bound(model, &state->fit, at, &guess, cell, &out);
+	out.regime = regime_of(&state->fit, at);
+	out.power_uw = power_predict(&state->power, &state->fit, at, point, exp(out.log_ns), &out.idle_uw);
+	return out;
+}
+
+static const struct cell *cell_at(const struct model *model, enum phase phase, uint32_t context, struct op_point point)
+{
+	uint32_t i = cells_find(&model->cells, &model->grid, phase, context, point);
+
+	return i == NO_CELL || !model->cells.cell[i].n ? NULL : &model->cells.cell[i];
+}
+
+struct forecast surface_forecast(const struct model *model, enum phase phase, uint32_t context, struct op_point point)
+{
+	struct fit_point at = fit_point(&model->phase[phase].fit, point, context);
+
+	return forecast_at(model, phase, &at, point, cell_at(model, phase, context, point));
+}
+
+/* ---- the whole grid ---- */
+
+static void set_point(struct slot *slot, size_t i, const struct forecast *f, const struct cell *cell)
+{
+	struct surface *s = &slot->surface;
+
+	slot->log_ns[i] = (float)f->log_ns;
+	slot->sd[i] = (float)f->sd;
+	s->latency_ns[i] = (float)exp(f->log_ns);
+	s->bound_ns[i] = fmaxf((float)exp(f->bound_log), s->latency_ns[i]);
+	s->power_uw[i] = (float)f->power_uw;
+	s->idle_power_uw[i] = (float)f->idle_uw;
+	s->source[i] = (uint8_t)f->source;
+	s->regime[i] = (uint8_t)f->regime;
+	s->measured[i] = cell ? cell->n : 0;
+	s->bubble_ns[i] = 0;
+}
+
+/* Ready when the bound is tight over the grid, or, with requests of its own seen, about
+ * the latencies they ask for. */
+static enum surface_state judge(const struct model *model, const struct phase_state *state, const struct slot *slot)
+{
+	double all = 0, near = 0, width;
+	size_t nearby = 0;
+
+	for (size_t i = 0; i < model->grid.points; i++) {
+		width = (double)(slot->surface.bound_ns[i] / slot->surface.latency_ns[i]) - 1;
+		all += width;
+		if (fabs((double)slot->log_ns[i] - state->recent) > READY_BAND)
+			continue;
+		near += width;
+		nearby++;
+	}
+	if (all < model->options.ready_width * (double)model->grid.points)
+		return SURFACE_READY;
+	if (model->correct.seen >= READY_REQUESTS && nearby && near < model->options.ready_width * (double)nearby)
+		return SURFACE_READY;
+	return SURFACE_LEARNING;
+}
+
+void surface_build(struct model *model, struct slot *slot, enum phase phase, uint32_t context)
+{
+	struct phase_state *state = &model->phase[phase];
+
+	slot->surface.phase = phase;
+	slot->surface.context = context;
+	slot->surface.power_known = state->power.known;
+	slot->generation = state->generation;
+	for (size_t i = 0; i < model->grid.points; i++) {
+		struct op_point point = grid_point(&model->grid, i);
+		const struct cell *cell = cell_at(model, phase, context, point);
+		struct fit_point at = fit_point(&state->fit, point, context);
+		struct forecast f = forecast_at(model, phase, &at, point, cell);
+
+		set_point(slot, i, &f, cell);
+	}
+	power_monotone(&model->grid, slot->surface.power_uw);
+	power_monotone(&model->grid, slot->surface.idle_power_uw);
+	state->state = slot->surface.state = judge(model, state, slot);
+}
+
+static double fade(const struct grid *grid, size_t a, size_t b)
+{
+	struct op_point x = grid_point(grid, a), y = grid_point(grid, b);
+	double square = 0;
+
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		double gap = x.hz[c] && y.hz[c] ? log((double)x.hz[c] / (double)y.hz[c]) : 0;
+		square += gap * gap;
+	}
+	return exp(-0.5 * square / (NUDGE_REACH * NUDGE_REACH));
+}
+
+/* Points within two entries of each axis. */
+static void nudge_slot(const struct model *model, struct slot *slot, const struct cell *cell, double change)
+{
+	const struct grid *grid = &model->grid;
+	size_t centre[CLOCK_COUNT], axis[CLOCK_COUNT], low[CLOCK_COUNT], high[CLOCK_COUNT];
+	struct surface *s = &slot->surface;
+
+	grid_axes(grid, cell->nearest, centre);
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		low[c] = centre[c] > 2 ? centre[c] - 2 : 0;
+		high[c] = centre[c] + 2 < grid->count[c] ? centre[c] + 2 : grid->count[c] - 1;
+	}
+	for (axis[0] = low[0]; axis[0] <= high[0]; axis[0]++) {
+		for (axis[1] = low[1]; axis[1] <= high[1]; axis[1]++) {
+			for (axis[2] = low[2]; axis[2] <= high[2]; axis[2]++) {
+				size_t i = grid_index(grid, axis);
+				double own = s->measured[i] / (s->measured[i] + FULL_CELL);
+				float factor;
+
+				if (i == cell->nearest)
+					continue;
+				factor = (float)exp(change * fade(grid, cell->nearest, i) * (1 - own));
+				slot->log_ns[i] += logf(factor);
+				s->latency_ns[i] *= factor;
+				s->bound_ns[i] *= factor;
+				if (s->source[i] == BOUND_FIT)
+					s->source[i] = BOUND_NEIGHBOUR;
+			}
+		}
+	}
+}
+
+void surface_nudge(struct model *model, const struct cell *cell, double change)
+{
+	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
+
+	for (size_t k = 0; k < SURFACES_MAX; k++) {
+		struct slot *slot = &model->slot[k];
+		struct surface *s = &slot->surface;
+		size_t i = cell->nearest;
+
+		if (!slot->used || s->phase != cell->phase || s->context != context_band(cell->context) || cell->off_grid)
+			continue;
+		if (fabs(change) > 1e-4)
+			nudge_slot(model, slot, cell, change);
+		s->measured[i] = cell->n;
+		s->source[i] = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
+		slot->log_ns[i] = (float)cell->mean;
+		slot->sd[i] = (float)sqrt(cell->var);
+		s->latency_ns[i] = (float)exp(cell->mean);
+		s->bound_ns[i] = (float)exp(cell->mean + sqrt(z * z * cell->var + noise * noise));
+	}
+}

@@ -15,20 +15,23 @@
 #include "../common/log.h"
 #include "../probes/sysroot.h"
 #include "keeper_table.h"
+#include "uevent.h"
 
 #define LOST_SCAN_NS      (500 * NS_PER_MS) /* how often a lost device is looked for while a target stands */
+#define UEVENT_SCAN_NS    (50 * NS_PER_MS)  /* after the kernel's word; a driver is not ready at once */
 #define JOURNAL_RETRY_NS  NS_PER_S          /* and a journal that cannot be written */
 #define RELEASE_RETRY_NS  NS_PER_S
 #define GOODBYE_TRIES     5                 /* of giving back when flamed is gone, RESTORE_PATIENCE_NS each */
 #define MESSAGES_AT_ONCE  4096              /* read before a target is applied; nobody queues more */
 
 struct keeper {
-	int fd;
+	int fd, uevent_fd; /* the latter -errno where there is none */
 	struct keeper_table table;
 	bool have_target;
 	struct op_point target;
 	uint64_t serial;
-	uint64_t scan_ns, again_ns; /* next look for lost devices, next try of journal or release; 0: none */
+	uint64_t scan_ns, again_ns; /* next look for devices, next try of journal or release; 0: none */
+	bool news;                  /* the kernel said that devices came or went */
 	bool release_owed;
 };
 
@@ -192,7 +195,8 @@ static void apply(struct keeper *k, bool only_due, enum keeper_op op)
 
 	table_apply(&k->table, &k->target, only_due, write_ns);
 	k->again_ns = k->table.journal_error < 0 ? clock_now_ns() + JOURNAL_RETRY_NS : 0;
-	k->scan_ns = table_has_lost(&k->table) ? clock_now_ns() + LOST_SCAN_NS : 0;
+	if (!k->news)
+		k->scan_ns = table_has_lost(&k->table) ? clock_now_ns() + LOST_SCAN_NS : 0;
 	report(k, op, write_ns);
 }
 
@@ -203,7 +207,8 @@ static int release(struct keeper *k)
 
 	k->have_target = false;
 	k->release_owed = rc < 0;
-	k->scan_ns = 0;
+	if (!k->news)
+		k->scan_ns = 0;
 	k->again_ns = rc < 0 ? clock_now_ns() + RELEASE_RETRY_NS : 0;
 	return rc;
 }
@@ -229,6 +234,18 @@ static void obey(struct keeper *k, const struct batch *b)
 		report(k, KEEPER_NOTICE, NULL);
 }
 
+/* Look again; what is found, or gone, is set to the standing target. */
+static void scan(struct keeper *k)
+{
+	bool news = k->news;
+
+	k->news = false;
+	k->scan_ns = table_has_lost(&k->table) && k->have_target ? clock_now_ns() + LOST_SCAN_NS : 0;
+	table_scan(&k->table);
+	if (k->have_target && (news || !table_has_lost(&k->table)))
+		apply(k, false, KEEPER_NOTICE);
+}
+
 static void run_timers(struct keeper *k)
 {
 	uint64_t now_ns = clock_now_ns(), retry_ns = table_retry_ns(&k->table);
@@ -241,10 +258,7 @@ static void run_timers(struct keeper *k)
 			apply(k, false, KEEPER_NOTICE);
 		}
 	} else if (k->scan_ns && k->scan_ns <= now_ns) {
-		k->scan_ns = now_ns + LOST_SCAN_NS;
-		table_scan(&k->table);
-		if (!table_has_lost(&k->table) && k->have_target)
-			apply(k, false, KEEPER_NOTICE);
+		scan(k);
 	} else if (retry_ns && retry_ns <= now_ns && k->have_target) {
 		apply(k, true, KEEPER_NOTICE);
 	}
@@ -263,14 +277,18 @@ static uint64_t next_timer_ns(const struct keeper *k)
 static void loop(struct keeper *k, const sigset_t *waiting)
 {
 	while (!terminated) {
-		struct pollfd poll_fd = {.fd = k->fd, .events = POLLIN};
+		struct pollfd poll_fd[] = {{.fd = k->fd, .events = POLLIN}, {.fd = k->uevent_fd, .events = POLLIN}};
 		struct timespec wait;
 		uint64_t now_ns = clock_now_ns(), at_ns = next_timer_ns(k), in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
 
 		wait.tv_sec = (time_t)(in_ns / NS_PER_S);
 		wait.tv_nsec = (long)(in_ns % NS_PER_S);
-		int n = ppoll(&poll_fd, 1, at_ns ? &wait : NULL, waiting);
-		if (n > 0) {
+		int n = ppoll(poll_fd, 2, at_ns ? &wait : NULL, waiting);
+		if (n > 0 && poll_fd[1].revents && uevent_drain(k->uevent_fd)) {
+			k->news = true;
+			k->scan_ns = clock_now_ns() + UEVENT_SCAN_NS;
+		}
+		if (n > 0 && poll_fd[0].revents) {
 			struct batch batch = {0};
 			drain(k, &batch);
 			if (batch.closed)
@@ -316,11 +334,14 @@ int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const
 		return 1;
 	}
 	k->fd = fd;
+	k->uevent_fd = root->prefix[0] ? -ENOTSUP : uevent_open(); /* the kernel's word is about the real /sys */
 	k->table.root = root;
 	k->table.boards_dir = boards_dir;
 	journal_init(&k->table.journal, root, journal);
 	table_scan(&k->table);
 	hello(k);
 	loop(k, &waiting);
+	if (k->uevent_fd >= 0)
+		close(k->uevent_fd);
 	return goodbye(k);
 }

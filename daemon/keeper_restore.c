@@ -231,10 +231,10 @@ int keeper_restore(const struct sysroot *root, const char *journal, unsigned *le
 
 	if (left)
 		*left = 0;
-	remove_unfinished(journal);
 	CLEANUP_FD int lock = journal_open_left(journal);
 	if (lock < 0)
 		return lock == -ENOENT ? 0 : lock;
+	remove_unfinished(journal);
 	CLEANUP_MEM struct journal_text *text = malloc(sizeof(*text));
 	if (!text)
 		return -ENOMEM;

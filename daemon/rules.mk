@@ -1,6 +1,6 @@
 # flamed-keeper, and what flamed shares with it: --restore and the first message.
 RESTORE_OBJS := $(addprefix $(B)/daemon/,keeper_restore.o journal.o journal_parse.o knob.o keeper_hello.o)
-KEEPER_OBJS := $(addprefix $(B)/daemon/,keeper_main.o keeper.o keeper_apply.o keeper_table.o)
+KEEPER_OBJS := $(addprefix $(B)/daemon/,keeper_main.o keeper.o keeper_apply.o keeper_table.o uevent.o)
 ALL += $(B)/flamed-keeper
 
 $(B)/flamed-keeper: $(KEEPER_OBJS) $(RESTORE_OBJS) $(PROBES) $(COMMON)

@@ -49,6 +49,8 @@ def tree_others():
     b.close()
     b = Board("rk3588")
     ok([b.read(p + "/cpuinfo_max_freq") for p in b.policies()] == ["1800000", "2400000", "2400000"], "RK3588: two tables")
+    ok(b.read(b.policies()[0] + "/scaling_available_frequencies") == "408000 600000 816000 1008000 1200000 1416000 1608000 1800000",
+       "RK3588: the small cores' table")
     table = [int(w) for w in b.read(b.gpu() + "/available_frequencies").split()]
     ok(table == sorted(table, reverse=True) and table[0] == 1000000000, "RK3588: descending table")
     ok(b.read("/sys/class/devfreq/dmc/available_frequencies") == "528000000 1068000000 1560000000 2112000000", "RK3588: dmc")

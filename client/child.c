@@ -85,13 +85,22 @@ pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_s
 	pid = fork();
 	if (pid < 0)
 		return -errno;
-	if (pid > 0)
+	if (pid > 0) {
+		if (setup->own_group)
+			setpgid(pid, pid); /* both sides do, so that neither is too late */
 		return pid;
+	}
+	if (setup->own_group)
+		setpgid(0, 0);
 	sigdelset(&before, SIGCHLD);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	set_environment(ctl, setup);
 	if (setup->quiet)
 		drop_output();
+	if (setup->directory && chdir(setup->directory) < 0) {
+		ctl_error(ctl, "%s: %s", setup->directory, strerror(errno));
+		_exit(126);
+	}
 	execvp(argv[0], argv);
 	ctl_error(ctl, "%s: %s", argv[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);

@@ -14,6 +14,8 @@ struct child_setup {
 	bool profile;         /* measured instead of governed, */
 	uint64_t budget;      /* at so many points at most; 0: flamed's choice */
 	bool quiet;           /* its output is dropped */
+	bool own_group;       /* a process group of its own, so that all of it can be stopped */
+	const char *directory; /* to run in; NULL: ours */
 };
 
 /* Fork and exec; signals are blocked in the parent from here on, until

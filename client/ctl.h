@@ -29,6 +29,10 @@ int cmd_run(struct ctl *ctl, int argc, char **argv);
 int cmd_verify(struct ctl *ctl, int argc, char **argv);
 int cmd_release(struct ctl *ctl, int argc, char **argv);
 
+/* flamectl profile --background: by the command that [model MODEL] of the
+ * configuration names. Returns the exit status. */
+int profile_in_background(struct ctl *ctl, const char *config, const char *model);
+
 /* The table of running profiles in a reply to op=status. */
 void print_profiles(const struct ctl *ctl);
 

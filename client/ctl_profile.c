@@ -274,18 +274,24 @@ static int profile_timed(struct ctl *ctl, const char *model, uint64_t budget, ch
 
 int cmd_profile(struct ctl *ctl, int argc, char **argv)
 {
-	const char *budget_text = NULL;
-	bool timed = false;
-	const struct ctl_option options[] = { { "--budget", &budget_text, NULL }, { "--time", NULL, &timed } };
+	const char *budget_text = NULL, *config = SYSCONFDIR "/flamed.conf";
+	bool timed = false, background = false;
+	const struct ctl_option options[] = { { "--budget", &budget_text, NULL },
+					      { "--time", NULL, &timed },
+					      { "--background", NULL, &background },
+					      { "--config", &config, NULL } };
 	uint64_t budget = 0;
 	int count, rest;
 
-	if (ctl_options(ctl, options, 2, argc, argv, &count, &rest))
+	if (ctl_options(ctl, options, 4, argc, argv, &count, &rest))
 		return 2;
 	if (count > 2)
 		return ctl_usage(ctl, "\"%s\" means nothing here; the command goes behind --", argv[2]);
 	if (count == 2 && !model_name_valid(argv[1]))
 		return ctl_usage(ctl, "\"%s\" is no model name", argv[1]);
+	if (background)
+		return count == 2 && rest >= argc ? profile_in_background(ctl, config, argv[1]) :
+						    ctl_usage(ctl, "--background wants a MODEL, and its command in %s", config);
 	if (budget_text && (parse_u64(budget_text, &budget) < 0 || budget == 0 || budget > GRID_POINTS_MAX))
 		return ctl_usage(ctl, "--budget wants a number of points from 1 to %d, not \"%s\"", GRID_POINTS_MAX, budget_text);
 	if (rest >= argc)

@@ -26,7 +26,7 @@ static const struct verb {
 	{ "surface", cmd_surface, "MODEL [--phase P] [--context N] [--show WHAT] [--deadline T] [--svg FILE]",
 	  "latency over the clocks as a heat map" },
 	{ "explain", cmd_explain, "[SESSION]", "why the clocks are what they are" },
-	{ "profile", cmd_profile, "[MODEL [--budget N] [-- COMMAND...]]", "measure a model, or watch it being measured" },
+	{ "profile", cmd_profile, "[MODEL [--budget N] [--background [--config FILE]] [-- COMMAND...]]", "measure a model, or watch it being measured" },
 	{ "run", cmd_run, "--model M --deadline T [--profile] -- COMMAND...", "run a program under a deadline" },
 	{ "verify", cmd_verify, "", "check this installation end to end" },
 	{ "release", cmd_release, "", "hand the clocks back to the kernel until the next request" },

@@ -14,7 +14,7 @@ $(B)/libflamed.so: $(LIBFLAMED)
 	ln -sf libflamed.so.0 $@
 
 $(FLAMECTL): $(CTL_OBJS) $(ESTIMATOR) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lpthread -lm
 
 $(B)/flamed.pc: client/flamed.pc.in Makefile
 	@mkdir -p $(@D)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* flamectl profile --background MODEL: measure a model by the command that
+ * flamed.conf names for it, whenever nobody needs the machine for a deadline.
+ * What flamed-profile@MODEL.service runs. */
+#include "ctl.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "../common/clock.h"
+#include "child.h"
+
+#define POLL_NS    (100 * NS_PER_MS) /* while measuring: how soon a deadline session is noticed */
+#define IDLE_NS    (2 * NS_PER_S)    /* while waiting for one to end */
+#define STALL_NS   (300 * NS_PER_S)  /* running without a new sample: it hangs */
+#define STALL_KEY  "FLAMED_STALL_NS" /* the same, for tests */
+#define GRACE_NS   (2 * NS_PER_S)
+
+struct wanted {
+	const char *model;
+	char command[LINE_BYTES_MAX], directory[LINE_BYTES_MAX];
+	char section[MODEL_NAME_MAX + 16];
+};
+
+/* What flamed says of the machine and the model. */
+struct state {
+	bool busy;  /* a deadline session is open */
+	bool ready; /* the surface is */
+	uint64_t samples;
+};
+
+static int on_key(void *arg, const char *section, const char *key, const char *value)
+{
+	struct wanted *wanted = arg;
+
+	if (strcmp(section, wanted->section) != 0)
+		return 1;
+	if (strcmp(key, "command") == 0)
+		snprintf(wanted->command, sizeof(wanted->command), "%s", value);
+	else if (strcmp(key, "working_directory") == 0)
+		snprintf(wanted->directory, sizeof(wanted->directory), "%s", value);
+	return 1;
+}
+
+static int read_wanted(const struct ctl *ctl, const char *config, struct wanted *wanted)
+{
+	int line;
+
+	snprintf(wanted->section, sizeof(wanted->section), "model %s", wanted->model);
+	line = ini_parse(config, on_key, wanted);
+	if (line != 0) {
+		ctl_error(ctl, line < 0 ? "%s: cannot be read" : "%s:%d: not understood", config, line);
+		return -EINVAL;
+	}
+	if (!wanted->command[0]) {
+		ctl_error(ctl, "%s: no command in [%s]: give one, like command = /usr/local/bin/infer --loop", config, wanted->section);
+		return -ENOENT;
+	}
+	return 0;
+}
+
+static int ask_state(struct ctl *ctl, const char *model, struct state *state)
+{
+	*state = (struct state){ 0 };
+	if (ctl_ask(ctl, "status") < 0)
+		return -EIO;
+	state->busy = ctl_u64(ctl, "sessions") > 0;
+	if (ctl_ask(ctl, "models") < 0)
+		return -EIO;
+	for (size_t i = 0; *ctl_text(ctl, "model.%zu.name", i); i++) {
+		if (strcmp(model, ctl_text(ctl, "model.%zu.name", i)) != 0)
+			continue;
+		state->ready = strcmp(ctl_text(ctl, "model.%zu.state", i), "ready") == 0;
+		state->samples = ctl_u64(ctl, "model.%zu.samples", i);
+	}
+	return 0;
+}
+
+static int wait_for_idle(struct ctl *ctl, const struct wanted *wanted, struct state *state)
+{
+	bool told = false;
+	int rc;
+
+	while ((rc = ask_state(ctl, wanted->model, state)) == 0 && state->busy && !state->ready) {
+		if (!told)
+			ctl_error(ctl, "%s waits: a deadline session is open", wanted->model);
+		told = true;
+		clock_sleep_ns(IDLE_NS);
+	}
+	return rc;
+}
+
+/* The command and all it started. */
+static void end_group(pid_t pid, int *status)
+{
+	kill(-pid, SIGCONT);
+	kill(-pid, SIGTERM);
+	if (child_wait(pid, GRACE_NS, status, NULL) == 0) {
+		kill(-pid, SIGKILL);
+		child_wait(pid, GRACE_NS, status, NULL);
+	}
+}
+
+static uint64_t stall_ns(void)
+{
+	const char *text = getenv(STALL_KEY);
+
+	return text && *text ? strtoull(text, NULL, 10) : STALL_NS;
+}
+
+/* Stopped while a deadline session is open, continued after it. Returns 1 when
+ * the command has ended by itself, 0 when it is to be ended, -errno. */
+static int watch_command(struct ctl *ctl, const struct wanted *wanted, pid_t pid, struct state *state, int *status)
+{
+	uint64_t samples = state->samples, last_ns = clock_now_ns(), limit_ns = stall_ns();
+	bool stopped = false, interrupted = false;
+
+	while (child_wait(pid, POLL_NS, status, &interrupted) == 0) {
+		int rc = ask_state(ctl, wanted->model, state);
+
+		if (rc < 0 || interrupted)
+			return rc < 0 ? rc : -EINTR;
+		if (state->ready)
+			return 0;
+		if (state->busy != stopped) {
+			kill(-pid, state->busy ? SIGSTOP : SIGCONT);
+			stopped = state->busy;
+			ctl_error(ctl, "%s %s", wanted->model, stopped ? "pauses: a deadline session was opened" : "goes on");
+		}
+		if (stopped || state->samples > samples) {
+			samples = state->samples;
+			last_ns = clock_now_ns();
+		} else if (clock_now_ns() - last_ns > limit_ns) {
+			ctl_error(ctl, "%s measured nothing for %llu s and is ended", wanted->command,
+				  (unsigned long long)(limit_ns / NS_PER_S));
+			return -ETIMEDOUT;
+		}
+	}
+	return 1;
+}
+
+/* One run of the command. Returns 1 to run it again, 0 when ready, -errno. */
+static int run_once(struct ctl *ctl, const struct wanted *wanted, struct state *state)
+{
+	char *argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)wanted->command, NULL };
+	const struct child_setup setup = { .model = wanted->model, .profile = true, .quiet = true, .own_group = true,
+					   .directory = wanted->directory[0] ? wanted->directory : NULL };
+	uint64_t before = state->samples;
+	pid_t pid = child_start(ctl, argv, &setup);
+	int status = 0, rc;
+
+	if (pid < 0)
+		return pid;
+	rc = watch_command(ctl, wanted, pid, state, &status);
+	if (rc != 1) {
+		end_group(pid, &status);
+		return rc;
+	}
+	kill(-pid, SIGKILL); /* whatever it left behind */
+	if (ask_state(ctl, wanted->model, state) < 0)
+		return -EIO;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		ctl_error(ctl, "%s %s %d; what it measured is kept", wanted->command, WIFEXITED(status) ? "failed with status" : "was ended by signal",
+			  WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+		return -ECHILD;
+	}
+	if (state->samples == before && !state->ready) {
+		ctl_error(ctl, "%s ended without a measurement: it has to use libflamed, or OpenCL with flamed's layer", wanted->command);
+		return -ENODATA;
+	}
+	return state->ready ? 0 : 1;
+}
+
+int profile_in_background(struct ctl *ctl, const char *config, const char *model)
+{
+	struct wanted wanted = { .model = model };
+	struct state state;
+	int rc;
+
+	if (read_wanted(ctl, config, &wanted) < 0)
+		return 2;
+	do {
+		rc = wait_for_idle(ctl, &wanted, &state);
+		if (rc == 0 && !state.ready)
+			rc = run_once(ctl, &wanted, &state);
+	} while (rc == 1);
+	if (rc == 0)
+		ctl_error(ctl, "%s is ready, %llu operating points known", model, (unsigned long long)state.samples);
+	return rc == 0 || rc == -EINTR ? 0 : 1;
+}

@@ -119,6 +119,7 @@ int handle_wait(struct flamed *flamed, uint64_t until_ns);
  * they would not fit a message. */
 void handle_add_layers(struct kv_out *message, const struct flamed_layer *layers, size_t count);
 
+/* NULL: none free. */
 struct request *handle_new_request(struct flamed *flamed, int session);
 
 /* A reply to op=profile or op=sample is in flamed->wire. */

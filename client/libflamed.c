@@ -548,10 +548,11 @@ int flamed_phase(struct flamed *flamed, int number, const char *name, uint32_t c
 	return rc;
 }
 
-/* A free request, or the oldest: one never ended has expired at the daemon. */
+/* A free request, or the oldest that was answered: never ended, it has expired
+ * at the daemon. NULL when all wait for answers. */
 struct request *handle_new_request(struct flamed *flamed, int session)
 {
-	struct request *best = &flamed->request[0];
+	struct request *best = NULL;
 
 	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++) {
 		struct request *request = &flamed->request[i];
@@ -560,10 +561,11 @@ struct request *handle_new_request(struct flamed *flamed, int session)
 			best = request;
 			break;
 		}
-		if (request->serial < best->serial)
+		if (request->state != REQUEST_SENT && request->state != REQUEST_ENDING && (!best || request->serial < best->serial))
 			best = request;
 	}
-	*best = (struct request){ .serial = ++flamed->serial, .session = session, .begin_ns = clock_now_ns() };
+	if (best)
+		*best = (struct request){ .serial = ++flamed->serial, .session = session, .begin_ns = clock_now_ns() };
 	return best;
 }
 
@@ -573,6 +575,8 @@ static int64_t send_begin(struct flamed *flamed, int number, uint64_t deadline_n
 	struct request *request = handle_new_request(flamed, number);
 	int rc;
 
+	if (!request)
+		return -EAGAIN;
 	handle_message(flamed, "begin");
 	kv_add_u64(&flamed->message, "session", session->id);
 	kv_add_u64(&flamed->message, "deadline_ns", deadline_ns);

@@ -256,6 +256,8 @@ int64_t profile_begin(struct flamed *flamed, int number)
 	if (rc < 0)
 		return rc;
 	request = handle_new_request(flamed, number);
+	if (!request)
+		return -EAGAIN;
 	request->state = REQUEST_LOCAL;
 	/* An inference that began before the clocks were in force does not count. */
 	request->waited = profile->state == PROFILE_POINT;

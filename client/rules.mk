@@ -35,3 +35,10 @@ uninstall::
 	rm -f $(DESTDIR)$(BINDIR)/flamectl $(DESTDIR)$(LIBDIR)/libflamed.so.0 $(DESTDIR)$(LIBDIR)/libflamed.so $(DESTDIR)$(INCLUDEDIR)/flamed.h \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/libflamed.pc $(DESTDIR)$(DATADIR)/bash-completion/completions/flamectl
 	rm -rf $(DESTDIR)$(DATADIR)/flamed
+
+# What tests/client drives the library with.
+EXERCISE := $(B)/tests/client/exercise
+TEST_PROGRAMS += $(EXERCISE)
+$(B)/tests/client/exercise.o: ALL_CFLAGS += -Iclient
+$(EXERCISE): $(B)/tests/client/exercise.o $(B)/libflamed.so
+	$(CC) $(ALL_LDFLAGS) -o $@ $< -L$(B) -lflamed -Wl,-rpath,'$$ORIGIN/../..' -lpthread

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: MIT
+"""libflamed against a daemon of tables: what is sent, what comes of a daemon
+that is absent, silent, killed or restarted."""
+
+import errno
+import os
+import subprocess
+import time
+
+from fake import Fake
+from tap import BUILD, contains, equal, main, test, within
+
+MS = 1000000
+
+
+class Exercise:
+    """tests/client/exercise with a pipe on either end."""
+
+    def __init__(self, path=None, **environment):
+        names = {k: v for k, v in os.environ.items() if not k.startswith("FLAMED_")}
+        self.process = subprocess.Popen([os.path.join(BUILD, "tests/client/exercise")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env={**names, **environment}, bufsize=1)
+        equal(self("open", *([path] if path else [])), ["0"], "open")
+
+    def __call__(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        return self.line()
+
+    def line(self):
+        return self.process.stdout.readline().split()
+
+    def end(self):
+        self.process.stdin.close()
+        rest, errors = self.process.stdout.read(), self.process.stderr.read()
+        equal(self.process.wait(), 0, "exit status: " + errors)
+        equal(errors, "", "stderr")
+        return rest
+
+
+def until(condition, what, seconds=10):
+    """Wait for something that another thread or process does."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+@test
+def absent(directory):
+    """No daemon: every call answers -ENOTCONN or passes the number on."""
+    e = Exercise(directory + "/none.sock")
+    equal(e("connected"), ["0"])
+    equal(e("session", "resnet50", 33 * MS, 1000 * MS)[0], "0", "session has a number all the same")
+    equal(e("begin", 0, 0)[0], str(-errno.ENOTCONN))
+    equal(e("wait", 0, 0, 1000 * MS)[0], str(-errno.ENOTCONN))
+    equal(e("end", -errno.ENOTCONN, 0), [str(-errno.ENOTCONN)], "negative request")
+    equal(e("begin", -22, 0)[0], "-22", "negative session")
+    equal(e("state", 0), [str(-errno.ENOTCONN)])
+    equal(e("phase", 0, "decode", 12), ["0"])
+    equal(e("profile", "m", 4), [str(-errno.ENOTCONN), "0"])
+    equal(e("close", 0), ["0"])
+    e.end()
+
+
+@test
+def arguments(directory):
+    """Bad names, deadlines, phases, numbers: -EINVAL and -ENOENT, nothing is sent."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    for name in ("a/b", "x" * 65, "\u00e9"):
+        equal(e("session", name, 0, 0)[0], str(-errno.EINVAL), name)
+    equal(e("session", "-", 0, 0)[0], str(-errno.EINVAL), "no FLAMED_MODEL")
+    equal(e("session", "m", 3600001 * 10**6, 0)[0], str(-errno.EINVAL))
+    equal(fake.seen, [])
+    equal(e("session", "m", 0, 1000 * MS)[0], "0")
+    equal(e("begin", 0, 0)[0], str(-errno.EINVAL), "no deadline known")
+    equal(e("begin", 0, 999)[0], str(-errno.EINVAL), "deadline under 1 us")
+    equal(e("begin", 7, 33 * MS)[0], str(-errno.ENOENT))
+    equal(e("begin", 64, 33 * MS)[0], str(-errno.ENOENT))
+    equal(e("phase", 0, "sprint", 0), [str(-errno.EINVAL)])
+    equal(e("end", 999, 0), [str(-errno.ENOENT)])
+    for i in range(1, 64):
+        equal(e("session", "m", 0, 1000 * MS)[0], str(i))
+    equal(e("session", "m", 0, 0)[0], str(-errno.ENOSPC))
+    e.end()
+    fake.close()
+
+
+@test
+def messages(directory):
+    """What is sent for open, begin, end and close."""
+    fake = Fake(directory + "/s")
+    e = Exercise(None, FLAMED_SOCKET=directory + "/s", FLAMED_MODEL="from.env", FLAMED_DEADLINE_NS="20000000", FLAMED_TAG="tag-1")
+    equal(e("session", "-", 0, 1000 * MS)[0], "0")
+    equal(fake.ops("open"), [{"op": "open", "model": "from.env", "deadline_ns": "20000000", "tag": "tag-1"}])
+    equal(e("state", 0), ["2"], "ready")
+    e("phase", 0, "decode", 731)
+    answer = e("wait", 0, 0, 1000 * MS)
+    equal(answer[1:], ["applied=1", "feasible=1", "cpu=1344000000", "gpu=510000000", "predicted=27900000", "bound=30400000", "settle=5200000"])
+    begin = fake.ops("begin")[0]
+    equal((begin["deadline_ns"], begin["phase"], begin["context"], begin["wait"]), ("20000000", "decode", "731", "1"))
+    equal(e("end", answer[0], 27950000), ["0"])
+    equal(e("end", answer[0], 27950000), [str(-errno.ENOENT)], "ended twice")
+    until(lambda: fake.ops("end"), "end")
+    equal(fake.ops("end")[0]["total_ns"], "27950000")
+    request = e("begin", 0, 33 * MS)[0]
+    time.sleep(0.02)
+    equal(e("end", request, 0), ["0"])
+    until(lambda: len(fake.ops("end")) == 2, "end")
+    within(int(fake.ops("end")[1]["total_ns"]), 20 * MS, 5000 * MS, "measured here")
+    until(lambda: e("counts", 0)[1] == "2", "acknowledged")
+    equal(e("close", 0), ["0"])
+    until(lambda: fake.ops("close"), "close")
+    e.end()
+    fake.close()
+
+
+@test
+def long_layers(directory):
+    """1,500 layers go out in lines of at most 4 KiB; too many are left out."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 1000 * MS)
+    for count in (1500, 30000):
+        request = e("wait", 0, 0, 1000 * MS)[0]
+        equal(e("layers", request, count), ["0"])
+    until(lambda: len(fake.ops("end")) == 2, "end")
+    first, second = fake.ops("end")
+    lines = [first["layers"]] + [first[f"layers.{i}"] for i in range(1, sum(k.startswith("layers.") for k in first) + 1)]
+    within(max(map(len, lines)), 1000, 4080, "longest line")
+    layers = ",".join(lines).split(",")
+    equal((len(layers), layers[0], layers[-1]), (1500, "1000:20000", "2499:21499:s"))
+    equal([k for k in second if k.startswith("layers")], [])
+    e.end()
+    fake.close()
+
+
+@test
+def silent(directory):
+    """A daemon that never answers: begin does not block, waits end in time."""
+    fake = Fake(directory + "/s")
+    fake.behave = lambda op, message: None
+    e = Exercise(directory + "/s")
+    number, took = e("session", "m", 33 * MS, 100 * MS)
+    equal(number, "0")
+    within(int(took), 90 * MS, 3000 * MS, "session waited")
+    rc, took = e("begin", 0, 0)
+    equal(rc, str(-errno.EAGAIN))
+    within(int(took), 0, 50 * MS, "begin took")
+    equal(e("wait", 0, 0, 50 * MS)[0], str(-errno.EAGAIN))
+    e.end()
+    fake.close()
+
+
+@test
+def slow_begin(directory):
+    """A begin answered late: returned as not applied, ended once it is known."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 1000 * MS)
+
+    def late(op, message):
+        if op == "begin":
+            time.sleep(0.3)
+        return False
+
+    fake.behave = late
+    answer = e("wait", 0, 0, 20 * MS)
+    equal(answer[1], "applied=0")
+    equal(e("decision", answer[0])[0], str(-errno.EAGAIN))
+    equal(e("end", answer[0], 123456), ["0"], "before its begin was answered")
+    until(lambda: e("counts", 0)[1] == "1", "sent on and acknowledged")
+    equal(fake.ops("end")[0]["total_ns"], "123456")
+    e.end()
+    fake.close()
+
+
+@test
+def refused(directory):
+    """The daemon's refusals come back as their errno."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 1000 * MS)
+    fake.behave = lambda op, m: [("errno", errno.EDQUOT), ("message", "too many")] if op in ("open", "begin", "end") else False
+    equal(e("session", "n", 33 * MS, 1000 * MS)[0], str(-errno.EDQUOT))
+    equal(e("wait", 0, 0, 1000 * MS)[0], str(-errno.EDQUOT))
+    request = e("begin", 0, 0)[0]
+    until(lambda: e("decision", request)[0] == str(-errno.EDQUOT), "refusal")
+    equal(e("end", request, 0), [str(-errno.EDQUOT)])
+    fake.behave = None
+    request = e("wait", 0, 0, 1000 * MS)[0]
+    fake.behave = lambda op, m: [("errno", errno.ENOENT), ("message", "request: expired")] if op == "end" else False
+    equal(e("end", request, 5), ["0"])
+    fake.behave = None
+    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "an error to end is not taken for the answer to begin")
+    e.end()
+    fake.close()
+
+
+@test
+def restart(directory):
+    """Killed in the middle and started again: no signal, no stale reply, sessions come back by themselves."""
+    path = directory + "/s"
+    fake = Fake(path)
+    e = Exercise(path)
+    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "n", 33 * MS, 1000 * MS)
+    request = e("wait", 0, 0, 1000 * MS)[0]
+    fake.close()
+    equal(e("end", request, 0)[0] in ("0", str(-errno.ENOENT), str(-errno.ENOTCONN)), True)
+    for _ in range(20):
+        equal(e("begin", 0, 0)[0], str(-errno.ENOTCONN))
+    fake = Fake(path)
+    until(lambda: int(e("begin", 1, 0)[0]) > 0, "begin after the restart")
+    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "the other session")
+    equal(sorted(m["model"] for m in fake.ops("open")), ["m", "n"])
+    equal(e("end", request, 0), [str(-errno.ENOENT)], "a request of the lost connection")
+    e.end()
+    fake.close()
+
+
+@test
+def backs_off(directory):
+    """Without a daemon attempts get rarer: at most a few connects a second."""
+    e = Exercise(directory + "/none")
+    e("session", "m", 33 * MS, 0)
+    slowest, begin = 0, time.monotonic()
+    calls = 0
+    while time.monotonic() < begin + 0.5:
+        slowest = max(slowest, int(e("begin", 0, 0)[1]))
+        calls += 1
+    fake = Fake(directory + "/none")
+    until(lambda: int(e("begin", 0, 0)[0]) > 0, "found", 8)
+    print(f"# | without a daemon: {calls} begins, the slowest {slowest / 1000:.0f} us")
+    e.end()
+    fake.close()
+
+
+@test
+def dropped_while_waiting(directory):
+    """The connection ends while begin_wait blocks: it returns at once."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 1000 * MS)
+
+    def drop(op, message):
+        if op == "begin":
+            fake.drop()
+            return None
+        return False
+
+    fake.behave = drop
+    begin = time.monotonic()
+    equal(e("wait", 0, 0, 20000 * MS)[0], str(-errno.ENOTCONN))
+    within(time.monotonic() - begin, 0, 10, "seconds")
+    e.end()
+    fake.close()
+
+
+@test
+def rubbish(directory):
+    """Something else listens there: the connection is given up, nothing more."""
+    for text in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 70000, b"errno=0\n" * 9000, b"\n\n\n", b"x" * 5000):
+        fake = Fake(directory + "/s")
+        fake.behave = lambda op, message: text
+        e = Exercise(directory + "/s")
+        equal(e("session", "m", 33 * MS, 200 * MS)[0], "0")
+        equal(e("begin", 0, 0)[0] in (str(-errno.ENOTCONN), str(-errno.EAGAIN)), True)
+        e.end()
+        fake.close()
+
+
+@test
+def forks(directory):
+    """A forked child gets a connection and sessions of its own; the parent's live on."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 1000 * MS)
+    before = e("wait", 0, 0, 1000 * MS)[0]
+    equal(e("fork"), ["forked"])
+    equal(e("end", before, 0), [str(-errno.ENOENT)], "the parent's request")
+    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "child")
+    equal(len(fake.connections), 2)
+    equal(e("exit"), ["back"])
+    equal(e("end", before, 77), ["0"], "parent")
+    until(lambda: any(m.get("total_ns") == "77" for m in fake.ops("end")), "the parent's end")
+    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "parent")
+    equal(len(fake.connections), 2, "the parent has not connected anew")
+    e.end()
+    fake.close()
+
+
+@test
+def threads(directory):
+    """Eight threads on one handle: every request is ended once, none mixed up."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 1000 * MS)
+    equal(e("threads", 0, 8, 100), ["done"])
+    begun = len(fake.ops("begin"))
+    until(lambda: int(e("counts", 0)[1]) == begun, "ends")
+    ids = [m["request"] for m in fake.ops("end")]
+    equal(len(set(ids)), len(ids), "requests ended once")
+    within(begun, 100, 800, "requests that got through")
+    e.end()
+    fake.close()
+
+
+@test
+def profiles(directory):
+    """flamed_profile: each point measured as often as asked, paused ones again."""
+    fake = Fake(directory + "/s")
+    paused = []
+
+    def pause_once(op, message):
+        if op == "sample" and "latency_ns" in message and not paused:
+            paused.append(1)
+            fake.step += 1
+            return [("pause", 1)]
+        return False
+
+    fake.behave = pause_once
+    e = Exercise(directory + "/s")
+    equal(e("profile", "m", 5), ["3", "12"], "points, inferences (3 x (1 + 3))")
+    equal(fake.ops("profile")[0], {"op": "profile", "model": "m", "budget": "5"})
+    samples = fake.ops("sample")
+    equal([("latency_ns" in m) for m in samples], [True, False, True, True])
+    equal({m.get("n") for m in samples if "n" in m}, {"3"})
+    until(lambda: fake.ops("close"), "close")
+    equal(fake.ops("close")[0]["profile"], "7")
+    e.end()
+    fake.close()
+
+
+@test
+def profiles_sessions(directory):
+    """FLAMED_PROFILE: a program's own begins and ends become measurements."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s", FLAMED_PROFILE="1", FLAMED_BUDGET="9")
+    e("session", "m", 33 * MS, 1000 * MS)
+    for _ in range(200):
+        request = e("begin", 0, 0)[0]
+        e("end", request, 5 * MS)
+        if any("wait" not in m for m in fake.ops("begin")):
+            break
+        time.sleep(0.005)
+    equal(fake.ops("profile")[0]["budget"], "9")
+    equal([(m["latency_ns"], m["n"]) for m in fake.ops("sample")], [("5000001", "3")] * 3)
+    within(len(fake.ops("begin")), 1, 200, "governed once all is measured")
+    e.end()
+    fake.close()
+
+
+main()

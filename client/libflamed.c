@@ -572,9 +572,12 @@ struct request *handle_new_request(struct flamed *flamed, int session)
 static int64_t send_begin(struct flamed *flamed, int number, uint64_t deadline_ns, bool wait)
 {
 	const struct session *session = &flamed->session[number];
-	struct request *request = handle_new_request(flamed, number);
+	struct request *request = NULL;
 	int rc;
 
+	/* Room is kept for the end of every request. */
+	if (flamed->expected_count < HANDLE_EXPECTED_MAX - 2 * HANDLE_REQUESTS_MAX)
+		request = handle_new_request(flamed, number);
 	if (!request)
 		return -EAGAIN;
 	handle_message(flamed, "begin");

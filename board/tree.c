@@ -13,6 +13,7 @@
 #include "page.h"
 
 #define HWMON_DEVICE "/sys/devices/platform/bus@0/c240000.i2c/i2c-1/1-0040"
+#define BPMP_EMC_DIR "/sys/kernel/debug/bpmp/debug/emc" /* next to clk/emc; readable by root only */
 #define HWMON_DIR    HWMON_DEVICE "/hwmon/hwmon1"
 
 /* A tree being built: stops at the first error. */
@@ -215,6 +216,8 @@ static void add_devfreq(struct builder *b, size_t index, const struct device *de
 static void add_bpmp(struct builder *b, size_t index, const struct device *device)
 {
 	const struct spec_clock *clock = device->spec;
+	char text[GRID_AXIS_MAX * 16] = "";
+	size_t len = 0;
 
 	add_dir(b, clock->dir);
 	add_knob(b, index, KNOB_LOCK, clock->dir, "mrq_rate_locked", device);
@@ -222,6 +225,10 @@ static void add_bpmp(struct builder *b, size_t index, const struct device *devic
 	add(b, clock->dir, "min_rate", "%llu", (unsigned long long)clock->hz[0]);
 	add(b, clock->dir, "max_rate", "%llu", (unsigned long long)clock->hz[clock->count - 1]);
 	add(b, clock->dir, "state", "1");
+	for (size_t i = 0; i < clock->count; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%llu ", (unsigned long long)(clock->hz[i] / 1000));
+	add_dir(b, BPMP_EMC_DIR);
+	add(b, BPMP_EMC_DIR, "possible_rates", "%s(kHz)", text);
 }
 
 /* Two INA3221-like chips would be two hwmon directories; one is enough here.

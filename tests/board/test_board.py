@@ -24,6 +24,7 @@ def tree_agx():
     ok(b.read(gpu + "/governor") == "nvhost_podgov" and b.read(gpu + "/device/load").isdigit(), "GPU governor and load")
     ok([b.read(Board.EMC + "/" + n) for n in ("mrq_rate_locked", "min_rate", "max_rate", "rate")] ==
        ["0", "204000000", "3199000000", "3199000000"], "memory clock of the bpmp")
+    ok(b.read("/sys/kernel/debug/bpmp/debug/emc/possible_rates") == "204000 665600 2133000 3199000 (kHz)", "its table")
     ok(b.read("/proc/device-tree/model") == "NVIDIA Jetson AGX Orin Developer Kit", "device-tree model")
     ok(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b.read("/proc/sys/kernel/random/boot_id")) is not None, "boot id")
     ok([b.read(f"/sys/class/hwmon/hwmon1/in{i}_label") for i in (1, 2, 3)] == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"],

@@ -14,6 +14,19 @@
 #include "../common/clock.h"
 #include "../common/units.h"
 #include "flamed.h"
+#include "offline.h"
+
+static int run_plan(struct ctl *ctl, int argc, char **argv)
+{
+	(void)ctl;
+	return cmd_plan(argc, argv);
+}
+
+static int run_predict(struct ctl *ctl, int argc, char **argv)
+{
+	(void)ctl;
+	return cmd_predict(argc, argv);
+}
 
 static const struct verb {
 	const char *name;
@@ -26,7 +39,10 @@ static const struct verb {
 	{ "surface", cmd_surface, "MODEL [--phase P] [--context N] [--show WHAT] [--deadline T] [--svg FILE]",
 	  "latency over the clocks as a heat map" },
 	{ "explain", cmd_explain, "[SESSION]", "why the clocks are what they are" },
-	{ "profile", cmd_profile, "[MODEL [--budget N] [--background [--config FILE]] [-- COMMAND...]]", "measure a model, or watch it being measured" },
+	{ "profile", cmd_profile, "[MODEL [--budget N] [--time] [--background [--config FILE]] [-- COMMAND...]]",
+	  "measure a model, or watch it being measured" },
+	{ "plan", run_plan, "--points GRID.csv --budget K [--samples S.csv]", "points worth measuring next; needs no daemon" },
+	{ "predict", run_predict, "--samples S.csv --points P.csv [--layers L.csv] [--score]", "latencies from samples; needs no daemon" },
 	{ "run", cmd_run, "--model M --deadline T [--profile] -- COMMAND...", "run a program under a deadline" },
 	{ "verify", cmd_verify, "", "check this installation end to end" },
 	{ "release", cmd_release, "", "hand the clocks back to the kernel until the next request" },

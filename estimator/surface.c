@@ -7,7 +7,11 @@
 
 #define NOISE_PRIOR   0.015  /* upper quantile of one request while none was seen: measured traces have 1.5 % at 98 % */
 #define NOISE_QUANTILE_SHARE 0.125 /* single requests get this share of the misses allowed */
+#ifndef BOUND_WIDEN
+#define BOUND_WIDEN 1.5
+#endif
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
+#define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
 #define READY_BAND    0.35   /* log latency about recent requests that must be tight */
@@ -130,22 +134,33 @@ static void weigh_cell(const struct model *model, const struct cell *cell, struc
 	guess->sd *= sqrt(1 - share);
 }
 
-static void set_bound(const struct model *model, const struct fit *fit, const struct fit_point *at,
+/* How far the envelope itself may be off: both ends of it are irregular points. */
+static double envelope_sd(const struct fit *fit)
+{
+	double var = 0;
+
+	for (size_t m = 0; m < fit->modes; m++) {
+		const struct fit_mode *mode = &fit->mode[m];
+		var += mode->weight * (2 * mode->nugget * mode->nugget + ENVELOPE_SPREAD * mode->spread * mode->spread);
+	}
+	return sqrt(var);
+}
+
+static void set_bound(const struct model *model, const struct fit *fit, const struct envelope *envelope,
 		      const struct fit_guess *guess, const struct cell *cell, struct forecast *out)
 {
-	struct envelope envelope = bound_envelope(fit, at);
-	double noise = surface_noise_log(model), wide = bound_normal_quantile(model->options.quantile) * guess->sd;
+	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
+	double wide = BOUND_WIDEN * z * guess->sd, loose = z * envelope_sd(fit), limit;
 
+	limit = envelope->high + sqrt(loose * loose + noise * noise);
 	out->bound_log = out->log_ns + sqrt(wide * wide + noise * noise);
 	out->source = BOUND_FIT;
-	if (fit->rows < ENVELOPE_ROWS && isfinite(envelope.high))
-		out->bound_log = fmax(envelope.high, out->log_ns) + noise;
-	else if (envelope.high + noise < out->bound_log)
-		out->bound_log = fmax(envelope.high + noise, out->log_ns);
-	else
-		noise = -1;
-	if (noise >= 0)
+	if (fit->rows < ENVELOPE_ROWS && isfinite(limit))
+		out->bound_log = INFINITY;
+	if (limit < out->bound_log) {
+		out->bound_log = limit;
 		out->source = BOUND_ENVELOPE;
+	}
 	if (cell)
 		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
 	out->bound_log = fmax(out->bound_log, out->log_ns);
@@ -157,14 +172,15 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 	const struct phase_state *state = &model->phase[phase];
 	struct fit_guess guess = fit_predict(&state->fit, at);
 	struct envelope envelope = bound_envelope(&state->fit, at);
+	double loose = envelope_sd(&state->fit);
 	struct forecast out;
 
-	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - 2 * guess.sd), envelope.high + guess.sd);
+	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - loose), envelope.high + loose);
 	if (cell)
 		weigh_cell(model, cell, &guess);
 	out.log_ns = guess.log_ns;
 	out.sd = guess.sd;
-	set_bound(model, &state->fit, at, &guess, cell, &out);
+	set_bound(model, &state->fit, &envelope, &guess, cell, &out);
 	out.regime = regime_of(&state->fit, at);
 	out.power_uw = power_predict(&state->power, &state->fit, at, point, exp(out.log_ns), &out.idle_uw);
 	return out;

@@ -72,7 +72,7 @@ static bool parse_save(struct journal_text *out, uint64_t slot, char *rest)
 static bool parse_value(struct journal_text *out, bool held, uint64_t slot, char *rest)
 {
 	const char *code = word(&rest);
-	char value[KNOB_VALUE_MAX];
+	char value[KNOB_VALUE_MAX] = "";
 
 	if (!code || slot >= out->count || !decode(code, value))
 		return false;

@@ -12,3 +12,6 @@ install:: $(B)/flamed-keeper
 
 uninstall::
 	rm -f $(DESTDIR)$(LIBEXECDIR)/flamed-keeper
+
+$(B)/tests/unit/test_journal: $(RESTORE_OBJS)
+$(B)/tests/unit/test_uevent: $(B)/daemon/uevent.o

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <ftw.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../common/clock.h"
+#include "../../common/file.h"
+#include "../../common/log.h"
+#include "../../probes/probe.h"
+
+#define MHZ 1000000ULL
+
+static char top[64];
+static struct sysroot root = {top};
+
+static int make_root(void **state)
+{
+	(void)state;
+	strcpy(top, "/tmp/flamed-probes-XXXXXX");
+	log_set_level(LOG_LEVEL_ERROR);
+	return mkdtemp(top) ? 0 : -1;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+static int remove_root(void **state)
+{
+	(void)state;
+	return nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* A file below the root, its folders made. */
+static void put(const char *path, const char *text)
+{
+	char full[PATH_MAX];
+
+	snprintf(full, sizeof(full), "%s%s", top, path);
+	*strrchr(full, '/') = '\0';
+	assert_int_equal(dir_make(full, 0755), 0);
+	snprintf(full, sizeof(full), "%s%s", top, path);
+	FILE *f = fopen(full, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void put_link(const char *path, const char *target)
+{
+	char full[PATH_MAX];
+
+	snprintf(full, sizeof(full), "%s%s", top, path);
+	*strrchr(full, '/') = '\0';
+	assert_int_equal(dir_make(full, 0755), 0);
+	snprintf(full, sizeof(full), "%s%s", top, path);
+	assert_int_equal(symlink(target, full), 0);
+}
+
+static void test_tables(void **state)
+{
+	(void)state;
+	uint64_t hz[GRID_AXIS_MAX];
+
+	assert_int_equal(freq_table_parse("300 200 100 200\n", 1000, hz, GRID_AXIS_MAX), 3);
+	assert_int_equal(hz[0], 100000);
+	assert_int_equal(hz[2], 300000);
+	assert_int_equal(freq_table_parse("204000 665600 2133000 (kHz)", 1000, hz, GRID_AXIS_MAX), 3);
+	assert_int_equal(hz[2], 2133 * MHZ);
+	assert_int_equal(freq_table_parse("", 1, hz, GRID_AXIS_MAX), 0);
+	assert_int_equal(freq_table_parse("<unsupported>", 1, hz, GRID_AXIS_MAX), 0);
+	assert_int_equal(freq_table_parse("99999999999999999999999 5 0 -3 7x", 1, hz, GRID_AXIS_MAX), 1);
+	assert_int_equal(hz[0], 5);
+	char many[4096] = "";
+	for (int i = 300; i > 0; i--)
+		sprintf(many + strlen(many), "%d ", i);
+	assert_int_equal(freq_table_parse(many, 1, hz, GRID_AXIS_MAX), GRID_AXIS_MAX);
+	assert_int_equal(hz[0], 1);
+	assert_int_equal(hz[GRID_AXIS_MAX - 1], 300);
+	for (int i = 1; i < GRID_AXIS_MAX; i++)
+		assert_true(hz[i] > hz[i - 1]);
+}
+
+static void test_made_tables(void **state)
+{
+	(void)state;
+	uint64_t hz[GRID_AXIS_MAX];
+
+	/* any range: ascending, both ends in, never over the room there is */
+	srandom(4);
+	for (int i = 0; i < 2000; i++) {
+		uint64_t lo = 1 + (uint64_t)random() % (5000 * MHZ), hi = lo + (uint64_t)random() % (6000 * MHZ);
+		size_t n = freq_table_make(lo, hi, 100 * MHZ, hz, GRID_AXIS_MAX);
+		assert_in_range(n, 1, GRID_AXIS_MAX);
+		assert_int_equal(hz[0], lo);
+		assert_int_equal(hz[n - 1], hi);
+		for (size_t k = 1; k < n; k++)
+			assert_true(hz[k] > hz[k - 1]);
+	}
+	assert_int_equal(freq_table_make(0, 5, 1, hz, GRID_AXIS_MAX), 0);
+	assert_int_equal(freq_table_make(7, 5, 1, hz, GRID_AXIS_MAX), 0);
+}
+
+static void test_dpm(void **state)
+{
+	(void)state;
+	uint64_t hz[GRID_AXIS_MAX];
+	int current;
+
+	assert_int_equal(dpm_table_parse("0: 500Mhz\n1: 800Mhz *\n2: 1900Mhz\n", hz, GRID_AXIS_MAX, &current), 3);
+	assert_int_equal(current, 1);
+	assert_int_equal(hz[2], 1900 * MHZ);
+	assert_int_equal(dpm_table_parse("S: 19Mhz *\n0: 500Mhz\n1: 800Mhz\n", hz, GRID_AXIS_MAX, &current), 2);
+	assert_int_equal(dpm_table_parse("0: 500Mhz\n2: 800Mhz\n", hz, GRID_AXIS_MAX, &current), 0);
+	assert_int_equal(dpm_table_parse("0: 500Mhz\n1: 500Mhz\n", hz, GRID_AXIS_MAX, &current), 0);
+	assert_int_equal(dpm_table_parse("manual", hz, GRID_AXIS_MAX, &current), 0);
+	assert_int_equal(current, -1);
+}
+
+static void test_resolve(void **state)
+{
+	(void)state;
+	char path[SYSFS_PATH_MAX];
+
+	put("/sys/devices/platform/a/file", "7\n");
+	put_link("/sys/class/x/rel", "../../devices/platform/a");
+	put_link("/sys/class/x/abs", "/sys/devices/platform/a");
+	put_link("/sys/class/x/up", "../../../../../../../../etc");
+	put_link("/sys/class/x/loop", "loop");
+	assert_int_equal(sysroot_resolve(&root, "/sys/class/x/rel/file", path, sizeof(path)), 0);
+	assert_string_equal(path, "/sys/devices/platform/a/file");
+	assert_int_equal(sysroot_resolve(&root, "/sys/class/x/abs/file", path, sizeof(path)), 0);
+	assert_string_equal(path, "/sys/devices/platform/a/file");
+	/* above the top is the top: nothing leads out of the sysroot */
+	assert_int_equal(sysroot_resolve(&root, "/sys/class/x/up", path, sizeof(path)), -ENOENT);
+	assert_int_equal(sysroot_resolve(&root, "/sys/class/x/loop", path, sizeof(path)), -ELOOP);
+	assert_int_equal(sysroot_open(&root, "/sys/class/x/rel/file", 0), -ELOOP);
+	assert_int_equal(sysroot_open(&root, "/sys/devices/../devices/platform/a/file", 0), -EINVAL);
+	uint64_t value = 0;
+	assert_int_equal(sysroot_read_u64(&root, "/sys/class/x/rel/file", &value), 0);
+	assert_int_equal(value, 7);
+	char small[2];
+	put("/sys/long", "12345");
+	assert_int_equal(sysroot_read(&root, "/sys/long", small, sizeof(small)), -EFBIG);
+}
+
+static void test_glob_order(void **state)
+{
+	(void)state;
+	put("/sys/p/policy10/f", "");
+	put("/sys/p/policy4/f", "");
+	put("/sys/p/policy0/f", "");
+	put_link("/sys/p/policy9", "policy4");
+	struct sysroot_matches *m = sysroot_glob(&root, "/sys/p/policy*");
+	assert_non_null(m);
+	assert_int_equal(m->count, 3); /* the link is policy4 again */
+	assert_string_equal(m->path[0], "/sys/p/policy0");
+	assert_string_equal(m->path[1], "/sys/p/policy4");
+	assert_string_equal(m->path[2], "/sys/p/policy10");
+	free(m);
+}
+
+static void put_policy(int n, const char *table, const char *lo, const char *hi)
+{
+	char path[128];
+	const char *const name[] = {"scaling_available_frequencies", "cpuinfo_min_freq", "cpuinfo_max_freq",
+				    "scaling_min_freq", "scaling_max_freq"};
+	const char *const text[] = {table, lo, hi, lo, hi};
+
+	for (int i = 0; i < 5; i++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpufreq/policy%d/%s", n, name[i]);
+		if (text[i])
+			put(path, text[i]);
+	}
+}
+
+static void test_cpu(void **state)
+{
+	(void)state;
+	struct clock_domain cpu = {0};
+
+	cpu_find(&cpu, &root);
+	assert_int_equal(cpu.devices, 0);
+	assert_non_null(strstr(cpu.why_not, "cpufreq/policy"));
+	put_policy(0, "1800000 1200000 600000", "600000", "1800000"); /* descending */
+	put_policy(4, "408000 2400000 2600000", "408000", "2400000"); /* an entry above the hardware range */
+	put_policy(6, NULL, "400000", "1000000");                      /* no table */
+	put_policy(7, NULL, NULL, NULL);
+	memset(&cpu, 0, sizeof(cpu));
+	cpu_find(&cpu, &root);
+	assert_int_equal(cpu.devices, 3);
+	assert_int_equal(cpu.lead, 1);
+	assert_int_equal(cpu.device[0].hz[0], 600 * MHZ);
+	assert_int_equal(cpu.device[1].count, 2);
+	assert_int_equal(cpu.device[1].hz[1], 2400 * MHZ);
+	assert_int_equal(cpu.device[2].count, 7);
+	assert_string_equal(cpu.device[2].name, "policy6");
+}
+
+static void put_devfreq(const char *name)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "/sys/class/devfreq/%s/available_frequencies", name);
+	put(path, "100000000 200000000");
+	snprintf(path, sizeof(path), "/sys/class/devfreq/%s/min_freq", name);
+	put(path, "100000000");
+	snprintf(path, sizeof(path), "/sys/class/devfreq/%s/max_freq", name);
+	put(path, "200000000");
+}
+
+static void test_gpu_names(void **state)
+{
+	(void)state;
+	static const char *const gpus[] = {"57000000.gpu",	   "17000000.gp10b", "17000000.gv11b", "17000000.ga10b",
+					   "gpu-gpc-0",		   "fb000000.gpu",   "fb000000.gpu-panthor", "ff9a0000.mali",
+					   "5000000.qcom,kgsl-3d0", "3d00000.gpu"};
+	static const char *const others[] = {"fdab0000.npu", "dmc", "soc:qcom,gpubw", "15380000.nvjpg", "gpu-nvd-0",
+					     "15480000.nvdec", "15340000.vic", "bwmgr", "soc:qcom,cpu0-memlat"};
+	char full[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		put_devfreq(others[i]);
+	struct clock_domain gpu = {0};
+	gpu_find(&gpu, &root);
+	assert_int_equal(gpu.devices, 0);
+	for (size_t i = 0; i < sizeof(gpus) / sizeof(gpus[0]); i++) {
+		put_devfreq(gpus[i]);
+		memset(&gpu, 0, sizeof(gpu));
+		gpu_find(&gpu, &root);
+		assert_int_equal(gpu.devices, 1);
+		assert_string_equal(gpu.device[0].name, gpus[i]);
+		snprintf(full, sizeof(full), "%s/sys/class/devfreq/%s", top, gpus[i]);
+		assert_int_equal(nftw(full, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+	}
+	struct clock_domain mem = {0};
+	mem_find(&mem, &root);
+	assert_int_equal(mem.devices, 2);
+	assert_string_equal(mem.device[0].name, "bwmgr");
+	assert_string_equal(mem.device[1].name, "dmc");
+}
+
+static void test_rapl_wraps(void **state)
+{
+	(void)state;
+	struct board *board = calloc(1, sizeof(*board));
+	uint64_t uw = 0;
+
+	put("/sys/class/powercap/intel-rapl:0/name", "package-0");
+	put("/sys/class/powercap/intel-rapl:0/energy_uj", "999000000");
+	put("/sys/class/powercap/intel-rapl:0/max_energy_range_uj", "1000000000");
+	put("/sys/class/powercap/intel-rapl:0:0/name", "core");
+	put("/sys/class/powercap/intel-rapl:0:0/energy_uj", "5");
+	put("/sys/class/powercap/intel-rapl-mmio:0/name", "package-0");
+	put("/sys/class/powercap/intel-rapl-mmio:0/energy_uj", "5");
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 1);
+	struct power_meter *meter = power_meter_new(board, &root, NULL);
+	assert_non_null(meter);
+	assert_int_equal(power_meter_read(meter, NS_PER_S, &uw), -EAGAIN);
+	assert_int_equal(power_meter_read(meter, NS_PER_S, &uw), -EAGAIN); /* no time has passed */
+	put("/sys/class/powercap/intel-rapl:0/energy_uj", "4000000"); /* 5 J later, past the end */
+	assert_int_equal(power_meter_read(meter, 2 * NS_PER_S, &uw), 0);
+	assert_int_equal(uw, 5000000);
+	put("/sys/class/powercap/intel-rapl:0/energy_uj", "10000000");
+	assert_int_equal(power_meter_read(meter, 5 * NS_PER_S, &uw), 0);
+	assert_int_equal(uw, 2000000);
+	power_meter_free(meter);
+	free(board);
+}
+
+static void put_ina(int n, const char *label, const char *mv, const char *ma)
+{
+	const char *const text[] = {label, mv, ma};
+	const char *const before[] = {"in", "in", "curr"}, *const after[] = {"label", "input", "input"};
+	char path[160];
+
+	for (int i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "/sys/class/hwmon/hwmon7/%s%d_%s", before[i], n, after[i]);
+		put(path, text[i]);
+	}
+}
+
+static void test_ina(void **state)
+{
+	(void)state;
+	struct board *board = calloc(1, sizeof(*board));
+	uint64_t uw = 0;
+	char path[PATH_MAX];
+
+	put("/sys/class/hwmon/hwmon7/name", "ina3221");
+	put_ina(1, "GPU", "5000", "1000");
+	put_ina(2, "CPU", "5000", "200");
+	put_ina(3, "NC", "5000", "7");
+	put_ina(4, "shunt 1", "9", "1300"); /* curr4 is the sum of the channels */
+	put_ina(7, "sum of shunt voltages", "9", "9");
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 2);
+	struct power_meter *meter = power_meter_new(board, &root, NULL);
+	assert_int_equal(power_meter_read(meter, 1, &uw), 0);
+	assert_int_equal(uw, 6000000);
+	/* a sensor that dies is an error; one that is there again is read again */
+	snprintf(path, sizeof(path), "%s/sys/class/hwmon/hwmon7/curr2_input", top);
+	unlink(path);
+	assert_int_equal(power_meter_read(meter, 2, &uw), -ENODEV);
+	put("/sys/class/hwmon/hwmon7/curr2_input", "-3"); /* noise at idle counts as nothing */
+	assert_int_equal(power_meter_read(meter, 3, &uw), 0);
+	assert_int_equal(uw, 5000000);
+	power_meter_free(meter);
+	put_ina(3, "VDD_IN", "5000", "1400");
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 1);
+	assert_string_equal(board->rail[0].label, "VDD_IN");
+	assert_true(board->rail[0].total);
+	free(board);
+}
+
+static void test_battery_and_hwmon(void **state)
+{
+	(void)state;
+	struct board *board = calloc(1, sizeof(*board));
+	uint64_t uw = 0;
+
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 0);
+	assert_true(board->power_why_not[0] != '\0');
+	put("/sys/class/power_supply/BAT0/type", "Battery");
+	put("/sys/class/power_supply/BAT0/status", "Charging");
+	put("/sys/class/power_supply/BAT0/voltage_now", "12000000");
+	put("/sys/class/power_supply/BAT0/current_now", "500000");
+	put("/sys/class/power_supply/AC/type", "Mains");
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 1);
+	struct power_meter *meter = power_meter_new(board, &root, NULL);
+	assert_int_equal(power_meter_read(meter, 1, &uw), -ENODATA);
+	put("/sys/class/power_supply/BAT0/status", "Discharging");
+	assert_int_equal(power_meter_read(meter, 1, &uw), 0);
+	assert_int_equal(uw, 6000000);
+	power_meter_free(meter);
+	put("/sys/class/hwmon/hwmon1/name", "BAT0");
+	put("/sys/class/hwmon/hwmon1/power1_input", "1");
+	put("/sys/class/hwmon/hwmon2/name", "amdgpu");
+	put("/sys/class/hwmon/hwmon2/power1_average", "9000000");
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 1);
+	assert_string_equal(board->rail[0].label, "amdgpu");
+	put("/sys/class/hwmon/hwmon9/name", "power_meter");
+	put("/sys/class/hwmon/hwmon9/power1_average", "20000000");
+	rails_find(board, &root);
+	assert_string_equal(board->rail[0].label, "power_meter");
+	free(board);
+}
+
+static void test_thermal(void **state)
+{
+	(void)state;
+	struct board *board = calloc(1, sizeof(*board));
+	int32_t hot = 0;
+	const char *zone = NULL;
+
+	zones_find(board, &root);
+	assert_int_equal(board_temperature(board, &root, &hot, &zone), -ENODATA);
+	put("/sys/class/thermal/thermal_zone0/type", "cpu");
+	put("/sys/class/thermal/thermal_zone0/temp", "-5000");
+	put("/sys/class/thermal/thermal_zone1/type", "cv0");
+	put("/sys/class/thermal/thermal_zone1/temp", ""); /* powered off */
+	zones_find(board, &root);
+	assert_int_equal(board_temperature(board, &root, &hot, &zone), 0);
+	assert_int_equal(hot, -5000);
+	put("/sys/class/thermal/thermal_zone1/temp", "61500");
+	assert_int_equal(board_temperature(board, &root, &hot, &zone), 0);
+	assert_int_equal(hot, 61500);
+	assert_string_equal(zone, "cv0");
+	assert_false(board_cooling(&root));
+	put("/sys/class/thermal/cooling_device0/type", "pwm-fan");
+	put("/sys/class/thermal/cooling_device0/cur_state", "3");
+	assert_false(board_cooling(&root));
+	put("/sys/class/thermal/cooling_device1/type", "cpufreq-cpu0");
+	put("/sys/class/thermal/cooling_device1/cur_state", "1");
+	assert_true(board_cooling(&root));
+	free(board);
+}
+
+static void test_owners_and_mode(void **state)
+{
+	(void)state;
+	char who[64], small[4];
+	struct board *board = calloc(1, sizeof(*board));
+
+	board_other_owners(&root, who, sizeof(who));
+	assert_string_equal(who, "");
+	put("/proc/77/comm", "tuned\n");
+	put("/proc/1234/comm", "power-profiles-\n");
+	put("/proc/1235/comm", "tuned\n");
+	put("/proc/self/comm", "tlp\n");
+	board_other_owners(&root, who, sizeof(who));
+	assert_string_equal(who, "power-profiles-daemon, tuned");
+	board_other_owners(&root, small, sizeof(small));
+	assert_string_equal(small, "pow");
+	put("/sys/firmware/acpi/platform_profile", "low power/x");
+	board_detect(board, &root, NULL);
+	assert_string_equal(board->power_mode, "low-power-x");
+	put("/var/lib/nvpmodel/status", "pmode:0002 fmode:cool");
+	board_detect(board, &root, NULL);
+	assert_string_equal(board->power_mode, "nvpmodel-2");
+	put("/etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n");
+	board_detect(board, &root, NULL);
+	assert_string_equal(board->power_mode, "MAXN_SUPER");
+	assert_string_equal(board->name, "unknown board");
+	free(board);
+}
+
+static void test_board_file_errors(void **state)
+{
+	(void)state;
+	static const struct {
+		int line;
+		const char *text, *says;
+	} row[] = {
+		{0, "", ""},
+		{0, "[board]\nmatch = x*\n[cpu]\nsettle = 1.4 ms\n", ""},
+		{2, "[board]\nnames = x\n", "unknown key 'names'"},
+		{1, "[boards]\nname = x\n", "unknown section"},
+		{2, "[gpu]\npath = /etc/passwd\n", "must begin with /sys/"},
+		{2, "[gpu]\npath = /sys/../etc/passwd\n", "no .."},
+		{2, "[gpu]\nmethod = magic\n", "accepted: cpufreq-limits"},
+		{3, "[cpu]\n\nsettle = 2 s\n", "1 ns to 1 s"},
+		{2, "[cpu]\nfrequencies = 1 GHz, 500 MHz\n", "must ascend"},
+		{2, "[cpu]\nfrequencies = fast\n", "no frequency: 'fast'"},
+		{2, "[mem]\ncontrol = maybe\n", "yes or no"},
+		{1, "[mem]\npath = /sys/x\n", "names a path but no method"},
+		{1, "rubbish\n", "not a section"},
+	};
+	struct board_file *file = malloc(sizeof(*file));
+	char message[192];
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		int line = board_file_parse(row[i].text, file, message, sizeof(message));
+		assert_int_equal(line == 0, row[i].line == 0);
+		if (line) {
+			if (!strstr(message, row[i].says))
+				fail_msg("%s: %s", row[i].text, message);
+			assert_true(line == row[i].line || row[i].line == 1);
+		}
+	}
+	free(file);
+}
+
+static void test_board_file_applied(void **state)
+{
+	(void)state;
+	struct board *board = calloc(1, sizeof(*board));
+	char boards[PATH_MAX];
+
+	put("/sys/firmware/devicetree/base/model", "Acme Edge One");
+	put("/sys/devices/odd/devfreq/engine/min_freq", "1");
+	put("/sys/devices/odd/devfreq/engine/max_freq", "0");
+	put("/boards/a.ini", "[board\n");
+	put("/boards/b.ini", "[board]\nmatch = acme edge*\nname = Edge\n[gpu]\npath = /sys/devices/odd/devfreq/eng*\n"
+			     "method = devfreq-limits\nfrequencies = 100 MHz, 200 MHz\nsettle = 3 ms\n[cpu]\ncontrol = no\n");
+	put_policy(0, "1800000 600000", "600000", "1800000");
+	snprintf(boards, sizeof(boards), "%s/boards", top);
+	board_detect(board, &root, boards);
+	assert_string_equal(board->name, "Edge");
+	assert_non_null(strstr(board->board_file, "/boards/b.ini"));
+	assert_int_equal(board->clock[CLOCK_CPU].devices, 0);
+	assert_non_null(strstr(board->clock[CLOCK_CPU].why_not, "control = no"));
+	assert_int_equal(board->clock[CLOCK_GPU].devices, 1);
+	assert_int_equal(board->clock[CLOCK_GPU].device[0].hz[1], 200 * MHZ);
+	assert_int_equal(board->clock[CLOCK_GPU].settle_ns, 3 * NS_PER_MS);
+	free(board);
+}
+
+static void test_shipped_board_files(void **state)
+{
+	(void)state;
+	const struct sysroot host = {""};
+	char pattern[PATH_MAX], message[192];
+	struct board_file *file = malloc(sizeof(*file));
+
+	assert_non_null(getcwd(pattern, sizeof(pattern) - 32));
+	strcat(pattern, "/etc/boards.d/*.ini");
+	struct sysroot_matches *found = sysroot_glob(&host, pattern);
+	assert_non_null(found);
+	assert_in_range(found->count, 5, 64);
+	for (size_t i = 0; i < found->count; i++) {
+		char *text = NULL;
+		assert_int_equal(file_read(found->path[i], BOARD_FILE_BYTES_MAX, &text, NULL), 0);
+		int line = board_file_parse(text, file, message, sizeof(message));
+		if (line)
+			fail_msg("%s:%d: %s", found->path[i], line, message);
+		assert_true(file->matches > 0);
+		free(text);
+	}
+	free(found);
+	free(file);
+}
+
+#define IN_ROOT(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tables), cmocka_unit_test(test_made_tables), cmocka_unit_test(test_dpm),
+		IN_ROOT(test_resolve),	       IN_ROOT(test_glob_order),	   IN_ROOT(test_cpu),
+		IN_ROOT(test_gpu_names),       IN_ROOT(test_rapl_wraps),	   IN_ROOT(test_ina),
+		IN_ROOT(test_battery_and_hwmon), IN_ROOT(test_thermal),		   IN_ROOT(test_owners_and_mode),
+		cmocka_unit_test(test_board_file_errors), IN_ROOT(test_board_file_applied),
+		cmocka_unit_test(test_shipped_board_files),
+	};
+
+	return cmocka_run_group_tests_name("probes", tests, NULL, NULL);
+}

@@ -358,6 +358,21 @@ static int open_events(struct board_run *run)
 	return rc;
 }
 
+/* A directory of ours, and a page in it that says so and holds others off. */
+static int claim(struct board_run *run, const char *dir, char *message)
+{
+	int rc = tree_check(dir, message);
+
+	if (rc)
+		return rc;
+	rc = dir_make(dir, 0755);
+	if (rc == 0)
+		run->page = page_create(dir, &run->lock_fd, &rc);
+	if (rc)
+		snprintf(message, SPEC_MESSAGE_MAX, "%.160s/%s: %s", dir, PAGE_NAME, rc == -EBUSY ? "a board runs there" : strerror(-rc));
+	return rc;
+}
+
 int run_init(struct board_run *run, const struct spec *spec, const char *dir, char *message)
 {
 	uint64_t now_ns = clock_now_ns(), seed = now_ns;
@@ -365,17 +380,14 @@ int run_init(struct board_run *run, const struct spec *spec, const char *dir, ch
 
 	memset(run, 0, sizeof(*run));
 	run->spec = spec;
-	run->inotify_fd = run->signal_fd = -1;
+	run->inotify_fd = run->signal_fd = run->lock_fd = -1;
 	for (size_t i = 0; i < spec->clocks; i++)
 		device_init(&run->device[i], &spec->clock[i]);
-	rc = tree_build(&run->tree, spec, dir, run->device, message);
+	rc = claim(run, dir, message);
+	if (rc == 0)
+		rc = tree_build(&run->tree, spec, dir, run->device, message);
 	if (rc)
 		return rc;
-	run->page = page_create(dir, &rc);
-	if (rc) {
-		snprintf(message, SPEC_MESSAGE_MAX, "%.160s/%s: %s", dir, PAGE_NAME, strerror(-rc));
-		return rc;
-	}
 	fill_page(run);
 	if (getrandom(&seed, sizeof(seed), 0) < 0)
 		seed = now_ns;
@@ -396,4 +408,5 @@ void run_close(struct board_run *run)
 	page_detach(run->page);
 	cleanup_fd(&run->inotify_fd);
 	cleanup_fd(&run->signal_fd);
+	cleanup_fd(&run->lock_fd);
 }

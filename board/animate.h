@@ -13,7 +13,7 @@ struct board_run {
 	struct tree tree;
 	struct device device[SPEC_CLOCKS_MAX];
 	struct power power;
-	int inotify_fd, signal_fd;
+	int inotify_fd, signal_fd, lock_fd;
 	uint64_t governed_ns; /* end of the last governor window */
 	uint64_t shown_ns;    /* sensors last written */
 	uint64_t busy_at_ns;  /* load last seen */

@@ -4,43 +4,63 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include "../common/file.h"
 
-static struct page *map(const char *dir, int flags, bool fresh, int *error)
+static int open_page(const char *dir, int flags)
 {
 	char path[SYSFS_PATH_MAX];
+	int fd;
+
+	if (snprintf(path, sizeof(path), "%s/%s", dir, PAGE_NAME) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0644);
+	return fd < 0 ? -errno : fd;
+}
+
+static struct page *map(int fd, int *error)
+{
 	struct stat st;
 	void *at;
 
-	if (snprintf(path, sizeof(path), "%s/%s", dir, PAGE_NAME) >= (int)sizeof(path)) {
-		*error = -ENAMETOOLONG;
+	*error = fstat(fd, &st) ? -errno : st.st_size != sizeof(struct page) ? -EPROTO : 0;
+	if (*error)
 		return NULL;
-	}
-	CLEANUP_FD int fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0 || (fresh && ftruncate(fd, sizeof(struct page))) || fstat(fd, &st)) {
-		*error = -errno;
-		return NULL;
-	}
-	if (st.st_size != sizeof(struct page)) {
-		*error = -EPROTO;
-		return NULL;
-	}
 	at = mmap(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	*error = at == MAP_FAILED ? -errno : 0;
 	return at == MAP_FAILED ? NULL : at;
 }
 
-struct page *page_create(const char *dir, int *error)
+struct page *page_create(const char *dir, int *lock_fd, int *error)
 {
-	return map(dir, O_CREAT | O_TRUNC, true, error);
+	struct page *page = NULL;
+	int fd = open_page(dir, O_CREAT);
+
+	*error = fd < 0 ? fd : 0;
+	if (fd < 0)
+		return NULL;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		*error = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	else if (ftruncate(fd, 0) || ftruncate(fd, sizeof(struct page)))
+		*error = -errno;
+	else
+		page = map(fd, error);
+	if (page)
+		*lock_fd = fd;
+	else
+		close(fd);
+	return page;
 }
 
 struct page *page_attach(const char *dir, int *error)
 {
-	struct page *page = map(dir, 0, false, error);
+	CLEANUP_FD int fd = open_page(dir, 0);
+	struct page *page;
 
+	*error = fd < 0 ? fd : 0;
+	page = fd < 0 ? NULL : map(fd, error);
 	if (page && (page->magic != PAGE_MAGIC || page->size != sizeof(*page))) {
 		page_detach(page);
 		*error = -EPROTO;

@@ -35,8 +35,10 @@ struct page {
 	_Atomic uint64_t work_ns[CLOCK_COUNT]; /* the part of it that burns power, as if at full activity */
 };
 
-/* New page file in a board directory, zeroed. NULL and `*error` = -errno. */
-struct page *page_create(const char *dir, int *error);
+/* New page file in a board directory, zeroed and locked through `*lock_fd`,
+ * which stays open as long as the board runs. NULL and `*error` = -errno;
+ * -EBUSY: a board runs there. */
+struct page *page_create(const char *dir, int *lock_fd, int *error);
 /* Page of a running board. NULL and `*error`; -EPROTO: not such a page. */
 struct page *page_attach(const char *dir, int *error);
 void page_detach(struct page *page);

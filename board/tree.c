@@ -334,17 +334,20 @@ static void add_cpus(struct builder *b)
 }
 
 /* A real root, or anybody's sys and proc, is not ours to write in. */
-static void check_ours(struct builder *b)
+int tree_check(const char *dir, char *message)
 {
 	static const char *const ours[] = { "/sys", "/proc" };
+	struct tree tree = { .dir = dir };
+	struct builder b = { .tree = &tree, .message = message };
 	char path[SYSFS_PATH_MAX];
 	struct stat st;
 
-	if (!below(b, path, "", PAGE_NAME) || lstat(path, &st) == 0)
-		return;
+	if (!below(&b, path, "", PAGE_NAME) || lstat(path, &st) == 0)
+		return b.error;
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-		if (below(b, path, ours[i], "") && lstat(path, &st) == 0)
-			failed(b, -EEXIST, path);
+		if (below(&b, path, ours[i], "") && lstat(path, &st) == 0)
+			failed(&b, -EEXIST, path);
+	return b.error;
 }
 
 static void no_files(struct tree *tree)
@@ -363,8 +366,6 @@ int tree_build(struct tree *tree, const struct spec *spec, const char *dir, cons
 	tree->spec = spec;
 	tree->dir = dir;
 	no_files(tree);
-	check_ours(&b);
-	add_dir(&b, "");
 	add_identity(&b);
 	add_cpus(&b);
 	for (size_t i = 0; i < spec->clocks; i++) {
@@ -389,6 +390,8 @@ static void close_fds(int *fd, size_t count)
 
 void tree_close(struct tree *tree)
 {
+	if (!tree->spec)
+		return; /* never built */
 	for (size_t i = 0; i < tree->knobs; i++)
 		cleanup_fd(&tree->knob[i].lease_fd);
 	close_fds(&tree->cur_fd[0][0], 2 * SPEC_CLOCKS_MAX);

@@ -33,9 +33,12 @@ struct tree {
 	int zone_fd[SPEC_ZONES_MAX];
 };
 
-/* Build every file below `dir`, which is made if missing. Refuses a directory
- * that has a sys or proc which is no board (-EEXIST). `devices` is parallel to
- * spec->clock. Returns 0 or -errno with the path at fault in `message`. */
+/* Whether `dir` may be written in: -EEXIST, with the path in `message`, for one
+ * that has a sys or proc which is no board of ours. */
+int tree_check(const char *dir, char *message);
+
+/* Build every file below `dir`. `devices` is parallel to spec->clock. Returns
+ * 0 or -errno with the path at fault in `message`. */
 int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices, char *message);
 void tree_close(struct tree *tree);
 

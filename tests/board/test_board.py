@@ -34,9 +34,14 @@ def tree_agx():
     zones = [b.read(f"/sys/class/thermal/thermal_zone{i}/type") for i in range(9)]
     ok(zones[0] == "CPU-therm" and zones[-1] == "tj-therm", "thermal zones", zones)
     boot = b.read("/proc/sys/kernel/random/boot_id")
+    r = subprocess.run([BUILD + "/flamed-board", b.root, "--once"], capture_output=True, text=True)
+    ok(r.returncode == 1 and "a board runs there" in r.stderr and b.read("/proc/sys/kernel/random/boot_id") == boot,
+       "two boards do not share a directory", r.stderr)
+    b.process.terminate()
+    ok(b.process.wait(10) == 0, "SIGTERM ends it with status 0")
     rc = subprocess.run([BUILD + "/flamed-board", b.root, "--once"]).returncode
     ok(rc == 0 and b.read("/proc/sys/kernel/random/boot_id") != boot, "a new start is a new boot")
-    ok(b.close() == 0, "SIGTERM ends it with status 0")
+    b.close()
 
 
 def tree_others():

@@ -27,3 +27,5 @@ $(B)/tools/figure: $(B)/tools/figure.o $(SIM) $(ESTIMATOR) $(COMMON)
 .PHONY: figure
 figure: $(B)/tools/figure
 	$< >docs/estimator.svg
+$(B)/tests/sim/generated: $(B)/tests/sim/generated.o $(SIM) $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm

@@ -183,7 +183,7 @@ static void tally_free(struct tally *tally)
 
 static void fixed_shape(size_t models, struct sim_rng *rng, struct sim_noise *noise)
 {
-	struct tally tally[2] = {{{0}}}, all = {{0}};
+	struct tally tally[2] = {{.points = 0}}, all = {.points = 0};
 	static struct trial trial;
 
 	for (size_t i = 0; i < models; i++) {
@@ -210,7 +210,7 @@ static void fixed_shape(size_t models, struct sim_rng *rng, struct sim_noise *no
 
 static void language(enum sim_kind kind, size_t models, struct sim_rng *rng, struct sim_noise *noise)
 {
-	struct tally tally = {{0}};
+	struct tally tally = {.points = 0};
 	static struct trial trial;
 	const char *name = kind == SIM_DECODE ? "decode" : "prefill";
 	char text[96];
@@ -235,12 +235,12 @@ static void cost(const char *name, enum sim_kind kind, bool memory, size_t budge
 		 struct sim_rng *rng, struct sim_noise *noise)
 {
 	static struct trial trial;
-	struct tally tally = {{0}};
+	struct tally tally = {.points = 0};
 	double grid_ns = 0, planned = 0, inferences = 0;
-	const size_t models = 8;
+	const int models = 8;
 	size_t points = 0;
 
-	for (size_t i = 0; i < models; i++) {
+	for (int i = 0; i < models; i++) {
 		trial_open(&trial, kind, memory, rng, noise);
 		double scale = top_ms * 1e6 / sim_run(&trial.sim, trial.sim.top, 0, NULL, NULL, NULL);
 		trial_profile(&trial, budget, false);

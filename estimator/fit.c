@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 #include "dense.h"
+#include "timeline.h"
 
 #define ITERATIONS_FIRST 30
 #define ITERATIONS_MORE  8
@@ -24,6 +25,7 @@ static const struct hyper {
 	{0.004, 0.002, 0}, {0.004, 0.008, 0}, {0.004, 0.03, -1}, {0.015, 0.002, 0}, {0.015, 0.008, 0.3},
 	{0.015, 0.03, -1}, {0.05, 0.003, -1}, {0.05, 0.012, -1}, {0.05, 0.04, -1},
 };
+static const double timeline_prior_sd[] = {0.03}; /* of what scales and tail leave over */
 #define HYPERS (sizeof(hyper) / sizeof(hyper[0]))
 #define HYPER_FIRST 4
 
@@ -49,13 +51,37 @@ void fit_init(struct fit *fit, enum phase phase, const struct grid *grid)
 	fit->active[CLOCK_COUNT] = phase != PHASE_RUN;
 }
 
-struct fit_point fit_point(const struct fit *fit, struct op_point point, uint32_t context)
+void fit_use_timeline(struct fit *fit, struct timeline *timeline)
+{
+	fit->timeline = timeline;
+	fit->params = 1;
+}
+
+double fit_mean(const struct fit *fit, const double *x, const struct fit_point *at, double *gradient)
+{
+	if (!fit->timeline)
+		return shape_log_ns(x, fit->params, &at->place, gradient);
+	if (gradient)
+		gradient[0] = 1;
+	return at->timeline + x[0];
+}
+
+struct fit_point fit_place(const struct fit *fit, struct op_point point, uint32_t context)
 {
 	struct fit_point at = {.place = shape_place(&fit->scale, point, context)};
 
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		at.u[c] = log(at.place.slow[c]);
 	at.u[CLOCK_COUNT] = log1p(context / CONTEXT_KNEE);
+	return at;
+}
+
+struct fit_point fit_point(const struct fit *fit, struct op_point point, uint32_t context)
+{
+	struct fit_point at = fit_place(fit, point, context);
+
+	if (fit->timeline)
+		at.timeline = log(timeline_latency_ns(fit->timeline, point, context));
 	return at;
 }
 
@@ -130,7 +156,7 @@ static void evaluate(const void *arg, const double *x, double *residual, double 
 		double *row = jacobian ? jacobian + k * params : NULL;
 		double diagonal = lower[k * R + k];
 
-		residual[k] = shape_log_ns(x, params, &fit->row[k].at.place, row ? gradient : NULL) - fit->row[k].log_ns;
+		residual[k] = fit_mean(fit, x, &fit->row[k].at, row ? gradient : NULL) - fit->row[k].log_ns;
 		if (row)
 			memcpy(row, gradient, params * sizeof(*row));
 		for (size_t i = 0; i < k; i++) {
@@ -152,7 +178,7 @@ static void prior_at(const struct fit *fit, double mean[P])
 	for (size_t k = 0; k < fit->rows; k++)
 		level += fit->row[k].log_ns / (double)fit->rows;
 	for (size_t j = 0; j < fit->params; j++)
-		mean[j] = shape_prior_mean[j] + (shape_is_time[j] ? level : 0);
+		mean[j] = fit->timeline ? 0 : shape_prior_mean[j] + (shape_is_time[j] ? level : 0);
 }
 
 /* What predictions need beside the parameters: alpha and slopes. */
@@ -161,7 +187,7 @@ static void finish(const struct fit *fit, struct fit_mode *mode)
 	double gradient[P], column[R];
 
 	for (size_t k = 0; k < fit->rows; k++) {
-		double ns = shape_log_ns(mode->param, fit->params, &fit->row[k].at.place, gradient);
+		double ns = fit_mean(fit, mode->param, &fit->row[k].at, gradient);
 		mode->alpha[k] = fit->row[k].log_ns - ns;
 		memcpy(mode->slopes + k * P, gradient, fit->params * sizeof(*gradient));
 	}
@@ -192,7 +218,8 @@ static double climb(const struct fit *fit, struct fit_mode *mode, const double *
 {
 	double mean[P], packed[P * P], value;
 	struct problem problem = {fit, mode};
-	struct lsq lsq = {.params = fit->params, .residuals = fit->rows, .prior_mean = mean, .prior_sd = shape_prior_sd,
+	struct lsq lsq = {.params = fit->params, .residuals = fit->rows, .prior_mean = mean,
+			  .prior_sd = fit->timeline ? timeline_prior_sd : shape_prior_sd,
 			  .iterations = iterations, .evaluate = evaluate, .arg = &problem};
 
 	prior_at(fit, mean);
@@ -212,7 +239,7 @@ static size_t find_starts(const struct fit *fit, struct fit_mode *scratch, doubl
 	size_t kept = 0;
 
 	prior_at(fit, mean);
-	for (size_t e = 0; e < SHAPE_ENTRIES; e++) {
+	for (size_t e = 0; e < (fit->timeline ? 1 : SHAPE_ENTRIES); e++) {
 		double got;
 		size_t at;
 
@@ -365,7 +392,7 @@ static struct fit_guess predict_mode(const struct fit *fit, const struct fit_mod
 				     const double *shared, const bool *same)
 {
 	double k[R], h[P], own = mode->spread * mode->spread + mode->nugget * mode->nugget, var = own;
-	struct fit_guess guess = {.log_ns = shape_log_ns(mode->param, fit->params, &at->place, h)};
+	struct fit_guess guess = {.log_ns = fit_mean(fit, mode->param, at, h)};
 
 	for (size_t i = 0; i < fit->rows; i++) {
 		k[i] = mode->spread * mode->spread * shared[i] + (same[i] ? mode->nugget * mode->nugget : 0);

@@ -22,9 +22,12 @@
 #define FIT_MODES_MAX 6
 #define FIT_AXES      (CLOCK_COUNT + 1) /* clocks, and context */
 
+struct timeline;
+
 /* A place with its coordinates in the Gaussian process. */
 struct fit_point {
 	struct place place;
+	double timeline; /* log ns by the timeline, where the fit has one */
 	double u[FIT_AXES]; /* log slowness of each clock, log(1 + context / 64) */
 };
 
@@ -50,6 +53,7 @@ struct fit {
 	size_t params, rows, modes; /* modes 0: nothing fitted */
 	struct clock_scale scale;
 	bool active[FIT_AXES]; /* axes that vary */
+	struct timeline *timeline; /* NULL, or takes the place of the form; not owned */
 	struct fit_row row[FIT_ROWS_MAX];
 	struct fit_mode mode[FIT_MODES_MAX];
 };
@@ -61,6 +65,13 @@ struct fit_guess {
 
 /* Start: phase, and the scale and axes that `grid` gives. No rows. */
 void fit_init(struct fit *fit, enum phase phase, const struct grid *grid);
+/* From here on log latency(p) = log timeline(p) + x + r(p) + e(p): the layers give the shape,
+ * what was measured end to end corrects it. The form is not looked at. To be set right after fit_init(). */
+void fit_use_timeline(struct fit *fit, struct timeline *timeline);
+/* log ns of the form or the timeline by itself, and its slopes. */
+double fit_mean(const struct fit *fit, const double *x, const struct fit_point *at, double *gradient);
+/* Without `timeline`, for who has it from a whole surface; and with it. */
+struct fit_point fit_place(const struct fit *fit, struct op_point point, uint32_t context);
 struct fit_point fit_point(const struct fit *fit, struct op_point point, uint32_t context);
 
 /* Fit to `row[0..rows)`, which the caller has set (rows 1 to FIT_ROWS_MAX). A

@@ -77,8 +77,11 @@ void model_free(struct model *model)
 {
 	if (!model)
 		return;
-	for (int p = 0; p < PHASE_COUNT; p++)
+	for (int p = 0; p < PHASE_COUNT; p++) {
 		free(model->cells.first[p]);
+		timeline_free(model->phase[p].timeline);
+	}
+	layer_store_free(&model->layers);
 	free(model->cells.cell);
 	free(model->arrays);
 	free(model);
@@ -105,10 +108,15 @@ int model_learn_sample(struct model *model, const struct sample *sample)
 
 int model_learn_layers(struct model *model, const struct layer *layers, size_t count)
 {
-	(void)model;
-	(void)layers;
-	(void)count;
-	return -EINVAL;
+	bool added[PHASE_COUNT] = {false};
+	int rc = layer_store_add(&model->layers, layers, count, added);
+
+	for (int p = 0; p < PHASE_COUNT; p++) {
+		if (!added[p])
+			continue;
+		model->phase[p].any = model->phase[p].layers = model->phase[p].stale = true;
+	}
+	return rc;
 }
 
 /* A cell that requests just came to starts from what is predicted there. */
@@ -405,7 +413,5 @@ long model_samples(const struct model *model, struct sample **out)
 
 long model_layers(const struct model *model, struct layer **out)
 {
-	(void)model;
-	*out = NULL;
-	return 0;
+	return layer_store_copy(&model->layers, out);
 }

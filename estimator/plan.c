@@ -27,7 +27,7 @@ static void look(const struct fit *fit, const struct fit_mode *mode, const struc
 	for (size_t i = 0; i < count; i++) {
 		double k[R], h[P];
 
-		shape_log_ns(mode->param, fit->params, &points[i].at.place, h);
+		fit_mean(fit, mode->param, &points[i].at, h);
 		for (size_t r = 0; r < fit->rows; r++) {
 			k[r] = fit_kernel(fit, mode, &points[i].at, &fit->row[r].at);
 			for (size_t j = 0; j < fit->params; j++)
@@ -131,9 +131,9 @@ int plan_next(struct fit *fit, size_t latencies, const struct plan_point *points
 	*gain = 1;
 	if (!fit->rows)
 		return fastest(points, count);
-	if (!latencies)
+	if (!latencies && !fit->timeline)
 		add_typical(fit, points, count, fall);
-	for (size_t m = 0; m < fit->modes && latencies; m++) {
+	for (size_t m = 0; m < fit->modes && (latencies || fit->timeline); m++) {
 		struct fit_mode mode;
 
 		if (latencies == fit->rows) {

@@ -7,6 +7,7 @@
 #include "fit.h"
 #include "model.h"
 #include "power.h"
+#include "timeline.h"
 
 #define NO_CELL UINT32_MAX
 
@@ -44,6 +45,20 @@ void cell_learn_power(struct cell *cell, double power_uw, uint32_t n);
 /* Contexts that are close enough to share a surface, and a cell. */
 uint32_t context_band(uint32_t context);
 
+/* Layers of all phases, repetitions numbered anew at each point and context. */
+struct layer_store {
+	struct layer *row;
+	size_t count, room;
+};
+
+/* Keeps up to LAYER_REPS_MAX inferences at one point and context; more are passed over. `added` is set for
+ * each phase that grew. Returns 0, -EINVAL (phase, or a layer of LAYERS_MAX or more), -ENOSPC (LAYERS_KEPT_MAX)
+ * or -ENOMEM; then nothing was kept. */
+int layer_store_add(struct layer_store *store, const struct layer *layers, size_t count, bool added[PHASE_COUNT]);
+/* A copy the caller frees. Returns the count or -ENOMEM. */
+long layer_store_copy(const struct layer_store *store, struct layer **out);
+void layer_store_free(struct layer_store *store);
+
 struct slot {
 	struct surface surface; /* its arrays are the slot's */
 	float *log_ns, *sd;     /* fit with the cells' corrections */
@@ -59,6 +74,8 @@ struct phase_state {
 	uint64_t generation;
 	enum surface_state state;
 	double recent;         /* log ns of requests, decaying mean */
+	bool layers;           /* some were measured */
+	struct timeline *timeline; /* of them; NULL: none, or they do not fit what was measured end to end */
 	struct fit fit;
 	struct power_model power;
 };
@@ -67,6 +84,7 @@ struct model {
 	struct grid grid;
 	struct model_options options;
 	struct cells cells;
+	struct layer_store layers;
 	struct correct correct;
 	struct phase_state phase[PHASE_COUNT];
 	struct slot slot[SURFACES_MAX];
@@ -85,7 +103,6 @@ double surface_noise_log(const struct model *model);
 struct forecast {
 	double log_ns, bound_log, power_uw, idle_uw;
 	enum bound_source source;
-	enum regime regime;
 	double sd;
 };
 struct forecast surface_forecast(const struct model *model, enum phase phase, uint32_t context, struct op_point point);

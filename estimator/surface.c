@@ -16,6 +16,9 @@
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
 #define READY_BAND    0.35   /* log latency about recent requests that must be tight */
 #define READY_REQUESTS 30
+#define TIMELINE_ERROR_MAX 0.15 /* of totals against the timeline: over it, layers and totals are not of one model */
+#define TIMELINE_SPREAD 0.04 /* with nothing measured end to end: unseen tails, and what measuring layers costs */
+#define TIMELINE_NUGGET 0.02
 
 /* ---- rows of the fit ---- */
 
@@ -78,13 +81,49 @@ static void refit_power(struct model *model, struct phase_state *state, enum pha
 	power_solve(&state->power, &model->grid, &state->fit, row, count, exp(fastest));
 }
 
+/* Layers with what was measured end to end; without enough memory, or when the two
+ * contradict each other, the form of shape.h does without them. */
+static void refit_timeline(struct model *model, enum phase phase, const uint32_t *row, size_t rows)
+{
+	struct phase_state *state = &model->phase[phase];
+	struct sample total[FIT_ROWS_MAX];
+
+	for (size_t i = 0; i < rows; i++) {
+		const struct cell *cell = &model->cells.cell[row[i]];
+		double ns = exp(cell->mean);
+
+		total[i] = (struct sample){.phase = phase, .context = cell->context, .point = cell->point, .n = cell->n,
+					   .latency_ns = (uint64_t)(ns + 0.5), .sd_ns = (uint64_t)(sqrt(cell->single_var) * ns)};
+	}
+	timeline_free(state->timeline);
+	if (timeline_fit(&model->grid, phase, model->layers.row, model->layers.count, total, rows, &state->timeline))
+		return;
+	if (timeline_facts(state->timeline).total_error < TIMELINE_ERROR_MAX)
+		return;
+	timeline_free(state->timeline);
+	state->timeline = NULL;
+}
+
+/* Before anything was measured end to end, layers are taken at their word. */
+static void trust_layers(struct fit *fit)
+{
+	const double exact = 0;
+
+	fit_assume(fit, &fit->mode[0], &exact, TIMELINE_SPREAD, TIMELINE_NUGGET);
+	fit->modes = 1;
+}
+
 void model_refit(struct model *model, enum phase phase)
 {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t row[FIT_ROWS_MAX];
 	size_t rows = choose_rows(model, phase, row);
 
+	if (state->layers && state->stale)
+		refit_timeline(model, phase, row, rows);
 	fit_init(&state->fit, phase, &model->grid);
+	if (state->timeline)
+		fit_use_timeline(&state->fit, state->timeline);
 	for (size_t i = 0; i < rows; i++) {
 		struct cell *cell = &model->cells.cell[row[i]];
 
@@ -95,6 +134,8 @@ void model_refit(struct model *model, enum phase phase)
 	state->fit.rows = rows;
 	if (rows)
 		fit_solve(&state->fit);
+	else if (state->timeline)
+		trust_layers(&state->fit);
 	refit_power(model, state, phase);
 	state->stale = false;
 	state->since = 0;
@@ -181,7 +222,6 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 	out.log_ns = guess.log_ns;
 	out.sd = guess.sd;
 	set_bound(model, &state->fit, &envelope, &guess, cell, &out);
-	out.regime = regime_of(&state->fit, at);
 	out.power_uw = power_predict(&state->power, &state->fit, at, point, exp(out.log_ns), &out.idle_uw);
 	return out;
 }
@@ -213,9 +253,7 @@ static void set_point(struct slot *slot, size_t i, const struct forecast *f, con
 	s->power_uw[i] = (float)f->power_uw;
 	s->idle_power_uw[i] = (float)f->idle_uw;
 	s->source[i] = (uint8_t)f->source;
-	s->regime[i] = (uint8_t)f->regime;
 	s->measured[i] = cell ? cell->n : 0;
-	s->bubble_ns[i] = 0;
 }
 
 /* Ready when the bound is tight over the grid, or, with requests of its own seen, about
@@ -248,10 +286,18 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 	slot->surface.context = context;
 	slot->surface.power_known = state->power.known;
 	slot->generation = state->generation;
+	memset(slot->surface.bubble_ns, 0, model->grid.points * sizeof(float));
+	if (state->fit.timeline)
+		timeline_surface(state->fit.timeline, context, slot->surface.latency_ns, slot->surface.regime,
+				 slot->surface.bubble_ns);
 	for (size_t i = 0; i < model->grid.points; i++) {
 		struct op_point point = grid_point(&model->grid, i);
 		const struct cell *cell = cell_at(model, phase, context, point);
-		struct fit_point at = fit_point(&state->fit, point, context);
+		struct fit_point at = fit_place(&state->fit, point, context);
+		if (state->fit.timeline)
+			at.timeline = log((double)slot->surface.latency_ns[i]);
+		else
+			slot->surface.regime[i] = (uint8_t)regime_of(&state->fit, &at);
 		struct forecast f = forecast_at(model, phase, &at, point, cell);
 
 		set_point(slot, i, &f, cell);

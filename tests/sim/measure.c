@@ -5,7 +5,7 @@
 #include <string.h>
 #include "measure.h"
 
-#define TRUTH_INFERENCES 3
+#define TRUTH_INFERENCES 8
 
 void measure_grid(struct grid *grid, bool memory)
 {

@@ -7,6 +7,7 @@ from boardlib import BUILD, RELEASE, Board, ok, skip, say, done
 
 PROGRAM = BUILD + "/tests/board/cl_program"
 LAYER = os.path.abspath(RELEASE + "/libflamed-board-opencl.so")
+CHECKED = os.path.abspath(BUILD + "/libflamed-board-opencl.so")  # with ASan, as the program
 KERNELS, ROUNDS = 10, 16
 
 
@@ -50,6 +51,8 @@ def main():
     b.pin(2201600000, 1300500000, 3199000000)
     rc, _, profiled, same, err = run(KERNELS, ROUNDS, **env)
     ok(rc == 0 and same == result, "results are bit-identical", err)
+    rc, _, profiled, same, err = run(KERNELS, ROUNDS, FLAMED_BOARD=b.root, OPENCL_LAYERS=CHECKED)
+    ok(rc == 0 and same == result and min(profiled) > 0, "with ASan too", err)
     ok(os.path.exists(b.path("/opencl-calibration.csv")), "calibrated")
     ok(len(b.read("/opencl-calibration.csv").split("\n")) == KERNELS + 1, "every launch of the chain was told apart")
     errors = []

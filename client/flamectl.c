@@ -181,6 +181,17 @@ int ctl_connect(struct ctl *ctl)
 	return rc;
 }
 
+/* What others named must not command a terminal: C1 control characters, the
+ * only ones that kv_parse() lets through, become "??". */
+static void disarm(struct wire *wire)
+{
+	unsigned char *text = (unsigned char *)wire->in;
+
+	for (size_t i = 0; i + 1 < wire->in_used; i++)
+		if (text[i] == 0xc2 && text[i + 1] >= 0x80 && text[i + 1] < 0xa0)
+			text[i] = text[i + 1] = '?';
+}
+
 int ctl_call(struct ctl *ctl, struct kv_out *out)
 {
 	int rc = ctl_connect(ctl);
@@ -189,6 +200,7 @@ int ctl_call(struct ctl *ctl, struct kv_out *out)
 		return rc;
 	kv_end(out);
 	rc = wire_call(&ctl->wire, out, CTL_TIMEOUT_NS);
+	disarm(&ctl->wire);
 	if (rc == 0)
 		return 0;
 	if (ctl->wire.reply.count && kv_get(&ctl->wire.reply, "message"))

@@ -41,10 +41,6 @@ void table_add(struct table *table, const char *code, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(cell->text, sizeof(cell->text), format, args);
 	va_end(args);
-	/* What others named may hold anything; a terminal must not obey it. */
-	for (char *p = cell->text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
 }
 
 void table_init(struct table *table, const char *const *titles)

@@ -16,6 +16,8 @@
 #define REQUESTS_MAX       512 /* in flight */
 #define REQUESTS_PER_SESSION_MAX 8
 #define OUTPUT_BYTES_MAX   (256 * 1024) /* unread replies before a client is dropped */
+#define TALLIES_PER_CONNECTION_MAX 4
+#define PROFILES_PER_CONNECTION_MAX 4
 #define DEADLINE_NS_MIN    1000ULL
 #define DEADLINE_NS_MAX    3600000000000ULL
 #define CONTEXT_TOKENS_MAX 16777216U

@@ -6,6 +6,19 @@ ALL += $(B)/flamed-keeper
 $(B)/flamed-keeper: $(KEEPER_OBJS) $(RESTORE_OBJS) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 
+FLAMED_OBJS := $(addprefix $(B)/daemon/,main.o clocks.o config.o keeper_link.o keys.o library.o loop.o notify.o profile.o query.o server.o session.o tally.o)
+ALL += $(B)/flamed
+
+$(B)/flamed: $(FLAMED_OBJS) $(RESTORE_OBJS) $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(EVENT_LIBS) $(SYSTEMD_LIBS) $(INIH_LIBS) -lm
+
+install:: $(B)/flamed
+	$(INSTALL) -d $(DESTDIR)$(SBINDIR)
+	$(INSTALL) -m 755 $(B)/flamed $(DESTDIR)$(SBINDIR)
+
+uninstall::
+	rm -f $(DESTDIR)$(SBINDIR)/flamed
+
 install:: $(B)/flamed-keeper
 	$(INSTALL) -d $(DESTDIR)$(LIBEXECDIR)
 	$(INSTALL) -m 755 $(B)/flamed-keeper $(DESTDIR)$(LIBEXECDIR)

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#include "clocks.h"
+
+#include <string.h>
+
+#include "../common/clock.h"
+#include "../common/log.h"
+#include "../common/units.h"
+
+/* Share of a new write time that moves the estimate, and head room on it. */
+#define SETTLE_GAIN   0.2
+#define SETTLE_MARGIN 1.25
+
+static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
+{
+	const struct clock_domain *domain = &clocks->board->clock[id];
+
+	clocks->managed[id] = domain->devices > 0 && config->use[id] == CLOCK_MANAGE;
+	if (clocks->managed[id]) {
+		*hz = domain->device[domain->lead].hz;
+		*count = domain->device[domain->lead].count;
+		return;
+	}
+	clocks->found.hz[id] = domain->fixed_hz;
+	*hz = &clocks->found.hz[id];
+	*count = 1;
+}
+
+/* A ceiling below the whole axis leaves its lowest entry. */
+static void take_ceilings(struct clocks *clocks, const struct keeper_reply *reply)
+{
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		uint64_t ceiling_hz = reply->ceiling.hz[i] ? reply->ceiling.hz[i] : UINT64_MAX;
+
+		clocks->view.ceiling_hz[i] = ceiling_hz < clocks->grid.hz[i][0] ? clocks->grid.hz[i][0] : ceiling_hz;
+	}
+}
+
+void clocks_init(struct clocks *clocks, const struct board *board, const struct config *config)
+{
+	const uint64_t *hz[CLOCK_COUNT];
+	size_t count[CLOCK_COUNT];
+
+	clocks->board = board;
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		init_axis(clocks, (enum clock_id)i, config, &hz[i], &count[i]);
+		clocks->view.settle_ns[i] = clocks->managed[i] ? board->clock[i].settle_ns : 0;
+	}
+	grid_init(&clocks->grid, hz, count);
+	clocks->view.grid = &clocks->grid;
+	clocks_configure(clocks, config);
+	take_ceilings(clocks, &clocks->last);
+}
+
+/* A limit that would leave no entry of the axis is brought to the nearest. */
+void clocks_configure(struct clocks *clocks, const struct config *config)
+{
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		const uint64_t *axis = clocks->grid.hz[i];
+		uint64_t lowest = axis[0], highest = axis[clocks->grid.count[i] - 1];
+
+		clocks->view.floor_hz[i] = config->min_hz[i] > highest ? highest : config->min_hz[i];
+		clocks->view.ceiling_config_hz[i] = config->max_hz[i] < lowest ? lowest : config->max_hz[i];
+	}
+}
+
+static bool anything_managed(const struct clocks *clocks)
+{
+	return clocks->managed[CLOCK_CPU] || clocks->managed[CLOCK_GPU] || clocks->managed[CLOCK_MEM];
+}
+
+uint64_t clocks_apply(struct clocks *clocks, size_t point)
+{
+	struct op_point target = grid_point(&clocks->grid, point);
+
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		if (!clocks->managed[i])
+			target.hz[i] = 0;
+	if (!anything_managed(clocks) || !clocks->keeper)
+		return 0;
+	/* A knob that did not take its value is tried again with the next request. */
+	if (clocks->held && clocks->target == point && clocks->last.serial >= clocks->serial && !clocks_fault(clocks)[0])
+		return 0;
+	clocks->epoch += !clocks->held || clocks->target != point;
+	clocks->held = true;
+	clocks->released = false;
+	clocks->target = point;
+	clocks->target_point = target;
+	uint64_t serial = keeper_link_apply(clocks->keeper, target);
+	if (serial)
+		clocks->serial = serial;
+	return serial;
+}
+
+void clocks_release(struct clocks *clocks)
+{
+	if (!clocks->held)
+		return;
+	clocks->held = false;
+	clocks->epoch++;
+	clocks->view.current_known = false;
+	uint64_t serial = clocks->keeper ? keeper_link_release(clocks->keeper) : 0;
+	if (serial)
+		clocks->serial = serial;
+}
+
+struct op_point clocks_point(const struct clocks *clocks)
+{
+	struct op_point point = grid_point(&clocks->grid, clocks->held ? clocks->target : clocks->grid.points - 1);
+
+	for (int i = 0; i < CLOCK_COUNT && clocks->held; i++)
+		if (clocks->managed[i] && clocks->last.actual.hz[i])
+			point.hz[i] = clocks->last.actual.hz[i];
+	return point;
+}
+
+/* The settle time follows what writes really took, never below a measurement. */
+static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply)
+{
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		double known = (double)clocks->view.settle_ns[i], seen = (double)reply->write_ns[i] * SETTLE_MARGIN;
+
+		if (seen > known)
+			clocks->view.settle_ns[i] = (uint64_t)(known + SETTLE_GAIN * (seen - known));
+	}
+}
+
+void clocks_take(struct clocks *clocks, const struct keeper_reply *reply)
+{
+	take_ceilings(clocks, reply);
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		if (reply->state[i] != clocks->last.state[i] && reply->text[0])
+			log_warning("%s clock: %s", clock_name((enum clock_id)i), reply->text);
+	}
+	clocks->last = *reply;
+	if (reply->op == KEEPER_APPLIED)
+		learn_settle(clocks, reply);
+	if (clocks->held && reply->serial >= clocks->serial) {
+		clocks->view.current = grid_nearest(&clocks->grid, clocks_point(clocks));
+		clocks->view.current_known = true;
+		clocks->moved_ns = clock_now_ns();
+	}
+}
+
+void clocks_lose(struct clocks *clocks)
+{
+	memset(&clocks->last, 0, sizeof(clocks->last));
+	clocks->held = false;
+	clocks->epoch++;
+	clocks->view.current_known = false;
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		clocks->view.ceiling_hz[i] = UINT64_MAX;
+	clocks->serial = 0;
+}
+
+const char *clocks_fault(const struct clocks *clocks)
+{
+	if (clocks->last.journal_error)
+		return "the journal cannot be written, so no knob is";
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		if (clocks->last.state[i] != KNOB_OK)
+			return clocks->last.text[0] ? clocks->last.text : "a clock does not follow";
+	return "";
+}

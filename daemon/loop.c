@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+#include "loop.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+
+struct loop {
+	struct event_base *base;
+};
+
+struct loop_watch {
+	struct event *event;
+	unsigned events;
+	void (*ready)(void *arg, unsigned events);
+	void (*due)(void *arg);
+	void *arg;
+};
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop_watch *watch = arg;
+
+	(void)fd;
+	if (watch->ready)
+		watch->ready(watch->arg, (what & EV_READ ? LOOP_READ : 0) | (what & EV_WRITE ? LOOP_WRITE : 0));
+	else
+		watch->due(watch->arg);
+}
+
+struct loop *loop_new(void)
+{
+	struct loop *loop = calloc(1, sizeof(*loop));
+
+	if (!loop)
+		return NULL;
+	loop->base = event_base_new();
+	if (!loop->base) {
+		free(loop);
+		return NULL;
+	}
+	return loop;
+}
+
+void loop_free(struct loop *loop)
+{
+	if (!loop)
+		return;
+	event_base_free(loop->base);
+	free(loop);
+}
+
+int loop_run(struct loop *loop)
+{
+	return event_base_dispatch(loop->base) < 0 ? -EIO : 0;
+}
+
+void loop_stop(struct loop *loop)
+{
+	event_base_loopbreak(loop->base);
+}
+
+static short event_mask(unsigned events)
+{
+	return (short)(EV_PERSIST | (events & LOOP_READ ? EV_READ : 0) | (events & LOOP_WRITE ? EV_WRITE : 0));
+}
+
+static struct loop_watch *watch_new(struct loop *loop, int fd, short mask, void (*ready)(void *, unsigned), void (*due)(void *), void *arg)
+{
+	struct loop_watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return NULL;
+	watch->ready = ready;
+	watch->due = due;
+	watch->arg = arg;
+	watch->event = event_new(loop->base, fd, mask, on_event, watch);
+	if (!watch->event) {
+		free(watch);
+		return NULL;
+	}
+	return watch;
+}
+
+struct loop_watch *loop_fd(struct loop *loop, int fd, unsigned events, void (*ready)(void *arg, unsigned events), void *arg)
+{
+	struct loop_watch *watch = watch_new(loop, fd, event_mask(events), ready, NULL, arg);
+
+	if (!watch)
+		return NULL;
+	watch->events = events;
+	if (event_add(watch->event, NULL) < 0) {
+		loop_watch_free(watch);
+		return NULL;
+	}
+	return watch;
+}
+
+int loop_fd_events(struct loop_watch *watch, unsigned events)
+{
+	struct event_base *base = event_get_base(watch->event);
+	evutil_socket_t fd = event_get_fd(watch->event);
+
+	if (watch->events == events)
+		return 0;
+	event_del(watch->event);
+	watch->events = events;
+	if (event_assign(watch->event, base, fd, event_mask(events), on_event, watch) < 0 || event_add(watch->event, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+struct loop_watch *loop_timer(struct loop *loop, void (*due)(void *arg), void *arg)
+{
+	return watch_new(loop, -1, 0, NULL, due, arg);
+}
+
+void loop_timer_in(struct loop_watch *watch, uint64_t ns)
+{
+	/* Rounded up: a timer that fires early finds nothing due and would spin. */
+	uint64_t us = ns / 1000 + 1;
+	struct timeval in = { (time_t)(us / 1000000), (suseconds_t)(us % 1000000) };
+
+	event_add(watch->event, &in);
+}
+
+void loop_timer_stop(struct loop_watch *watch)
+{
+	event_del(watch->event);
+}
+
+struct loop_watch *loop_signal(struct loop *loop, int signal, void (*caught)(void *arg), void *arg)
+{
+	struct loop_watch *watch = watch_new(loop, signal, EV_SIGNAL | EV_PERSIST, NULL, caught, arg);
+
+	if (watch && event_add(watch->event, NULL) < 0) {
+		loop_watch_free(watch);
+		return NULL;
+	}
+	return watch;
+}
+
+void loop_watch_free(struct loop_watch *watch)
+{
+	if (!watch)
+		return;
+	event_free(watch->event);
+	free(watch);
+}

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: MIT */
+#include "server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../common/clock.h"
+#include "../common/log.h"
+
+#define READ_BYTES     16384
+#define ACCEPTS_AT_ONCE 64
+#define MESSAGES_AT_ONCE 64 /* of one connection before others have their turn */
+#define REST_NS        (100 * NS_PER_MS) /* after running out of descriptors */
+
+struct server {
+	struct loop *loop;
+	int fd;
+	struct loop_watch *watch, *rest, *again;
+	struct server_handlers handlers;
+	struct connection *first;
+	unsigned count;
+};
+
+static void connection_free(struct connection *c)
+{
+	if (c->busy)
+		return;
+	if (c->previous)
+		c->previous->next = c->next;
+	else
+		c->server->first = c->next;
+	if (c->next)
+		c->next->previous = c->previous;
+	c->server->count--;
+	close(c->fd);
+	free(c->in);
+	kv_free(&c->out);
+	free(c);
+}
+
+/* End it: what it owned goes first, its memory when nobody is inside. */
+static void connection_close(struct connection *c)
+{
+	if (!c->dead) {
+		c->dead = true;
+		loop_watch_free(c->watch);
+		c->watch = NULL;
+		c->busy++;
+		c->server->handlers.closed(c->server->handlers.arg, c);
+		c->busy--;
+	}
+	connection_free(c);
+}
+
+/* Send what can be sent. Returns false when the connection is gone. */
+static bool flush(struct connection *c)
+{
+	while (c->sent < c->out.len) {
+		ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			break;
+		if (n < 0)
+			return false;
+		c->sent += (size_t)n;
+	}
+	if (c->sent == c->out.len) {
+		kv_reset(&c->out);
+		c->sent = 0;
+		return !c->closing;
+	}
+	if (c->out.len - c->sent > OUTPUT_BYTES_MAX) {
+		log_warning("pid %d (uid %u) does not read its replies: closed", (int)c->pid, c->uid);
+		return false;
+	}
+	return true;
+}
+
+static void update_events(struct connection *c)
+{
+	/* A client that does not read is not read from either. */
+	unsigned events = (c->out.len > c->sent ? LOOP_WRITE : 0) | (c->closing || c->held || c->out.len - c->sent > OUTPUT_BYTES_MAX / 2 ? 0 : LOOP_READ);
+
+	/* Neither: a held connection still tells of its end. */
+	if (loop_fd_events(c->watch, events ? events : LOOP_READ) < 0)
+		connection_close(c);
+}
+
+struct kv_out *reply_begin(struct connection *c)
+{
+	c->reply_start = c->out.len;
+	kv_add_u64(&c->out, "errno", 0);
+	return &c->out;
+}
+
+void reply_error(struct connection *c, int errnum, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	c->out.error = 0;
+	kv_add_u64(&c->out, "errno", (uint64_t)errnum);
+	kv_add(&c->out, "message", "%s", text);
+	kv_end(&c->out);
+}
+
+void reply_end(struct connection *c)
+{
+	kv_end(&c->out);
+	if (!c->out.error && c->out.len - c->reply_start <= MESSAGE_BYTES_MAX)
+		return;
+	int error = c->out.error ? -c->out.error : EMSGSIZE;
+	c->out.len = c->reply_start;
+	reply_error(c, error, "the reply does not fit a message");
+}
+
+/* Handle whole messages. Returns the bytes used, -1 when the connection must end. */
+static long handle(struct connection *c)
+{
+	static struct kv kv;
+	size_t used = 0;
+
+	for (int i = 0; !c->held && !c->closing && !c->dead; i++) {
+		long n = kv_frame(c->in + used, c->in_len - used);
+		size_t line;
+
+		if (n == 0)
+			break;
+		if (i == MESSAGES_AT_ONCE) {
+			loop_timer_in(c->server->again, 0);
+			break;
+		}
+		if (n < 0) {
+			reply_error(c, EMSGSIZE, "a line holds at most %d bytes, a message %d", LINE_BYTES_MAX, MESSAGE_BYTES_MAX);
+			c->closing = true;
+			return (long)used;
+		}
+		int rc = kv_parse(c->in + used, (size_t)n, &kv, &line);
+		used += (size_t)n;
+		if (rc == -E2BIG)
+			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
+		else if (rc < 0)
+			reply_error(c, EINVAL, "line %zu is no key=value with a key of a-z 0-9 _ .", line);
+		else
+			c->server->handlers.message(c->server->handlers.arg, c, &kv);
+	}
+	return (long)used;
+}
+
+/* Parse what is there, send what there is to send. */
+static void work(struct connection *c)
+{
+	bool alive;
+
+	c->busy++;
+	long used = handle(c);
+	memmove(c->in, c->in + used, c->in_len - (size_t)used);
+	c->in_len -= (size_t)used;
+	alive = !c->dead && flush(c);
+	c->busy--;
+	if (!alive)
+		connection_close(c);
+	else
+		update_events(c);
+}
+
+static bool make_room(struct connection *c)
+{
+	size_t size = c->in_size ? c->in_size * 2 : READ_BYTES;
+	char *grown;
+
+	if (c->in_size - c->in_len >= READ_BYTES / 2)
+		return true;
+	grown = realloc(c->in, size);
+	if (!grown)
+		return false;
+	c->in = grown;
+	c->in_size = size;
+	return true;
+}
+
+/* While replies are held the only news is the end. */
+static bool ended(const struct connection *c)
+{
+	char byte;
+	ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+static void on_ready(void *arg, unsigned events)
+{
+	struct connection *c = arg;
+
+	if ((events & LOOP_READ) && c->held) {
+		/* Pipelined behind a held reply: left in the socket until it is sent. */
+		if (ended(c))
+			connection_close(c);
+		else
+			loop_fd_events(c->watch, 0);
+		return;
+	}
+	if ((events & LOOP_READ) && !c->closing) {
+		if (!make_room(c)) {
+			connection_close(c);
+			return;
+		}
+		ssize_t n = recv(c->fd, c->in + c->in_len, c->in_size - c->in_len, MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+			connection_close(c);
+			return;
+		}
+		if (n > 0)
+			c->in_len += (size_t)n;
+	}
+	work(c);
+}
+
+void connection_hold(struct connection *c)
+{
+	c->held = true;
+}
+
+void connection_resume(struct connection *c)
+{
+	c->held = false;
+	if (!c->busy)
+		work(c);
+}
+
+/* Connections whose turn ended with messages left. */
+static void on_again(void *arg)
+{
+	struct server *server = arg;
+
+	for (struct connection *c = server->first, *next; c; c = next) {
+		next = c->next;
+		if (!c->held && !c->dead && c->in_len && kv_frame(c->in, c->in_len) > 0)
+			work(c);
+	}
+}
+
+static unsigned count_uid(const struct server *server, uid_t uid)
+{
+	unsigned count = 0;
+
+	for (const struct connection *c = server->first; c; c = c->next)
+		count += c->uid == uid;
+	return count;
+}
+
+static void refuse(int fd, const char *why)
+{
+	char text[160];
+	int n = snprintf(text, sizeof(text), "errno=%d\nmessage=%s\n\n", EMFILE, why);
+
+	(void)!send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(fd);
+}
+
+static void add(struct server *server, int fd)
+{
+	struct ucred peer = { .uid = (uid_t)-1 };
+	socklen_t len = sizeof(peer);
+	struct connection *c;
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	if (server->count >= CONNECTIONS_MAX || count_uid(server, peer.uid) >= CONNECTIONS_PER_UID_MAX) {
+		refuse(fd, server->count >= CONNECTIONS_MAX ? "too many connections" : "too many connections of this user");
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c) {
+		refuse(fd, "out of memory");
+		return;
+	}
+	c->server = server;
+	c->fd = fd;
+	c->uid = peer.uid;
+	c->pid = peer.pid;
+	c->watch = loop_fd(server->loop, fd, LOOP_READ, on_ready, c);
+	if (!c->watch) {
+		free(c);
+		refuse(fd, "out of memory");
+		return;
+	}
+	c->next = server->first;
+	if (c->next)
+		c->next->previous = c;
+	server->first = c;
+	server->count++;
+}
+
+static void on_rest(void *arg)
+{
+	struct server *server = arg;
+
+	loop_fd_events(server->watch, LOOP_READ);
+}
+
+static void on_accept(void *arg, unsigned events)
+{
+	struct server *server = arg;
+
+	(void)events;
+	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0) {
+			add(server, fd);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			/* Those waiting stay in the queue; spinning on them helps nobody. */
+			if (log_first("accept"))
+				log_error("no connection can be taken: %s; trying again as others end", strerror(errno));
+			loop_fd_events(server->watch, 0);
+			loop_timer_in(server->rest, REST_NS);
+		}
+		if (errno != EINTR && errno != ECONNABORTED)
+			return;
+	}
+}
+
+struct server *server_new(struct loop *loop, int fd, const struct server_handlers *handlers)
+{
+	struct server *server = calloc(1, sizeof(*server));
+
+	if (!server)
+		return NULL;
+	server->loop = loop;
+	server->fd = fd;
+	server->handlers = *handlers;
+	server->rest = loop_timer(loop, on_rest, server);
+	server->again = loop_timer(loop, on_again, server);
+	server->watch = loop_fd(loop, fd, LOOP_READ, on_accept, server);
+	if (server->rest && server->again && server->watch)
+		return server;
+	server_free(server);
+	return NULL;
+}
+
+void server_free(struct server *server)
+{
+	if (!server)
+		return;
+	while (server->first)
+		connection_close(server->first);
+	loop_watch_free(server->rest);
+	loop_watch_free(server->again);
+	loop_watch_free(server->watch);
+	close(server->fd);
+	free(server);
+}
+
+unsigned server_connections(const struct server *server)
+{
+	return server->count;
+}
+
+static bool is_served(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool served = fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return served;
+}
+
+static void set_group(const char *path, const char *group)
+{
+	struct group *entry = group[0] ? getgrnam(group) : NULL;
+
+	if (!entry || geteuid() != 0)
+		return; /* then only this user and its group may ask */
+	if (chown(path, (uid_t)-1, entry->gr_gid) < 0)
+		log_warning("%s: group %s: %s", path, group, strerror(errno));
+}
+
+int server_listen(const char *path, const char *group)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd, rc;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	if (is_served(&addr))
+		return -EADDRINUSE;
+	if (unlink(path) < 0 && errno != ENOENT)
+		return -errno;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	mode_t old = umask(0117);
+	rc = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, SOMAXCONN) < 0 ? -errno : 0;
+	umask(old);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	set_group(path, group);
+	return fd;
+}

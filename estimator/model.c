@@ -19,7 +19,7 @@
 
 void model_options_default(struct model_options *options)
 {
-	*options = (struct model_options){.quantile = 0.98, .ready_width = 0.12, .power_sensor = true};
+	*options = (struct model_options){.quantile = 0.98, .ready_width = 0.12, .power_sensor = true, .context_max = 4096};
 }
 
 /* ---- memory ---- */
@@ -351,37 +351,74 @@ size_t model_plan_list(struct model *model, enum phase phase, const struct sampl
 	return picked;
 }
 
+/* Contexts that profiling may ask for, the likeliest first: a growing branch shows at its
+ * ends, and whether it grows straight in between. */
+static size_t plan_contexts_of(const struct model *model, enum phase phase, uint32_t contexts[PLAN_CONTEXTS])
+{
+	uint32_t most = model->options.context_max;
+
+	contexts[0] = phase == PHASE_RUN ? 0 : most / 8;
+	if (phase == PHASE_RUN || most < 8)
+		return 1;
+	contexts[1] = 1;
+	contexts[2] = most;
+	contexts[3] = most / 8 * 3;
+	return 4;
+}
+
+/* Mean of bound / latency - 1 over the grid, at every context asked for. */
+static double mean_width(struct model *model, enum phase phase, const uint32_t *contexts, size_t context_count)
+{
+	double width = 0;
+
+	for (size_t c = 0; c < context_count; c++) {
+		const struct surface *surface = model_surface(model, phase, contexts[c]);
+
+		for (size_t i = 0; i < model->grid.points; i++)
+			width += (double)(surface->bound_ns[i] / surface->latency_ns[i] - 1);
+	}
+	return width / (double)(model->grid.points * context_count);
+}
+
+static void list_grid(const struct model *model, const struct fit *fit, const uint8_t *allowed, const uint32_t *contexts,
+		      size_t context_count, struct plan_list *list)
+{
+	bool keep[CLOCK_COUNT][GRID_AXIS_MAX];
+	size_t axis[CLOCK_COUNT];
+
+	list->count = 0;
+	plan_thin(&model->grid, PLAN_POINTS_MAX / context_count, keep);
+	for (size_t c = 0; c < context_count; c++) {
+		for (size_t i = 0; i < model->grid.points; i++) {
+			grid_axes(&model->grid, i, axis);
+			if (!keep[0][axis[0]] || !keep[1][axis[1]] || !keep[2][axis[2]])
+				continue;
+			list->index[list->count] = c * model->grid.points + i;
+			list->point[list->count++] = (struct plan_point){
+				.at = fit_point(fit, grid_point(&model->grid, i), contexts[c]), .weight = 1,
+				.allowed = !allowed || allowed[i]};
+		}
+	}
+}
+
 int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
 	       double *gain)
 {
 	struct phase_state *state = &model->phase[phase];
-	const struct surface *surface = model_surface(model, phase, 0);
-	struct plan_list list = {.count = 0};
-	bool keep[CLOCK_COUNT][GRID_AXIS_MAX];
-	size_t axis[CLOCK_COUNT];
-	double width = 0;
+	uint32_t contexts[PLAN_CONTEXTS];
+	size_t context_count = plan_contexts_of(model, phase, contexts);
+	double width = state->any ? mean_width(model, phase, contexts, context_count) : INFINITY;
+	struct plan_list list;
 	int best;
 
 	if (!state->any)
 		fit_init(&state->fit, phase, &model->grid);
-	plan_thin(&model->grid, PLAN_POINTS_MAX, keep);
-	for (size_t i = 0; i < model->grid.points; i++) {
-		if (state->any)
-			width += (double)(surface->bound_ns[i] / surface->latency_ns[i] - 1) / (double)model->grid.points;
-		grid_axes(&model->grid, i, axis);
-		if (!keep[0][axis[0]] || !keep[1][axis[1]] || !keep[2][axis[2]])
-			continue;
-		list.index[list.count] = i;
-		list.point[list.count++] = (struct plan_point){.at = fit_point(&state->fit, grid_point(&model->grid, i), 0),
-							       .weight = 1, .allowed = !allowed || allowed[i]};
-	}
+	list_grid(model, &state->fit, allowed, contexts, context_count, &list);
 	best = plan_next(&state->fit, state->fit.rows, list.point, list.count, gain);
 	if (best < 0)
 		return 0;
-	*point = grid_point(&model->grid, list.index[best]);
-	*context = 0;
-	if (!state->any)
-		return 1;
+	*point = grid_point(&model->grid, list.index[best] % model->grid.points);
+	*context = contexts[list.index[best] / model->grid.points];
 	if (width < model->options.ready_width * PLAN_STOP)
 		return 0;
 	return width > model->options.ready_width || *gain > PLAN_GAIN_MIN;

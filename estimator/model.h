@@ -48,6 +48,7 @@ struct surface {
 struct model_options {
 	double quantile;    /* of actual / predicted that bounds a request: 0.98 default, (0.5, 0.9999] */
 	double ready_width; /* surface is ready when mean bound / latency - 1 is below: 0.12 default */
+	uint32_t context_max; /* tokens: the longest context that model_plan() asks for: 4,096 default */
 	bool power_sensor;  /* false: power_uw of samples is ignored */
 };
 

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""What `make install` puts where a developer looks: header, library, pkg-config
+file, example, Python binding, completion."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from fake import Fake
+from tap import ROOT, contains, equal, main, test, within
+
+TREE = tempfile.mkdtemp(prefix="flamed-install-")
+LIB = TREE + "/usr/local/lib"
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "MAKE", "MFLAGS"))}
+
+
+def run(*words, status=0, cwd=None, **environment):
+    done = subprocess.run(words, capture_output=True, text=True, env={**CLEAN, **environment}, cwd=cwd, timeout=300)
+    equal(done.returncode, status, f"exit status of {words}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def files():
+    return sorted(os.path.relpath(os.path.join(d, f), TREE) for d, _, names in os.walk(TREE) for f in names)
+
+
+def compiler_flags():
+    return run("pkg-config", "--cflags", "--libs", "libflamed", PKG_CONFIG_PATH=LIB + "/pkgconfig", PKG_CONFIG_SYSROOT_DIR=TREE).split()
+
+
+def build_example(directory, *options):
+    program = directory + "/example"
+    run("cc", "-Wall", "-Wextra", "-pedantic", "-Werror", *options, TREE + "/usr/local/share/flamed/example.c", *compiler_flags(), "-o", program)
+    return program
+
+
+@test
+def install(_):
+    """make install DESTDIR: the files are where they belong."""
+    run("make", "install", "DESTDIR=" + TREE, cwd=ROOT)
+    for name in ("bin/flamectl", "lib/libflamed.so.0", "lib/libflamed.so", "lib/pkgconfig/libflamed.pc", "include/flamed.h",
+                 "share/bash-completion/completions/flamectl", "share/flamed/example.c", "share/flamed/flamed.py", "share/man/man1/flamectl.1",
+                 "share/man/man3/libflamed.3"):
+        equal(os.path.exists(f"{TREE}/usr/local/{name}"), True, name)
+    equal(os.readlink(LIB + "/libflamed.so"), "libflamed.so.0")
+    contains(run(TREE + "/usr/local/bin/flamectl", "--version"), "flamectl 0.1.0")
+
+
+@test
+def exported(_):
+    """libflamed.so.0 exports flamed_* alone, under its soname, and needs nothing but libc."""
+    symbols = [line.split()[-1] for line in run("nm", "-D", "--defined-only", LIB + "/libflamed.so.0").splitlines()]
+    names = [s.split("@")[0] for s in symbols if not s.startswith("FLAMED_0")]
+    equal([n for n in names if not n.startswith("flamed_")], [])
+    header = open(TREE + "/usr/local/include/flamed.h", encoding="utf-8").read()
+    equal(sorted(names), sorted(set(re.findall(r"FLAMED_API [^(]*?(flamed_\w+)\(", header))), "the header's functions")
+    dynamic = run("readelf", "-d", LIB + "/libflamed.so.0")
+    contains(dynamic, "soname: [libflamed.so.0]")
+    equal([n for n in re.findall(r"Shared library: \[(.*?)\]", dynamic) if not n.startswith(("libc.", "libm.", "libpthread."))], [])
+
+
+@test
+def documented(_):
+    """libflamed(3) describes every function of the header."""
+    header = open(TREE + "/usr/local/include/flamed.h", encoding="utf-8").read()
+    page = open(TREE + "/usr/local/share/man/man3/libflamed.3", encoding="utf-8").read()
+    for name in set(re.findall(r"(flamed_\w+)\(", header)) - {"flamed_infer_fn"}:
+        contains(page, f".Nm {name}")
+        equal(bool(re.search(rf"\.F[no] {name}\b", page)), True, f"synopsis of {name}")
+
+
+@test
+def example(directory):
+    """The example, as C99 from the installed tree: without a daemon, with one, under flamectl run."""
+    program = build_example(directory, "-std=c99")
+    equal(run(program, "5", LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/none").split(" (")[0], "example: 5 inferences, 0 of 0 under flamed late")
+    fake = Fake(directory + "/s")
+    contains(run(program, "5", LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/s"), "5 inferences")
+    equal([m["model"] for m in fake.ops("open")], ["example"])
+    equal((len(fake.ops("begin")), len(fake.ops("end"))), (5, 5))
+    run(TREE + "/usr/local/bin/flamectl", "--socket", directory + "/s", "run", "--model", "of.run", "--deadline", "7ms", "--", program, "3", LD_LIBRARY_PATH=LIB)
+    opened = fake.ops("open")[-1]
+    equal((opened["model"], opened["deadline_ns"], opened["tag"]), ("of.run", "7000000", fake.ops("tally")[0]["tag"]))
+    fake.close()
+
+
+@test
+def languages(directory):
+    """flamed.h compiles as C99, C17 and C++11 with every warning on."""
+    source = directory + "/use.c"
+    with open(source, "w", encoding="utf-8") as out:
+        out.write("#include <flamed.h>\nint use(struct flamed *f);\nint use(struct flamed *f) { return flamed_end(f, flamed_begin(f, 0, 1000), 0); }\n")
+    for words in (("cc", "-std=c99"), ("cc", "-std=c17"), ("c++", "-x", "c++", "-std=c++11")):
+        run(*words, "-Wall", "-Wextra", "-pedantic", "-Werror", "-Wstrict-prototypes" if words[0] == "cc" else "-Wold-style-cast", "-fsyntax-only",
+            *[f for f in compiler_flags() if f.startswith("-I")], source)
+
+
+PYTHON = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import flamed
+with flamed.Flamed() as governor:
+    session = governor.session("resnet50", deadline=0.033)
+    with session.request():
+        pass
+    request, decision = session.begin_wait(0.02)
+    session.end(request, 0.019)
+    session.phase("decode", 5)
+    print(governor.connected, session.state == flamed.READY, decision.cpu_hz, decision.applied)
+    calls = []
+    try:
+        print(governor.profile(calls.append, "m"), len(calls))
+    except OSError as error:
+        print(error.errno)
+    try:
+        governor.session("not a name")
+    except ValueError as error:
+        print(error)
+"""
+
+
+@test
+def python_binding(directory):
+    """flamed.py: with a daemon and without."""
+    words = (sys.executable, "-c", PYTHON, TREE + "/usr/local/share/flamed")
+    fake = Fake(directory + "/s")
+    out = run(*words, LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/s").splitlines()
+    equal(out[:2], ["True True 1344000000 1", "3 12"])
+    contains(out[2], "not a name")
+    equal([m["total_ns"] for m in fake.ops("end")][1], "19000000")
+    fake.close()
+    out = run(*words, LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/none").splitlines()
+    equal(out[:2], ["False False 0 0", "107"])
+
+
+COMPLETE = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+_flamectl; printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@test
+def completion(directory):
+    """bash completion: verbs, options, model names, files."""
+    fake = Fake(directory + "/s")
+
+    def complete(*words):
+        return run("bash", "-uc", COMPLETE, "bash", TREE + "/usr/local/share/bash-completion/completions/flamectl", "flamectl", *words,
+                   PATH=TREE + "/usr/local/bin:" + os.environ["PATH"], FLAMED_SOCKET=directory + "/s").split()
+
+    within(len(complete("")), 14, 14, "verbs and options")
+    equal(complete("su"), ["surface"])
+    equal(complete("--s"), ["--socket"])
+    equal(complete("surface", ""), ["resnet50", "qwen2.5-1.5b-q4"])
+    equal(complete("--socket", directory + "/s", "surface", "q"), ["qwen2.5-1.5b-q4"])
+    equal(complete("surface", "m", "--sh"), ["--show"])
+    equal(complete("surface", "m", "--show", "b"), ["bound", "bubble"])
+    equal(complete("run", "--model", "res"), ["resnet50"])
+    equal(complete("run", "--model", "m", "--d"), ["--deadline"])
+    equal(complete("surface", "m", "--svg", TREE + "/usr/local/sh"), [TREE + "/usr/local/share"])
+    fake.close()
+    equal(complete("surface", ""), [], "models without a daemon")
+    header = run(TREE + "/usr/local/bin/flamectl", "--help")
+    verbs = re.findall(r"^  ([a-z]+) ", header, re.M)
+    equal([v for v in verbs if complete(v) != [v]], [], "verbs of --help that are not completed")
+    for verb in verbs:
+        options = set(re.findall(r"--[a-z]+", run(TREE + "/usr/local/bin/flamectl", verb, "--help").split("\n")[0]))
+        equal(options - set(complete(verb, "--")), set(), f"options of {verb} that are not completed")
+
+
+@test
+def uninstall(_):
+    """make uninstall takes back what install brought, except the configuration."""
+    run("make", "uninstall", "DESTDIR=" + TREE, cwd=ROOT)
+    equal(files(), ["etc/flamed.conf"])
+
+
+try:
+    main()
+finally:
+    shutil.rmtree(TREE)

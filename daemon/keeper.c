@@ -322,17 +322,17 @@ static int goodbye(struct keeper *k)
 
 int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const char *journal)
 {
-	CLEANUP_MEM struct keeper *k = calloc(1, sizeof(*k));
 	sigset_t waiting;
 
-	if (!k)
-		return 1;
 	catch_signals(&waiting);
 	int rc = keeper_restore(root, journal, NULL);
 	if (rc < 0) {
 		log_error("%s: left behind and cannot be replayed: %s", journal, strerror(-rc));
 		return 1;
 	}
+	struct keeper *k = calloc(1, sizeof(*k));
+	if (!k)
+		return 1;
 	k->fd = fd;
 	k->uevent_fd = root->prefix[0] ? -ENOTSUP : uevent_open(); /* the kernel's word is about the real /sys */
 	k->table.root = root;
@@ -343,5 +343,7 @@ int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const
 	loop(k, &waiting);
 	if (k->uevent_fd >= 0)
 		close(k->uevent_fd);
-	return goodbye(k);
+	rc = goodbye(k);
+	free(k);
+	return rc;
 }

@@ -223,31 +223,14 @@ static int replay(const struct sysroot *root, const char *path, const struct jou
 	return (int)result.restored;
 }
 
-int keeper_restore(const struct sysroot *root, const char *journal, unsigned *left)
+/* What a whole journal comes to: knobs restored, or -errno and it stays. */
+static int take_journal(const struct sysroot *root, const char *journal, const struct journal_text *text, unsigned *left)
 {
 	char boot[BOOT_ID_MAX];
-	CLEANUP_MEM char *bytes = NULL;
-	size_t len;
+	int rc = journal_boot_id(root, boot);
 
-	if (left)
-		*left = 0;
-	CLEANUP_FD int lock = journal_open_left(journal);
-	if (lock < 0)
-		return lock == -ENOENT ? 0 : lock;
-	remove_unfinished(journal);
-	CLEANUP_MEM struct journal_text *text = malloc(sizeof(*text));
-	if (!text)
-		return -ENOMEM;
-	int rc = file_read(journal, JOURNAL_BYTES_MAX, &bytes, &len);
-	if (rc == -EFBIG) {
-		set_aside(journal);
-		return 0;
-	}
-	if (rc == 0)
-		rc = journal_boot_id(root, boot);
 	if (rc < 0)
 		return rc;
-	journal_parse(bytes, len, text);
 	if (text->damaged_line)
 		log_warning("%s:%zu: no line of a journal", journal, text->damaged_line);
 	if (text->boot_id[0] && strcmp(text->boot_id, boot) != 0)
@@ -260,5 +243,32 @@ int keeper_restore(const struct sysroot *root, const char *journal, unsigned *le
 		set_aside(journal);
 	else if (unlink(journal) < 0)
 		return -errno;
+	return rc;
+}
+
+int keeper_restore(const struct sysroot *root, const char *journal, unsigned *left)
+{
+	CLEANUP_MEM char *bytes = NULL;
+	size_t len;
+
+	if (left)
+		*left = 0;
+	CLEANUP_FD int lock = journal_open_left(journal);
+	if (lock < 0)
+		return lock == -ENOENT ? 0 : lock;
+	remove_unfinished(journal);
+	int rc = file_read(journal, JOURNAL_BYTES_MAX, &bytes, &len);
+	if (rc == -EFBIG) {
+		set_aside(journal);
+		return 0;
+	}
+	if (rc < 0)
+		return rc;
+	struct journal_text *text = malloc(sizeof(*text));
+	if (!text)
+		return -ENOMEM;
+	journal_parse(bytes, len, text);
+	rc = take_journal(root, journal, text, left);
+	free(text);
 	return rc;
 }

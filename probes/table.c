@@ -65,6 +65,8 @@ size_t freq_table_parse(const char *text, uint64_t unit_hz, uint64_t *hz, size_t
 			all[n++] = value * unit_hz;
 		p = word + strcspn(word, " \t\r\n");
 	}
+	if (n == 0)
+		return 0;
 	qsort(all, n, sizeof(all[0]), compare_u64);
 	size_t kept = thin(all, unique(all, n), max);
 	memcpy(hz, all, kept * sizeof(hz[0]));

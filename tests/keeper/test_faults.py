@@ -3,6 +3,7 @@
 """Every open, read, write and fsync the keeper makes on knobs and journal fails in turn, with each plausible errno.
 It must stay up, leave no ceiling below what was asked, heal with the next success, and in the end leave every file as it was."""
 import errno
+from concurrent.futures import ThreadPoolExecutor
 
 from keeper import *
 
@@ -87,31 +88,30 @@ def run(call, position, count, error):
     return wrong
 
 
+def run_all(jobs):
+    """Each of them; most of a run is waiting, so a few at a time."""
+    with ThreadPoolExecutor(6) as pool:
+        for (call, position, _, error), wrong in zip(jobs, pool.map(lambda job: run(*job), jobs)):
+            yield from (f"{call} {position} {error}: {text}" for text in wrong)
+
+
 quiet, busy = call_counts()
 total = 0
 for call in ("open", "read", "write", "fsync"):
-    bad = []
-    runs = 0
+    jobs = []
     # every position with one errno each, the errnos in turn; fewer where only the looking is hit
     for i, position in enumerate(range(1, busy[call] + 1)):
         if position <= quiet[call] and call in ("open", "read") and position % 8:
             continue
         names = ERRORS if call == "fsync" else [ERRORS[i % 8], ERRORS[(i * 3 + 5) % 8]] if call == "write" else [ERRORS[i % 8]]
-        for error in names:
-            runs += 1
-            for text in run(call, position, 1, error):
-                bad.append(f"{call} {position} {error}: {text}")
-    total += runs
-    tap.ok(not bad, f"{call}: one failure at each of {runs} places", "\n".join(bad))
+        jobs += [(call, position, 1, error) for error in names]
+    bad = list(run_all(jobs))
+    total += len(jobs)
+    tap.ok(not bad, f"{call}: one failure at each of {len(jobs)} places", "\n".join(bad))
 
-bad = []
-runs = 0
-for call in ("open", "read", "write"):
-    for i, position in enumerate(range(quiet[call] + 1, busy[call] + 1, 4)):
-        runs += 1
-        error = ERRORS[(i * 5) % 8]
-        for text in run(call, position, 3, error) if i % 3 else run(call, position, 12, error):
-            bad.append(f"{call} {position} {error}: {text}")
-tap.ok(not bad, f"bursts of failures at {runs} places", "\n".join(bad))
-tap.table(f"faults: {total + runs} runs over {sum(busy.values())} calls of {len(ERRORS)} kinds of error")
+jobs = [(call, position, 3 if i % 3 else 12, ERRORS[(i * 5) % 8]) for call in ("open", "read", "write")
+        for i, position in enumerate(range(quiet[call] + 1, busy[call] + 1, 4))]
+bad = list(run_all(jobs))
+tap.ok(not bad, f"bursts of failures at {len(jobs)} places", "\n".join(bad))
+tap.table(f"faults: {total + len(jobs)} runs over {sum(busy.values())} calls of {len(ERRORS)} kinds of error")
 tap.done()

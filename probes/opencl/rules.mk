@@ -17,3 +17,18 @@ uninstall::
 
 # The pure part is tested like the pure rooms.
 $(B)/tests/unit/test_boundary: $(B)/probes/opencl/boundary.o
+
+# The probe: the one program of ours that calls OpenCL itself.
+PROBE_OBJS := $(patsubst %,$(B)/probes/opencl/%.o,flamed-probe work) \
+	$(patsubst %,$(B)/%.o,client/libflamed client/libprofile client/wire common/kv common/units common/clock common/point)
+ALL += $(B)/flamed-probe
+
+$(B)/flamed-probe: $(PROBE_OBJS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lOpenCL -lpthread -lm
+
+install:: $(B)/flamed-probe
+	$(INSTALL) -d $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 755 $(B)/flamed-probe $(DESTDIR)$(BINDIR)/flamed-probe
+
+uninstall::
+	rm -f $(DESTDIR)$(BINDIR)/flamed-probe

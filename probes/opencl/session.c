@@ -16,6 +16,7 @@
 #define OPEN_WAIT_NS   (300 * NS_PER_MS)
 #define PROFILE_WAIT_NS (120 * NS_PER_S) /* a deadline session elsewhere may hold a point up */
 #define PAUSE_NS       (100 * NS_PER_MS)
+#define REPEAT_MAX     256 /* inferences measured at a point */
 #define MODELS_OF_SESSION 8 /* shapes of one program with a session of their own */
 
 struct session {
@@ -33,7 +34,7 @@ struct session {
 	uint32_t left;          /* inferences still to run here */
 	bool warm;              /* the first one at a point is not counted */
 	uint32_t n;
-	double mean, m2, max;
+	uint64_t total_ns[REPEAT_MAX];
 	struct flamed_layer *layers;
 	size_t layer_count;
 };
@@ -166,9 +167,9 @@ static void take_point(struct session *session, int rc)
 		return;
 	}
 	session->left = session->point.repeat ? session->point.repeat : 1;
+	session->left = session->left < REPEAT_MAX ? session->left : REPEAT_MAX;
 	session->warm = false;
 	session->n = 0;
-	session->mean = session->m2 = session->max = 0;
 	session->layer_count = 0;
 	summary_point(session->point.cpu_hz, session->point.gpu_hz, session->point.mem_hz);
 }
@@ -225,26 +226,44 @@ static void keep_layers(struct session *session, const struct flamed_layer *laye
 	session->layer_count = count;
 }
 
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* The median: one inference that something else held up says nothing of the
+ * operating point. */
+static struct flamed_measurement sum_up(uint64_t *total_ns, uint32_t n)
+{
+	struct flamed_measurement measured = { .n = n };
+	double sum = 0, squares = 0;
+
+	qsort(total_ns, n, sizeof(*total_ns), by_value);
+	measured.latency_ns = total_ns[n / 2];
+	measured.max_ns = total_ns[n - 1];
+	for (uint32_t i = 0; i < n; i++)
+		sum += (double)total_ns[i];
+	for (uint32_t i = 0; i < n; i++)
+		squares += ((double)total_ns[i] - sum / n) * ((double)total_ns[i] - sum / n);
+	measured.sd_ns = n > 1 ? (uint64_t)sqrt(squares / (n - 1)) : 0;
+	return measured;
+}
+
 static void end_sample(struct session *session, uint64_t total_ns, const struct flamed_layer *layers, size_t count)
 {
-	struct flamed_measurement measured = { 0 };
-	double x = (double)total_ns, delta = x - session->mean;
+	struct flamed_measurement measured;
 
 	if (!session->warm) {
 		session->warm = true;
 		return;
 	}
-	session->n++;
-	session->mean += delta / session->n;
-	session->m2 += delta * (x - session->mean);
-	session->max = x > session->max ? x : session->max;
+	session->total_ns[session->n++] = total_ns;
 	keep_layers(session, layers, count);
 	if (--session->left > 0)
 		return;
-	measured.latency_ns = (uint64_t)session->mean;
-	measured.n = session->n;
-	measured.sd_ns = session->n > 1 ? (uint64_t)sqrt(session->m2 / (session->n - 1)) : 0;
-	measured.max_ns = (uint64_t)session->max;
+	measured = sum_up(session->total_ns, session->n);
 	measured.layers = session->layer_count ? session->layers : NULL;
 	measured.layer_count = session->layer_count;
 	take_point(session, flamed_profile_sample(session->profiling, &measured, PROFILE_WAIT_NS, &session->point));

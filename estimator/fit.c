@@ -95,7 +95,7 @@ static double matern(double distance, double reach)
 
 /* Correlation of r(): half along each axis by itself (a slow memory setting is
  * slow for every other clock), half of all axes together. */
-static double correlation(const struct fit *fit, const struct fit_point *a, const struct fit_point *b)
+double fit_correlation(const struct fit *fit, const struct fit_point *a, const struct fit_point *b)
 {
 	double rows = 0, distance = 0;
 	int axes = 0;
@@ -122,7 +122,7 @@ static bool same_place(const struct fit_point *a, const struct fit_point *b)
 
 double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a, const struct fit_point *b)
 {
-	double k = mode->spread * mode->spread * correlation(fit, a, b);
+	double k = mode->spread * mode->spread * fit_correlation(fit, a, b);
 
 	return same_place(a, b) ? k + mode->nugget * mode->nugget : k;
 }
@@ -417,7 +417,7 @@ struct fit_guess fit_predict(const struct fit *fit, const struct fit_point *at)
 	bool same[R];
 
 	for (size_t i = 0; i < fit->rows; i++) {
-		shared[i] = correlation(fit, at, &fit->row[i].at);
+		shared[i] = fit_correlation(fit, at, &fit->row[i].at);
 		same[i] = same_place(at, &fit->row[i].at);
 	}
 	for (size_t m = 0; m < fit->modes; m++) {

@@ -88,6 +88,7 @@ struct fit_guess fit_predict(const struct fit *fit, const struct fit_point *at);
 
 /* Covariance structure of one mode, for planning: the prior kernel between two
  * points, the nugget where they are the same one. */
+double fit_correlation(const struct fit *fit, const struct fit_point *a, const struct fit_point *b); /* K */
 double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a, const struct fit_point *b);
 
 #endif

@@ -8,14 +8,25 @@
 
 #define TYPICAL_SPREAD 0.02
 #define TYPICAL_NUGGET 0.01
+#define READING_VAR    1e-5f /* of a mean at one point, log */
+#define FITTED_SHARE   0.5   /* of the say that the fit has; models of every kind have the rest: a fit to few rows is too sure of its kind */
 #define N PLAN_POINTS_MAX
 #define R FIT_ROWS_MAX
 #define P LSQ_PARAMS_MAX
 
-/* A point as one mode sees it: cov(a, b) = kernel - v_a v_b + w_a w_b. */
+/* What all modes share, and each point as the mode at hand sees it:
+ * cov(a, b) = kernel - v_a v_b + w_a w_b. */
 struct view {
-	float v[N][R], w[N][P];
+	float same[N][N]; /* correlation of the smooth part */
+	float v[N][R + P], w[N][R + P];
 };
+
+static void compare(const struct fit *fit, const struct plan_point *points, size_t count, struct view *view)
+{
+	for (size_t a = 0; a < count; a++)
+		for (size_t b = 0; b <= a; b++)
+			view->same[a][b] = view->same[b][a] = (float)fit_correlation(fit, &points[a].at, &points[b].at);
+}
 
 static void look(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count, struct view *view)
 {
@@ -34,64 +45,63 @@ static void look(const struct fit *fit, const struct fit_mode *mode, const struc
 				h[j] -= k[r] * mode->slopes[r * P + j];
 		}
 		dense_forward(mode->lower, fit->rows, R, k);
-		for (size_t r = 0; r < fit->rows; r++)
+		for (size_t r = 0; r < fit->rows; r++) {
 			view->v[i][r] = (float)k[r];
+			view->w[i][r] = -(float)k[r];
+		}
 		for (size_t j = 0; j < fit->params; j++) {
 			double sum = 0;
 			for (size_t l = j; l < fit->params; l++)
 				sum += lower[l * fit->params + j] * h[l];
-			view->w[i][j] = (float)sum;
+			view->v[i][fit->rows + j] = view->w[i][fit->rows + j] = (float)sum;
 		}
 	}
 }
 
-static double covariance(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points,
-			 const struct view *view, size_t a, size_t b)
+static float covariance(const struct fit_mode *mode, const struct view *view, size_t width, size_t a, size_t b)
 {
-	float sum = (float)fit_kernel(fit, mode, &points[a].at, &points[b].at);
+	float sum = (float)(mode->spread * mode->spread) * view->same[a][b] + (a == b ? (float)(mode->nugget * mode->nugget) : 0);
 
-	for (size_t r = 0; r < fit->rows; r++)
-		sum -= view->v[a][r] * view->v[b][r];
-	for (size_t j = 0; j < fit->params; j++)
-		sum += view->w[a][j] * view->w[b][j];
-	return (double)sum;
+	for (size_t j = 0; j < width; j++)
+		sum += view->v[a][j] * view->w[b][j];
+	return sum;
 }
 
 /* Add to fall[]: the share of the weighted variance that measuring each point takes away. */
 static void add_mode(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count,
-		     double *fall)
+		     struct view *view, double share, double *fall)
 {
-	struct view view;
-	double before = 1e-12;
-	const double noise = 1e-5;
+	float own[N], sum[N] = {0}, before = 1e-12f;
+	size_t width = fit->rows + fit->params;
 
-	look(fit, mode, points, count, &view);
-	for (size_t t = 0; t < count; t++)
-		before += (double)points[t].weight * fmax(covariance(fit, mode, points, &view, t, t), 0);
-	for (size_t c = 0; c < count; c++) {
-		double sum = 0, own;
-
-		if (!points[c].allowed)
-			continue;
-		own = fmax(covariance(fit, mode, points, &view, c, c), 0) + noise;
-		for (size_t t = 0; t < count; t++) {
-			double cov = covariance(fit, mode, points, &view, t, c);
-			sum += (double)points[t].weight * cov * cov;
-		}
-		fall[c] += mode->weight * sum / own / before;
+	look(fit, mode, points, count, view);
+	for (size_t t = 0; t < count; t++) {
+		own[t] = fmaxf(covariance(mode, view, width, t, t), 0);
+		before += points[t].weight * own[t];
 	}
+	for (size_t c = 0; c < count; c++) {
+		sum[c] += points[c].weight * own[c] * own[c];
+		for (size_t t = 0; t < c; t++) {
+			float cov = covariance(mode, view, width, t, c);
+			sum[c] += points[t].weight * cov * cov;
+			sum[t] += points[c].weight * cov * cov;
+		}
+	}
+	for (size_t c = 0; c < count; c++)
+		if (points[c].allowed)
+			fall[c] += share * mode->weight * (double)(sum[c] / (own[c] + READING_VAR) / before);
 }
 
 /* Typical models of every kind, given the places of the rows alone. */
-static void add_typical(struct fit *fit, const struct plan_point *points, size_t count, double *fall)
+static void add_typical(struct fit *fit, const struct plan_point *points, size_t count, struct view *view, double share,
+			double *fall)
 {
 	static const double sharpness[] = {-0.7, 0.9};
 	struct fit_mode mode;
 	double param[P], level = 0;
-	size_t latencies = fit->rows;
 
-	for (size_t k = 0; k < latencies; k++)
-		level += fit->row[k].log_ns / (double)latencies;
+	for (size_t k = 0; k < fit->rows; k++)
+		level += fit->row[k].log_ns / (double)fit->rows;
 	for (size_t e = 0; e < SHAPE_ENTRIES; e++) {
 		for (size_t s = 0; s < 2; s++) {
 			for (size_t j = 0; j < fit->params; j++)
@@ -100,7 +110,7 @@ static void add_typical(struct fit *fit, const struct plan_point *points, size_t
 			param[SHAPE_OVERLAP] += sharpness[s];
 			fit_assume(fit, &mode, param, TYPICAL_SPREAD, TYPICAL_NUGGET);
 			mode.weight = 0.5 / SHAPE_ENTRIES;
-			add_mode(fit, &mode, points, count, fall);
+			add_mode(fit, &mode, points, count, view, share, fall);
 		}
 	}
 }
@@ -126,23 +136,23 @@ static int fastest(const struct plan_point *points, size_t count)
 int plan_next(struct fit *fit, size_t latencies, const struct plan_point *points, size_t count, double *gain)
 {
 	double fall[N] = {0};
+	struct view view;
 	int best = -1;
 
 	*gain = 1;
 	if (!fit->rows)
 		return fastest(points, count);
-	if (!latencies && !fit->timeline)
-		add_typical(fit, points, count, fall);
+	compare(fit, points, count, &view);
+	if (!fit->timeline)
+		add_typical(fit, points, count, &view, latencies ? 1 - FITTED_SHARE : 1, fall);
 	for (size_t m = 0; m < fit->modes && (latencies || fit->timeline); m++) {
-		struct fit_mode mode;
+		struct fit_mode mode = fit->mode[m];
 
-		if (latencies == fit->rows) {
-			add_mode(fit, &fit->mode[m], points, count, fall);
-			continue;
+		if (latencies < fit->rows) {
+			fit_assume(fit, &mode, fit->mode[m].param, fit->mode[m].spread, fit->mode[m].nugget);
+			mode.weight = fit->mode[m].weight;
 		}
-		fit_assume(fit, &mode, fit->mode[m].param, fit->mode[m].spread, fit->mode[m].nugget);
-		mode.weight = fit->mode[m].weight;
-		add_mode(fit, &mode, points, count, fall);
+		add_mode(fit, &mode, points, count, &view, fit->timeline ? 1 : FITTED_SHARE, fall);
 	}
 	for (size_t i = 0; i < count; i++)
 		if (points[i].allowed && (best < 0 || fall[i] > fall[best]))

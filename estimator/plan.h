@@ -8,7 +8,7 @@
 
 #include "fit.h"
 
-#define PLAN_POINTS_MAX 192 /* looked at; more are thinned evenly, ends kept */
+#define PLAN_POINTS_MAX 160 /* looked at; more are thinned evenly, ends kept */
 
 struct plan_point {
 	struct fit_point at;

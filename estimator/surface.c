@@ -7,9 +7,8 @@
 
 #define NOISE_PRIOR   0.015  /* upper quantile of one request while none was seen: measured traces have 1.5 % at 98 % */
 #define NOISE_QUANTILE_SHARE 0.125 /* single requests get this share of the misses allowed */
-#ifndef BOUND_WIDEN
-#define BOUND_WIDEN 1.5
-#endif
+#define BOUND_WIDEN   1.1    /* modes agree more than they should: their weights rest on a few rows too, */
+#define BOUND_FLOOR   0.009  /* and so few rows cannot tell how irregular a board is */
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
 #define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
@@ -191,7 +190,7 @@ static void set_bound(const struct model *model, const struct fit *fit, const st
 		      const struct fit_guess *guess, const struct cell *cell, struct forecast *out)
 {
 	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
-	double wide = BOUND_WIDEN * z * guess->sd, loose = z * envelope_sd(fit), limit;
+	double wide = z * (BOUND_WIDEN * guess->sd + BOUND_FLOOR), loose = z * envelope_sd(fit), limit;
 
 	limit = envelope->high + sqrt(loose * loose + noise * noise);
 	out->bound_log = out->log_ns + sqrt(wide * wide + noise * noise);

@@ -156,6 +156,22 @@ static void write_node(FILE *out, const struct node *node, int depth)
 	fputc(array ? ']' : '}', out);
 }
 
+/* The node of a dotted key; fresh ones are taken from nodes[*used] on. */
+static struct node *node_of(struct node *nodes, size_t *used, const char *key)
+{
+	struct node *node = &nodes[0];
+
+	for (;;) {
+		size_t len = strcspn(key, ".");
+
+		node = child_of(node, key, len, &nodes[*used]);
+		*used += node == &nodes[*used];
+		if (key[len] == '\0')
+			return node;
+		key += len + 1;
+	}
+}
+
 int json_reply(FILE *out, const struct kv *reply)
 {
 	size_t count = 1, used = 1;
@@ -170,21 +186,11 @@ int json_reply(FILE *out, const struct kv *reply)
 	if (!nodes)
 		return -ENOMEM;
 	for (size_t i = 0; i < reply->count; i++) {
-		const char *key = reply->pair[i].key;
-		struct node *node = &nodes[0];
+		struct node *node;
 
-		if (strcmp(key, "errno") == 0)
+		if (strcmp(reply->pair[i].key, "errno") == 0)
 			continue;
-		while (node) {
-			size_t len = strcspn(key, ".");
-			struct node *child = child_of(node, key, len, &nodes[used]);
-
-			used += child == &nodes[used];
-			node = child;
-			if (key[len] == '\0')
-				break;
-			key += len + 1;
-		}
+		node = node_of(nodes, &used, reply->pair[i].key);
 		if (!node->value)
 			node->value = reply->pair[i].value;
 	}

@@ -7,9 +7,8 @@
 #include "../common/log.h"
 #include "../common/units.h"
 
-/* Share of a new write time that moves the estimate, and head room on it. */
-#define SETTLE_GAIN   0.2
-#define SETTLE_MARGIN 1.25
+#define SETTLE_MARGIN 1.25 /* head room on a write time */
+#define SETTLE_DECAY  16   /* writes over which a long one is forgotten */
 
 static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
 {
@@ -45,6 +44,7 @@ void clocks_init(struct clocks *clocks, const struct board *board, const struct 
 	for (int i = 0; i < CLOCK_COUNT; i++) {
 		init_axis(clocks, (enum clock_id)i, config, &hz[i], &count[i]);
 		clocks->view.settle_ns[i] = clocks->managed[i] ? board->clock[i].settle_ns : 0;
+		clocks->view.write_ns[i] = clocks->view.settle_ns[i];
 	}
 	grid_init(&clocks->grid, hz, count);
 	clocks->view.grid = &clocks->grid;
@@ -114,14 +114,41 @@ struct op_point clocks_point(const struct clocks *clocks)
 	return point;
 }
 
-/* The settle time follows what writes really took, never below a measurement. */
+/* These return from write(2) when the clock has changed (measured on Orin:
+ * CPU 1.4 ms, GPU 5.2 ms, EMC 9.3 ms, in effect as the write returns). */
+static bool write_is_settle(const struct clock_domain *domain)
+{
+	switch (domain->device[domain->lead].method) {
+	case METHOD_CPUFREQ_LIMITS:
+	case METHOD_CPUFREQ_SETSPEED:
+	case METHOD_DEVFREQ_LIMITS:
+	case METHOD_DEVFREQ_USERSPACE:
+	case METHOD_BPMP_EMC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What writes really took replaces a guess; a documented settle time only grows. */
 static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply)
 {
-	for (int i = 0; i < CLOCK_COUNT; i++) {
-		double known = (double)clocks->view.settle_ns[i], seen = (double)reply->write_ns[i] * SETTLE_MARGIN;
+	struct governor_board *view = &clocks->view;
 
-		if (seen > known)
-			clocks->view.settle_ns[i] = (uint64_t)(known + SETTLE_GAIN * (seen - known));
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		const struct clock_domain *domain = &clocks->board->clock[i];
+		uint64_t seen_ns = (uint64_t)((double)reply->write_ns[i] * SETTLE_MARGIN);
+
+		if (!clocks->managed[i] || seen_ns == 0)
+			continue;
+		/* Up at once, down slowly: the mean hides the write that took longest. */
+		if (!clocks->timed[i] || seen_ns > view->write_ns[i])
+			view->write_ns[i] = seen_ns;
+		else
+			view->write_ns[i] -= (view->write_ns[i] - seen_ns) / SETTLE_DECAY;
+		clocks->timed[i] = true;
+		if (view->write_ns[i] > view->settle_ns[i] || (!domain->settle_documented && write_is_settle(domain)))
+			view->settle_ns[i] = view->write_ns[i];
 	}
 }
 

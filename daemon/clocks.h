@@ -16,6 +16,7 @@ struct clocks {
 	struct keeper_link *keeper;
 	struct keeper_reply last;        /* newest answer; op 0: none yet */
 	bool managed[CLOCK_COUNT];       /* controllable and not left alone */
+	bool timed[CLOCK_COUNT];         /* a write of it was measured */
 	bool held;                       /* a target stands; else the kernel has them */
 	bool released;                   /* by op=release: nothing is written until the next begin */
 	size_t target;                   /* grid point asked for, while held */

@@ -86,18 +86,20 @@ static bool within(const size_t axis[CLOCK_COUNT], const size_t low[CLOCK_COUNT]
 }
 
 /* A move down leaves a request that runs already at the faster clocks until it
- * is in effect: it costs only one that waits for it. */
+ * is in effect: it costs only one that waits for it, and that one the write. */
 static float move_cost(const struct governor_board *board, const size_t from[CLOCK_COUNT], const size_t to[CLOCK_COUNT], bool waits)
 {
-	uint64_t sum_ns = 0;
+	uint64_t settle_ns = 0, write_ns = 0;
 	bool up = !board->current_known;
 
 	for (int c = 0; c < CLOCK_COUNT; c++) {
-		if (!board->current_known || from[c] != to[c])
-			sum_ns += board->settle_ns[c];
+		if (board->current_known && from[c] == to[c])
+			continue;
+		settle_ns += board->settle_ns[c];
+		write_ns += board->write_ns[c];
 		up = up || to[c] > from[c];
 	}
-	return up || waits ? (float)sum_ns : 0;
+	return (float)(up ? settle_ns : waits ? write_ns : 0);
 }
 
 static void build_moves(struct governor *governor, const struct governor_board *board)
@@ -123,7 +125,8 @@ static void prepare_moves(struct task *t, const size_t low[CLOCK_COUNT])
 		    governor->key.known == t->board->current_known && governor->key.waits == t->newest->waits;
 
 	for (int c = 0; c < CLOCK_COUNT; c++)
-		same = same && governor->key.settle_ns[c] == t->board->settle_ns[c] && governor->key.low[c] == low[c] &&
+		same = same && governor->key.settle_ns[c] == t->board->settle_ns[c] &&
+		       governor->key.write_ns[c] == t->board->write_ns[c] && governor->key.low[c] == low[c] &&
 		       governor->key.high[c] == t->high[c];
 	if (same)
 		return;
@@ -133,6 +136,7 @@ static void prepare_moves(struct task *t, const size_t low[CLOCK_COUNT])
 	governor->key.waits = t->newest->waits;
 	for (int c = 0; c < CLOCK_COUNT; c++) {
 		governor->key.settle_ns[c] = t->board->settle_ns[c];
+		governor->key.write_ns[c] = t->board->write_ns[c];
 		governor->key.low[c] = low[c];
 		governor->key.high[c] = t->high[c];
 	}

@@ -24,6 +24,7 @@ struct governor_board {
 	size_t current;                    /* grid point in force */
 	bool current_known;
 	uint64_t settle_ns[CLOCK_COUNT];   /* write + settle of each clock, upper estimate */
+	uint64_t write_ns[CLOCK_COUNT];    /* of it, what the write alone blocks: all that a move down costs one who waits */
 	uint64_t ceiling_hz[CLOCK_COUNT];  /* set by others (thermal, power mode); UINT64_MAX: none */
 	uint64_t floor_hz[CLOCK_COUNT];    /* configured; 0: none */
 	uint64_t ceiling_config_hz[CLOCK_COUNT]; /* configured; UINT64_MAX: none */
@@ -98,7 +99,7 @@ struct governor {
 	struct {
 		const struct grid *grid;
 		size_t current;
-		uint64_t settle_ns[CLOCK_COUNT];
+		uint64_t settle_ns[CLOCK_COUNT], write_ns[CLOCK_COUNT];
 		size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* allowed, of each axis */
 		bool known, waits;
 	} key;

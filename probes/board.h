@@ -42,7 +42,8 @@ struct clock_domain {
 	struct clock_device device[CPU_POLICIES_MAX];
 	size_t lead;    /* device whose table is the axis: the fastest one */
 	uint64_t fixed_hz; /* not controllable but readable: its clock; else 0 */
-	uint64_t settle_ns; /* measured or documented write + settle; a guess by method otherwise */
+	uint64_t settle_ns; /* write + settle: from a board file, or a guess by method */
+	bool settle_documented;
 	char why_not[192];  /* devices == 0: what was looked for and which file would fix it */
 };
 

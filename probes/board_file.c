@@ -242,8 +242,10 @@ void board_file_apply(const struct board_file *file, struct board *board, const 
 		}
 		if (c->paths)
 			apply_paths(c, domain, root);
-		if (c->settle_ns && domain->devices)
+		if (c->settle_ns && domain->devices) {
 			domain->settle_ns = c->settle_ns;
+			domain->settle_documented = true;
+		}
 	}
 }
 

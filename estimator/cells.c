@@ -8,13 +8,33 @@
 #define NOISE_FLOOR   0.001 /* of a mean: drift between runs, however many inferences */
 #define SAME_CLOCK    0.002 /* relative: rounding of a rate by the kernel */
 
-uint32_t context_band(uint32_t context)
+static uint32_t round_up(uint32_t context, uint32_t parts)
 {
 	uint32_t step = 8;
 
-	while (step * 16 < context)
+	while (step * parts < context)
 		step *= 2;
 	return context <= 1 ? context : (context + step - 1) / step * step;
+}
+
+uint32_t context_band(uint32_t context)
+{
+	return round_up(context, 16);
+}
+
+uint32_t context_step(uint32_t context)
+{
+	return round_up(context, 64);
+}
+
+void context_knots(uint32_t context, uint32_t *low, uint32_t *high)
+{
+	double step = floor(log1p(context / KNOT_OFFSET) / KNOT_STEP + 1e-9);
+
+	*low = (uint32_t)lround(KNOT_OFFSET * expm1(step * KNOT_STEP));
+	*high = (uint32_t)lround(KNOT_OFFSET * expm1((step + 1) * KNOT_STEP));
+	if (context <= *low)
+		*low = *high = context;
 }
 
 static bool same_point(struct op_point a, struct op_point b)

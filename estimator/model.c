@@ -150,7 +150,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 		  uint64_t power_uw, bool contended)
 {
 	struct phase_state *state = &model->phase[phase];
-	double log_ns, change;
+	double log_ns, change, grown;
 	struct cell *cell;
 
 	if (!latency_ns || phase >= PHASE_COUNT)
@@ -164,7 +164,8 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 				       .power_uw = power_uw};
 		return model_learn_sample(model, &first);
 	}
-	change = correct_observe(&model->correct, log_ns, &cell->mean, &cell->var, contended);
+	grown = surface_growth_log(model, phase, point, cell->context, context);
+	change = correct_observe(&model->correct, log_ns - grown, &cell->mean, &cell->var, contended);
 	state->recent = state->recent > 0 ? state->recent + 0.1 * (log_ns - state->recent) : log_ns;
 	if (contended)
 		return 0;
@@ -203,23 +204,53 @@ static struct slot *slot_for(struct model *model, enum phase phase, uint32_t con
 	return oldest;
 }
 
+static void nothing_known(const struct model *model, struct slot *slot, enum phase phase, uint32_t context)
+{
+	slot->surface.state = SURFACE_NONE;
+	slot->surface.phase = phase;
+	slot->surface.context = context;
+	memset(slot->surface.latency_ns, 0, model->grid.points * sizeof(float));
+	memset(slot->surface.bound_ns, 0, model->grid.points * sizeof(float));
+}
+
+/* The surface at a knot, made if it is not there. */
+static struct slot *knot_slot(struct model *model, enum phase phase, uint32_t context)
+{
+	struct slot *slot = slot_for(model, phase, context);
+
+	if (!slot->used || slot->generation != model->phase[phase].generation)
+		surface_build(model, slot, phase, context);
+	slot->used = ++model->clock;
+	return slot;
+}
+
+static void make_surface(struct model *model, struct slot *slot, enum phase phase, uint32_t context)
+{
+	uint32_t low, high;
+
+	context_knots(context, &low, &high);
+	if (phase == PHASE_RUN || low == high) {
+		surface_build(model, slot, phase, context);
+		return;
+	}
+	slot->used = UINT64_MAX; /* not to be taken for a knot */
+	slot->surface.phase = PHASE_COUNT;
+	struct slot *from = knot_slot(model, phase, low), *to = knot_slot(model, phase, high);
+	surface_blend(model, slot, from, to, context);
+}
+
 const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context)
 {
 	struct phase_state *state = &model->phase[phase];
-	uint32_t band = context_band(context);
-	struct slot *slot = slot_for(model, phase, band);
+	uint32_t step = context_step(context);
+	struct slot *slot = slot_for(model, phase, step);
 
 	if (state->any && refit_due(state))
 		model_refit(model, phase);
-	if (!state->any) {
-		slot->surface.state = SURFACE_NONE;
-		slot->surface.phase = phase;
-		slot->surface.context = band;
-		memset(slot->surface.latency_ns, 0, model->grid.points * sizeof(float));
-		memset(slot->surface.bound_ns, 0, model->grid.points * sizeof(float));
-	} else if (!slot->used || slot->generation != state->generation) {
-		surface_build(model, slot, phase, band);
-	}
+	if (!state->any)
+		nothing_known(model, slot, phase, step);
+	else if (!slot->used || slot->generation != state->generation)
+		make_surface(model, slot, phase, step);
 	slot->used = ++model->clock;
 	slot->surface.slowdown = correct_slowdown(&model->correct);
 	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);
@@ -366,18 +397,18 @@ static size_t plan_contexts_of(const struct model *model, enum phase phase, uint
 	return 4;
 }
 
-/* Mean of bound / latency - 1 over the grid, at every context asked for. */
-static double mean_width(struct model *model, enum phase phase, const uint32_t *contexts, size_t context_count)
+/* Mean of bound / latency - 1 over the points looked at. */
+static double mean_width(const struct model *model, enum phase phase, const uint32_t *contexts, const struct plan_list *list)
 {
 	double width = 0;
 
-	for (size_t c = 0; c < context_count; c++) {
-		const struct surface *surface = model_surface(model, phase, contexts[c]);
-
-		for (size_t i = 0; i < model->grid.points; i++)
-			width += (double)(surface->bound_ns[i] / surface->latency_ns[i] - 1);
+	for (size_t i = 0; i < list->count; i++) {
+		size_t index = list->index[i];
+		struct forecast f = surface_forecast(model, phase, contexts[index / model->grid.points],
+						     grid_point(&model->grid, index % model->grid.points));
+		width += exp(f.bound_log - f.log_ns) - 1;
 	}
-	return width / (double)(model->grid.points * context_count);
+	return width / (double)list->count;
 }
 
 static void list_grid(const struct model *model, const struct fit *fit, const uint8_t *allowed, const uint32_t *contexts,
@@ -407,13 +438,16 @@ int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, st
 	struct phase_state *state = &model->phase[phase];
 	uint32_t contexts[PLAN_CONTEXTS];
 	size_t context_count = plan_contexts_of(model, phase, contexts);
-	double width = state->any ? mean_width(model, phase, contexts, context_count) : INFINITY;
 	struct plan_list list;
+	double width;
 	int best;
 
+	if (state->any && refit_due(state))
+		model_refit(model, phase);
 	if (!state->any)
 		fit_init(&state->fit, phase, &model->grid);
 	list_grid(model, &state->fit, allowed, contexts, context_count, &list);
+	width = state->any ? mean_width(model, phase, contexts, &list) : INFINITY;
 	best = plan_next(&state->fit, state->fit.rows, list.point, list.count, gain);
 	if (best < 0)
 		return 0;

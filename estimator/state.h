@@ -11,6 +11,9 @@
 
 #define NO_CELL UINT32_MAX
 
+#define KNOT_OFFSET   64.0  /* tokens; from there on knots are */
+#define KNOT_STEP     0.35  /* apart in log: interpolated log latency is off by less than 0.4 % */
+
 /* One place that was measured: phase, operating point and about one context. */
 struct cell {
 	struct op_point point;
@@ -42,8 +45,13 @@ uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phas
 /* Bring in a measurement of n inferences. */
 void cell_learn(struct cell *cell, const struct sample *sample);
 void cell_learn_power(struct cell *cell, double power_uw, uint32_t n);
-/* Contexts that are close enough to share a surface, and a cell. */
+/* Contexts that are close enough to share a cell: within a sixteenth; the highest of them. */
 uint32_t context_band(uint32_t context);
+/* To share a surface: within a sixty-fourth. */
+uint32_t context_step(uint32_t context);
+/* The contexts on both sides of one at which surfaces are made from the fit; in between
+ * they are interpolated. Equal where the context is one of them. */
+void context_knots(uint32_t context, uint32_t *low, uint32_t *high);
 
 /* Layers of all phases, repetitions numbered anew at each point and context. */
 struct layer_store {
@@ -95,6 +103,10 @@ struct model {
 /* surface.c */
 void model_refit(struct model *model, enum phase phase);
 void surface_build(struct model *model, struct slot *slot, enum phase phase, uint32_t context);
+/* The same from two surfaces of the same phase around this context, in a hundredth of the time. */
+void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high, uint32_t context);
+/* By how much log latency at a point grows from one context to another. */
+double surface_growth_log(const struct model *model, enum phase phase, struct op_point point, uint32_t from, uint32_t to);
 /* A cell moved: carry it into the resident surfaces, fading with distance. */
 void surface_nudge(struct model *model, const struct cell *cell, double change);
 /* Bounds follow slow-down and scatter. */

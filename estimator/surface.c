@@ -164,13 +164,13 @@ static enum regime regime_of(const struct fit *fit, const struct fit_point *at)
 }
 
 /* A cell's own word against the fit's, by their variances. */
-static void weigh_cell(const struct model *model, const struct cell *cell, struct fit_guess *guess)
+static void weigh_cell(const struct model *model, const struct cell *cell, double grown, struct fit_guess *guess)
 {
 	double single = fmax(cell->single_var, model->correct.noise_var);
 	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25), share = guess->sd * guess->sd;
 
 	share /= share + var;
-	guess->log_ns += share * (cell->mean - guess->log_ns);
+	guess->log_ns += share * (cell->mean + grown - guess->log_ns);
 	guess->sd *= sqrt(1 - share);
 }
 
@@ -207,7 +207,7 @@ static void set_bound(const struct model *model, const struct fit *fit, const st
 }
 
 static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at, struct op_point point,
-				   const struct cell *cell)
+				   const struct cell *cell, uint32_t context)
 {
 	const struct phase_state *state = &model->phase[phase];
 	struct fit_guess guess = fit_predict(&state->fit, at);
@@ -217,7 +217,7 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 
 	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - loose), envelope.high + loose);
 	if (cell)
-		weigh_cell(model, cell, &guess);
+		weigh_cell(model, cell, surface_growth_log(model, phase, point, cell->context, context), &guess);
 	out.log_ns = guess.log_ns;
 	out.sd = guess.sd;
 	set_bound(model, &state->fit, &envelope, &guess, cell, &out);
@@ -236,7 +236,19 @@ struct forecast surface_forecast(const struct model *model, enum phase phase, ui
 {
 	struct fit_point at = fit_point(&model->phase[phase].fit, point, context);
 
-	return forecast_at(model, phase, &at, point, cell_at(model, phase, context, point));
+	return forecast_at(model, phase, &at, point, cell_at(model, phase, context, point), context);
+}
+
+double surface_growth_log(const struct model *model, enum phase phase, struct op_point point, uint32_t from, uint32_t to)
+{
+	const struct fit *fit = &model->phase[phase].fit;
+	struct fit_point before, after;
+
+	if (from == to)
+		return 0;
+	before = fit_point(fit, point, from);
+	after = fit_point(fit, point, to);
+	return fit_predict(fit, &after).log_ns - fit_predict(fit, &before).log_ns;
 }
 
 /* ---- the whole grid ---- */
@@ -297,13 +309,69 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 			at.timeline = log((double)slot->surface.latency_ns[i]);
 		else
 			slot->surface.regime[i] = (uint8_t)regime_of(&state->fit, &at);
-		struct forecast f = forecast_at(model, phase, &at, point, cell);
+		struct forecast f = forecast_at(model, phase, &at, point, cell, context);
 
 		set_point(slot, i, &f, cell);
 	}
 	power_monotone(&model->grid, slot->surface.power_uw);
 	power_monotone(&model->grid, slot->surface.idle_power_uw);
 	state->state = slot->surface.state = judge(model, state, slot);
+}
+
+/* Log latency is nearly straight in the logarithm of context plus an offset. */
+static float share_of(const struct slot *low, const struct slot *high, uint32_t context)
+{
+	double from = log1p(low->surface.context / KNOT_OFFSET), to = log1p(high->surface.context / KNOT_OFFSET);
+
+	return (float)((log1p(context / KNOT_OFFSET) - from) / (to - from));
+}
+
+static float between(float low, float high, float share)
+{
+	return low + share * (high - low);
+}
+
+/* Cells that were measured about this context, which neither knot may know. */
+static void blend_cells(struct model *model, struct slot *slot)
+{
+	struct surface *s = &slot->surface;
+
+	for (uint32_t i = 0; i < model->cells.count; i++) {
+		const struct cell *cell = &model->cells.cell[i];
+
+		if (cell->phase != s->phase || !cell->n || cell->off_grid || context_band(cell->context) != context_band(s->context))
+			continue;
+		struct fit_point at = fit_point(&model->phase[s->phase].fit, cell->point, s->context);
+		struct forecast f = forecast_at(model, s->phase, &at, cell->point, cell, s->context);
+		set_point(slot, cell->nearest, &f, cell);
+	}
+}
+
+void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high, uint32_t context)
+{
+	const struct surface *a = &low->surface, *b = &high->surface, *nearer;
+	struct surface *s = &slot->surface;
+	float share = share_of(low, high, context);
+
+	nearer = share < 0.5f ? a : b;
+	s->phase = a->phase;
+	s->context = context;
+	s->power_known = a->power_known;
+	s->state = nearer->state;
+	slot->generation = low->generation;
+	for (size_t i = 0; i < model->grid.points; i++) {
+		slot->log_ns[i] = between(low->log_ns[i], high->log_ns[i], share);
+		slot->sd[i] = fmaxf(low->sd[i], high->sd[i]);
+		s->latency_ns[i] = expf(slot->log_ns[i]);
+		s->bound_ns[i] = s->latency_ns[i] * between(a->bound_ns[i] / a->latency_ns[i], b->bound_ns[i] / b->latency_ns[i], share);
+		s->power_uw[i] = between(a->power_uw[i], b->power_uw[i], share);
+		s->idle_power_uw[i] = between(a->idle_power_uw[i], b->idle_power_uw[i], share);
+		s->bubble_ns[i] = between(a->bubble_ns[i], b->bubble_ns[i], share);
+		s->source[i] = nearer->source[i];
+		s->regime[i] = nearer->regime[i];
+		s->measured[i] = 0;
+	}
+	blend_cells(model, slot);
 }
 
 static double fade(const struct grid *grid, size_t a, size_t b)
@@ -352,22 +420,24 @@ static void nudge_slot(const struct model *model, struct slot *slot, const struc
 
 void surface_nudge(struct model *model, const struct cell *cell, double change)
 {
-	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
+	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile), mean;
 
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
 		struct slot *slot = &model->slot[k];
 		struct surface *s = &slot->surface;
 		size_t i = cell->nearest;
 
-		if (!slot->used || s->phase != cell->phase || s->context != context_band(cell->context) || cell->off_grid)
+		if (!slot->used || s->phase != cell->phase || cell->off_grid ||
+		    context_band(s->context) != context_band(cell->context))
 			continue;
 		if (fabs(change) > 1e-4)
 			nudge_slot(model, slot, cell, change);
 		s->measured[i] = cell->n;
 		s->source[i] = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
-		slot->log_ns[i] = (float)cell->mean;
+		mean = cell->mean + surface_growth_log(model, cell->phase, cell->point, cell->context, s->context);
+		slot->log_ns[i] = (float)mean;
 		slot->sd[i] = (float)sqrt(cell->var);
-		s->latency_ns[i] = (float)exp(cell->mean);
-		s->bound_ns[i] = (float)exp(cell->mean + sqrt(z * z * cell->var + noise * noise));
+		s->latency_ns[i] = (float)exp(mean);
+		s->bound_ns[i] = (float)exp(mean + sqrt(z * z * cell->var + noise * noise));
 	}
 }

@@ -11,6 +11,7 @@
 
 #define REFIT_REQUESTS 32   /* a fit looks at requests at most this often, */
 #define REFIT_SOON     4    /* or this, when a cell turned out far off */
+#define REFIT_FRESH    8    /* or when so large a share of its rows is new */
 #define DRIFT_FAR      3.0
 #define DRIFT_WORTH    0.5
 #define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
@@ -169,6 +170,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 	state->recent = state->recent > 0 ? state->recent + 0.1 * (log_ns - state->recent) : log_ns;
 	if (contended)
 		return 0;
+	state->fresh += cell->n == 0;
 	cell->n += cell->n < UINT32_MAX;
 	if (power_uw)
 		cell_learn_power(cell, (double)power_uw, 1);
@@ -182,6 +184,8 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 static bool refit_due(const struct phase_state *state)
 {
 	if (state->stale || !state->fit.modes)
+		return true;
+	if (state->fresh > state->fit.rows / REFIT_FRESH)
 		return true;
 	if (state->since >= REFIT_REQUESTS)
 		return state->drift > DRIFT_WORTH;

@@ -78,6 +78,7 @@ struct phase_state {
 	bool any;              /* something was measured */
 	bool stale;            /* the fit does not know all deliberate samples */
 	uint32_t since;        /* requests since the fit */
+	uint32_t fresh;        /* cells that requests came to first since the fit */
 	double drift;          /* largest change of a cell since the fit, in its uncertainty */
 	uint64_t generation;
 	enum surface_state state;

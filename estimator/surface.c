@@ -138,6 +138,7 @@ void model_refit(struct model *model, enum phase phase)
 	refit_power(model, state, phase);
 	state->stale = false;
 	state->since = 0;
+	state->fresh = 0;
 	state->drift = 0;
 	state->generation++;
 }

@@ -9,7 +9,10 @@
 #define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
 #define PAYBACK_REQUESTS 32    /* a move has to be worth its time within so many requests */
 #define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
-#define TRIAL_RISK_MAX 0.12
+#define TRIAL_RISK 0.12        /* of missing, at most */
+#define TRIAL_RISK_LEARNING 0.7
+#define TRIAL_RISK_HOPEFUL 0.9 /* where the deadline is lost otherwise */
+#define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 64         /* requests of a session; later every TRIAL_EVERY-th looks for one */
 #define TRIAL_EVERY 16
@@ -301,57 +304,80 @@ static bool worth_staying(const struct task *t, size_t best)
  * the bound at its quantile. */
 static double risk(double predicted_ns, double bound_ns, double slack_ns)
 {
-	if (!(predicted_ns > 0) || slack_ns <= predicted_ns)
+	if (!(predicted_ns > 0) || !(slack_ns > 0))
 		return 1;
 	if (bound_ns <= predicted_ns)
-		return 0;
+		return slack_ns < predicted_ns;
 	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
 }
 
-static bool may_try(const struct task *t, size_t best)
+static double risk_at(const struct task *t, size_t i)
+{
+	const struct demand *d = &t->demand[0];
+
+	return risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * d->scale,
+		    d->slack_ns - t->governor->move_ns[i]);
+}
+
+static bool eager(const struct governor_session *s)
+{
+	return s->requests <= LEARNING_REQUESTS;
+}
+
+static bool may_try(const struct task *t)
 {
 	const struct governor_session *s = &t->governor->session[t->newest->session];
 
-	return t->count == 1 && t->board->current_known && best == t->board->current && s->boost <= 1 && s->credit > 0 &&
-	       t->surface->measured[best] >= TRIAL_SEEN && (s->requests <= TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
+	return t->count == 1 && t->board->current_known && (s->requests <= TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
 }
 
 /* A cheaper point never run, whose bound is a little over the slack: nothing
- * but a request there can tell. The best ratio of gain to risk; SIZE_MAX: none. */
-static size_t find_trial(struct task *t, size_t best, double *risked)
+ * but a request there can tell. The best of gain over risk; SIZE_MAX: none. */
+static size_t cheaper_trial(const struct task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest->session];
-	double most = fmin(s->credit, TRIAL_RISK_MAX), best_score = 0, scale = t->demand[0].scale;
+	double most = fmin(s->credit, eager(s) ? TRIAL_RISK_LEARNING : TRIAL_RISK), best_score = 0;
 	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
 	size_t found = SIZE_MAX;
 
+	if (best != t->board->current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (eager(s) ? 1 : TRIAL_SEEN))
+		return SIZE_MAX;
 	for (size_t i = 0; i < t->board->grid->points; i++) {
-		float move_ns = t->governor->move_ns[i];
-		if (t->surface->measured[i] || scan_price(&t->price, i) >= limit || !isfinite(move_ns))
+		if (t->surface->measured[i] || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
-		double p = risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * scale,
-				t->demand[0].slack_ns - move_ns);
-		double score = gain(t, best, i) / (p + 0.02);
+		double p = risk_at(t, i), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
 		if (p <= most && score > best_score) {
 			best_score = score;
 			found = i;
-			*risked = p;
 		}
 	}
 	return found;
 }
 
-static size_t consider_trial(struct task *t, size_t best, struct decision *out)
+/* Nothing is known to fit; what was never run may. */
+static size_t hopeful_trial(const struct task *t)
 {
-	struct governor_session *s = &t->governor->session[t->newest->session];
-	double risked = 0;
-	size_t trial = may_try(t, best) ? find_trial(t, best, &risked) : SIZE_MAX;
+	double least = TRIAL_RISK_HOPEFUL;
+	size_t found = SIZE_MAX;
+
+	for (size_t i = 0; i < t->board->grid->points; i++) {
+		if (t->surface->measured[i] || !isfinite(t->governor->move_ns[i]))
+			continue;
+		double p = risk_at(t, i);
+		if (p < least) {
+			least = p;
+			found = i;
+		}
+	}
+	return found;
+}
+
+static size_t consider_trial(const struct task *t, size_t best, struct decision *out)
+{
+	size_t trial = !may_try(t) ? SIZE_MAX : out->feasible ? cheaper_trial(t, best) : hopeful_trial(t);
 
 	out->trial = trial != SIZE_MAX;
-	if (!out->trial)
-		return best;
-	s->credit -= risked;
-	return trial;
+	return out->trial ? trial : best;
 }
 
 /* ---- saying why ---- */
@@ -460,8 +486,7 @@ static void choose(struct task *t, const struct governor_request *requests, size
 		hard = out->point;
 		out->point = t->board->current;
 	}
-	if (out->feasible)
-		out->point = consider_trial(t, out->point, out);
+	out->point = consider_trial(t, out->point, out);
 	describe(t, out);
 	explain_runner_up(t, hard, out);
 }

@@ -10,10 +10,10 @@
 #define BOOST_GONE 1.005
 #define CAUTION_STEP 0.01
 #define CAUTION_MAX 0.25
-#define CREDIT_START 0.6
+#define CREDIT_LEARNING 2.0   /* of a session with a model that is being learned, */
+#define CREDIT_START 0.5      /* and with one that is known */
 #define CREDIT_REFILL 0.002   /* per request */
-#define CREDIT_MAX 1.0
-#define TRIAL_LOST 0.5        /* of credit, beside what the trial was charged */
+#define CREDIT_MAX 0.5
 #define MISSES_WINDOW 64.0
 #define TIGHT_WINDOW 64       /* requests */
 #define TIGHT_SAME 1.05
@@ -58,8 +58,12 @@ void memory_begin(struct governor *governor, const struct governor_request *requ
 		uint64_t apart_ns = request->begin_ns - s->begin_ns;
 		s->period_ns = s->period_ns ? s->period_ns - s->period_ns / 4 + apart_ns / 4 : apart_ns;
 	}
+	if (!s->known && request->surface->state != SURFACE_READY)
+		s->credit = CREDIT_LEARNING;
 	s->known = true;
 	s->begin_ns = request->begin_ns;
+	if (s->requests == LEARNING_REQUESTS)
+		s->credit = fmin(s->credit, CREDIT_START);
 	if (s->requests++ % TIGHT_WINDOW == 0) {
 		s->tight_ns[1] = s->tight_ns[0];
 		s->tight_ns[0] = UINT64_MAX;
@@ -119,7 +123,7 @@ static void missed(struct governor_session *s, const struct governor_options *op
 	if (!s->feasible)
 		return; /* nothing could have met it */
 	if (s->trial) {
-		s->credit = fmin(s->credit, 0) - TRIAL_LOST;
+		s->credit -= 1;
 		return;
 	}
 	s->credit = fmax(s->credit - 1, -1);
@@ -136,7 +140,8 @@ static void missed(struct governor_session *s, const struct governor_options *op
 static void met(struct governor_session *s)
 {
 	s->misses -= s->misses / MISSES_WINDOW;
-	s->credit = fmin(s->credit + CREDIT_REFILL, CREDIT_MAX);
+	if (s->credit < CREDIT_MAX)
+		s->credit += CREDIT_REFILL;
 	s->caution = fmax(s->caution - CAUTION_STEP * MISS_TARGET / (1 - MISS_TARGET), 0);
 	if (s->hold > 0) {
 		s->hold--;

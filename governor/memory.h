@@ -9,6 +9,9 @@
 /* Share of requests that may miss by noise; half of what is promised. */
 #define MISS_TARGET 0.0025
 
+/* Requests of a session in which a model may be learned at some risk. */
+#define LEARNING_REQUESTS 25
+
 /* Note the newest request, once. `fast_ns`: its bound at the fastest point. */
 void memory_begin(struct governor *governor, const struct governor_request *request, uint64_t fast_ns);
 

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* Estimator and governor in closed loop, without a daemon: a model never seen
+ * before on generated and measured boards, with the disturbance of measured
+ * traces, at deadlines from tight to loose. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "../../common/clock.h"
+#include "../../governor/governor.h"
+#include "../sim/sim.h"
+#include "../vtime/plant.h"
+
+#define REQUESTS 400
+#define WARM 30
+#define QUANTILE 0.995 /* the oracle's: no point missing more than this is its choice */
+#define DATA "../shared/data"
+#define TIMES 5
+#define POWER_NOISE 0.008
+
+static const double tightness[TIMES] = {1.12, 1.3, 1.7, 2.5, 5};
+
+struct loop {
+	const struct plant *plant;
+	double deadline_ns, upper; /* upper: quantile of the noise */
+	bool sensor;
+	enum objective objective;
+};
+
+struct outcome {
+	size_t requests, missed, avoidable; /* after warm-up; in all, of what was not the trial of a point */
+	double power, optimum;
+	size_t moves;
+};
+
+static struct governor governor;
+static struct plant plant;
+static struct sim_noise noise;
+static struct sim_rng rng = {11};
+
+static double noise_quantile(void)
+{
+	double *sorted = malloc(noise.count * sizeof(double)), out;
+
+	memcpy(sorted, noise.log_ratio, noise.count * sizeof(double));
+	for (size_t gap = noise.count / 2; gap > 0; gap /= 2)
+		for (size_t i = gap; i < noise.count; i++)
+			for (size_t k = i; k >= gap && sorted[k - gap] > sorted[k]; k -= gap) {
+				double swap = sorted[k];
+				sorted[k] = sorted[k - gap];
+				sorted[k - gap] = swap;
+			}
+	out = exp(sorted[(size_t)(QUANTILE * (double)noise.count)]);
+	free(sorted);
+	return out;
+}
+
+static double price(const struct loop *loop, size_t i)
+{
+	double run = plant_latency_ns(loop->plant, i, 0), power = loop->plant->power_uw[i];
+
+	if (loop->objective == OBJECTIVE_POWER)
+		return power;
+	return (power * run + loop->plant->idle_uw[i] * fmax(loop->deadline_ns - run, 0)) / loop->deadline_ns;
+}
+
+static double optimum(const struct loop *loop)
+{
+	double least = INFINITY;
+
+	for (size_t i = 0; i < loop->plant->grid.points; i++)
+		if (plant_latency_ns(loop->plant, i, 0) * loop->upper <= loop->deadline_ns)
+			least = fmin(least, price(loop, i));
+	return least;
+}
+
+static struct outcome run(const struct loop *loop)
+{
+	struct governor_board board = {.grid = &loop->plant->grid, .current = loop->plant->grid.points - 1, .current_known = true,
+				       .settle_ns = {100000, 100000, 100000},
+				       .ceiling_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX},
+				       .ceiling_config_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+	struct model_options model_options;
+	struct governor_options options;
+	struct outcome out = {.optimum = optimum(loop)};
+	uint64_t now_ns = NS_PER_S;
+
+	model_options_default(&model_options);
+	model_options.power_sensor = loop->sensor;
+	governor_options_default(&options);
+	options.objective = loop->objective;
+	governor_init(&governor, &options);
+	struct model *model = model_new(&loop->plant->grid, &model_options);
+	for (int i = 0; i < REQUESTS; i++) {
+		struct governor_request request = {.surface = model_surface(model, PHASE_RUN, 0), .begin_ns = now_ns,
+						   .deadline_ns = now_ns + (uint64_t)loop->deadline_ns, .waits = true};
+		struct decision d;
+		governor_decide(&governor, &board, &request, 1, now_ns, &d);
+		out.moves += d.point != board.current;
+		board.current = d.point;
+		double latency_ns = plant_latency_ns(loop->plant, d.point, 0) * sim_noise_next(&noise);
+		double seen_uw = loop->plant->power_uw[d.point] * (1 + POWER_NOISE * sim_gauss(&rng));
+		bool miss = latency_ns > loop->deadline_ns;
+		if (getenv("TRACE"))
+			printf("%3d pt %4zu %zu %zu lat %.2f dl %.2f pred %.2f bound %.2f src %d trial %d held %d pw %.2f (%.2f) opt %.2f est %.2f fac %.3f credit %.2f %s\n",
+			       i, d.point, d.point / board.grid->count[2] / board.grid->count[1], d.point % board.grid->count[2], latency_ns / 1e6, loop->deadline_ns / 1e6, (double)d.predicted_ns / 1e6,
+			       (double)d.bound_ns / 1e6, d.source, d.trial, d.held, loop->plant->power_uw[d.point] / 1e6, price(loop, d.point) / 1e6, out.optimum / 1e6, d.power_uw / 1e6, d.factor,
+			       governor.session[0].credit, miss ? "MISS" : "");
+		out.avoidable += miss && !d.trial;
+		if (i >= WARM) {
+			out.requests++;
+			out.missed += miss;
+			out.power += price(loop, d.point);
+		}
+		model_observe(model, PHASE_RUN, 0, grid_point(&loop->plant->grid, d.point), (uint64_t)latency_ns,
+			      loop->sensor ? (uint64_t)seen_uw : 0, false);
+		governor_ended(&governor, 0, (uint64_t)latency_ns, (uint64_t)loop->deadline_ns, d.bound_ns);
+		now_ns += (uint64_t)latency_ns;
+	}
+	model_free(model);
+	out.power /= (double)out.requests;
+	return out;
+}
+
+struct sum {
+	size_t runs, requests, missed, avoidable, moves;
+	double ratio, worst;
+};
+
+static void all_times(const char *name, bool sensor, enum objective objective, struct sum *sum)
+{
+	double upper = noise_quantile();
+
+	for (int t = 0; t < TIMES; t++) {
+		struct loop loop = {&plant, tightness[t] * plant_fastest_ns(&plant, 0) , upper, sensor, objective};
+		if (!isfinite(optimum(&loop)))
+			continue;
+		struct outcome out = run(&loop);
+		double ratio = out.power / out.optimum;
+		if (getenv("VERBOSE"))
+			printf("# | %-28s %4.2f  missed %zu/%zu  early avoidable %zu  power %.3f moves %zu\n", name, tightness[t], out.missed,
+			       out.requests, out.avoidable, ratio, out.moves);
+		sum->runs++;
+		sum->requests += out.requests;
+		sum->missed += out.missed;
+		sum->avoidable += out.avoidable;
+		sum->moves += out.moves;
+		sum->ratio += ratio;
+		sum->worst = fmax(sum->worst, ratio);
+	}
+}
+
+static void report(const char *what, const struct sum *s)
+{
+	printf("# | %-24s runs %3zu missed %zu/%zu (%.2f %%) avoidable in all %.2f a run, power mean %.3f worst %.3f moves %.1f\n", what, s->runs,
+	       s->missed, s->requests, 100.0 * (double)s->missed / (double)s->requests, (double)s->avoidable / (double)s->runs,
+	       s->ratio / (double)s->runs, s->worst, (double)s->moves / (double)s->runs);
+}
+
+static void test_generated(void **state)
+{
+	(void)state;
+	struct sum sum = {0}, energy = {0};
+	struct plant_shape shapes[] = {{29, 11, 4, false}, {22, 8, 0, false}, {12, 4, 4, false}, {18, 0, 0, false}, {12, 8, 4, true}};
+
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		char name[64];
+		snprintf(name, sizeof(name), "generated %d", (int)seed);
+		plant_generate(&plant, shapes[seed % 5], seed);
+		all_times(name, true, OBJECTIVE_POWER, &sum);
+		if (seed <= 5)
+			all_times(name, true, OBJECTIVE_ENERGY, &energy);
+	}
+	report("generated", &sum);
+	report("generated, energy", &energy);
+}
+
+static void test_replays(void **state)
+{
+	static const char *const files[] = {"orin-nano/mobilenet.csv", "orin-nano/proxy.csv", "tx2/inceptionv3_400.csv", "tx2/xception_600.csv"};
+	struct sum all = {0};
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		char path[256];
+		struct sum sum = {0};
+		snprintf(path, sizeof(path), DATA "/%s", files[i]);
+		if (!plant_replay(&plant, path))
+			skip();
+		all_times(files[i], true, OBJECTIVE_POWER, &sum);
+		report(files[i], &sum);
+		all_times(files[i], true, OBJECTIVE_POWER, &all);
+	}
+	report("replays", &all);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_generated), cmocka_unit_test(test_replays)};
+	int failed;
+
+	sim_noise_open(&noise, DATA, &rng);
+	failed = cmocka_run_group_tests_name("closed loop", tests, NULL, NULL);
+	sim_noise_close(&noise);
+	return failed;
+}

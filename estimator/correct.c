@@ -62,7 +62,13 @@ double correct_observe(struct correct *c, double log_ns, double *mean, double *v
 	c->slow *= SLOW_MEMORY;
 	c->slow_var = fmin(c->slow_var + SLOW_STEP_VAR, SLOW_VAR_MAX);
 	innovation = log_ns - *mean - c->slow;
-	clipped = judge(c, innovation, cell_var);
+	if (!contended && cell_var >= c->noise_var) {
+		/* A place hardly known: what is out of line there is the fit's error, not the board's. */
+		cell_var = fmax(cell_var, innovation * innovation - c->slow_var - c->noise_var);
+		clipped = innovation;
+	} else {
+		clipped = judge(c, innovation, cell_var);
+	}
 	total = cell_var + c->slow_var + c->noise_var;
 	c->slow = fmax(c->slow + clipped * c->slow_var / total, SLOW_MIN);
 	c->slow_var -= c->slow_var * c->slow_var / total;
@@ -71,7 +77,7 @@ double correct_observe(struct correct *c, double log_ns, double *mean, double *v
 		*var = fmax(cell_var - cell_var * cell_var / total, CELL_VAR_MIN);
 	}
 	/* What is left says how requests scatter, once the cell is known. */
-	if (cell_var < 4 * c->noise_var) {
+	if (cell_var < c->noise_var) {
 		double left = copysign(fmin(fabs(innovation), STRANGE * sqrt(total)), innovation);
 
 		c->noise_var = fmax(c->noise_var + NOISE_RATE * (left * left - c->noise_var), NOISE_MIN);

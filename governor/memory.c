@@ -126,7 +126,8 @@ static void missed(struct governor_session *s, const struct governor_options *op
 		s->credit -= 1;
 		return;
 	}
-	s->credit = fmax(s->credit - 1, -1);
+	if (s->measured || s->requests > LEARNING_REQUESTS)
+		s->credit = fmax(s->credit - 1, -1);
 	s->hold = options->hold_requests;
 	s->boost = fmax(s->boost, fmin(fmax(over, BOOST_MIN), BOOST_MAX));
 	/* At a point never run before it is the fit that was wrong, and the

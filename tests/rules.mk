@@ -29,3 +29,6 @@ figure: $(B)/tools/figure
 	$< >docs/estimator.svg
 $(B)/tests/sim/generated: $(B)/tests/sim/generated.o $(SIM) $(ESTIMATOR) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# Estimator and governor in closed loop, and the daemon in virtual time, on boards of tests/vtime/plant.c.
+$(B)/tests/unit/test_closed_loop: $(B)/tests/sim/sim.o $(B)/tests/vtime/plant.o

@@ -57,6 +57,8 @@ const size_t config_key_count = sizeof(config_keys) / sizeof(*config_keys);
 
 struct reading {
 	struct config *config;
+	const char *next; /* text not yet given to inih */
+	int line, fault;  /* last line given; the one that `message` is about */
 	struct config_model *model; /* of the section being read */
 	bool seen[sizeof(config_keys) / sizeof(*config_keys)];
 	char message[CONFIG_MESSAGE_MAX];
@@ -248,6 +250,7 @@ static int on_key(void *user, const char *section, const char *name, const char 
 
 	if (r->message[0])
 		return 0;
+	r->fault = r->line;
 	if (of_model && find_model(r, section + 6) < 0)
 		return 0;
 	i = find_key(of_model ? "model" : section, name);
@@ -266,6 +269,24 @@ static int on_key(void *user, const char *section, const char *name, const char 
 	range_text(&config_keys[i], range, sizeof(range));
 	snprintf(r->message, sizeof(r->message), "%s = %.80s: %s; give %s", name, value, rc == -ERANGE ? "out of range" : "not understood", range);
 	return 0;
+}
+
+/* For inih: as fgets(), counting. */
+static char *next_line(char *buf, int size, void *user)
+{
+	struct reading *r = user;
+	size_t len = strcspn(r->next, "\n");
+
+	if (*r->next == '\0')
+		return NULL;
+	len += r->next[len] == '\n';
+	if (len >= (size_t)size)
+		len = (size_t)size - 1;
+	memcpy(buf, r->next, len);
+	buf[len] = '\0';
+	r->line += buf[len - 1] == '\n';
+	r->next += len;
+	return buf;
 }
 
 /* Limits that cross leave no clock to choose. */
@@ -305,9 +326,14 @@ int config_load(struct config *config, const char *path, bool optional, char mes
 		snprintf(message, CONFIG_MESSAGE_MAX, "%s: not a text file", path);
 		return -EINVAL;
 	}
-	rc = ini_parse_string(text, on_key, &reading);
+	reading.next = text;
+	rc = ini_parse_stream(next_line, &reading, on_key, &reading);
 	if (rc == 0)
 		return check_limits(config, path, message);
-	snprintf(message, CONFIG_MESSAGE_MAX, "%.100s:%d: %.400s", path, rc, reading.message[0] ? reading.message : "neither [section], key = value nor a comment");
+	/* inih's line is that of the first fault; ours may come after a line it could not read. */
+	if (rc > 0 && reading.message[0] && reading.fault == rc)
+		snprintf(message, CONFIG_MESSAGE_MAX, "%.99s:%d: %.380s", path, rc, reading.message);
+	else
+		snprintf(message, CONFIG_MESSAGE_MAX, "%.100s:%d: neither [section], key = value nor a comment", path, rc);
 	return rc < 0 ? -ENOMEM : -EINVAL;
 }

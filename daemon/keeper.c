@@ -19,6 +19,7 @@
 
 #define LOST_SCAN_NS      (500 * NS_PER_MS) /* how often a lost device is looked for while a target stands */
 #define UEVENT_SCAN_NS    (50 * NS_PER_MS)  /* after the kernel's word; a driver is not ready at once */
+#define CHECK_NS          NS_PER_S          /* how often a standing target is looked at */
 #define JOURNAL_RETRY_NS  NS_PER_S          /* and a journal that cannot be written */
 #define RELEASE_RETRY_NS  NS_PER_S
 #define GOODBYE_TRIES     5                 /* of giving back when flamed is gone, RESTORE_PATIENCE_NS each */
@@ -31,6 +32,8 @@ struct keeper {
 	struct op_point target;
 	uint64_t serial;
 	uint64_t scan_ns, again_ns; /* next look for devices, next try of journal or release; 0: none */
+	uint64_t check_ns;          /* next look whether the target still stands; 0: no target */
+	struct keeper_reply told;   /* last report, to tell only news */
 	bool news;                  /* the kernel said that devices came or went */
 	bool release_owed;
 };
@@ -94,16 +97,6 @@ static void reply_send(const struct keeper *k, struct keeper_reply *reply, const
 		log_warning("keeper: a reply was lost: %s", strerror(errno));
 }
 
-static void report(struct keeper *k, enum keeper_op op, const uint64_t *write_ns)
-{
-	struct keeper_reply reply = {.op = (uint32_t)op, .serial = k->serial};
-
-	table_report(&k->table, &reply);
-	if (write_ns)
-		memcpy(reply.write_ns, write_ns, sizeof(reply.write_ns));
-	reply_send(k, &reply, NULL, 0);
-}
-
 /* What flamed may not be able to see: ceilings, and the memory clock's table. */
 static void report_found(const struct keeper *k, struct keeper_reply *reply)
 {
@@ -117,6 +110,30 @@ static void report_found(const struct keeper *k, struct keeper_reply *reply)
 			memcpy(reply->mem_hz, g->device.hz, sizeof(reply->mem_hz));
 		}
 	}
+}
+
+static void report(struct keeper *k, enum keeper_op op, const uint64_t *write_ns)
+{
+	struct keeper_reply reply = {.op = (uint32_t)op, .serial = k->serial};
+
+	table_report(&k->table, &reply);
+	if (!k->have_target)
+		report_found(k, &reply);
+	if (write_ns)
+		memcpy(reply.write_ns, write_ns, sizeof(reply.write_ns));
+	k->told = reply;
+	reply_send(k, &reply, NULL, 0);
+}
+
+/* Report only what is not as it was told last. */
+static void report_news(struct keeper *k)
+{
+	struct keeper_reply now = {0};
+
+	table_report(&k->table, &now);
+	if (memcmp(&now.actual, &k->told.actual, sizeof(now.actual)) || memcmp(&now.ceiling, &k->told.ceiling, sizeof(now.ceiling)) ||
+	    memcmp(now.error, k->told.error, sizeof(now.error)) || memcmp(now.state, k->told.state, sizeof(now.state)))
+		report(k, KEEPER_NOTICE, NULL);
 }
 
 static void hello(struct keeper *k)
@@ -189,15 +206,19 @@ static void drain(struct keeper *k, struct batch *b)
 	}
 }
 
-static void apply(struct keeper *k, bool only_due, enum keeper_op op)
+static void apply(struct keeper *k, enum apply_which which, enum keeper_op op)
 {
 	uint64_t write_ns[CLOCK_COUNT] = {0};
 
-	table_apply(&k->table, &k->target, only_due, write_ns);
+	table_apply(&k->table, &k->target, which, write_ns);
+	k->check_ns = clock_now_ns() + CHECK_NS;
 	k->again_ns = k->table.journal_error < 0 ? clock_now_ns() + JOURNAL_RETRY_NS : 0;
 	if (!k->news)
 		k->scan_ns = table_has_lost(&k->table) ? clock_now_ns() + LOST_SCAN_NS : 0;
-	report(k, op, write_ns);
+	if (which == APPLY_CHECK)
+		report_news(k);
+	else
+		report(k, op, write_ns);
 }
 
 /* Returns 0 once every knob is back. */
@@ -227,7 +248,7 @@ static void obey(struct keeper *k, const struct batch *b)
 		k->target = b->point;
 	}
 	if (k->have_target && (b->apply || b->rescan))
-		apply(k, false, b->apply ? KEEPER_APPLIED : KEEPER_NOTICE);
+		apply(k, APPLY_ALL, b->apply ? KEEPER_APPLIED : KEEPER_NOTICE);
 	else if (b->release)
 		report(k, KEEPER_RELEASED, NULL);
 	else if (b->rescan)
@@ -243,7 +264,7 @@ static void scan(struct keeper *k)
 	k->scan_ns = table_has_lost(&k->table) && k->have_target ? clock_now_ns() + LOST_SCAN_NS : 0;
 	table_scan(&k->table);
 	if (k->have_target && (news || !table_has_lost(&k->table)))
-		apply(k, false, KEEPER_NOTICE);
+		apply(k, APPLY_ALL, KEEPER_NOTICE);
 }
 
 static void run_timers(struct keeper *k)
@@ -255,18 +276,22 @@ static void run_timers(struct keeper *k)
 			release(k);
 			report(k, KEEPER_NOTICE, NULL);
 		} else if (k->have_target) {
-			apply(k, false, KEEPER_NOTICE);
+			apply(k, APPLY_ALL, KEEPER_NOTICE);
 		}
 	} else if (k->scan_ns && k->scan_ns <= now_ns) {
 		scan(k);
 	} else if (retry_ns && retry_ns <= now_ns && k->have_target) {
-		apply(k, true, KEEPER_NOTICE);
+		apply(k, APPLY_DUE, KEEPER_NOTICE);
+	} else if (k->check_ns && k->check_ns <= now_ns && k->have_target) {
+		apply(k, APPLY_CHECK, KEEPER_NOTICE);
 	}
 }
 
 static uint64_t next_timer_ns(const struct keeper *k)
 {
-	uint64_t timer[] = {k->again_ns, k->scan_ns, k->have_target ? table_retry_ns(&k->table) : 0}, earliest = 0;
+	uint64_t timer[] = {k->again_ns, k->scan_ns, k->have_target ? table_retry_ns(&k->table) : 0,
+			    k->have_target ? k->check_ns : 0};
+	uint64_t earliest = 0;
 
 	for (size_t i = 0; i < sizeof(timer) / sizeof(timer[0]); i++)
 		if (timer[i] && (earliest == 0 || timer[i] < earliest))

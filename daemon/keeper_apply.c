@@ -27,6 +27,8 @@ static int look(struct keeper_table *t, const struct knob *k, char now[KNOB_VALU
 {
 	int rc = knob_read(t->root, k->entry.path, now);
 
+	if (rc == 0 && now[0] == '\0' && !k->loose && k->kind->role != ROLE_MASK)
+		return -EAGAIN; /* of a directory: somebody is between truncation and write */
 	if (rc < 0 || !k->written || k->kind->role == ROLE_MASK || knob_is_ours(k->kind, &k->entry, now) ||
 	    (k->loose && !strcmp(now, k->entry.original)) || knob_held_down(t->root, k->kind, &k->entry, now))
 		return rc;

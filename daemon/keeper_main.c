@@ -25,7 +25,7 @@ static const char usage[] =
 	"  --listen          take one client of the socket that systemd passes\n"
 	"  --sysroot DIR     put DIR before every /sys and /proc path\n"
 	"  --state-dir DIR   where the knob journal is kept (default /var/lib/flamed)\n"
-	"  --boards-dir DIR  board files (default " SYSCONFDIR "/flamed/boards.d)\n"
+	"  --boards-dir DIR  board files (default " BOARDS_DIR ")\n"
 	"  --version         print the version\n";
 
 struct options {
@@ -86,7 +86,7 @@ static int accept_one(void)
 
 int main(int argc, char **argv)
 {
-	struct options o = {FIRST_FD, false, "", "/var/lib/flamed", SYSCONFDIR "/flamed/boards.d"};
+	struct options o = {FIRST_FD, false, "", "/var/lib/flamed", BOARDS_DIR ""};
 	char journal[PATH_MAX];
 	int rc = parse_options(argc, argv, &o), type;
 	socklen_t len = sizeof(type);

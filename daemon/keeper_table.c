@@ -310,14 +310,17 @@ static void group_result(struct keeper_table *t, struct group *g, int rc)
 		group_give_back(t, g);
 }
 
-static bool is_due(const struct keeper_table *t, const struct group *g, const struct op_point *point, bool only_due, uint64_t now_ns)
+static bool is_due(const struct keeper_table *t, const struct group *g, const struct op_point *point, enum apply_which which,
+		   uint64_t now_ns)
 {
 	if (point->hz[g->clock] == 0 || t->foreign[g->clock])
 		return false;
-	return !only_due || (g->retry_ns && g->retry_ns <= now_ns);
+	if (which == APPLY_DUE)
+		return g->retry_ns && g->retry_ns <= now_ns;
+	return which == APPLY_ALL || (g->retry_ns == 0 && !g->lost && g->device.method != METHOD_BPMP_EMC);
 }
 
-void table_apply(struct keeper_table *t, const struct op_point *point, bool only_due, uint64_t write_ns[CLOCK_COUNT])
+void table_apply(struct keeper_table *t, const struct op_point *point, enum apply_which which, uint64_t write_ns[CLOCK_COUNT])
 {
 	bool move[GROUPS_MAX] = {false};
 	uint64_t now_ns = clock_now_ns();
@@ -325,7 +328,7 @@ void table_apply(struct keeper_table *t, const struct op_point *point, bool only
 	t->text[0] = '\0';
 	for (size_t i = 0; i < t->count; i++) {
 		struct group *g = &t->group[i];
-		move[i] = is_due(t, g, point, only_due, now_ns);
+		move[i] = is_due(t, g, point, which, now_ns);
 		if (!move[i])
 			continue;
 		g->error = 0;

@@ -53,9 +53,14 @@ struct keeper_table {
 /* Look for the board; again: groups keep what they know by their directory. */
 void table_scan(struct keeper_table *table);
 
-/* Move the groups of every clock whose hz is not 0. `only_due`: those whose
- * retry time has come. Fills write_ns of the clocks it touched. */
-void table_apply(struct keeper_table *table, const struct op_point *point, bool only_due, uint64_t write_ns[CLOCK_COUNT]);
+/* Move the groups of every clock whose hz is not 0. Fills write_ns of the
+ * clocks it touched. */
+enum apply_which {
+	APPLY_ALL,
+	APPLY_DUE,  /* those whose retry time has come */
+	APPLY_CHECK /* those that are well, to see whether they still are; not the EMC: reading it costs a ms */
+};
+void table_apply(struct keeper_table *table, const struct op_point *point, enum apply_which which, uint64_t write_ns[CLOCK_COUNT]);
 
 /* Give everything back and remove the journal. 0 or -errno of a knob that
  * could not be given back (the journal then stays). */

@@ -82,6 +82,57 @@ def foreign_writer():
                   "the foreign value is the new original, and is left")
 
 
+def foreign_while_standing():
+    with Board() as b:
+        k = b.start()
+        k.apply(GHZ, 510 * MHZ, 665 * MHZ)
+        write(b.root, ORIN_GPU + "max_freq", 1020000000)
+        begin = time.monotonic()
+        notice = k.receive(20)
+        tap.equal((notice.op, notice.state[1], read(b.root, ORIN_GPU + "max_freq"), read(b.root, ORIN_GPU + "min_freq")),
+                  (NOTICE, FOREIGN, "1020000000", "306000000"), "a foreign write is noticed while a target stands")
+        tap.table(f"a foreign write on a standing target is told after {time.monotonic() - begin:.1f} s")
+        tap.equal(k.close(), 0, "foreign while standing: exit status 0")
+        tap.equal(b.diff(), [], "foreign while standing: the rest is restored")
+    with Board() as b:
+        k = b.start()
+        k.apply(GHZ, 510 * MHZ)
+        before = os.stat(b.root + CPU0 + "scaling_max_freq").st_mtime_ns
+        time.sleep(2.2)
+        k.sock.setblocking(False)
+        try:
+            told = k.sock.recv(4096)
+        except BlockingIOError:
+            told = None
+        tap.equal((told, os.stat(b.root + CPU0 + "scaling_max_freq").st_mtime_ns), (None, before),
+                  "a target that stands is neither written again nor talked about")
+        tap.equal(k.close(), 0, "standing target: exit status 0")
+
+
+def other_methods():
+    with Board() as b:
+        boards = b.path + "/boards"
+        os.mkdir(boards)
+        with open(boards + "/x.ini", "w") as f:
+            f.write("[board]\nmatch = *Orin*\n[cpu]\npath = /sys/devices/system/cpu/cpufreq/policy*\nmethod = cpufreq-setspeed\n"
+                    f"[gpu]\npath = {ORIN_GPU[:-1]}\nmethod = devfreq-userspace\n")
+        os.mkdir(b.root + ORIN_GPU + "userspace")
+        write(b.root, ORIN_GPU + "userspace/set_freq", "undefined")
+        b.before = snapshot(b.root)
+        k = b.start(boards=boards)
+        reply = k.apply(GHZ, 510 * MHZ)
+        tap.equal((reply.actual[:2], reply.state[:2], read(b.root, CPU4 + "scaling_governor"), read(b.root, CPU4 + "scaling_setspeed"),
+                   read(b.root, ORIN_GPU + "governor"), read(b.root, ORIN_GPU + "userspace/set_freq")),
+                  ((1036800000, 510000000), (OK, OK), "userspace", "1036800", "userspace", "510000000"),
+                  "setspeed and userspace, when a board file says so")
+        tap.equal((read(b.root, CPU4 + "scaling_max_freq"), read(b.root, ORIN_GPU + "max_freq")), ("1728000", "1020000000"),
+                  "and then no limit is touched")
+        write(b.root, CPU0 + "scaling_governor", "performance")
+        tap.equal(k.apply(1200 * MHZ, 510 * MHZ).state[0], FOREIGN, "a governor that somebody chose is theirs")
+        tap.equal(k.close(), 0, "other methods: exit status 0")
+        tap.equal(b.diff(), [f"{CPU0}scaling_governor: 'schedutil\\n' -> 'performance\\n'"], "other methods: the rest is restored")
+
+
 def foreign_at_restore():
     with Board() as b:
         k = b.start()
@@ -316,6 +367,10 @@ def signals_and_messages():
         tap.equal(read(b.root, CPU0 + "scaling_max_freq"), "1036800", "the first keeper is not disturbed")
         reply = k.release()
         tap.equal((reply.op, reply.saved, b.diff(), os.listdir(b.state)), (RELEASED, 0, [], []), "a release gives all back")
+        write(b.root, ORIN_GPU + "max_freq", 918000000)
+        k.apply(GHZ)
+        tap.equal(k.release().ceiling[1], 918000000, "and tells the ceilings that others hold by then")
+        write(b.root, ORIN_GPU + "max_freq", 1020000000)
 
 
 def links():
@@ -370,7 +425,7 @@ def restore_time():
     tap.ok(times[len(times) // 2] <= 50, "from end of file to the last knob: half the runs within 50 ms", times)
 
 
-for test in (newest_target_wins, foreign_writer, foreign_at_restore, ceilings, knob_ignored, hotplug, journals,
+for test in (newest_target_wins, foreign_writer, foreign_while_standing, other_methods, foreign_at_restore, ceilings, knob_ignored, hotplug, journals,
              journal_unwritable, long_session, signals_and_messages, links, sensors, restore_time):
     try:
         test()

@@ -92,8 +92,8 @@ static bool configure(struct layer_config *config)
 		layer_say("FLAMED_DEADLINE_NS is out of range and is ignored");
 		config->deadline_ns = 0;
 	}
-	config->profile = getenv("FLAMED_PROFILE") && *getenv("FLAMED_PROFILE");
-	config->budget = (uint32_t)number("FLAMED_PROFILE");
+	config->profile = number("FLAMED_PROFILE") != 0;
+	config->budget = (uint32_t)number("FLAMED_BUDGET");
 	config->summary = path("FLAMED_SUMMARY");
 	config->trace = path("FLAMED_TRACE");
 	return config->deadline_ns || config->profile || config->trace || config->summary;

@@ -32,12 +32,12 @@
 #define LAYER_STREAMS_MAX  32   /* threads that launch, at a time; more are left alone */
 #define LAYER_SUMMARY_MAX  262144 /* latencies kept for the quantiles */
 
-/* What the environment asks for; see flamed-opencl(7). Read once. */
+/* What the environment asks for; see docs/opencl.md. Read once. */
 struct layer_config {
 	char model[MODEL_NAME_MAX + 1]; /* FLAMED_MODEL; "": named by fingerprint */
 	uint64_t deadline_ns;           /* FLAMED_DEADLINE_NS; 0: none */
-	bool profile;                   /* FLAMED_PROFILE is set ... */
-	uint32_t budget;                /* ... to the points to measure at most; 0: flamed's choice */
+	bool profile;                   /* FLAMED_PROFILE */
+	uint32_t budget;                /* FLAMED_BUDGET: points to measure at most; 0: flamed's choice */
 	struct boundary_config boundary;/* FLAMED_BOUNDARY */
 	const char *summary;            /* FLAMED_SUMMARY: a path, or the number of a descriptor */
 	const char *trace;              /* FLAMED_TRACE: a path */

@@ -227,7 +227,7 @@ def profiling():
     with fakeflamed.Server(os.path.join(scratch, "p.sock")) as flamed:
         flamed.points, flamed.pauses = 4, 1
         summary = os.path.join(scratch, "summary")
-        run = Run("runs=60 kernels=10", FLAMED_SOCKET=flamed.path, FLAMED_PROFILE="0", FLAMED_MODEL="net", FLAMED_SUMMARY=summary)
+        run = Run("runs=60 kernels=10", FLAMED_SOCKET=flamed.path, FLAMED_PROFILE="1", FLAMED_MODEL="net", FLAMED_SUMMARY=summary)
         samples = [m for m in flamed.of("sample") if "latency_ns" in m]
         ok(len(flamed.of("profile")) == 1 and len(samples) == 4, "each point is measured", f"{flamed.log} {run.err}")
         ok(all(m["n"] == "5" and int(m["latency_ns"]) > 0 and m["layers"].count(",") == 9 for m in samples),

@@ -130,7 +130,8 @@ static bool write_is_settle(const struct clock_domain *domain)
 	}
 }
 
-/* What writes really took replaces a guess; a documented settle time only grows. */
+/* What writes really took replaces a guess; a documented settle time only grows.
+ * `last` is still the answer before. */
 static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply)
 {
 	struct governor_board *view = &clocks->view;
@@ -140,6 +141,9 @@ static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply
 		uint64_t seen_ns = (uint64_t)((double)reply->write_ns[i] * SETTLE_MARGIN);
 
 		if (!clocks->managed[i] || seen_ns == 0)
+			continue;
+		/* A clock that stayed where it was tells nothing about moving it. */
+		if (clocks->timed[i] && reply->actual.hz[i] == clocks->last.actual.hz[i])
 			continue;
 		/* Up at once, down slowly: the mean hides the write that took longest. */
 		if (!clocks->timed[i] || seen_ns > view->write_ns[i])
@@ -159,9 +163,9 @@ void clocks_take(struct clocks *clocks, const struct keeper_reply *reply)
 		if (reply->state[i] != clocks->last.state[i] && reply->text[0])
 			log_warning("%s clock: %s", clock_name((enum clock_id)i), reply->text);
 	}
-	clocks->last = *reply;
 	if (reply->op == KEEPER_APPLIED)
 		learn_settle(clocks, reply);
+	clocks->last = *reply;
 	if (clocks->held && reply->serial >= clocks->serial) {
 		clocks->view.current = grid_nearest(&clocks->grid, clocks_point(clocks));
 		clocks->view.current_known = true;

@@ -42,7 +42,8 @@ struct request {
 	uint32_t context;
 	uint64_t begin_ns, deadline_ns; /* service time; deadline absolute */
 	uint64_t asked_ns;              /* deadline as asked */
-	uint64_t expires_ns;            /* real time */
+	uint64_t arrived_ns, expires_ns;/* real time */
+	uint64_t waited_ns;             /* for the clocks, before it could start; real time */
 	uint64_t bound_ns;
 	uint64_t epoch;                 /* of the clocks when it began to run */
 	bool contended, waiting;

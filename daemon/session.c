@@ -13,6 +13,7 @@
 #define SMOOTHING        0.2  /* of period and power of a session */
 #define EXPIRY_DEADLINES 8    /* a request may take so many deadlines before it expires */
 #define SETTLE_SHARE     20   /* a run that began while clocks moved is learned from when settling was under 1/20 of it */
+#define REPLAY_SHARE     8    /* a total that is over the time that passed by more than 1/8 is a replay's */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
 
 uint64_t daemon_now_ns(const struct daemon *d)
@@ -325,6 +326,7 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 	request->asked_ns = deadline_ns;
 	request->deadline_ns = now_ns + deadline_ns;
 	request->waiting = wait;
+	request->arrived_ns = clock_now_ns();
 	request->expires_ns = clock_now_ns() + (d->config.request_expiry_ns > EXPIRY_DEADLINES * deadline_ns ? d->config.request_expiry_ns
 													     : EXPIRY_DEADLINES * deadline_ns);
 	mark_contended(d, request);
@@ -360,6 +362,7 @@ void requests_applied(struct daemon *d)
 			continue;
 		request->waiting = false;
 		request->serial = 0; /* it starts on clocks that stand */
+		request->waited_ns = clock_now_ns() - request->arrived_ns;
 		reply_to_begin(d, request);
 		connection_resume(request->session->connection);
 	}
@@ -397,6 +400,15 @@ static bool clocks_stood(const struct daemon *d, const struct request *request, 
 	return request->serial == 0 || request->session->decision.settle_ns * SETTLE_SHARE <= total_ns;
 }
 
+/* How long it ran: the wait for the clocks is in a total that really passed,
+ * and not in one that a replay reports at once. */
+static uint64_t run_ns(const struct request *request, uint64_t total_ns)
+{
+	uint64_t passed_ns = clock_now_ns() - request->arrived_ns;
+
+	return passed_ns >= total_ns - total_ns / REPLAY_SHARE && request->waited_ns < total_ns ? total_ns - request->waited_ns : total_ns;
+}
+
 static void learn(struct daemon *d, const struct request *request, uint64_t total_ns, uint64_t now_ns)
 {
 	struct entry *entry = request->session->entry;
@@ -408,7 +420,8 @@ static void learn(struct daemon *d, const struct request *request, uint64_t tota
 	power_uw = request->contended ? 0 : sample_power(d, now_ns);
 	if (power_uw)
 		session->power_uw = session->power_uw > 0 ? (1 - SMOOTHING) * session->power_uw + SMOOTHING * (double)power_uw : (double)power_uw;
-	model_observe(entry->model, request->phase, request->context, clocks_point(&d->clocks), total_ns, power_uw, request->contended);
+	model_observe(entry->model, request->phase, request->context, clocks_point(&d->clocks), run_ns(request, total_ns), power_uw,
+		      request->contended);
 	if (!entry->dirty)
 		loop_timer_in(d->save, d->config.save_interval_ns);
 	entry->dirty = true;

@@ -16,6 +16,7 @@
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 64         /* requests of a session; later every TRIAL_EVERY-th looks for one */
 #define TRIAL_EVERY 16
+#define INVEST_GAIN 0.05       /* of power, for a move that may make one request late */
 #define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
 #define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
@@ -372,10 +373,44 @@ static size_t hopeful_trial(const struct task *t)
 	return found;
 }
 
-static size_t consider_trial(const struct task *t, size_t best, struct decision *out)
+/* The cheapest point that would fit once there. */
+static size_t cheapest_standing(const struct task *t)
 {
-	size_t trial = !may_try(t) ? SIZE_MAX : out->feasible ? cheaper_trial(t, best) : hopeful_trial(t);
+	size_t point = SIZE_MAX;
+	float best = INFINITY;
 
+	for (size_t i = 0; i < t->board->grid->points; i++) {
+		size_t axis[CLOCK_COUNT];
+		float price = scan_price(&t->price, i);
+		if (!(price < best) || !fits(t, i, 0))
+			continue;
+		grid_axes(t->board->grid, i, axis);
+		if (!within(axis, t->soft, t->high))
+			continue;
+		best = price;
+		point = i;
+	}
+	return point;
+}
+
+/* Where the time to move is all that is in the way, and a request or two late
+ * buys all that follow. */
+static size_t invest(const struct task *t, size_t best)
+{
+	const struct governor_session *s = &t->governor->session[t->newest->session];
+	size_t home = s->credit >= 1 && s->boost <= 1 ? cheapest_standing(t) : SIZE_MAX;
+
+	return home != SIZE_MAX && gain(t, best, home) > INVEST_GAIN ? home : SIZE_MAX;
+}
+
+static size_t consider_trial(struct task *t, size_t best, struct decision *out)
+{
+	size_t trial = SIZE_MAX;
+
+	if (may_try(t) && out->feasible)
+		trial = invest(t, best);
+	if (may_try(t) && trial == SIZE_MAX)
+		trial = out->feasible ? cheaper_trial(t, best) : hopeful_trial(t);
 	out->trial = trial != SIZE_MAX;
 	return out->trial ? trial : best;
 }
@@ -536,21 +571,7 @@ static size_t next_home(struct task *t, uint64_t relative_ns)
 	t->demand[0].slack_ns = (float)relative_ns;
 	set_price(t, (float)relative_ns);
 	soft_limits(t);
-	size_t point = SIZE_MAX;
-	float best = INFINITY;
-
-	for (size_t i = 0; i < t->board->grid->points; i++) {
-		size_t axis[CLOCK_COUNT];
-		float price = scan_price(&t->price, i);
-		if (!(price < best) || !fits(t, i, 0))
-			continue;
-		grid_axes(t->board->grid, i, axis);
-		if (!within(axis, t->soft, t->high))
-			continue;
-		best = price;
-		point = i;
-	}
-	return point;
+	return cheapest_standing(t);
 }
 
 /* The least idle power from where the next request still makes it home. */

@@ -57,7 +57,7 @@ struct decision {
 	size_t point;       /* grid index chosen */
 	bool feasible;
 	bool learning;      /* a surface was not ready */
-	bool trial;         /* bound over the slack by a little: taken once, to learn */
+	bool trial;         /* bound, or bound and settle, over the slack: taken once, to learn or to get there */
 	uint64_t predicted_ns, bound_ns, settle_ns; /* of the newest request at `point` */
 	uint64_t slack_ns;
 	double factor;      /* on the surface's bound of the newest request: margin, slow-down, hold and past misses */

@@ -13,7 +13,7 @@
 #define CREDIT_LEARNING 2.0   /* of a session with a model that is being learned, */
 #define CREDIT_START 0.5      /* and with one that is known */
 #define CREDIT_REFILL 0.002   /* per request */
-#define CREDIT_MAX 0.5
+#define CREDIT_MAX 1.0
 #define MISSES_WINDOW 64.0
 #define TIGHT_WINDOW 64       /* requests */
 #define TIGHT_SAME 1.05

@@ -83,7 +83,7 @@ static double optimum(const struct loop *loop)
 static struct outcome run(const struct loop *loop)
 {
 	struct governor_board board = {.grid = &loop->plant->grid, .current = loop->plant->grid.points - 1, .current_known = true,
-				       .settle_ns = {100000, 100000, 100000},
+				       .settle_ns = {100000, 100000, 100000}, .write_ns = {100000, 100000, 100000},
 				       .ceiling_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX},
 				       .ceiling_config_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
 	struct model_options model_options;
@@ -179,6 +179,10 @@ static void test_generated(void **state)
 	}
 	report("generated", &sum);
 	report("generated, energy", &energy);
+	assert_true((double)sum.missed <= 0.005 * (double)sum.requests);
+	assert_true((double)energy.missed <= 0.005 * (double)energy.requests);
+	assert_true(sum.ratio <= 1.03 * (double)sum.runs);
+	assert_true(energy.ratio <= 1.03 * (double)energy.runs);
 }
 
 static void test_replays(void **state)

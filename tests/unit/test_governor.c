@@ -91,16 +91,17 @@ static void fresh(void)
 static double settle_to(const struct governor_board *board, size_t point, bool waits)
 {
 	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
-	double sum = 0;
+	double settle = 0, written = 0;
 	bool up = false;
 
 	grid_axes(&grid, board->current, from);
 	grid_axes(&grid, point, to);
 	for (int c = 0; c < CLOCK_COUNT; c++) {
-		sum += from[c] != to[c] ? (double)board->settle_ns[c] : 0;
+		settle += from[c] != to[c] ? (double)board->settle_ns[c] : 0;
+		written += from[c] != to[c] ? (double)board->write_ns[c] : 0;
 		up = up || to[c] > from[c];
 	}
-	return up || waits ? sum : 0;
+	return up ? settle : waits ? written : 0;
 }
 
 /* Lateness at a point by the book: earliest deadline first. */
@@ -141,6 +142,7 @@ static size_t random_case(struct governor_board *board, struct governor_request 
 	board->current = random_below(grid.points);
 	for (int c = 0; c < CLOCK_COUNT; c++) {
 		board->settle_ns[c] = random_below(3) ? random_below(5 * MS) : 0;
+		board->write_ns[c] = board->settle_ns[c] / (1 + random_below(3));
 		if (random_below(4) == 0)
 			board->ceiling_hz[c] = grid.hz[c][random_below(grid.count[c])];
 		if (random_below(4) == 0)
@@ -178,6 +180,10 @@ static void check_choice(const struct governor_board *board, const struct govern
 	}
 	assert_true(d->point < grid.points);
 	assert_true(allowed(board, d->point));
+	if (d->trial) {
+		assert_true(count == 1 && s->measured[d->point] == 0);
+		return;
+	}
 	if (cheapest == SIZE_MAX) {
 		assert_true(!d->feasible || late_at(board, request, count, d->point, now_ns) <= slack);
 		if (count == 1 && !d->feasible)
@@ -408,7 +414,9 @@ static void test_waits(void **state)
 
 	one_model();
 	struct governor_board board = make_board();
-	board.settle_ns[CLOCK_CPU] = board.settle_ns[CLOCK_GPU] = board.settle_ns[CLOCK_MEM] = 30 * MS;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		board.settle_ns[c] = board.write_ns[c] = 30 * MS;
+	governor.session[0].credit = 0; /* nothing is risked */
 	struct governor_request request = {.surface = &plane[0].surface, .begin_ns = NS_PER_S, .deadline_ns = NS_PER_S + 25 * MS};
 	struct decision waiting, running;
 
@@ -416,6 +424,7 @@ static void test_waits(void **state)
 	governor_decide(&governor, &board, &request, 1, NS_PER_S, &waiting);
 	assert_int_equal(waiting.point, board.current);
 	fresh();
+	governor.session[0].credit = 0;
 	request.waits = false;
 	governor_decide(&governor, &board, &request, 1, NS_PER_S, &running);
 	assert_true(running.feasible && running.power_uw < waiting.power_uw);
@@ -460,8 +469,7 @@ static size_t failing_trials(uint64_t deadline_ns)
 		plane[0].measured[i] = 0;
 	for (int i = 0; i < 300; i++) {
 		struct decision d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
-		assert_true(d.predicted_ns < deadline_ns);
-		assert_true(d.trial || d.bound_ns <= deadline_ns);
+		assert_true(d.trial ? (double)d.predicted_ns < 1.1 * (double)deadline_ns : d.bound_ns <= deadline_ns);
 		trials += d.trial;
 		board.current = d.point;
 		plane[0].measured[d.point]++;
@@ -470,7 +478,7 @@ static size_t failing_trials(uint64_t deadline_ns)
 	return trials;
 }
 
-/* A trial is taken only where the slack covers the prediction, and ends with the credit. */
+/* A trial is taken only where the slack about covers the prediction, and ends with the credit. */
 static void test_trial(void **state)
 {
 	(void)state;

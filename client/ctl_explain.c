@@ -41,6 +41,16 @@ static void print_power(const struct ctl *ctl, const char *prefix)
 		printf(", drawing about %s", format_power(text, sizeof(text), ctl_u64(ctl, "%spower_uw", prefix)));
 }
 
+/* Text of a word in a table that ends with NULL; the word itself when it is
+ * not there. */
+static const char *translate(const char *const (*table)[2], const char *word)
+{
+	for (; (*table)[0]; table++)
+		if (strcmp(word, (*table)[0]) == 0)
+			return (*table)[1];
+	return word;
+}
+
 static const char *source_text(const char *source)
 {
 	static const char *const texts[][2] = {
@@ -48,12 +58,28 @@ static const char *source_text(const char *source)
 		{ "fit", "the bound is the prediction times the upper quantile of what predictions were off by" },
 		{ "neighbour", "the bound is the prediction corrected by measured points near by" },
 		{ "cell", "the bound is the upper quantile of what was measured at this very point" },
+		{ NULL, NULL },
 	};
 
-	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
-		if (strcmp(source, texts[i][0]) == 0)
-			return texts[i][1];
-	return source;
+	return translate(texts, source);
+}
+
+static const char *refusal_reason(const char *refusal)
+{
+	static const char *const texts[][2] = {
+		{ "bound", "it could take longer than there is" },
+		{ "settle", "it would do, but not with the time it takes to get there" },
+		{ "shared", "alone it would do, but not beside the deadlines of other requests" },
+		{ "ceiling", "it lies above a ceiling that others hold" },
+		{ "floor", "it lies under the floor that flamed.conf sets" },
+		{ "hold", "a recent miss holds the clocks up for a while" },
+		{ "dwell", "the memory clock moved too short a time ago" },
+		{ "gain", "it saves too little to be worth moving" },
+		{ "standby", "from there the clocks could not come up in time for a tighter deadline that was seen lately" },
+		{ NULL, NULL },
+	};
+
+	return translate(texts, refusal);
 }
 
 static void print_regime(const struct ctl *ctl)
@@ -62,38 +88,52 @@ static void print_regime(const struct ctl *ctl)
 
 	if (!*regime || strcmp(regime, "unknown") == 0)
 		return;
-	printf("There the model is %s; the GPU idles %s of an inference.\n", regime, duration(ctl, "bubble_ns"));
+	printf("There the model is %s", regime);
+	if (ctl_u64(ctl, "bubble_ns"))
+		printf("; the GPU idles %s of an inference", duration(ctl, "bubble_ns"));
+	printf(".\n");
 }
 
 static void print_margin(const struct ctl *ctl)
 {
-	double slowdown = strtod(ctl_text(ctl, "slowdown"), NULL);
+	uint64_t predicted_ns = ctl_u64(ctl, "predicted_ns"), margin_ns = ctl_u64(ctl, "margin_ns");
+	uint64_t needed_ns = ctl_u64(ctl, "bound_ns") + ctl_u64(ctl, "settle_ns"), slack_ns = ctl_u64(ctl, "slack_ns");
+	double slowdown = strtod(ctl_text(ctl, "slowdown"), NULL), factor = strtod(ctl_text(ctl, "factor"), NULL);
+	char spare[32];
 
 	printf("It should take %s, at most %s", duration(ctl, "predicted_ns"), duration(ctl, "bound_ns"));
 	if (ctl_u64(ctl, "settle_ns"))
-		printf(", after %s for the clocks to settle", duration(ctl, "settle_ns"));
-	if (ctl_u64(ctl, "margin_ns"))
-		printf("; that leaves %s to spare", duration(ctl, "margin_ns"));
-	printf(".\nWhere that comes from: %s", source_text(ctl_text(ctl, "source")));
-	if (slowdown > 1.005 || (slowdown > 0 && slowdown < 0.995))
-		printf(", and everything runs x%.2f slower than predicted just now", slowdown);
+		printf(", and %s for the clocks to settle", duration(ctl, "settle_ns"));
+	if (slack_ns > needed_ns)
+		printf("; that leaves %s to spare", format_duration(spare, sizeof(spare), slack_ns - needed_ns));
+	if (margin_ns && predicted_ns)
+		printf(".\nThe margin of %s (%.0f %%): %s", duration(ctl, "margin_ns"), 100.0 * (double)margin_ns / (double)predicted_ns,
+		       source_text(ctl_text(ctl, "source")));
+	else
+		printf(".\nThe margin: %s", source_text(ctl_text(ctl, "source")));
+	if (factor > 1.005)
+		printf(", times %.2f for contention, past misses and the configured margin", factor);
 	printf(".\n");
+	if (slowdown > 1.005)
+		printf("Everything runs %.0f %% slower than predicted just now.\n", 100 * (slowdown - 1));
 }
 
 static void print_runner_up(const struct ctl *ctl)
 {
-	const char *refused = ctl_text(ctl, "runner_up.refused"), *text = ctl_text(ctl, "runner_up.text");
+	const char *refused = ctl_text(ctl, "runner_up.refused");
+	uint64_t bound_ns = ctl_u64(ctl, "runner_up.bound_ns");
 
-	if (!*refused || strcmp(refused, "none") == 0) {
+	if (!*refused || strcmp(refused, "not") == 0) {
 		printf("No cheaper point was in question.\n");
 		return;
 	}
 	printf("The next cheaper point, ");
 	print_point(ctl, "runner_up.");
 	print_power(ctl, "runner_up.");
-	printf(", was refused: %s", *text ? text : refused);
-	if (!*text && ctl_u64(ctl, "runner_up.bound_ns"))
-		printf(" (it could take %s, and %s to get there)", duration(ctl, "runner_up.bound_ns"), duration(ctl, "runner_up.settle_ns"));
+	printf(", was refused: %s", refusal_reason(refused));
+	if (bound_ns)
+		printf(" (at most %s%s%s)", duration(ctl, "runner_up.bound_ns"), ctl_u64(ctl, "runner_up.settle_ns") ? ", after settling for " : "",
+		       ctl_u64(ctl, "runner_up.settle_ns") ? duration(ctl, "runner_up.settle_ns") : "");
 	printf(".\n");
 }
 
@@ -105,7 +145,7 @@ static void print_explanation(const struct ctl *ctl)
 	if (*phase && strcmp(phase, "run") != 0)
 		printf(" (%s, %s tokens)", phase, ctl_text(ctl, "context"));
 	printf(", session %s, asked for %s", ctl_text(ctl, "session"), duration(ctl, "deadline_ns"));
-	if (ctl_u64(ctl, "slack_ns"))
+	if (ctl_u64(ctl, "slack_ns") < ctl_u64(ctl, "deadline_ns") / 50 * 49)
 		printf(" and had %s left when flamed decided", duration(ctl, "slack_ns"));
 	printf(".\n");
 	if (ctl_u64(ctl, "feasible"))
@@ -118,6 +158,8 @@ static void print_explanation(const struct ctl *ctl)
 	if (ctl_u64(ctl, "learning"))
 		printf("%sThe model is still being learned%s: its bounds are wide and the clocks higher than they will be.\n", sgr(ctl, SGR_YELLOW),
 		       sgr(ctl, SGR_OFF));
+	if (ctl_u64(ctl, "trial"))
+		printf("It is a trial: the bound is a little over what there is, once, to learn.\n");
 	print_margin(ctl);
 	print_regime(ctl);
 	print_runner_up(ctl);

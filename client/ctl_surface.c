@@ -214,8 +214,9 @@ static void print_point(const struct picture *picture, const char *label, size_t
 	if (picture->power_known)
 		printf(", %s", format_power(power, sizeof(power), (uint64_t)cell->power_uw));
 	if (cell->regime)
-		printf(", %s, the GPU idles %s of it", regime_name(cell->regime),
-		       format_duration(bubble, sizeof(bubble), (uint64_t)cell->bubble_ns));
+		printf(", %s", regime_name(cell->regime));
+	if (cell->bubble_ns >= 1)
+		printf(", the GPU idles %s of it", format_duration(bubble, sizeof(bubble), (uint64_t)cell->bubble_ns));
 	printf("\n");
 }
 

@@ -207,10 +207,10 @@ static void summarise(struct picture *picture)
 
 		picture->measured += cell->measured > 0;
 		picture->regimes[cell->regime]++;
-		if (value < picture->low)
-			picture->low = value;
-		if (value > picture->high)
-			picture->high = value;
+		if (picture_feasible(picture, i)) {
+			picture->low = value < picture->low ? value : picture->low;
+			picture->high = value > picture->high ? value : picture->high;
+		}
 		if (picture->deadline_ns && picture_feasible(picture, i) && cell->power_uw < least) {
 			least = cell->power_uw;
 			picture->cheapest = (long)i;
@@ -219,6 +219,8 @@ static void summarise(struct picture *picture)
 	if (picture->shown == SHOW_REGIME) {
 		picture->low = 0;
 		picture->high = CELL_REGIMES - 1;
+	} else if (picture->low > picture->high) { /* no cell can promise the deadline */
+		picture->low = picture->high = (double)picture->deadline_ns;
 	}
 }
 

@@ -31,7 +31,7 @@ struct picture {
 	size_t points, measured;     /* cells */
 	size_t regimes[CELL_REGIMES];/* cells of each */
 	long cheapest;               /* least power among those that meet the deadline, -1: none */
-	double low, high;            /* of the shown value */
+	double low, high;            /* of the shown value, over the cells that can promise the deadline */
 };
 
 /* Ask the daemon. 0, or -errno after a message. picture_free() in any case. */

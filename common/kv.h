@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include "limits.h"
 
-#define KV_PAIRS_MAX 2048
+#define KV_PAIRS_MAX 4096
 
 /* A parsed message. Keys and values point into the buffer that was parsed and
  * live as long as it does. The first of a repeated key wins. */

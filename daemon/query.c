@@ -248,15 +248,18 @@ static void phase_list(const struct sample *samples, size_t count, char *buf, si
 			len += (size_t)snprintf(buf + len, size - len, "%s%s", len ? "," : "", phase_name((enum phase)p));
 }
 
-static void add_model(struct kv_out *out, const struct entry *entry, unsigned i)
+/* A model that nobody uses and of which nothing is known is none. */
+static unsigned add_model(struct kv_out *out, const struct entry *entry, unsigned i)
 {
 	struct sample *samples = NULL;
 	struct layer *layers = NULL;
 	long count = model_samples(entry->model, &samples), layer_count = model_layers(entry->model, &layers);
 	enum surface_state best = SURFACE_NONE;
 	char prefix[24], phases[64];
-	unsigned contexts;
+	unsigned contexts, shown = 0;
 
+	if (count == 0 && layer_count == 0 && entry->users == 0)
+		goto out;
 	phase_list(samples, count > 0 ? (size_t)count : 0, phases, sizeof(phases), &contexts);
 	for (int p = 0; p < PHASE_COUNT; p++)
 		if (model_state(entry->model, (enum phase)p) > best)
@@ -269,17 +272,21 @@ static void add_model(struct kv_out *out, const struct entry *entry, unsigned i)
 	add_u64(out, prefix, "samples", count > 0 ? (uint64_t)count : 0);
 	add_u64(out, prefix, "contexts", contexts);
 	add_u64(out, prefix, "layers", layer_count > 0);
+	shown = 1;
+out:
 	free(samples);
 	free(layers);
+	return shown;
 }
 
 void query_models(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	struct kv_out *out = reply_begin(c);
+	unsigned shown = 0;
 
 	(void)kv;
 	for (size_t i = 0; i < d->library.count; i++)
-		add_model(out, &d->library.entry[i], (unsigned)i);
+		shown += add_model(out, &d->library.entry[i], shown);
 	reply_end(c);
 }
 

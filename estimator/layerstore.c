@@ -1,67 +1,95 @@
 /* SPDX-License-Identifier: MIT */
-/* The measured layers of one model, as they came. */
+/* The measured layers of one model: a few inferences at each point and context. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "state.h"
 
-static bool same_inference(const struct layer *a, const struct layer *b)
+/* By place, then layer. */
+static int compare_places(const struct layer *a, const struct layer *b)
 {
-	return a->phase == b->phase && a->context == b->context && a->rep == b->rep && op_point_equal(a->point, b->point);
+	if (a->phase != b->phase)
+		return a->phase < b->phase ? -1 : 1;
+	if (a->context != b->context)
+		return a->context < b->context ? -1 : 1;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (a->point.hz[c] != b->point.hz[c])
+			return a->point.hz[c] < b->point.hz[c] ? -1 : 1;
+	return (a->layer > b->layer) - (a->layer < b->layer);
 }
 
-/* Repetitions kept of this layer at this place. */
-static uint32_t kept(const struct layer_store *store, const struct layer *layer)
+/* The same, then by repetition: those kept before come before those that arrive. */
+static int compare_rows(const void *x, const void *y)
 {
-	uint32_t count = 0;
+	const struct layer *a = x, *b = y;
+	int order = compare_places(a, b);
 
-	for (size_t i = 0; i < store->count; i++) {
-		const struct layer *row = &store->row[i];
-		count += row->layer == layer->layer && row->phase == layer->phase && row->context == layer->context &&
-			 op_point_equal(row->point, layer->point);
+	return order ? order : (a->rep > b->rep) - (a->rep < b->rep);
+}
+
+/* Of sorted rows, the first LAYER_REPS_MAX of each layer at each place, numbered
+ * anew. Returns how many. */
+static size_t thin(struct layer *row, size_t count)
+{
+	size_t kept = 0;
+	uint32_t rep = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		rep = kept && !compare_places(&row[kept - 1], &row[i]) ? rep + 1 : 0;
+		if (rep >= LAYER_REPS_MAX)
+			continue;
+		row[kept] = row[i];
+		row[kept++].rep = rep;
 	}
-	return count;
+	return kept;
 }
 
-static int make_room(struct layer_store *store, size_t more)
+/* Whether all rows are of one inference at a place that has enough of them. */
+static bool seen_enough(const struct layer_store *store, const struct layer *layers, size_t count)
 {
-	size_t room = store->room ? store->room : 1024;
-	struct layer *row;
+	uint32_t have = 0;
 
-	if (store->count + more > LAYERS_KEPT_MAX)
-		return -ENOSPC;
-	while (room < store->count + more)
-		room *= 2;
-	if (room == store->room)
-		return 0;
-	row = realloc(store->row, room * sizeof(*row));
-	if (!row)
-		return -ENOMEM;
-	store->row = row;
-	store->room = room;
-	return 0;
+	for (size_t i = 1; i < count; i++)
+		if (layers[i].rep != layers[0].rep || layers[i].layer <= layers[i - 1].layer ||
+		    layers[i].phase != layers[0].phase || layers[i].context != layers[0].context ||
+		    !op_point_equal(layers[i].point, layers[0].point))
+			return false;
+	for (size_t i = 0; i < store->count && count; i++)
+		have += !compare_places(&store->row[i], &layers[0]);
+	return have >= LAYER_REPS_MAX;
 }
 
 int layer_store_add(struct layer_store *store, const struct layer *layers, size_t count, bool added[PHASE_COUNT])
 {
-	uint32_t rep = 0;
-	int rc;
+	struct layer *row;
+	size_t kept;
 
 	for (size_t i = 0; i < count; i++)
 		if (layers[i].phase >= PHASE_COUNT || layers[i].layer >= LAYERS_MAX)
 			return -EINVAL;
-	rc = make_room(store, count);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < count; i++) {
-		if (!i || !same_inference(&layers[i], &layers[i - 1]))
-			rep = kept(store, &layers[i]);
-		if (rep >= LAYER_REPS_MAX)
-			continue;
-		store->row[store->count] = layers[i];
-		store->row[store->count++].rep = rep;
-		added[layers[i].phase] = true;
+	if (!count || seen_enough(store, layers, count))
+		return 0;
+	row = malloc((store->count + count) * sizeof(*row));
+	if (!row)
+		return -ENOMEM;
+	if (store->count)
+		memcpy(row, store->row, store->count * sizeof(*row));
+	memcpy(row + store->count, layers, count * sizeof(*row));
+	for (size_t i = store->count; i < store->count + count; i++) {
+		added[row[i].phase] = true;
+		if (row[i].rep <= UINT32_MAX - LAYER_REPS_MAX)
+			row[i].rep += LAYER_REPS_MAX;
 	}
+	qsort(row, store->count + count, sizeof(*row), compare_rows);
+	kept = thin(row, store->count + count);
+	if (kept > LAYERS_KEPT_MAX) {
+		free(row);
+		memset(added, 0, PHASE_COUNT * sizeof(*added));
+		return -ENOSPC;
+	}
+	free(store->row);
+	store->row = row;
+	store->count = kept;
 	return 0;
 }
 

@@ -53,15 +53,15 @@ uint32_t context_step(uint32_t context);
  * they are interpolated. Equal where the context is one of them. */
 void context_knots(uint32_t context, uint32_t *low, uint32_t *high);
 
-/* Layers of all phases, repetitions numbered anew at each point and context. */
+/* Layers of all phases, sorted by phase, context, point, layer and repetition. */
 struct layer_store {
 	struct layer *row;
-	size_t count, room;
+	size_t count;
 };
 
-/* Keeps up to LAYER_REPS_MAX inferences at one point and context; more are passed over. `added` is set for
- * each phase that grew. Returns 0, -EINVAL (phase, or a layer of LAYERS_MAX or more), -ENOSPC (LAYERS_KEPT_MAX)
- * or -ENOMEM; then nothing was kept. */
+/* Keeps LAYER_REPS_MAX inferences at one point and context, the first ones, and numbers them anew; more are passed
+ * over. `added` is set for each phase that may have grown. Returns 0, -EINVAL (phase, or a layer of LAYERS_MAX or
+ * more), -ENOSPC (LAYERS_KEPT_MAX) or -ENOMEM; then nothing was kept. */
 int layer_store_add(struct layer_store *store, const struct layer *layers, size_t count, bool added[PHASE_COUNT]);
 /* A copy the caller frees. Returns the count or -ENOMEM. */
 long layer_store_copy(const struct layer_store *store, struct layer **out);

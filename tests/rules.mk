@@ -11,7 +11,7 @@ $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PR
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 
 # The simulator is ground truth: it is linked beside the estimator, and calls nothing of it.
-$(B)/tests/bench-timeline $(B)/tests/unit/test_timeline: \
+$(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_model_layers: \
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
 # Preloaded under the keeper by tests/keeper; not sanitized itself.

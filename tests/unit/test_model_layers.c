@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* Layers and contexts through estimator/model.h. */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../../common/limits.h"
+#include "../../estimator/model.h"
+#include "../sim/measure.h"
+
+#define REPS 2
+
+static struct sim_model sim;
+static struct grid grid;
+static struct sim_rng rng;
+static struct sim_noise noise;
+static struct measure measure;
+
+static int open_simulation(void **state)
+{
+	(void)state;
+	rng = (struct sim_rng){77};
+	measure_grid(&grid, true);
+	sim_noise_open(&noise, "../shared/data", &rng);
+	return 0;
+}
+
+static int close_simulation(void **state)
+{
+	(void)state;
+	sim_noise_close(&noise);
+	return 0;
+}
+
+static struct model *new_model(enum sim_kind kind)
+{
+	static const enum phase phase_of[] = {PHASE_RUN, PHASE_DECODE, PHASE_PREFILL};
+	struct model_options options;
+	struct model *model;
+
+	do
+		sim_random(&sim, kind, measure_top(&grid), &rng);
+	while (sim.layers > 150);
+	measure = (struct measure){&sim, phase_of[kind], &rng, &noise};
+	model_options_default(&options);
+	options.ready_width = 0;
+	model = model_new(&grid, &options);
+	assert_non_null(model);
+	return model;
+}
+
+/* `budget` points that the model asks for, with layers if `rows`. Returns the number of layers. */
+static size_t profile(struct model *model, size_t budget, struct layer *rows)
+{
+	uint32_t context;
+	struct op_point point;
+	size_t count = 0;
+	double gain;
+
+	for (size_t k = 0; k < budget; k++) {
+		assert_int_equal(model_plan(model, measure.phase, NULL, &point, &context, &gain), 1);
+		struct sample sample = measure_sample(&measure, point, context, rows ? REPS : 0, rows ? rows + count : NULL);
+
+		assert_int_equal(model_learn_sample(model, &sample), 0);
+		if (rows)
+			assert_int_equal(model_learn_layers(model, rows + count, REPS * sim.layers), 0);
+		count += rows ? REPS * sim.layers : 0;
+	}
+	return count;
+}
+
+static double mean_error(struct model *model, uint32_t context)
+{
+	const struct surface *surface = model_surface(model, measure.phase, context);
+	struct errors errors = {.count = 0};
+	double mean;
+
+	for (size_t i = 3; i < grid.points; i += 41)
+		errors_add(&errors, (double)surface->latency_ns[i], measure_truth_ns(&measure, measure_point(&grid, i), context));
+	mean = errors_mean(&errors);
+	errors_free(&errors);
+	return mean;
+}
+
+/* Regimes and bubbles come from the layers; totals correct what layers do not show. */
+static void test_layers_and_totals(void **state)
+{
+	struct model *model = new_model(SIM_DNN);
+	struct layer *rows = calloc(8 * REPS * sim.layers, sizeof(*rows));
+	double idle = 0;
+
+	(void)state;
+	profile(model, 8, rows);
+	assert_true(mean_error(model, 0) < 0.02);
+	const struct surface *surface = model_surface(model, PHASE_RUN, 0);
+	for (size_t i = 0; i < grid.points; i++) {
+		assert_in_range(surface->regime[i], REGIME_LAUNCH_BOUND, REGIME_MIXED);
+		assert_true(surface->bubble_ns[i] >= 0 && surface->bubble_ns[i] < surface->latency_ns[i]);
+		assert_true(surface->bound_ns[i] >= surface->latency_ns[i]);
+		idle += (double)surface->bubble_ns[i];
+	}
+	assert_true(idle > 0);
+	model_free(model);
+	free(rows);
+}
+
+/* Layers alone, before anything was measured end to end. */
+static void test_layers_alone(void **state)
+{
+	struct model *model = new_model(SIM_DNN), *other = new_model(SIM_DNN);
+	struct layer *rows = calloc(8 * REPS * sim.layers, sizeof(*rows)), *stored = NULL;
+	size_t count = profile(other, 8, rows);
+
+	(void)state;
+	assert_int_equal(model_learn_layers(model, rows, count), 0);
+	double error = mean_error(model, 0);
+	printf("# | layers alone, no total: mean error %.2f %%\n", 100 * error);
+	assert_true(error < 0.06);
+
+	/* stored and loaded again they give the same surface */
+	long n = model_layers(model, &stored);
+	assert_int_equal(n, count);
+	struct model_options options;
+	model_options_default(&options);
+	struct model *again = model_new(&grid, &options);
+	assert_int_equal(model_learn_layers(again, stored, (size_t)n), 0);
+	for (size_t i = 0; i < grid.points; i += 97)
+		assert_true(fabs((double)model_surface(again, PHASE_RUN, 0)->latency_ns[i] /
+				 (double)model_surface(model, PHASE_RUN, 0)->latency_ns[i] - 1) < 1e-5);
+	model_free(again);
+	model_free(other);
+	model_free(model);
+	free(stored);
+	free(rows);
+}
+
+/* Layers of some other model: the totals win. */
+static void test_layers_that_contradict(void **state)
+{
+	struct model *model = new_model(SIM_DNN);
+	struct layer *rows = calloc(8 * REPS * 150, sizeof(*rows));
+	size_t count = profile(model, 8, rows);
+
+	(void)state;
+	struct model *wrong = new_model(SIM_DNN);
+	profile(wrong, 8, NULL);
+	double before = mean_error(wrong, 0);
+	for (size_t i = 0; i < count; i++)
+		rows[i].cpu_ns *= 40;
+	assert_int_equal(model_learn_layers(wrong, rows, count), 0);
+	assert_true(mean_error(wrong, 0) < before + 0.01);
+	model_free(wrong);
+	model_free(model);
+	free(rows);
+}
+
+static void test_store_limits(void **state)
+{
+	struct model *model = new_model(SIM_DNN);
+	struct layer row = {.point = measure_point(&grid, 5), .cpu_ns = 1000, .gpu_ns = 2000}, *stored = NULL;
+
+	(void)state;
+	for (uint32_t i = 0; i < 20; i++) {
+		row.rep = i;
+		assert_int_equal(model_learn_layers(model, &row, 1), 0);
+	}
+	assert_int_equal(model_layers(model, &stored), LAYER_REPS_MAX);
+	for (uint32_t i = 0; i < LAYER_REPS_MAX; i++)
+		assert_int_equal(stored[i].rep, i);
+	free(stored);
+	row.layer = LAYERS_MAX;
+	assert_int_equal(model_learn_layers(model, &row, 1), -EINVAL);
+	row.layer = 0;
+	row.phase = PHASE_COUNT;
+	assert_int_equal(model_learn_layers(model, &row, 1), -EINVAL);
+	assert_int_equal(model_learn_layers(model, NULL, 0), 0);
+	model_free(model);
+}
+
+/* Twelve points over clocks and contexts; in between, and modestly beyond. */
+static void test_contexts(void **state)
+{
+	static const uint32_t contexts[] = {1, 77, 300, 1000, 2345, 4096, 5000};
+
+	(void)state;
+	for (int kind = SIM_DECODE; kind <= SIM_PREFILL; kind++) {
+		struct model *model = new_model((enum sim_kind)kind);
+		double mean = 0;
+
+		profile(model, 12, NULL);
+		for (size_t c = 0; c < 7; c++)
+			mean += mean_error(model, contexts[c]) / 7;
+		printf("# | %s, 12 points, contexts 1 to 5,000: mean error %.2f %%\n", kind == SIM_DECODE ? "decode" : "prefill",
+		       100 * mean);
+		assert_true(mean < 0.03);
+		/* more tokens never take less time, whatever surfaces lie in between */
+		double before = 0;
+		for (uint32_t context = 1; context < 4200; context += 13) {
+			const struct surface *s = model_surface(model, measure.phase, context);
+			assert_true((double)s->latency_ns[grid.points / 2] >= before * 0.999);
+			assert_true(s->context >= context && s->context <= context + context / 32 + 8);
+			assert_true(s->bound_ns[7] >= s->latency_ns[7]);
+			before = (double)s->latency_ns[grid.points / 2];
+		}
+		model_free(model);
+	}
+}
+
+/* A decode that grows: every token is observed; errors stay small and nothing drifts away. */
+static void test_growing_decode(void **state)
+{
+	struct model *model = new_model(SIM_DECODE);
+	struct op_point point = measure_point(&grid, grid.points - 2);
+	struct errors errors = {.count = 0};
+
+	(void)state;
+	profile(model, 12, NULL);
+	for (uint32_t context = 100; context < 1400; context++) {
+		double truth = sim_run(&sim, measure_clocks(point), context, &rng, NULL, NULL) * 1.1; /* contention: 10 % */
+		const struct surface *s = model_surface(model, PHASE_DECODE, context);
+
+		if (context > 200)
+			errors_add(&errors, (double)s->latency_ns[grid.points - 2] * s->slowdown, truth);
+		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, (uint64_t)truth, 0, false), 0);
+	}
+	printf("# | decode growing over 1,200 tokens, 10 %% slower than profiled: mean error %.2f %%\n", 100 * errors_mean(&errors));
+	assert_true(errors_mean(&errors) < 0.03);
+	errors_free(&errors);
+	model_free(model);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_layers_and_totals),      cmocka_unit_test(test_layers_alone),
+		cmocka_unit_test(test_layers_that_contradict), cmocka_unit_test(test_store_limits),
+		cmocka_unit_test(test_contexts),               cmocka_unit_test(test_growing_decode),
+	};
+
+	return cmocka_run_group_tests(tests, open_simulation, close_simulation);
+}

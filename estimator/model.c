@@ -12,8 +12,14 @@
 #define REFIT_REQUESTS 32   /* a fit looks at requests at most this often, */
 #define REFIT_SOON     4    /* or this, when a cell turned out far off */
 #define REFIT_FRESH    8    /* or when so large a share of its rows is new */
+#define REFIT_ROWS_FEW 12   /* rows below which a cell far off is looked at right away */
 #define DRIFT_FAR      3.0
 #define DRIFT_WORTH    0.5
+#define CREDIT_STEP       0.004 /* a request: misses spent on learning stay below this share */
+#define CREDIT_EARLY      30
+#define CREDIT_EARLY_STEP 0.04
+#define CREDIT_MAX        0.3
+#define CREDIT_SLOW_MAX   1.03
 #define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
 #define PLAN_CONTEXTS  4    /* looked at */
 #define PLAN_GAIN_MIN  0.10 /* once ready, a point must take this share of the variance away */
@@ -45,8 +51,9 @@ static bool lay_out(struct model *model)
 		s->bubble_ns = f + 4 * n;
 		slot->log_ns = f + 5 * n;
 		slot->sd = f + 6 * n;
-		s->measured = (uint32_t *)(void *)(f + 7 * n);
-		s->source = (uint8_t *)(f + 8 * n);
+		slot->limit = f + 7 * n;
+		s->measured = (uint32_t *)(void *)(f + 8 * n);
+		s->source = (uint8_t *)(f + 9 * n);
 		s->regime = s->source + n;
 	}
 	return at != NULL;
@@ -147,6 +154,19 @@ static void note_drift(struct phase_state *state, const struct cell *cell)
 	state->since += state->since < UINT32_MAX;
 }
 
+/* A bound that holds 98 times in 100 wherever nothing was measured yet would keep
+ * requests for ever at the first point found: the cheaper ones near by are never seen. So
+ * requests earn a small chance of a miss, which the bound of unvisited cells may
+ * run; a first visit spends it. Early on, while little is known, it is earned faster. */
+static void earn_credit(struct model *model, bool first_visit)
+{
+	if (first_visit)
+		model->credit = 0;
+	else if (correct_slowdown(&model->correct) < CREDIT_SLOW_MAX)
+		model->credit += model->correct.seen < CREDIT_EARLY ? CREDIT_EARLY_STEP : CREDIT_STEP;
+	model->credit = fmin(model->credit, CREDIT_MAX);
+}
+
 int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
 		  uint64_t power_uw, bool contended)
 {
@@ -166,6 +186,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 		return model_learn_sample(model, &first);
 	}
 	grown = surface_growth_log(model, phase, point, cell->context, context);
+	earn_credit(model, !cell->n);
 	change = correct_observe(&model->correct, log_ns - grown, &cell->mean, &cell->var, contended);
 	state->recent = state->recent > 0 ? state->recent + 0.1 * (log_ns - state->recent) : log_ns;
 	if (contended)
@@ -186,6 +207,8 @@ static bool refit_due(const struct phase_state *state)
 	if (state->stale || !state->fit.modes)
 		return true;
 	if (state->fresh > state->fit.rows / REFIT_FRESH)
+		return true;
+	if (state->fit.rows < REFIT_ROWS_FEW && state->drift > DRIFT_FAR)
 		return true;
 	if (state->since >= REFIT_REQUESTS)
 		return state->drift > DRIFT_WORTH;
@@ -224,6 +247,7 @@ static struct slot *knot_slot(struct model *model, enum phase phase, uint32_t co
 
 	if (!slot->used || slot->generation != model->phase[phase].generation)
 		surface_build(model, slot, phase, context);
+	surface_rebound(model, slot);
 	slot->used = ++model->clock;
 	return slot;
 }
@@ -255,6 +279,8 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 		nothing_known(model, slot, phase, step);
 	else if (!slot->used || slot->generation != state->generation)
 		make_surface(model, slot, phase, step);
+	if (state->any)
+		surface_rebound(model, slot);
 	slot->used = ++model->clock;
 	slot->surface.slowdown = correct_slowdown(&model->correct);
 	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);

@@ -11,6 +11,8 @@
 #define BOUND_FLOOR   0.009  /* and so few rows cannot tell how irregular a board is */
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
 #define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
+#define ENVELOPE_ONLY 3.0    /* sd that leaves it to the envelope */
+#define NOISE_STEP    0.001  /* change of scatter that bounds follow */
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
 #define READY_BAND    0.35   /* log latency about recent requests that must be tight */
@@ -187,24 +189,56 @@ static double envelope_sd(const struct fit *fit)
 	return sqrt(var);
 }
 
+/* How sure a bound is to hold where nothing was measured: see model_observe(). */
+static double risk_taken(const struct model *model)
+{
+	static const double steps[] = {0.30, 0.20, 0.12, 0.07, 0.04};
+	double least = 1 - model->options.quantile;
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		if (model->credit >= steps[i] && steps[i] > least)
+			return steps[i];
+	return least;
+}
+
+/* log of the bound, from what is expected, how surely, and what physics allows.
+ * `cell`: inferences seen at this very point. */
+static double bound_log(const struct model *model, double risk, double noise, double log_ns, double sd, double limit,
+			uint32_t cell)
+{
+	double z = bound_normal_quantile(cell ? model->options.quantile : 1 - risk);
+	double wide = z * (BOUND_WIDEN * sd + (cell ? 0 : BOUND_FLOOR));
+
+	return fmax(fmin(log_ns + sqrt(wide * wide + noise * noise), limit), log_ns);
+}
+
 static void set_bound(const struct model *model, const struct fit *fit, const struct envelope *envelope,
-		      const struct fit_guess *guess, const struct cell *cell, struct forecast *out)
+		      const struct cell *cell, struct forecast *out)
 {
 	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
-	double wide = z * (BOUND_WIDEN * guess->sd + BOUND_FLOOR), loose = z * envelope_sd(fit), limit;
+	double loose = z * envelope_sd(fit), limit = envelope->high + sqrt(loose * loose + noise * noise);
 
-	limit = envelope->high + sqrt(loose * loose + noise * noise);
-	out->bound_log = out->log_ns + sqrt(wide * wide + noise * noise);
-	out->source = BOUND_FIT;
-	if (fit->rows < ENVELOPE_ROWS && isfinite(limit))
-		out->bound_log = INFINITY;
-	if (limit < out->bound_log) {
-		out->bound_log = limit;
-		out->source = BOUND_ENVELOPE;
-	}
+	if (fit->rows < ENVELOPE_ROWS && isfinite(limit) && !cell)
+		out->sd = ENVELOPE_ONLY;
+	out->limit = limit;
+	out->bound_log = bound_log(model, risk_taken(model), noise, out->log_ns, out->sd, limit, cell ? cell->n : 0);
+	out->source = out->bound_log < limit ? BOUND_FIT : BOUND_ENVELOPE;
 	if (cell)
 		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
-	out->bound_log = fmax(out->bound_log, out->log_ns);
+}
+
+void surface_rebound(struct model *model, struct slot *slot)
+{
+	double noise = surface_noise_log(model), risk = risk_taken(model);
+	struct surface *s = &slot->surface;
+
+	if (fabs(noise - slot->noise) < NOISE_STEP && fabs(risk - slot->risk) < 1e-9)
+		return;
+	for (size_t i = 0; i < model->grid.points; i++)
+		s->bound_ns[i] = (float)exp(bound_log(model, risk, noise, (double)slot->log_ns[i], (double)slot->sd[i],
+						      (double)slot->limit[i], s->measured[i]));
+	slot->noise = noise;
+	slot->risk = risk;
 }
 
 static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at, struct op_point point,
@@ -221,7 +255,7 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 		weigh_cell(model, cell, surface_growth_log(model, phase, point, cell->context, context), &guess);
 	out.log_ns = guess.log_ns;
 	out.sd = guess.sd;
-	set_bound(model, &state->fit, &envelope, &guess, cell, &out);
+	set_bound(model, &state->fit, &envelope, cell, &out);
 	out.power_uw = power_predict(&state->power, &state->fit, at, point, exp(out.log_ns), &out.idle_uw);
 	return out;
 }
@@ -260,6 +294,7 @@ static void set_point(struct slot *slot, size_t i, const struct forecast *f, con
 
 	slot->log_ns[i] = (float)f->log_ns;
 	slot->sd[i] = (float)f->sd;
+	slot->limit[i] = (float)f->limit;
 	s->latency_ns[i] = (float)exp(f->log_ns);
 	s->bound_ns[i] = fmaxf((float)exp(f->bound_log), s->latency_ns[i]);
 	s->power_uw[i] = (float)f->power_uw;
@@ -298,6 +333,8 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 	slot->surface.context = context;
 	slot->surface.power_known = state->power.known;
 	slot->generation = state->generation;
+	slot->noise = surface_noise_log(model);
+	slot->risk = risk_taken(model);
 	memset(slot->surface.bubble_ns, 0, model->grid.points * sizeof(float));
 	if (state->fit.timeline)
 		timeline_surface(state->fit.timeline, context, slot->surface.latency_ns, slot->surface.regime,
@@ -360,9 +397,12 @@ void surface_blend(struct model *model, struct slot *slot, const struct slot *lo
 	s->power_known = a->power_known;
 	s->state = nearer->state;
 	slot->generation = low->generation;
+	slot->noise = low->noise;
+	slot->risk = low->risk;
 	for (size_t i = 0; i < model->grid.points; i++) {
 		slot->log_ns[i] = between(low->log_ns[i], high->log_ns[i], share);
 		slot->sd[i] = fmaxf(low->sd[i], high->sd[i]);
+		slot->limit[i] = between(low->limit[i], high->limit[i], share);
 		s->latency_ns[i] = expf(slot->log_ns[i]);
 		s->bound_ns[i] = s->latency_ns[i] * between(a->bound_ns[i] / a->latency_ns[i], b->bound_ns[i] / b->latency_ns[i], share);
 		s->power_uw[i] = between(a->power_uw[i], b->power_uw[i], share);
@@ -421,24 +461,23 @@ static void nudge_slot(const struct model *model, struct slot *slot, const struc
 
 void surface_nudge(struct model *model, const struct cell *cell, double change)
 {
-	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile), mean;
+	double noise = surface_noise_log(model);
 
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
 		struct slot *slot = &model->slot[k];
 		struct surface *s = &slot->surface;
 		size_t i = cell->nearest;
 
-		if (!slot->used || s->phase != cell->phase || cell->off_grid ||
-		    context_band(s->context) != context_band(cell->context))
+		if (!slot->used || s->phase != cell->phase || s->context != context_band(cell->context) || cell->off_grid)
 			continue;
 		if (fabs(change) > 1e-4)
 			nudge_slot(model, slot, cell, change);
 		s->measured[i] = cell->n;
 		s->source[i] = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
-		mean = cell->mean + surface_growth_log(model, cell->phase, cell->point, cell->context, s->context);
-		slot->log_ns[i] = (float)mean;
+		slot->log_ns[i] = (float)cell->mean;
 		slot->sd[i] = (float)sqrt(cell->var);
-		s->latency_ns[i] = (float)exp(mean);
-		s->bound_ns[i] = (float)exp(mean + sqrt(z * z * cell->var + noise * noise));
+		slot->limit[i] = INFINITY;
+		s->latency_ns[i] = (float)exp(cell->mean);
+		s->bound_ns[i] = (float)exp(bound_log(model, 0, noise, cell->mean, sqrt(cell->var), INFINITY, cell->n));
 	}
 }

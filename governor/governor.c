@@ -11,7 +11,7 @@
 #define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
 #define TRIAL_RISK 0.12        /* of missing, at most */
 #define TRIAL_RISK_LEARNING 0.7
-#define TRIAL_RISK_HOPEFUL 0.9 /* where the deadline is lost otherwise */
+#define HOPE 0.85              /* of the predicted latency: what is worth trying where the deadline is lost otherwise */
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 64         /* requests of a session; later every TRIAL_EVERY-th looks for one */
@@ -355,20 +355,20 @@ static size_t cheaper_trial(const struct task *t, size_t best)
 	return found;
 }
 
-/* Nothing is known to fit; what was never run may. */
+/* Nothing is known to fit; what was never run may, if it is not far from it.
+ * Real surfaces have inversions: the fastest point is not always the top. */
 static size_t hopeful_trial(const struct task *t)
 {
-	double least = TRIAL_RISK_HOPEFUL;
 	size_t found = SIZE_MAX;
+	float least = INFINITY;
 
 	for (size_t i = 0; i < t->board->grid->points; i++) {
-		if (t->surface->measured[i] || !isfinite(t->governor->move_ns[i]))
+		float predicted = t->surface->latency_ns[i] * (float)t->surface->slowdown;
+		float slack_ns = t->demand[0].slack_ns - t->governor->move_ns[i];
+		if (t->surface->measured[i] || predicted >= least || predicted * HOPE > slack_ns)
 			continue;
-		double p = risk_at(t, i);
-		if (p < least) {
-			least = p;
-			found = i;
-		}
+		least = predicted;
+		found = i;
 	}
 	return found;
 }

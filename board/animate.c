@@ -47,27 +47,28 @@ static void drop_lease(struct knob_file *knob)
 	knob->release_ns = 0;
 }
 
-/* A whole move writes two files of each device of the clock: each has its
- * share of the time. */
-static uint64_t write_share_ns(const struct board_run *run, const struct knob_file *knob)
+/* A whole move writes two files of each device of the clock, one after the
+ * other: each has its share of the time, so that the new speed is in effect
+ * one settle time after the first write began. */
+static uint64_t writes_of_move(const struct board_run *run, const struct device *device)
 {
-	const struct spec_clock *clock = run->device[knob->device].spec;
 	uint64_t devices = 1;
 
 	for (size_t i = 0; i < run->spec->clocks; i++)
-		devices += run->spec->clock[i].id == clock->id && &run->spec->clock[i] != clock;
-	return clock->write_ns / (2 * devices);
+		devices += run->spec->clock[i].id == device->spec->id && &run->spec->clock[i] != device->spec;
+	return 2 * devices;
 }
 
 static void writer_waits(struct board_run *run, int fd, uint64_t now_ns)
 {
 	for (size_t i = 0; i < run->tree.knobs; i++) {
 		struct knob_file *knob = &run->tree.knob[i];
+		const struct device *device = &run->device[knob->device];
 
 		if (knob->lease_fd != fd || knob->release_ns)
 			continue;
 		knob->begun_ns = now_ns;
-		knob->release_ns = now_ns + write_share_ns(run, knob);
+		knob->release_ns = now_ns + device->spec->write_ns / writes_of_move(run, device);
 	}
 }
 
@@ -135,6 +136,7 @@ static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t
 	struct device *device = &run->device[index];
 	char text[KNOB_VALUE_MAX], shown[64];
 	uint64_t begun_ns = knob->begun_ns ? knob->begun_ns : now_ns;
+	uint64_t share = knob->begun_ns ? writes_of_move(run, device) : 1; /* a writer that was not held up: all of it now */
 	bool own = knob->own_write;
 
 	knob->own_write = false;
@@ -149,7 +151,7 @@ static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t
 	if (tree_userspace(&run->tree, index, device))
 		watch_knob(run, &run->tree.knob[run->tree.knobs - 1]);
 	show_device(run, index);
-	device_govern(device, begun_ns);
+	device_govern(device, begun_ns + device->spec->settle_ns / share);
 }
 
 static void read_events(struct board_run *run, uint64_t now_ns)
@@ -217,7 +219,7 @@ static void run_governors(struct board_run *run, uint64_t now_ns)
 		if (device->spec->id == CLOCK_CPU && !device->spec->host)
 			util = 0;
 		device->util = util < 1 ? util : 1; /* of the busiest core, for cpufreq */
-		device_govern(device, now_ns);
+		device_govern(device, now_ns + device->spec->settle_ns);
 	}
 	memset(run->window_busy_ns, 0, sizeof(run->window_busy_ns));
 	run->governed_ns = now_ns;
@@ -246,7 +248,7 @@ static void throttle(struct board_run *run, double seconds)
 			continue;
 		device->ceiling_hz = off == 0 ? UINT64_MAX : device->spec->hz[off < last ? last - off : 0];
 		show_device(run, i);
-		device_govern(device, run->power.at_ns);
+		device_govern(device, run->power.at_ns + device->spec->settle_ns);
 	}
 }
 

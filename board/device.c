@@ -239,14 +239,14 @@ static uint64_t wanted_hz(const struct device *device)
 	return resolve(device, (double)spec->hz[spec->count - 1]);
 }
 
-bool device_govern(struct device *device, uint64_t from_ns)
+bool device_govern(struct device *device, uint64_t due_ns)
 {
 	uint64_t hz = wanted_hz(device);
 
 	if (hz == device->target_hz)
 		return false;
 	device->target_hz = hz;
-	device->due_ns = from_ns + device->spec->settle_ns;
+	device->due_ns = due_ns;
 	return true;
 }
 

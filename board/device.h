@@ -38,8 +38,8 @@ uint64_t device_min(const struct device *device);
 uint64_t device_max(const struct device *device);
 
 /* What limits and governor make of `device->util`, and start moving there:
- * in effect settle_ns after `from_ns`. True when a move began. */
-bool device_govern(struct device *device, uint64_t from_ns);
+ * in effect at `due_ns`. True when a move began. */
+bool device_govern(struct device *device, uint64_t due_ns);
 
 /* Finish a move that is due. True when cur_hz changed. */
 bool device_settle(struct device *device, uint64_t now_ns);

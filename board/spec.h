@@ -33,8 +33,8 @@ struct spec_clock {
 	bool rounds;         /* limits read back rounded to the table */
 	unsigned cpu_first, cpu_last;
 	bool host;           /* the policy whose speed the workload's threads feel */
-	uint64_t settle_ns;  /* from the write to the new speed */
-	uint64_t write_ns;   /* the writer is held up so long */
+	uint64_t settle_ns;  /* of a whole move of the clock, from its first write to the new speed */
+	uint64_t write_ns;   /* the writer is held up so long, over all writes of a move */
 	uint64_t boot_hz;    /* memory: what the power mode gives while unlocked */
 	double idle_w, busy_w; /* at the highest clock; busy: one core / whole device */
 	double volt_min, volt_max; /* at the ends of the table */

@@ -32,3 +32,8 @@ $(B)/tests/sim/generated: $(B)/tests/sim/generated.o $(SIM) $(ESTIMATOR) $(COMMO
 
 # Estimator and governor in closed loop, and the daemon in virtual time, on boards of tests/vtime/plant.c.
 $(B)/tests/unit/test_closed_loop: $(B)/tests/sim/sim.o $(B)/tests/vtime/plant.o
+# Arithmetic by the billion: optimised in either build.
+test-programs: $(if $(SANITIZE),generated,$(B)/tests/sim/generated)
+.PHONY: generated
+generated:
+	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The estimator against generated models, through estimator/model.h alone:
  * tables of errors as TAP diagnostics, one TAP line a promise.
- * usage: generated [MODELS [TRACES]]   (200 models, traces in ../shared/data) */
+ * usage: generated [MODELS [TRACES]]   (200 models, traces in ../shared/data)
+ *        generated --csv DIR           write one model's samples.csv, layers.csv, points.csv */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,12 +260,75 @@ static void cost(const char *name, enum sim_kind kind, bool memory, size_t budge
 	tally_free(&tally);
 }
 
+/* ---- files for `flamectl predict` ---- */
+
+static FILE *open_csv(const char *directory, const char *name, const char *header)
+{
+	char path[4096];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	file = fopen(path, "we");
+	if (!file)
+		abort();
+	fprintf(file, "%s\n", header);
+	return file;
+}
+
+static void write_sample(FILE *file, const struct sample *s)
+{
+	fprintf(file, "run,0,%llu,%llu,%llu,%llu,%u,%llu\n", (unsigned long long)s->point.hz[0], (unsigned long long)s->point.hz[1],
+		(unsigned long long)s->point.hz[2], (unsigned long long)s->latency_ns, s->n, (unsigned long long)s->sd_ns);
+}
+
+/* samples.csv and layers.csv of eight points, points.csv with the truth at every fifth point. */
+static void write_files(const char *directory, struct sim_rng *rng, struct sim_noise *noise)
+{
+	static const char header[] = "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns";
+	FILE *samples = open_csv(directory, "samples.csv", header), *points = open_csv(directory, "points.csv", header);
+	FILE *layers = open_csv(directory, "layers.csv", "phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync");
+	static struct trial t;
+	struct op_point at;
+	uint32_t context;
+	double gain;
+
+	trial_open(&t, SIM_DNN, true, rng, noise);
+	struct layer *rows = calloc(LAYER_REPS * t.sim.layers, sizeof(*rows));
+	for (size_t k = 0; rows && k < DNN_POINTS && model_plan(t.plain, PHASE_RUN, NULL, &at, &context, &gain); k++) {
+		struct sample s = measure_sample(&t.measure, at, 0, LAYER_REPS, rows);
+
+		write_sample(samples, &s);
+		if (model_learn_sample(t.plain, &s))
+			abort();
+		for (size_t i = 0; i < LAYER_REPS * t.sim.layers; i++)
+			fprintf(layers, "run,0,%llu,%llu,%llu,%u,%u,%llu,%llu,%d\n", (unsigned long long)at.hz[0],
+				(unsigned long long)at.hz[1], (unsigned long long)at.hz[2], rows[i].rep, rows[i].layer,
+				(unsigned long long)rows[i].cpu_ns, (unsigned long long)rows[i].gpu_ns, rows[i].sync);
+	}
+	for (size_t i = 0; i < t.grid.points; i += 5) {
+		at = measure_point(&t.grid, i);
+		write_sample(points, &(struct sample){.point = at, .n = 1, .latency_ns = (uint64_t)measure_truth_ns(&t.measure, at, 0)});
+	}
+	free(rows);
+	trial_close(&t);
+	fclose(samples);
+	fclose(points);
+	fclose(layers);
+}
+
 int main(int argc, char **argv)
 {
-	size_t models = argc > 1 ? strtoul(argv[1], NULL, 10) : 200;
+	bool csv = argc > 2 && !strcmp(argv[1], "--csv");
+	size_t models = argc > 1 && !csv ? strtoul(argv[1], NULL, 10) : 200;
 	struct sim_rng rng = {42};
 	struct sim_noise noise;
-	bool measured = sim_noise_open(&noise, argc > 2 ? argv[2] : "../shared/data", &rng);
+	bool measured = sim_noise_open(&noise, argc > 2 && !csv ? argv[2] : "../shared/data", &rng);
+
+	if (csv) {
+		write_files(argv[2], &rng, &noise);
+		sim_noise_close(&noise);
+		return 0;
+	}
 
 	printf("# | %zu generated models; noise of whole inferences from %s\n", models,
 	       measured ? "measured traces" : "a synthetic AR(1) with heavy tails (no traces found)");

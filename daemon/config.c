@@ -37,6 +37,7 @@ const struct config_key config_keys[] = {
 	{ "flamed", "log_level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, "|||error|warning|notice|info|debug" },
 	{ "flamed", "socket_group", CONFIG_STRING, AT(socket_group), "flamed", 0, 63, NULL },
 	{ "flamed", "keeper_socket", CONFIG_STRING, AT(keeper_socket), "/run/flamed/keeper.sock", 0, 107, NULL },
+	{ "flamed", "boards_dir", CONFIG_STRING, AT(boards_dir), BOARDS_DIR, 0, CONFIG_TEXT_MAX - 1, NULL },
 	{ "limits", "cpu_min", CONFIG_FREQUENCY, AT(min_hz[CLOCK_CPU]), "", HZ_MIN, HZ_MAX, NULL },
 	{ "limits", "cpu_max", CONFIG_FREQUENCY, AT(max_hz[CLOCK_CPU]), "", HZ_MIN, HZ_MAX, NULL },
 	{ "limits", "gpu_min", CONFIG_FREQUENCY, AT(min_hz[CLOCK_GPU]), "", HZ_MIN, HZ_MAX, NULL },
@@ -59,6 +60,7 @@ struct reading {
 	struct config *config;
 	const char *next; /* text not yet given to inih */
 	int line, fault;  /* last line given; the one that `message` is about */
+	bool inside;      /* a line longer than inih takes at once goes on */
 	struct config_model *model; /* of the section being read */
 	bool seen[sizeof(config_keys) / sizeof(*config_keys)];
 	char message[CONFIG_MESSAGE_MAX];
@@ -284,7 +286,8 @@ static char *next_line(char *buf, int size, void *user)
 		len = (size_t)size - 1;
 	memcpy(buf, r->next, len);
 	buf[len] = '\0';
-	r->line += buf[len - 1] == '\n';
+	r->line += !r->inside;
+	r->inside = buf[len - 1] != '\n';
 	r->next += len;
 	return buf;
 }

@@ -41,6 +41,7 @@ struct config {
 	enum log_level log_level;
 	char socket_group[64];
 	char keeper_socket[108];
+	char boards_dir[CONFIG_TEXT_MAX];
 	uint64_t min_hz[CLOCK_COUNT]; /* 0: none */
 	uint64_t max_hz[CLOCK_COUNT]; /* UINT64_MAX: none */
 	enum clock_use use[CLOCK_COUNT];

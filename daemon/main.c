@@ -356,7 +356,7 @@ static void free_watches(struct daemon *d)
 static int run(struct daemon *d)
 {
 	struct keeper_link_events events = { on_keeper_reply, on_keeper_lost, d };
-	struct keeper_link_options options = { .sysroot = d->root.prefix, .state_dir = d->options->state_dir, .boards_dir = BOARDS_DIR };
+	struct keeper_link_options options = { .sysroot = d->root.prefix, .state_dir = d->options->state_dir, .boards_dir = d->config.boards_dir };
 	char program[PATH_MAX + 32];
 	bool service = notify_socket() >= 0 && d->root.prefix[0] == '\0' && d->config.keeper_socket[0];
 	int rc;
@@ -369,7 +369,7 @@ static int run(struct daemon *d)
 	rc = dir_make(d->options->runtime_dir, 0755);
 	if (rc < 0)
 		log_error("%s: %s", d->options->runtime_dir, strerror(-rc));
-	board_detect(&d->board, &d->root, BOARDS_DIR);
+	board_detect(&d->board, &d->root, d->config.boards_dir);
 	d->loop = loop_new();
 	if (!d->loop || !make_watches(d))
 		return STATUS_FAILED;

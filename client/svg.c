@@ -55,7 +55,6 @@ static void head(const struct picture *picture, const struct layout *layout, FIL
 		layout->width, layout->height, layout->width, layout->height);
 	fprintf(out,
 		"<defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">"
-		"<rect width=\"6\" height=\"6\" fill=\"#fff\" fill-opacity=\"0.62\"/>"
 		"<line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" stroke=\"#222\" stroke-opacity=\"0.22\" stroke-width=\"1.2\"/></pattern></defs>\n"
 		"<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n");
 	fprintf(out, "<text x=\"%.0f\" y=\"44\" font-size=\"22\" font-weight=\"600\" fill=\"#1a1a1a\">%s<tspan dx=\"10\" font-weight=\"400\" fill=\"#555\">%s</tspan></text>\n",
@@ -112,12 +111,16 @@ static void cell_marks(const struct picture *picture, const struct layout *layou
 }
 
 /* Drawn after every cell, so that no neighbour covers it. */
-static void outline(const struct layout *layout, double x, double y, const char *colour, FILE *out)
+static void outline(const struct layout *layout, double x, double y, double wider, const char *colour, FILE *out)
 {
+	double w = layout->cell_w + 2 * wider, h = layout->cell_h + 2 * wider;
+
+	x -= wider;
+	y -= wider;
 	fprintf(out,
 		"<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" fill=\"none\" stroke=\"#fff\" stroke-width=\"5\"/>"
 		"<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\"/>\n",
-		x, y, layout->cell_w, layout->cell_h, x, y, layout->cell_w, layout->cell_h, colour);
+		x, y, w, h, x, y, w, h, colour);
 }
 
 static void cells(const struct picture *picture, const struct layout *layout, size_t mem, double left, double top, FILE *out)
@@ -130,15 +133,16 @@ static void cells(const struct picture *picture, const struct layout *layout, si
 		for (size_t g = 0; g < picture->count[CLOCK_GPU]; g++) {
 			size_t axis[CLOCK_COUNT] = { c, g, mem }, index = picture_index(picture, c, g, mem);
 			double x = left + (double)g * layout->cell_w;
-			uint8_t rgb[3];
+			uint8_t rgb[3] = { 0xf1, 0xf2, 0xf4 }; /* what cannot be promised is grey */
 
-			colour_at(picture_level(picture, picture_value(picture, index)), rgb);
+			if (picture_feasible(picture, index))
+				colour_at(picture_level(picture, picture_value(picture, index)), rgb);
 			fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.2f\" height=\"%.2f\" fill=\"#%02x%02x%02x\" shape-rendering=\"crispEdges\">",
 				x, y, layout->cell_w, layout->cell_h, rgb[0], rgb[1], rgb[2]);
 			cell_tooltip(picture, axis, &picture->cell[index], out);
 			fprintf(out, "</rect>");
 			cell_marks(picture, layout, index, x, y, out);
-			cell_number(picture, layout, index, x, y, is_light(rgb) || !picture_feasible(picture, index), out);
+			cell_number(picture, layout, index, x, y, is_light(rgb), out);
 			fputc('\n', out);
 			for (int m = 0; m < 2; m++) {
 				if ((m ? picture->current : picture->cheapest) != (long)index)
@@ -150,7 +154,7 @@ static void cells(const struct picture *picture, const struct layout *layout, si
 	}
 	for (int m = 0; m < 2; m++)
 		if (mark_x[m] >= 0)
-			outline(layout, mark_x[m], mark_y[m], m ? "#d1005b" : "#e08a00", out);
+			outline(layout, mark_x[m], mark_y[m], m ? 0 : 3, m ? "#d1005b" : "#e08a00", out);
 }
 
 /* Every k-th label, so that they keep `room` apart; the last is kept. */

@@ -230,7 +230,7 @@ struct timed {
 	const struct ctl *ctl;
 	char **argv;
 	const struct child_setup *setup;
-	uint32_t step;
+	uint32_t step; /* announced last */
 };
 
 /* One run of the program is one inference. */
@@ -242,7 +242,7 @@ static int infer_by_running(void *arg, const struct flamed_point *point)
 	pid_t pid;
 
 	if (!timed->ctl->json && point->step != timed->step)
-		printf("step %u of %u  %.0f/%.0f/%.0f MHz, %u runs, expected to buy %.1f %%\n", point->step, point->budget, (double)point->cpu_hz / 1e6,
+		printf("step %u of %u  %.0f/%.0f/%.0f MHz, %u runs, expected to buy %.1f %%\n", point->step + 1, point->budget, (double)point->cpu_hz / 1e6,
 		       (double)point->gpu_hz / 1e6, (double)point->mem_hz / 1e6, point->repeat, point->gain_permille / 10.0);
 	timed->step = point->step;
 	pid = child_start(timed->ctl, timed->argv, timed->setup);
@@ -256,7 +256,7 @@ static int infer_by_running(void *arg, const struct flamed_point *point)
 static int profile_timed(struct ctl *ctl, const char *model, uint64_t budget, char **argv)
 {
 	const struct child_setup setup = { .model = model, .quiet = true };
-	struct timed timed = { .ctl = ctl, .argv = argv, .setup = &setup };
+	struct timed timed = { .ctl = ctl, .argv = argv, .setup = &setup, .step = UINT32_MAX };
 	struct progress progress = { 0 };
 	struct flamed *flamed;
 	int rc;

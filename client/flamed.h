@@ -74,7 +74,7 @@ struct flamed_point {
 	uint64_t cpu_hz, gpu_hz, mem_hz;
 	uint32_t context;       /* tokens to measure with; 0 for a fixed-shape model */
 	uint32_t repeat;        /* inferences to run here */
-	uint32_t step, budget;  /* this is point `step` of at most `budget` */
+	uint32_t step, budget;  /* points measured so far, and at most */
 	uint32_t gain_permille; /* what it is expected to take off the mean bound */
 };
 

@@ -181,7 +181,7 @@ class Fake:
         if step > self.profile_steps:
             return [("done", 1), ("surface", "ready")]
         return [("profile", 7), ("cpu_hz", AXES["cpu"][-step]), ("gpu_hz", AXES["gpu"][-step]), ("mem_hz", 0), ("context", 0), ("repeat", 3),
-                ("step", step), ("budget", self.profile_steps), ("gain_permille", 50 // step)]
+                ("step", step - 1), ("budget", self.profile_steps), ("gain_permille", 50 // step)]
 
     def reply(self, op, message):
         self.numbers += 1

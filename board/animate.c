@@ -240,6 +240,9 @@ static void throttle(struct board_run *run, double seconds)
 		run->throttle = run->throttle > step ? run->throttle - step : 0;
 	if ((int)before == (int)run->throttle)
 		return;
+	/* in force before the limits show it, and until they show its end */
+	if (run->throttle > before)
+		tree_show_cooling(&run->tree, (uint64_t)run->throttle);
 	for (size_t i = 0; i < run->spec->clocks; i++) {
 		struct device *device = &run->device[i];
 		size_t off = (size_t)run->throttle, last = device->spec->count - 1;
@@ -250,6 +253,7 @@ static void throttle(struct board_run *run, double seconds)
 		show_device(run, i);
 		device_govern(device, run->power.at_ns + device->spec->settle_ns);
 	}
+	tree_show_cooling(&run->tree, (uint64_t)run->throttle);
 }
 
 static void tick(struct board_run *run, uint64_t now_ns)

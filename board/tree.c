@@ -271,6 +271,14 @@ static void add_thermal(struct builder *b)
 
 	if (spec->zones > 0)
 		add_dir(b, "/sys/class/thermal");
+	if (spec->throttle_c > 0) {
+		static const char cooling[] = "/sys/devices/virtual/thermal/cooling_device0";
+		add_dir(b, cooling);
+		add(b, cooling, "type", "cpufreq-cpu0");
+		b->tree->cooling_fd = add_live(b, cooling, "cur_state", 0);
+		add_dir(b, "/sys/class/thermal");
+		add_link(b, "/sys/class/thermal/cooling_device0", cooling);
+	}
 	for (size_t i = 0; i < spec->zones; i++) {
 		snprintf(dir, sizeof(dir), "/sys/devices/virtual/thermal/thermal_zone%zu", i);
 		snprintf(link, sizeof(link), "/sys/class/thermal/thermal_zone%zu", i);
@@ -356,6 +364,7 @@ static void no_files(struct tree *tree)
 	memset(tree->load_fd, 0xff, sizeof(tree->load_fd));
 	memset(tree->rail_fd, 0xff, sizeof(tree->rail_fd));
 	memset(tree->zone_fd, 0xff, sizeof(tree->zone_fd));
+	tree->cooling_fd = -1;
 }
 
 int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices, char *message)
@@ -398,6 +407,7 @@ void tree_close(struct tree *tree)
 	close_fds(tree->load_fd, SPEC_CLOCKS_MAX);
 	close_fds(&tree->rail_fd[0][0], 2 * SPEC_RAILS_MAX);
 	close_fds(tree->zone_fd, SPEC_ZONES_MAX);
+	close_fds(&tree->cooling_fd, 1);
 }
 
 /* Replace a file's text in place, so that descriptors that others hold stay
@@ -483,6 +493,12 @@ void tree_show_clock(struct tree *tree, size_t index, const struct device *devic
 
 	show_u64(tree->cur_fd[index][0], device->cur_hz / unit);
 	show_u64(tree->cur_fd[index][1], second / unit);
+}
+
+void tree_show_cooling(struct tree *tree, uint64_t state)
+{
+	if (tree->cooling_fd >= 0)
+		show_u64(tree->cooling_fd, state);
 }
 
 void tree_show_power(struct tree *tree, struct power *power)

@@ -31,6 +31,7 @@ struct tree {
 	int load_fd[SPEC_CLOCKS_MAX];
 	int rail_fd[SPEC_RAILS_MAX][2]; /* mV, mA */
 	int zone_fd[SPEC_ZONES_MAX];
+	int cooling_fd; /* cur_state of the device that holds clocks down */
 };
 
 /* Whether `dir` may be written in: -EEXIST, with the path in `message`, for one
@@ -52,5 +53,6 @@ bool tree_userspace(struct tree *tree, size_t index, const struct device *device
 
 void tree_show_clock(struct tree *tree, size_t index, const struct device *device);
 void tree_show_power(struct tree *tree, struct power *power);
+void tree_show_cooling(struct tree *tree, uint64_t state);
 
 #endif

@@ -44,14 +44,27 @@ static int note_held(struct keeper_table *t, struct knob *k, const char *value)
 	return rc;
 }
 
+static int note_seen(struct keeper_table *t, struct knob *k, const char *value)
+{
+	int rc = journal_seen(&t->journal, k->slot, &k->entry, value);
+
+	if (rc < 0)
+		t->journal_error = rc;
+	return rc;
+}
+
 /* Write unless it holds the value already; `now` is then what it reads. */
 static int set(struct keeper_table *t, struct knob *k, const char *value, char now[KNOB_VALUE_MAX])
 {
 	if (!strcmp(now, value) && k->kind->role != ROLE_MASK)
 		return 0;
-	/* it was written, reads back otherwise, and nothing has changed since */
-	if (k->written && now[0] && !strcmp(value, k->entry.ours[OURS_HELD]) && !strcmp(now, k->entry.ours[OURS_SEEN]))
-		return 0;
+	/* it stands, but reads otherwise: as it did when it was written, or held down since */
+	if (k->written && now[0] && !strcmp(value, k->entry.ours[OURS_HELD])) {
+		if (!strcmp(now, k->entry.ours[OURS_SEEN]))
+			return 0;
+		if (knob_held_down(t->root, k->kind, &k->entry, now))
+			return note_seen(t, k, now);
+	}
 	char before[KNOB_VALUE_MAX];
 	memcpy(before, k->entry.ours[OURS_HELD], sizeof(before));
 	int rc = note_held(t, k, value);
@@ -64,12 +77,7 @@ static int set(struct keeper_table *t, struct knob *k, const char *value, char n
 		note_held(t, k, before);
 	if (rc == 0)
 		rc = knob_read(t->root, k->entry.path, now);
-	if (rc == 0 && strcmp(now, value) != 0) {
-		rc = journal_seen(&t->journal, k->slot, &k->entry, now);
-		if (rc < 0)
-			t->journal_error = rc;
-	}
-	return rc;
+	return rc == 0 && strcmp(now, value) != 0 ? note_seen(t, k, now) : rc;
 }
 
 static int set_number(struct keeper_table *t, struct knob *k, uint64_t hz, char now[KNOB_VALUE_MAX])
@@ -141,6 +149,8 @@ static int apply_limits(struct keeper_table *t, struct group *g, uint64_t wish)
 	if (up || top < hz)
 		rc = set_number(t, min, pin, min_now);
 	uint64_t bottom = hz_of(min, min_now);
+	if (bottom < pin && knob_held_down(t->root, min->kind, &min->entry, min_now))
+		top = pin = bottom; /* a ceiling that came down between the two */
 	g->ceiling_hz = top + slack_hz(max) < hz ? top : found < g->device.max_hz ? found : 0;
 	g->actual_hz = pin;
 	bool taken = top <= hz + slack_hz(max) && bottom <= pin + slack_hz(min) && bottom + slack_hz(min) >= pin;

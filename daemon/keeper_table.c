@@ -206,8 +206,18 @@ static int read_original(const struct keeper_table *t, struct knob *k)
 	}
 	if (rc < 0)
 		return rc;
-	if (k->usual[0] && knob_number(now) < knob_number(k->usual) && board_cooling(t->root))
-		memcpy(now, k->usual, sizeof(now));
+	if (k->kind->role == ROLE_MAX && board_cooling(t->root)) {
+		if (!k->usual[0]) {
+			if (log_first("keeper: cooling"))
+				log_warning("%s shows the limit of a cooling device since before flamed looked: left until that ends",
+					    k->entry.path);
+			return -EAGAIN;
+		}
+		if (knob_number(now) < knob_number(k->usual))
+			memcpy(now, k->usual, sizeof(now));
+	} else if (k->kind->role == ROLE_MAX) {
+		memcpy(k->usual, now, sizeof(now));
+	}
 	memcpy(k->entry.original, now, sizeof(now));
 	return 0;
 }

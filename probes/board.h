@@ -115,8 +115,8 @@ int power_meter_read(struct power_meter *meter, uint64_t now_ns, uint64_t *uw);
 /* Hottest zone, millidegree C; -ENODATA when none answers. EAGAIN zones are passed over. */
 int board_temperature(const struct board *board, const struct sysroot *root, int32_t *millidegree_c, const char **zone);
 
-/* True while the kernel cools by holding clocks down: a cooling device other
- * than a fan is active. A limit that reads lower than it was written is then
+/* True while the kernel cools by holding clocks down: a cooling device of
+ * CPU or GPU is active. A limit that reads lower than it was written is then
  * the kernel's ceiling and nobody's write. */
 bool board_cooling(const struct sysroot *root);
 

@@ -185,6 +185,19 @@ def ceilings():
         tap.equal((k.close(), b.diff()), (0, []), "a ceiling of the moment is not left behind as the original")
 
 
+    with Board() as b:  # cooling since before the keeper looked: hands off until it ends
+        write(b.root, "/sys/class/thermal/cooling_device1/cur_state", 5)
+        write(b.root, CPU0 + "scaling_max_freq", 1036800)
+        k = b.start()
+        reply = k.apply(960 * MHZ)
+        tap.equal((reply.state[0], read(b.root, CPU0 + "scaling_max_freq"), read(b.root, CPU4 + "scaling_max_freq")),
+                  (DEGRADED, "1036800", "1728000"), "limits held down since before the keeper came are not taken for originals")
+        write(b.root, "/sys/class/thermal/cooling_device1/cur_state", 0)
+        write(b.root, CPU0 + "scaling_max_freq", 1728000)
+        tap.ok(wait_for(lambda: read(b.root, CPU4 + "scaling_max_freq") == "960000"), "and are moved once it is over")
+        tap.equal((k.close(), b.diff()), (0, []), "and given back as they were")
+
+
 def knob_ignored():
     with Board() as b:
         k = b.start(**b.shim(ignore="17000000.gpu/max_freq"))

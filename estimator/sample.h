@@ -24,7 +24,7 @@ struct layer {
 	struct op_point point;
 	uint32_t rep;   /* which repetition at this point, from 0 */
 	uint32_t layer; /* launch order, from 0 */
-	uint64_t cpu_ns; /* host time from the previous launch to this one's */
+	uint64_t cpu_ns; /* host time from the previous launch to this one's, waiting left out */
 	uint64_t gpu_ns; /* execution */
 	bool sync;       /* the host waits for its end */
 };

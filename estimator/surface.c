@@ -11,7 +11,7 @@
 #define BOUND_FLOOR   0.009  /* and so few rows cannot tell how irregular a board is */
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
 #define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
-#define ENVELOPE_ONLY 3.0    /* sd that leaves it to the envelope */
+#define RISK_LEARNING 0.1    /* of a miss, that may be run to learn more than the envelope */
 #define NOISE_STEP    0.001  /* change of scatter that bounds follow */
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
@@ -201,44 +201,55 @@ static double risk_taken(const struct model *model)
 	return least;
 }
 
-/* log of the bound, from what is expected, how surely, and what physics allows.
- * `cell`: inferences seen at this very point. */
-static double bound_log(const struct model *model, double risk, double noise, double log_ns, double sd, double limit,
-			uint32_t cell)
-{
-	double z = bound_normal_quantile(cell ? model->options.quantile : 1 - risk);
-	double wide = z * (BOUND_WIDEN * sd + (cell ? 0 : BOUND_FLOOR));
+/* What bounds are made with. */
+struct caution {
+	double risk, noise;
+	bool few; /* rows: then only the envelope is believed, unless there is credit to learn more */
+};
 
-	return fmax(fmin(log_ns + sqrt(wide * wide + noise * noise), limit), log_ns);
+static struct caution caution_of(const struct model *model, const struct fit *fit)
+{
+	return (struct caution){.risk = risk_taken(model), .noise = surface_noise_log(model),
+				.few = fit->rows < ENVELOPE_ROWS && risk_taken(model) < RISK_LEARNING};
+}
+
+/* log of the bound, from what is expected, how surely, and what physics allows.
+ * `seen`: inferences at this very point. */
+static double bound_log(const struct model *model, const struct caution *c, double log_ns, double sd, double limit, uint32_t seen)
+{
+	double z = bound_normal_quantile(seen ? model->options.quantile : 1 - c->risk);
+	double wide = z * (BOUND_WIDEN * sd + (seen ? 0 : BOUND_FLOOR));
+
+	if (c->few && !seen && isfinite(limit))
+		return fmax(limit, log_ns);
+	return fmax(fmin(log_ns + sqrt(wide * wide + c->noise * c->noise), limit), log_ns);
 }
 
 static void set_bound(const struct model *model, const struct fit *fit, const struct envelope *envelope,
 		      const struct cell *cell, struct forecast *out)
 {
-	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
-	double loose = z * envelope_sd(fit), limit = envelope->high + sqrt(loose * loose + noise * noise);
+	struct caution caution = caution_of(model, fit);
+	double z = bound_normal_quantile(model->options.quantile), loose = z * envelope_sd(fit);
 
-	if (fit->rows < ENVELOPE_ROWS && isfinite(limit) && !cell)
-		out->sd = ENVELOPE_ONLY;
-	out->limit = limit;
-	out->bound_log = bound_log(model, risk_taken(model), noise, out->log_ns, out->sd, limit, cell ? cell->n : 0);
-	out->source = out->bound_log < limit ? BOUND_FIT : BOUND_ENVELOPE;
+	out->limit = envelope->high + sqrt(loose * loose + caution.noise * caution.noise);
+	out->bound_log = bound_log(model, &caution, out->log_ns, out->sd, out->limit, cell ? cell->n : 0);
+	out->source = out->bound_log < out->limit ? BOUND_FIT : BOUND_ENVELOPE;
 	if (cell)
 		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
 }
 
 void surface_rebound(struct model *model, struct slot *slot)
 {
-	double noise = surface_noise_log(model), risk = risk_taken(model);
 	struct surface *s = &slot->surface;
+	struct caution caution = caution_of(model, &model->phase[s->phase].fit);
 
-	if (fabs(noise - slot->noise) < NOISE_STEP && fabs(risk - slot->risk) < 1e-9)
+	if (fabs(caution.noise - slot->noise) < NOISE_STEP && fabs(caution.risk - slot->risk) < 1e-9)
 		return;
 	for (size_t i = 0; i < model->grid.points; i++)
-		s->bound_ns[i] = (float)exp(bound_log(model, risk, noise, (double)slot->log_ns[i], (double)slot->sd[i],
+		s->bound_ns[i] = (float)exp(bound_log(model, &caution, (double)slot->log_ns[i], (double)slot->sd[i],
 						      (double)slot->limit[i], s->measured[i]));
-	slot->noise = noise;
-	slot->risk = risk;
+	slot->noise = caution.noise;
+	slot->risk = caution.risk;
 }
 
 static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at, struct op_point point,
@@ -461,7 +472,7 @@ static void nudge_slot(const struct model *model, struct slot *slot, const struc
 
 void surface_nudge(struct model *model, const struct cell *cell, double change)
 {
-	double noise = surface_noise_log(model);
+	struct caution caution = caution_of(model, &model->phase[cell->phase].fit);
 
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
 		struct slot *slot = &model->slot[k];
@@ -478,6 +489,6 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 		slot->sd[i] = (float)sqrt(cell->var);
 		slot->limit[i] = INFINITY;
 		s->latency_ns[i] = (float)exp(cell->mean);
-		s->bound_ns[i] = (float)exp(bound_log(model, 0, noise, cell->mean, sqrt(cell->var), INFINITY, cell->n));
+		s->bound_ns[i] = (float)exp(bound_log(model, &caution, cell->mean, sqrt(cell->var), INFINITY, cell->n));
 	}
 }

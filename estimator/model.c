@@ -15,11 +15,6 @@
 #define REFIT_ROWS_FEW 12   /* rows below which a cell far off is looked at right away */
 #define DRIFT_FAR      3.0
 #define DRIFT_WORTH    0.5
-#define CREDIT_STEP       0.004 /* a request: misses spent on learning stay below this share */
-#define CREDIT_EARLY      30
-#define CREDIT_EARLY_STEP 0.04
-#define CREDIT_MAX        0.3
-#define CREDIT_SLOW_MAX   1.03
 #define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
 #define PLAN_CONTEXTS  4    /* looked at */
 #define PLAN_GAIN_MIN  0.10 /* once ready, a point must take this share of the variance away */
@@ -154,19 +149,6 @@ static void note_drift(struct phase_state *state, const struct cell *cell)
 	state->since += state->since < UINT32_MAX;
 }
 
-/* A bound that holds 98 times in 100 wherever nothing was measured yet would keep
- * requests for ever at the first point found: the cheaper ones near by are never seen. So
- * requests earn a small chance of a miss, which the bound of unvisited cells may
- * run; a first visit spends it. Early on, while little is known, it is earned faster. */
-static void earn_credit(struct model *model, bool first_visit)
-{
-	if (first_visit)
-		model->credit = 0;
-	else if (correct_slowdown(&model->correct) < CREDIT_SLOW_MAX)
-		model->credit += model->correct.seen < CREDIT_EARLY ? CREDIT_EARLY_STEP : CREDIT_STEP;
-	model->credit = fmin(model->credit, CREDIT_MAX);
-}
-
 int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
 		  uint64_t power_uw, bool contended)
 {
@@ -186,7 +168,6 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 		return model_learn_sample(model, &first);
 	}
 	grown = surface_growth_log(model, phase, point, cell->context, context);
-	earn_credit(model, !cell->n);
 	change = correct_observe(&model->correct, log_ns - grown, &cell->mean, &cell->var, contended);
 	state->recent = state->recent > 0 ? state->recent + 0.1 * (log_ns - state->recent) : log_ns;
 	if (contended)

@@ -71,7 +71,7 @@ struct slot {
 	struct surface surface; /* its arrays are the slot's */
 	float *log_ns, *sd;     /* fit with the cells' corrections */
 	float *limit;           /* log of what physics allows; inf: nothing measured speaks */
-	double risk, noise;     /* its bounds were made with */
+	double noise;           /* scatter its bounds were made with */
 	uint64_t used;          /* when; 0: empty */
 	uint64_t generation;    /* of the fit it was made from */
 };
@@ -100,7 +100,6 @@ struct model {
 	struct phase_state phase[PHASE_COUNT];
 	struct slot slot[SURFACES_MAX];
 	uint64_t clock;          /* counts uses of slots */
-	double credit;           /* chance of a miss that may be spent on a cell never visited */
 	void *arrays;
 };
 
@@ -111,7 +110,7 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high, uint32_t context);
 /* By how much log latency at a point grows from one context to another. */
 double surface_growth_log(const struct model *model, enum phase phase, struct op_point point, uint32_t from, uint32_t to);
-/* Set bounds anew if scatter or credit have changed much. */
+/* Set bounds anew if scatter has changed much. */
 void surface_rebound(struct model *model, struct slot *slot);
 /* A cell moved: carry it into the resident surfaces, fading with distance. */
 void surface_nudge(struct model *model, const struct cell *cell, double change);

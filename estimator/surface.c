@@ -11,7 +11,6 @@
 #define BOUND_FLOOR   0.009  /* and so few rows cannot tell how irregular a board is */
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
 #define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
-#define RISK_LEARNING 0.1    /* of a miss, that may be run to learn more than the envelope */
 #define NOISE_STEP    0.001  /* change of scatter that bounds follow */
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
@@ -189,50 +188,24 @@ static double envelope_sd(const struct fit *fit)
 	return sqrt(var);
 }
 
-/* How sure a bound is to hold where nothing was measured: see model_observe(). */
-static double risk_taken(const struct model *model)
-{
-	static const double steps[] = {0.30, 0.20, 0.12, 0.07, 0.04};
-	double least = 1 - model->options.quantile;
-
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
-		if (model->credit >= steps[i] && steps[i] > least)
-			return steps[i];
-	return least;
-}
-
-/* What bounds are made with. */
-struct caution {
-	double risk, noise;
-	bool few; /* rows: then only the envelope is believed, unless there is credit to learn more */
-};
-
-static struct caution caution_of(const struct model *model, const struct fit *fit)
-{
-	return (struct caution){.risk = risk_taken(model), .noise = surface_noise_log(model),
-				.few = fit->rows < ENVELOPE_ROWS && risk_taken(model) < RISK_LEARNING};
-}
-
 /* log of the bound, from what is expected, how surely, and what physics allows.
- * `seen`: inferences at this very point. */
-static double bound_log(const struct model *model, const struct caution *c, double log_ns, double sd, double limit, uint32_t seen)
+ * `seen`: inferences at this very point. `few` rows: only the envelope is believed. */
+static double bound_log(double z, double noise, bool few, double log_ns, double sd, double limit, uint32_t seen)
 {
-	double z = bound_normal_quantile(seen ? model->options.quantile : 1 - c->risk);
 	double wide = z * (BOUND_WIDEN * sd + (seen ? 0 : BOUND_FLOOR));
 
-	if (c->few && !seen && isfinite(limit))
+	if (few && !seen && isfinite(limit))
 		return fmax(limit, log_ns);
-	return fmax(fmin(log_ns + sqrt(wide * wide + c->noise * c->noise), limit), log_ns);
+	return fmax(fmin(log_ns + sqrt(wide * wide + noise * noise), limit), log_ns);
 }
 
 static void set_bound(const struct model *model, const struct fit *fit, const struct envelope *envelope,
 		      const struct cell *cell, struct forecast *out)
 {
-	struct caution caution = caution_of(model, fit);
-	double z = bound_normal_quantile(model->options.quantile), loose = z * envelope_sd(fit);
+	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile), loose = z * envelope_sd(fit);
 
-	out->limit = envelope->high + sqrt(loose * loose + caution.noise * caution.noise);
-	out->bound_log = bound_log(model, &caution, out->log_ns, out->sd, out->limit, cell ? cell->n : 0);
+	out->limit = envelope->high + sqrt(loose * loose + noise * noise);
+	out->bound_log = bound_log(z, noise, fit->rows < ENVELOPE_ROWS, out->log_ns, out->sd, out->limit, cell ? cell->n : 0);
 	out->source = out->bound_log < out->limit ? BOUND_FIT : BOUND_ENVELOPE;
 	if (cell)
 		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
@@ -240,16 +213,16 @@ static void set_bound(const struct model *model, const struct fit *fit, const st
 
 void surface_rebound(struct model *model, struct slot *slot)
 {
+	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
 	struct surface *s = &slot->surface;
-	struct caution caution = caution_of(model, &model->phase[s->phase].fit);
+	bool few = model->phase[s->phase].fit.rows < ENVELOPE_ROWS;
 
-	if (fabs(caution.noise - slot->noise) < NOISE_STEP && fabs(caution.risk - slot->risk) < 1e-9)
+	if (fabs(noise - slot->noise) < NOISE_STEP)
 		return;
 	for (size_t i = 0; i < model->grid.points; i++)
-		s->bound_ns[i] = (float)exp(bound_log(model, &caution, (double)slot->log_ns[i], (double)slot->sd[i],
+		s->bound_ns[i] = (float)exp(bound_log(z, noise, few, (double)slot->log_ns[i], (double)slot->sd[i],
 						      (double)slot->limit[i], s->measured[i]));
-	slot->noise = caution.noise;
-	slot->risk = caution.risk;
+	slot->noise = noise;
 }
 
 static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at, struct op_point point,
@@ -345,7 +318,6 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 	slot->surface.power_known = state->power.known;
 	slot->generation = state->generation;
 	slot->noise = surface_noise_log(model);
-	slot->risk = risk_taken(model);
 	memset(slot->surface.bubble_ns, 0, model->grid.points * sizeof(float));
 	if (state->fit.timeline)
 		timeline_surface(state->fit.timeline, context, slot->surface.latency_ns, slot->surface.regime,
@@ -409,7 +381,6 @@ void surface_blend(struct model *model, struct slot *slot, const struct slot *lo
 	s->state = nearer->state;
 	slot->generation = low->generation;
 	slot->noise = low->noise;
-	slot->risk = low->risk;
 	for (size_t i = 0; i < model->grid.points; i++) {
 		slot->log_ns[i] = between(low->log_ns[i], high->log_ns[i], share);
 		slot->sd[i] = fmaxf(low->sd[i], high->sd[i]);
@@ -472,7 +443,7 @@ static void nudge_slot(const struct model *model, struct slot *slot, const struc
 
 void surface_nudge(struct model *model, const struct cell *cell, double change)
 {
-	struct caution caution = caution_of(model, &model->phase[cell->phase].fit);
+	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
 
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
 		struct slot *slot = &model->slot[k];
@@ -489,6 +460,6 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 		slot->sd[i] = (float)sqrt(cell->var);
 		slot->limit[i] = INFINITY;
 		s->latency_ns[i] = (float)exp(cell->mean);
-		s->bound_ns[i] = (float)exp(bound_log(model, &caution, cell->mean, sqrt(cell->var), INFINITY, cell->n));
+		s->bound_ns[i] = (float)exp(bound_log(z, noise, false, cell->mean, sqrt(cell->var), INFINITY, cell->n));
 	}
 }

@@ -13,7 +13,8 @@ struct ctl {
 	const char *verb;   /* for messages */
 	const char *socket; /* path */
 	bool json;
-	bool colour;        /* a terminal, and NO_COLOR is not set */
+	bool terminal;      /* stdout is one */
+	bool colour;        /* and NO_COLOR is not set */
 	bool utf8;
 	int columns;        /* of the terminal; 80 where unknown */
 	struct wire wire;
@@ -70,6 +71,10 @@ int ctl_options(const struct ctl *ctl, const struct ctl_option *options, size_t 
 /* Value of a key of the last reply; "" when absent. */
 const char *ctl_text(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint64_t ctl_u64(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* "1344/510/2133" (cpu, gpu, memory in MHz) of the keys PREFIXcpu_hz, ... of the
+ * last reply; "-" for a clock that is not controlled. Returns `buf`. */
+char *ctl_point(const struct ctl *ctl, const char *prefix, char *buf, size_t size);
 
 /* Escape sequence of an SGR code, "" without colour. */
 const char *sgr(const struct ctl *ctl, const char *code);

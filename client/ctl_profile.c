@@ -20,26 +20,27 @@
 #define BAR_CELLS   16
 #define IDLE_RUNS   2 /* runs that measured nothing before we give up */
 
-/* "1344/510/2133 MHz" of profile i. */
-static void point_text(const struct ctl *ctl, size_t i, char *out, size_t size)
+/* "1344/510/2133" of profile i. */
+static char *point_text(const struct ctl *ctl, size_t i, char *out, size_t size)
 {
-	snprintf(out, size, "%.0f/%.0f/%.0f MHz", (double)ctl_u64(ctl, "profile.%zu.cpu_hz", i) / 1e6,
-		 (double)ctl_u64(ctl, "profile.%zu.gpu_hz", i) / 1e6, (double)ctl_u64(ctl, "profile.%zu.mem_hz", i) / 1e6);
+	char prefix[40];
+
+	snprintf(prefix, sizeof(prefix), "profile.%zu.", i);
+	return ctl_point(ctl, prefix, out, size);
 }
 
 void print_profiles(const struct ctl *ctl)
 {
-	static const char *const titles[] = { ">ID", "MODEL", ">STEP", "CPU/GPU/MEM", ">LAST", ">BOUND", ">BUYS", "", NULL };
+	static const char *const titles[] = { "?>ID", "MODEL", ">STEP", "CPU/GPU/MEM MHz", ">LAST", ">BOUND", ">BUYS", "", NULL };
 	char point[64], last[32];
 	struct table table;
 
 	table_init(&table, titles);
 	for (size_t i = 0; *ctl_text(ctl, "profile.%zu.id", i); i++) {
-		point_text(ctl, i, point, sizeof(point));
 		table_add(&table, NULL, "%s", ctl_text(ctl, "profile.%zu.id", i));
 		table_add(&table, SGR_BOLD, "%s", ctl_text(ctl, "profile.%zu.model", i));
 		table_add(&table, NULL, "%s of %s", ctl_text(ctl, "profile.%zu.step", i), ctl_text(ctl, "profile.%zu.budget", i));
-		table_add(&table, NULL, "%s", point);
+		table_add(&table, NULL, "%s", point_text(ctl, i, point, sizeof(point)));
 		table_add(&table, NULL, "%s", format_duration(last, sizeof(last), ctl_u64(ctl, "profile.%zu.latency_ns", i)));
 		table_add(&table, NULL, "+%.1f %%", (double)ctl_u64(ctl, "profile.%zu.bound_permille", i) / 10);
 		table_add(&table, NULL, "%.1f %%", (double)ctl_u64(ctl, "profile.%zu.gain_permille", i) / 10);
@@ -61,8 +62,7 @@ static void print_progress(const struct ctl *ctl, size_t i)
 
 		fputs(ctl->utf8 ? (full ? "\u2588" : "\u2591") : (full ? "#" : "."), stdout);
 	}
-	point_text(ctl, i, point, sizeof(point));
-	printf(" %llu/%llu  %s", (unsigned long long)step, (unsigned long long)budget, point);
+	printf(" %llu/%llu  %s MHz", (unsigned long long)step, (unsigned long long)budget, point_text(ctl, i, point, sizeof(point)));
 	if (ctl_u64(ctl, "profile.%zu.latency_ns", i))
 		printf("  last %s", format_duration(last, sizeof(last), ctl_u64(ctl, "profile.%zu.latency_ns", i)));
 	printf("  bound +%.1f %%", (double)ctl_u64(ctl, "profile.%zu.bound_permille", i) / 10);

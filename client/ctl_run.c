@@ -30,12 +30,18 @@ static int ask_tally(struct ctl *ctl, const char *tag)
 
 static void summary_clocks(const struct ctl *ctl, uint64_t requests)
 {
+	char prefix[40], point[64];
+
 	for (size_t i = 0; *ctl_text(ctl, "clock.%zu.requests", i); i++) {
 		double share = 100.0 * (double)ctl_u64(ctl, "clock.%zu.requests", i) / (double)requests;
 
-		fprintf(stderr, "%s%.0f/%.0f/%.0f MHz %.0f %%", i ? ", " : "  clocks   cpu/gpu/mem ",
-			(double)ctl_u64(ctl, "clock.%zu.cpu_hz", i) / 1e6, (double)ctl_u64(ctl, "clock.%zu.gpu_hz", i) / 1e6,
-			(double)ctl_u64(ctl, "clock.%zu.mem_hz", i) / 1e6, share);
+		snprintf(prefix, sizeof(prefix), "clock.%zu.", i);
+		ctl_point(ctl, prefix, point, sizeof(point));
+		if (strcmp(point, "-/-/-") == 0) {
+			fprintf(stderr, "  clocks   none can be moved here; flamectl verify says why");
+			break;
+		}
+		fprintf(stderr, "%s%s MHz %.0f %%", i ? ", " : "  clocks   cpu/gpu/mem ", point, share);
 		if (i == 3) {
 			fprintf(stderr, ", ...");
 			break;

@@ -47,7 +47,7 @@ static const char *owner_colour(const char *owner)
 
 static void print_clocks(const struct ctl *ctl)
 {
-	static const char *const titles[] = { "CLOCK", "OWNER", ">NOW", ">MIN", "", "MAX", ">CEILING", ">STEPS", "HOW", "STATE", "DEVICES", NULL };
+	static const char *const titles[] = { "CLOCK", "OWNER", ">NOW", "?>MIN", "?", "?MAX", ">CEILING", "?>STEPS", "?HOW", "STATE", "?DEVICES", NULL };
 	char cur[32], min[32], max[32], ceiling[32], bar[GAUGE_CELLS * 4 + 1];
 	struct table table;
 
@@ -77,9 +77,9 @@ static void print_clocks(const struct ctl *ctl)
 
 static void print_sessions(const struct ctl *ctl)
 {
-	static const char *const titles[] = { ">ID",  "MODEL", "PHASE", ">CONTEXT", ">DEADLINE", ">REQUESTS", ">HIT",	 ">MEAN",
-					      ">P99", ">POWER", ">ENERGY", "CPU/GPU/MEM MHz", "SURFACE", ">PID", NULL };
-	char text[32];
+	static const char *const titles[] = { ">ID",	"MODEL",   "?PHASE",  "?>CONTEXT",	">DEADLINE", ">REQUESTS", ">HIT", "?>MEAN",
+					      "?>P99", "?>POWER", ">ENERGY", "CPU/GPU/MEM MHz", "?SURFACE",  "?>PID",	  NULL };
+	char text[32], prefix[40], point[64];
 	struct table table;
 	size_t i;
 
@@ -103,8 +103,8 @@ static void print_sessions(const struct ctl *ctl)
 		table_add(&table, NULL, "%s", format_duration(text, sizeof(text), ctl_u64(ctl, "session.%zu.p99_ns", i)));
 		table_add(&table, NULL, "%s", format_power(text, sizeof(text), ctl_u64(ctl, "session.%zu.power_uw", i)));
 		table_add(&table, NULL, "%s", format_energy(text, sizeof(text), ctl_u64(ctl, "session.%zu.energy_uj", i)));
-		table_add(&table, NULL, "%.0f/%.0f/%.0f", (double)ctl_u64(ctl, "session.%zu.cpu_hz", i) / 1e6,
-			  (double)ctl_u64(ctl, "session.%zu.gpu_hz", i) / 1e6, (double)ctl_u64(ctl, "session.%zu.mem_hz", i) / 1e6);
+		snprintf(prefix, sizeof(prefix), "session.%zu.", i);
+		table_add(&table, NULL, "%s", ctl_point(ctl, prefix, point, sizeof(point)));
 		table_add(&table, strcmp(surface, "ready") ? SGR_YELLOW : SGR_GREEN, "%s", surface);
 		table_add(&table, SGR_DIM, "%s", ctl_text(ctl, "session.%zu.pid", i));
 	}

@@ -11,7 +11,7 @@
 #include "json.h"
 
 #define LABEL_WIDTH 8 /* of the CPU axis */
-#define CELL_WIDE   7 /* " 28.13 " */
+#define CELL_WIDE   6 /* " 28.1 " */
 #define CELL_NARROW 2
 
 /* viridis in the colours of a 256-colour terminal, dark to light. */
@@ -41,7 +41,7 @@ static void unset_colour(const struct ctl *ctl)
 
 static void value_text(const struct picture *picture, size_t index, char *out, size_t size)
 {
-	static const char *const regimes[CELL_REGIMES] = { "?", "launch", "exec", "mixed" };
+	static const char *const regimes[CELL_REGIMES] = { "?", "cpu", "gpu", "both" };
 	double divisor, value = picture_value(picture, index);
 
 	if (picture->shown == SHOW_REGIME) {
@@ -50,10 +50,10 @@ static void value_text(const struct picture *picture, size_t index, char *out, s
 	}
 	shown_unit(picture, &divisor);
 	value /= divisor;
-	snprintf(out, size, "%.*f", value < 9.995 ? 2 : value < 999.5 ? 1 : 0, value);
+	snprintf(out, size, "%.*f", value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);
 }
 
-/* Seven columns: a mark, the number, a mark. */
+/* Six columns: a mark, the number, a mark. */
 static void wide_cell(const struct picture *picture, const struct ctl *ctl, size_t index)
 {
 	bool current = picture->current == (long)index, cheapest = picture->cheapest == (long)index;
@@ -65,7 +65,7 @@ static void wide_cell(const struct picture *picture, const struct ctl *ctl, size
 		right = ctl->colour && ctl->utf8 ? "\u2022" : "*";
 	else if (!current && !cheapest && !ctl->colour && !picture_feasible(picture, index))
 		right = "x";
-	printf("%s%*.5s%s", left, CELL_WIDE - 2, text, right);
+	printf("%s%*.4s%s", left, CELL_WIDE - 2, text, right);
 }
 
 static void narrow_cell(const struct picture *picture, const struct ctl *ctl, size_t index)
@@ -168,8 +168,10 @@ static void print_colour_bar(const struct picture *picture, const struct ctl *ct
 	double divisor;
 	const char *unit = shown_unit(picture, &divisor);
 
-	if (picture->shown == SHOW_REGIME)
+	if (picture->shown == SHOW_REGIME) {
+		printf("%*s cpu launch-bound, gpu execution-bound   ", LABEL_WIDTH, "");
 		return;
+	}
 	printf("%*s %.3g ", LABEL_WIDTH, "", picture->low / divisor);
 	for (int i = 0; i < 24; i++) {
 		set_colour(ctl, i / 23.0);

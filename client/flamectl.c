@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "../common/clock.h"
+#include "../common/point.h"
 #include "../common/units.h"
 #include "flamed.h"
 #include "offline.h"
@@ -125,6 +126,20 @@ uint64_t ctl_u64(const struct ctl *ctl, const char *format, ...)
 	vsnprintf(key, sizeof(key), format, args);
 	va_end(args);
 	return wire_u64(&ctl->wire, key, 0);
+}
+
+char *ctl_point(const struct ctl *ctl, const char *prefix, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	*buf = '\0';
+	for (int c = 0; c < CLOCK_COUNT && len < size; c++) {
+		uint64_t hz = ctl_u64(ctl, "%s%s_hz", prefix, clock_name((enum clock_id)c));
+
+		len += (size_t)(hz ? snprintf(buf + len, size - len, "%s%.0f", c ? "/" : "", (double)hz / 1e6) :
+				     snprintf(buf + len, size - len, "%s-", c ? "/" : ""));
+	}
+	return buf;
 }
 
 /* Whose socket it is, and how to become one of them. */
@@ -280,7 +295,8 @@ static void look_at_terminal(struct ctl *ctl)
 	const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM"), *columns = getenv("COLUMNS");
 	uint64_t value;
 
-	ctl->colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour) && term && strcmp(term, "dumb") != 0;
+	ctl->terminal = isatty(STDOUT_FILENO) == 1;
+	ctl->colour = ctl->terminal && !(no_colour && *no_colour) && term && strcmp(term, "dumb") != 0;
 	ctl->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 	ctl->columns = 80;
 	if (columns && parse_u64(columns, &value) == 0 && value >= 20 && value <= 1000)

@@ -49,6 +49,8 @@ void table_init(struct table *table, const char *const *titles)
 	for (; titles[table->columns]; table->columns++) {
 		const char *title = titles[table->columns];
 
+		table->spare[table->columns] = *title == '?';
+		title += *title == '?';
 		table->right[table->columns] = *title == '>';
 		table_add(table, SGR_DIM, "%s", title + (*title == '>'));
 	}
@@ -76,15 +78,31 @@ static void print_cell(const struct ctl *ctl, const struct cell *cell, size_t wi
 	       right || last ? 0 : pad, "");
 }
 
+/* Leave out columns that can be spared until the rest fits. */
+static void squeeze(const struct table *table, size_t room, size_t width[TABLE_COLUMNS_MAX])
+{
+	for (size_t c = table->columns; c-- > 0;) {
+		size_t total = 0;
+
+		for (size_t i = 0; i < table->columns; i++)
+			total += width[i] ? width[i] + 2 : 0;
+		if (total <= room + 2)
+			return;
+		if (table->spare[c])
+			width[c] = 0;
+	}
+}
+
 void table_print(struct table *table, const struct ctl *ctl, int indent)
 {
 	size_t width[TABLE_COLUMNS_MAX], last = 0;
 
-	for (size_t c = 0; c < table->columns; c++) {
+	for (size_t c = 0; c < table->columns; c++)
 		width[c] = column_width(table, c);
-		if (width[c])
-			last = c;
-	}
+	if (ctl->terminal)
+		squeeze(table, (size_t)(ctl->columns - indent), width);
+	for (size_t c = 0; c < table->columns; c++)
+		last = width[c] ? c : last;
 	for (size_t row = 0; row + table->columns <= table->cells && !table->error; row += table->columns) {
 		const char *gap = "";
 

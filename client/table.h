@@ -14,11 +14,13 @@ struct table {
 		char text[TABLE_CELL_MAX];
 		const char *sgr; /* NULL: plain */
 	} *cell;
-	bool right[TABLE_COLUMNS_MAX];
+	bool right[TABLE_COLUMNS_MAX], spare[TABLE_COLUMNS_MAX];
 	int error;
 };
 
-/* Titles, a leading '>' aligns the column to the right. Ends with NULL. */
+/* Titles; a leading '?' marks a column that a narrow terminal can do without
+ * (the last ones go first), a '>' after it aligns the column to the right. Ends
+ * with NULL. */
 void table_init(struct table *table, const char *const *titles);
 
 /* Next cell, row by row; too long a text is cut. */

@@ -174,8 +174,14 @@ def status_for_people(directory):
     equal(len({line.index(word) for line, word in zip(lines, ("OWNER", "flamed", "flamed", "kernel"))}), 1, "columns")
     coloured = on_terminal(*words)
     contains(coloured, "\033[32mflamed\033[0m", "\u2588")
-    equal(re.sub(r"\033\[[0-9;]*m", "", coloured), plain, "with the colour taken off")
-    equal(on_terminal(*words, NO_COLOR="1"), plain, "NO_COLOR")
+    wide = {"COLUMNS": "200"}
+    equal(re.sub(r"\033\[[0-9;]*m", "", on_terminal(*words, **wide)), plain, "with the colour taken off")
+    equal(on_terminal(*words, NO_COLOR="1", **wide), plain, "NO_COLOR")
+    narrow = on_terminal(*words, NO_COLOR="1", COLUMNS="80")
+    contains(narrow, "resnet50", "99.97 %", "271 mJ", "1344/510/2133")
+    tables = [line for line in narrow.splitlines() if re.match(r"  +(CLOCK|cpu|gpu|MODEL|ID|1 |4 |resnet|qwen)", line)]
+    within(len(tables), 6, 8, "table lines")
+    within(max(map(len, tables)), 40, 80, "columns of the widest")
     equal("\033" in on_terminal(*words, TERM="dumb"), False, "dumb terminal")
     equal(ctl(*words, LC_ALL="C")[0].isascii() or "\u00b0" in ctl(*words, LC_ALL="C")[0], True)
     fake.busy = False
@@ -227,7 +233,7 @@ def heat_map(directory):
     fake = Fake(directory + "/s")
     words = ["--socket", directory + "/s", "surface", "resnet50", "--deadline", "15ms"]
     plain = ctl(*words)[0]
-    contains(plain, "8 of 704 points measured", "memory 204 MHz", "memory 3199 MHz", "[ 9.65]", "< 13.6>", "cannot promise 15.0 ms",
+    contains(plain, "8 of 704 points measured", "memory 204 MHz", "memory 3199 MHz", "[9.65]", "<13.6>", "cannot promise 15.0 ms",
              "now      cpu 1344, gpu 714, memory 2133 MHz: 9.65 ms expected", "cheapest cpu 730", "launch-bound")
     grid = plain[plain.index("memory"):plain.index("measured   [ ]")]
     equal(len(re.findall(r"\d\*", grid)), 8, "measured marks")

@@ -223,7 +223,7 @@ static void next(struct profile *p)
 {
 	static uint8_t allowed[GRID_POINTS_MAX];
 	struct op_point point;
-	uint32_t context = p->context;
+	uint32_t context = p->context_fixed ? p->context : CONTEXT_ANY;
 
 	mark_allowed(p->daemon, allowed);
 	if (p->step >= p->budget || model_plan(p->entry->model, p->phase, allowed, &point, &context, &p->gain) == 0) {
@@ -232,8 +232,7 @@ static void next(struct profile *p)
 	}
 	p->planned = point;
 	p->point = grid_nearest(&p->daemon->clocks.grid, point);
-	if (!p->context_fixed)
-		p->context = context;
+	p->context = context;
 	go(p);
 }
 

@@ -395,12 +395,12 @@ size_t model_plan_list(struct model *model, enum phase phase, const struct sampl
 
 /* Contexts that profiling may ask for, the likeliest first: a growing branch shows at its
  * ends, and whether it grows straight in between. */
-static size_t plan_contexts_of(const struct model *model, enum phase phase, uint32_t contexts[PLAN_CONTEXTS])
+static size_t plan_contexts_of(const struct model *model, enum phase phase, uint32_t only, uint32_t contexts[PLAN_CONTEXTS])
 {
 	uint32_t most = model->options.context_max;
 
-	contexts[0] = phase == PHASE_RUN ? 0 : most / 8;
-	if (phase == PHASE_RUN || most < 8)
+	contexts[0] = phase == PHASE_RUN ? 0 : only != CONTEXT_ANY ? only : most / 8;
+	if (phase == PHASE_RUN || only != CONTEXT_ANY || most < 8)
 		return 1;
 	contexts[1] = 1;
 	contexts[2] = most;
@@ -448,7 +448,7 @@ int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, st
 {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t contexts[PLAN_CONTEXTS];
-	size_t context_count = plan_contexts_of(model, phase, contexts);
+	size_t context_count = plan_contexts_of(model, phase, phase == PHASE_RUN ? 0 : *context, contexts);
 	struct plan_list list;
 	double width;
 	int best;

@@ -93,9 +93,11 @@ int model_predict(struct model *model, enum phase phase, uint32_t context, struc
 
 /* The next point (and context) worth measuring: by what the fit is least sure
  * of and what the governor is likely to use. `allowed` (grid->points bytes, or
- * NULL) marks points that may be visited. Returns 1, or 0 when the bound is
+ * NULL) marks points that may be visited. `*context` on entry: CONTEXT_ANY (up to
+ * context_max), or the only one that can be measured; with PHASE_RUN it is not looked at. Returns 1, or 0 when the bound is
  * tight enough and `*gain` (expected shrink of the mean bound, 0 to 1) is not
  * worth a measurement. */
+#define CONTEXT_ANY UINT32_MAX
 int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
 	       double *gain);
 

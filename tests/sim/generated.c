@@ -118,10 +118,11 @@ static void trial_profile(struct trial *t, size_t budget, bool layers)
 {
 	struct layer *rows = calloc(LAYER_REPS * t->sim.layers, sizeof(*rows));
 	struct op_point point;
-	uint32_t context = 0;
+	uint32_t context = CONTEXT_ANY;
 	double gain;
 
-	while (rows && t->samples < budget && model_plan(t->plain, t->measure.phase, NULL, &point, &context, &gain)) {
+	for (; rows && t->samples < budget && model_plan(t->plain, t->measure.phase, NULL, &point, &context, &gain);
+	     context = CONTEXT_ANY) {
 		struct sample sample = measure_sample(&t->measure, point, context, layers ? LAYER_REPS : 0, rows);
 
 		t->sample[t->samples++] = sample;
@@ -291,7 +292,7 @@ static void write_files(const char *directory, struct sim_rng *rng, struct sim_n
 	FILE *layers = open_csv(directory, "layers.csv", "phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync");
 	static struct trial t;
 	struct op_point at;
-	uint32_t context;
+	uint32_t context = CONTEXT_ANY;
 	double gain;
 
 	trial_open(&t, SIM_DNN, true, rng, noise);

@@ -66,6 +66,7 @@ static size_t profile(struct model *model, size_t budget, struct layer *rows)
 	double gain;
 
 	for (size_t k = 0; k < budget; k++) {
+		context = CONTEXT_ANY;
 		assert_int_equal(model_plan(model, measure.phase, NULL, &point, &context, &gain), 1);
 		struct sample sample = measure_sample(&measure, point, context, rows ? REPS : 0, rows ? rows + count : NULL);
 
@@ -185,6 +186,24 @@ static void test_store_limits(void **state)
 	model_free(model);
 }
 
+/* A client that can measure at one context only. */
+static void test_one_context(void **state)
+{
+	struct model *model = new_model(SIM_DECODE);
+	struct op_point point;
+	double gain;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		uint32_t context = 700;
+		assert_int_equal(model_plan(model, PHASE_DECODE, NULL, &point, &context, &gain), 1);
+		assert_int_equal(context, 700);
+		struct sample sample = measure_sample(&measure, point, context, 0, NULL);
+		assert_int_equal(model_learn_sample(model, &sample), 0);
+	}
+	model_free(model);
+}
+
 /* Twelve points over clocks and contexts; in between, and modestly beyond. */
 static void test_contexts(void **state)
 {
@@ -243,6 +262,7 @@ int main(void)
 		cmocka_unit_test(test_layers_and_totals),      cmocka_unit_test(test_layers_alone),
 		cmocka_unit_test(test_layers_that_contradict), cmocka_unit_test(test_store_limits),
 		cmocka_unit_test(test_contexts),               cmocka_unit_test(test_growing_decode),
+		cmocka_unit_test(test_one_context),
 	};
 
 	return cmocka_run_group_tests(tests, open_simulation, close_simulation);

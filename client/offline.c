@@ -90,10 +90,12 @@ static int make_grid(struct grid *grid, const struct rows *a, const struct rows 
 {
 	size_t total = a->count + b->count, count[CLOCK_COUNT] = {total, total, total};
 	CLEANUP_MEM uint64_t *all = calloc(3 * total + 1, sizeof(*all));
-	const uint64_t *axis[CLOCK_COUNT] = {all, all + total, all + 2 * total};
+	const uint64_t *axis[CLOCK_COUNT];
 
 	if (!all)
 		return -ENOMEM;
+	for (size_t c = 0; c < CLOCK_COUNT; c++)
+		axis[c] = all + c * total;
 	for (size_t i = 0; i < total; i++) {
 		const struct sample *s = i < a->count ? &a->row[i] : &b->row[i - a->count];
 		for (size_t c = 0; c < CLOCK_COUNT; c++)

@@ -247,6 +247,25 @@ def profiles(directory):
 
 
 @test
+def run_opencl(directory):
+    """run: an OpenCL program that knows nothing of flamed is governed, its output is the same."""
+    engine = [os.path.join(BUILD, "tests/opencl/engine"), "kernels=24", "runs=120"]
+    environment = {**ENVIRONMENT, "ASAN_OPTIONS": "detect_leaks=0"}
+    alone = subprocess.run(engine, capture_output=True, text=True, env=environment, timeout=120)
+    if alone.returncode:
+        raise Skip("no OpenCL device")
+    with Board(directory) as board:
+        layer = {"FLAMED_OPENCL_LAYER": os.path.join(BUILD, "libflamed-opencl.so"), "ASAN_OPTIONS": "detect_leaks=0"}
+        out, err = board.ctl("--json", "run", "--model", "engine", "--deadline", "1s", "--", *engine, **layer)
+        equal(out, alone.stdout, "output")
+        tally = json.loads(err)
+        equal((tally["model"], tally["deadline_ns"] <= 1000 * MS, tally["missed"]), ("engine", True, 0))
+        within(tally["requests"], 100, 120, "inferences seen")
+        equal(board.json("models")["model"][0]["layers"], 1, "layers learned")
+        equal(board.json("status")["sessions"], 0)
+
+
+@test
 def power_users(directory):
     """release by a user who is neither root nor owner is refused."""
     if os.geteuid() != 0:

@@ -138,6 +138,7 @@ void drive_begin(struct drive *drive, double deadline_ns)
 	}
 	drive->request = client_u64(&drive->client, "request");
 	drive->feasible = client_u64(&drive->client, "feasible") != 0;
+	drive->bound_ns = client_u64(&drive->client, "bound_ns");
 	drive->point = plant_point(&drive->plant);
 	plant_sense(&drive->plant, drive->plant.power_uw[drive->point]);
 }
@@ -166,8 +167,8 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 	drive->price += drive_price(drive, drive->point, deadline_ns);
 	drive->optimum += optimum;
 	if (getenv("VTIME_TRACE"))
-		fprintf(stderr, "%zu point %zu total %.3f deadline %.3f price %.3f optimum %.3f feasible %d %s\n", drive->requests,
-			drive->point, total_ns / 1e6, deadline_ns / 1e6, drive_price(drive, drive->point, deadline_ns) / 1e6, optimum / 1e6,
+		fprintf(stderr, "%zu point %zu total %.3f deadline %.3f bound %.3f price %.3f optimum %.3f feasible %d %s\n", drive->requests,
+			drive->point, total_ns / 1e6, deadline_ns / 1e6, (double)drive->bound_ns / 1e6, drive_price(drive, drive->point, deadline_ns) / 1e6, optimum / 1e6,
 			drive->feasible, miss ? "MISS" : "");
 }
 

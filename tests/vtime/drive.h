@@ -30,7 +30,7 @@ struct drive {
 	size_t requests, counted, missed, infeasible, early_missed;
 	double price, optimum;
 	size_t point;         /* of the last request */
-	uint64_t total_ns, request;
+	uint64_t total_ns, request, bound_ns;
 	bool feasible;
 };
 

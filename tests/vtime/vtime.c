@@ -40,6 +40,10 @@ static void verdict(const char *name, double power_max)
 	       drive.counted, power, DRIVE_WARM, drive.early_missed);
 	printf("%sok %d - %s: misses and power\n", good ? "" : "not ", ++number, name);
 	failures += !good;
+	if (good)
+		return;
+	client_call(&drive.client, "op=explain\nsession=%llu", (unsigned long long)drive.session);
+	fprintf(stderr, "vtime: %s: %s\n", name, client_text(&drive.client, "text"));
 }
 
 static void check(bool good, const char *name, const char *what)

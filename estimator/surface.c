@@ -6,7 +6,6 @@
 #include "state.h"
 
 #define NOISE_PRIOR   0.015  /* upper quantile of one request while none was seen: measured traces have 1.5 % at 98 % */
-#define NOISE_QUANTILE_SHARE 0.125 /* single requests get this share of the misses allowed */
 #define BOUND_WIDEN   1.1    /* modes agree more than they should: their weights rest on a few rows too, */
 #define BOUND_FLOOR   0.009  /* and so few rows cannot tell how irregular a board is */
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
@@ -148,9 +147,7 @@ void model_refit(struct model *model, enum phase phase)
 
 double surface_noise_log(const struct model *model)
 {
-	double quantile = 1 - (1 - model->options.quantile) * NOISE_QUANTILE_SHARE;
-
-	return correct_scatter(&model->correct, quantile, NOISE_PRIOR);
+	return correct_scatter(&model->correct, model->options.quantile, NOISE_PRIOR);
 }
 
 static enum regime regime_of(const struct fit *fit, const struct fit_point *at)

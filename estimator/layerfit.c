@@ -405,7 +405,7 @@ static void evaluate_balance(const void *arg, const double *factor, double *resi
 	const struct balance *b = arg;
 	size_t params = b->form->params, scales = b->form->scales;
 	struct target target = {.seen = b->seen, .params = params};
-	double x[GPU_PARAMS], log_ns[LAYER_POINTS_MAX], slope[LAYER_POINTS_MAX * GPU_PARAMS];
+	double x[GPU_PARAMS], log_ns[LAYER_POINTS_MAX], slope[LAYER_POINTS_MAX * GPU_PARAMS] = {0};
 	double sum[LAYER_POINTS_MAX] = {0}, sloped[LAYER_POINTS_MAX][GPU_SCALES] = {{0}};
 
 	for (size_t k = 0; k < b->seen->points; k++)

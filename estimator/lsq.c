@@ -45,7 +45,7 @@ static void substitute(double lower[N][N], size_t n, double *b)
 
 int lsq_invert(const double *matrix, size_t n, double *inverse)
 {
-	double lower[N][N], column[N];
+	double lower[N][N] = {{0}}, column[N] = {0};
 	int rc = cholesky(matrix, n, lower);
 
 	if (rc)
@@ -105,7 +105,7 @@ static void normal_equations(const struct lsq *p, const double *x, const double 
 
 static bool damped_step(const double *matrix, const double *down, size_t n, double damping, const double *x, double *next)
 {
-	double damped[N * N], lower[N][N], step[N];
+	double damped[N * N], lower[N][N] = {{0}}, step[N] = {0};
 
 	memcpy(damped, matrix, n * n * sizeof(*damped));
 	for (size_t j = 0; j < n; j++) {

@@ -74,17 +74,17 @@ static void columns_free(struct columns *columns)
 	}
 }
 
+/* To be freed even when it fails. */
 static int columns_new(const struct timeline *t, struct columns *columns, size_t count)
 {
 	*columns = (struct columns){.count = count, .stride = padded(count), .orders = t->orders};
-	for (size_t o = 0; o < t->orders; o++) {
+	size_t o = 0;
+	do {
 		columns->total[o] = calloc(t->segments * columns->stride, sizeof(float));
 		columns->rest[o] = calloc(t->paths * columns->stride, sizeof(float));
-		if (!columns->total[o] || !columns->rest[o]) {
-			columns_free(columns);
+		if (!columns->total[o] || !columns->rest[o])
 			return -ENOMEM;
-		}
-	}
+	} while (++o < t->orders && o < ORDERS);
 	return 0;
 }
 
@@ -136,11 +136,11 @@ static void fill_cpu(const struct timeline *t, double slowness, double scale, fl
 }
 
 /* out = order 0 + grown * order 1 + grown^2 * order 2, with one `grown` a column. */
-static void combine_rows(float *const order[ORDERS], size_t orders, size_t rows, size_t stride, const float *grown, float *out)
+static void combine_rows(float *const order[ORDERS], size_t rows, size_t stride, const float *grown, float *out)
 {
 	memcpy(out, order[0], rows * stride * sizeof(*out));
-	for (size_t i = 0; i < rows && orders > 1; i++) {
-		const float *linear = order[1] + i * stride, *square = orders > 2 ? order[2] + i * stride : NULL;
+	for (size_t i = 0; i < rows && order[1]; i++) {
+		const float *linear = order[1] + i * stride, *square = order[2] ? order[2] + i * stride : NULL;
 		for (size_t j = 0; j < stride; j++)
 			out[i * stride + j] += grown[j] * (linear[j] + (square ? grown[j] * square[j] : 0));
 	}
@@ -182,8 +182,8 @@ static void strip_set(const struct timeline *t, struct strip *strip, size_t colu
 
 static void strip_combine(const struct timeline *t, struct strip *strip)
 {
-	combine_rows(strip->columns.total, t->orders, t->segments, strip->columns.stride, strip->grown, strip->total);
-	combine_rows(strip->columns.rest, t->orders, t->paths, strip->columns.stride, strip->grown, strip->rest);
+	combine_rows(strip->columns.total, t->segments, strip->columns.stride, strip->grown, strip->total);
+	combine_rows(strip->columns.rest, t->paths, strip->columns.stride, strip->grown, strip->rest);
 }
 
 /* A queue of Q layers, in segments. */
@@ -317,7 +317,7 @@ static void totals_fit(const struct totals *totals, const double *mean)
 static int totals_gather(struct totals *totals, enum phase phase, const struct sample *samples, size_t count)
 {
 	struct timeline *t = totals->timeline;
-	size_t chosen[TIMELINE_TOTALS_MAX];
+	size_t chosen[TIMELINE_TOTALS_MAX] = {0};
 	int rc;
 
 	for (size_t i = 0; i < count && totals->count < TIMELINE_TOTALS_MAX; i++)
@@ -484,8 +484,8 @@ static void combine(struct timeline *t, uint32_t context)
 		return;
 	for (size_t j = 0; j < stride; j++)
 		grown[j] = context_grown(t, context);
-	combine_rows(t->base.total, t->orders, t->segments, stride, grown, t->total);
-	combine_rows(t->base.rest, t->orders, t->paths, stride, grown, t->rest);
+	combine_rows(t->base.total, t->segments, stride, grown, t->total);
+	combine_rows(t->base.rest, t->paths, stride, grown, t->rest);
 	memset(t->sum, 0, stride * sizeof(*t->sum));
 	for (size_t i = 0; i < t->segments; i++)
 		for (size_t j = 0; j < stride; j++)

@@ -52,9 +52,9 @@ static int bench(const struct grid *g, const struct layer *rows, size_t count, c
 		first_ns = fmin(first_ns, t2 - t1);
 		again_ns = fmin(again_ns, t3 - t2);
 	}
-	printf("timeline_fit_256_layers_8_points=%.3f ms\n", fit_ns / 1e6);
-	printf("timeline_surface_256_layers_1276_points=%.3f ms\n", first_ns / 1e6);
-	printf("timeline_surface_again=%.3f ms\n", again_ns / 1e6);
+	printf("timeline_fit_256_layers_ms=%.3f ms\n", fit_ns / 1e6);
+	printf("timeline_256x1276_ms=%.3f ms\n", first_ns / 1e6);
+	printf("timeline_256x1276_again_ms=%.3f ms\n", again_ns / 1e6);
 	return 0;
 }
 

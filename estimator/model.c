@@ -262,6 +262,8 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 		make_surface(model, slot, phase, step);
 	if (state->any)
 		surface_rebound(model, slot);
+	if (state->any && slot->surface.state != SURFACE_READY)
+		state->state = slot->surface.state = surface_judge(model, slot);
 	slot->used = ++model->clock;
 	slot->surface.slowdown = correct_slowdown(&model->correct);
 	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);

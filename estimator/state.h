@@ -110,6 +110,7 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high, uint32_t context);
 /* By how much log latency at a point grows from one context to another. */
 double surface_growth_log(const struct model *model, enum phase phase, struct op_point point, uint32_t from, uint32_t to);
+enum surface_state surface_judge(const struct model *model, const struct slot *slot);
 /* Set bounds anew if scatter has changed much. */
 void surface_rebound(struct model *model, struct slot *slot);
 /* A cell moved: carry it into the resident surfaces, fading with distance. */

@@ -14,6 +14,7 @@
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
 #define READY_BAND    0.35   /* log latency about recent requests that must be tight */
+#define READY_UNSEEN  0.5    /* inferences that a point never run counts for */
 #define READY_REQUESTS 30
 #define TIMELINE_ERROR_MAX 0.15 /* of totals against the timeline: over it, layers and totals are not of one model */
 #define TIMELINE_SPREAD 0.04 /* with nothing measured end to end: unseen tails, and what measuring layers costs */
@@ -284,24 +285,26 @@ static void set_point(struct slot *slot, size_t i, const struct forecast *f, con
 	s->measured[i] = cell ? cell->n : 0;
 }
 
-/* Ready when the bound is tight over the grid, or, with requests of its own seen, about
- * the latencies they ask for. */
-static enum surface_state judge(const struct model *model, const struct phase_state *state, const struct slot *slot)
+/* Ready when the bound is tight over the grid, or, with requests of its own seen, about the
+ * latencies they ask for, points counting by how often they were run. */
+enum surface_state surface_judge(const struct model *model, const struct slot *slot)
 {
-	double all = 0, near = 0, width;
-	size_t nearby = 0;
+	const struct phase_state *state = &model->phase[slot->surface.phase];
+	double all = 0, near = 0, weights = 0;
 
 	for (size_t i = 0; i < model->grid.points; i++) {
-		width = (double)(slot->surface.bound_ns[i] / slot->surface.latency_ns[i]) - 1;
+		double width = (double)(slot->surface.bound_ns[i] / slot->surface.latency_ns[i]) - 1;
+		double weight = READY_UNSEEN + slot->surface.measured[i];
+
 		all += width;
 		if (fabs((double)slot->log_ns[i] - state->recent) > READY_BAND)
 			continue;
-		near += width;
-		nearby++;
+		near += weight * width;
+		weights += weight;
 	}
 	if (all < model->options.ready_width * (double)model->grid.points)
 		return SURFACE_READY;
-	if (model->correct.seen >= READY_REQUESTS && nearby && near < model->options.ready_width * (double)nearby)
+	if (model->correct.seen >= READY_REQUESTS && near < model->options.ready_width * weights)
 		return SURFACE_READY;
 	return SURFACE_LEARNING;
 }
@@ -333,7 +336,7 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 	}
 	power_monotone(&model->grid, slot->surface.power_uw);
 	power_monotone(&model->grid, slot->surface.idle_power_uw);
-	state->state = slot->surface.state = judge(model, state, slot);
+	state->state = slot->surface.state = surface_judge(model, slot);
 }
 
 /* Log latency is nearly straight in the logarithm of context plus an offset. */

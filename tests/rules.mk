@@ -14,6 +14,7 @@ $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PR
 $(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_model_layers: \
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
+$(B)/tests/unit/test_online: $(B)/tests/sim/sim.o
 $(B)/tests/unit/test_accuracy: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
 
 # Preloaded under the keeper by tests/keeper; not sanitized itself.

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* Staying true: requests against predictions, with the scatter of measured traces. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <math.h>
+#include "../../estimator/model.h"
+#include "../sim/sim.h"
+
+#define DATA "../shared/data"
+#define MHZ  1000000ULL
+
+static struct sim_noise noise;
+static struct sim_rng rng = {7};
+
+static double truth_ns(struct op_point p)
+{
+	return 3e5 + fmax(2e6 * 2000 * MHZ / (double)p.hz[0], 2.5e6 * 1000 * MHZ / (double)p.hz[1]);
+}
+
+/* 8 x 8 points, four of them measured. */
+static struct model *learned(void)
+{
+	uint64_t cpu[8], gpu[8], none = 0;
+	const uint64_t *hz[] = {cpu, gpu, &none};
+	const size_t count[] = {8, 8, 1};
+	struct model_options options;
+	struct grid grid;
+	struct model *model;
+
+	for (size_t i = 0; i < 8; i++) {
+		cpu[i] = (600 + i * 200) * MHZ;
+		gpu[i] = (300 + i * 100) * MHZ;
+	}
+	model_options_default(&options);
+	assert_int_equal(grid_init(&grid, hz, count), 0);
+	model = model_new(&grid, &options);
+	for (size_t i = 0; i < 4; i++) {
+		struct op_point p = {{cpu[i % 2 * 7], gpu[i / 2 * 7], 0}};
+		struct sample s = {.point = p, .latency_ns = (uint64_t)truth_ns(p), .n = 30, .sd_ns = (uint64_t)(0.004 * truth_ns(p))};
+		assert_int_equal(model_learn_sample(model, &s), 0);
+	}
+	return model;
+}
+
+static uint64_t request(struct model *model, size_t point, double factor, bool contended)
+{
+	struct op_point p = grid_point(model_surface(model, PHASE_RUN, 0)->grid, point);
+	uint64_t ns = (uint64_t)(truth_ns(p) * factor * sim_noise_next(&noise));
+
+	assert_int_equal(model_observe(model, PHASE_RUN, 0, p, ns, 0, contended), 0);
+	return ns;
+}
+
+/* A cell that requests run at: its bound holds, and is tight. */
+static void cell_bound(void **state)
+{
+	struct model *model = learned();
+	size_t over = 0, count = 5000;
+	double width = 0;
+	(void)state;
+
+	for (int i = 0; i < 30; i++)
+		request(model, 27, 1.04, false);
+	for (size_t i = 0; i < count; i++) {
+		const struct surface *s = model_surface(model, PHASE_RUN, 0);
+		double bound = s->bound_ns[27] * s->slowdown_bound;
+
+		width += bound / (1.04 * truth_ns(grid_point(s->grid, 27))) / (double)count;
+		over += (double)request(model, 27, 1.04, false) > bound;
+	}
+	printf("# | a cell after 30 requests: %.2f %% of the next 5,000 above its bound, which is %.3f x the median\n",
+	       100.0 * (double)over / (double)count, width);
+	assert_true(over <= count / 200);
+	assert_true(width <= 1.05);
+	assert_int_equal(model_surface(model, PHASE_RUN, 0)->source[27], BOUND_CELL);
+	model_free(model);
+}
+
+/* A slow-down that begins and ends. Counts the requests until it is known. */
+static void contention(void **state)
+{
+	struct model *model = learned();
+	size_t came = 0, went = 0;
+	double before;
+	(void)state;
+
+	for (int i = 0; i < 200; i++)
+		request(model, 27, 1, false);
+	before = model_surface(model, PHASE_RUN, 0)->slowdown;
+	assert_true(fabs(before - 1) < 0.015);
+	while (model_surface(model, PHASE_RUN, 0)->slowdown < 1.13 && came < 100)
+		came += request(model, 27, 1.15, false) > 0;
+	for (int i = 0; i < 60; i++)
+		request(model, 27, 1.15, false);
+	assert_true(model_surface(model, PHASE_RUN, 0)->slowdown_bound > 1.08);
+	while (model_surface(model, PHASE_RUN, 0)->slowdown > 1.02 && went < 100)
+		went += request(model, 27, 1, false) > 0;
+	printf("# | a slow-down of 15 %% is followed after %zu requests, forgotten after %zu\n", came, went);
+	assert_true(came <= 10);
+	assert_true(went <= 30);
+	model_free(model);
+}
+
+/* What others do to a request says nothing about its cell. */
+static void contended_requests(void **state)
+{
+	struct model *model = learned();
+	float before;
+	(void)state;
+
+	for (int i = 0; i < 50; i++)
+		request(model, 27, 1, false);
+	before = model_surface(model, PHASE_RUN, 0)->latency_ns[27];
+	for (int i = 0; i < 50; i++)
+		request(model, 27, 1.3, true);
+	const struct surface *s = model_surface(model, PHASE_RUN, 0);
+	assert_true(fabs(s->latency_ns[27] / before - 1) < 0.005);
+	assert_int_equal(s->measured[27], 50);
+	assert_true(s->slowdown > 1.25);
+	model_free(model);
+}
+
+/* One request in a hundred that takes thrice as long moves nothing. */
+static void lone_tails(void **state)
+{
+	struct model *model = learned();
+	(void)state;
+
+	for (int i = 0; i < 400; i++)
+		request(model, 27, i % 100 == 99 ? 3 : 1, false);
+	const struct surface *s = model_surface(model, PHASE_RUN, 0);
+	assert_true(fabs(s->latency_ns[27] / truth_ns(grid_point(s->grid, 27)) - 1) < 0.02);
+	assert_true(fabs(s->slowdown - 1) < 0.02);
+	model_free(model);
+}
+
+/* A measured cell carries its neighbours, less so the farther. */
+static void neighbours(void **state)
+{
+	struct model *model = learned();
+	const struct surface *s = model_surface(model, PHASE_RUN, 0);
+	const size_t cells[] = {27, 28, 29}; /* along the GPU's axis */
+	double before[3], moved[3];
+	(void)state;
+
+	for (size_t i = 0; i < 3; i++)
+		before[i] = s->latency_ns[cells[i]];
+	for (int i = 0; i < 3; i++)
+		model_observe(model, PHASE_RUN, 0, grid_point(s->grid, 27), (uint64_t)(before[0] * 1.08), 0, false);
+	for (size_t i = 0; i < 3; i++)
+		moved[i] = s->latency_ns[cells[i]] / before[i] - 1;
+	printf("# | a cell 8 %% off moves itself by %.1f %%, the next two by %.1f %% and %.1f %%\n", 100 * moved[0], 100 * moved[1],
+	       100 * moved[2]);
+	assert_true(moved[0] > 0.05 && moved[1] < moved[0] && moved[1] > moved[2] && moved[2] > 0.001);
+	model_free(model);
+}
+
+/* Never profiled: requests alone make it ready. */
+static void ready_from_requests(void **state)
+{
+	struct model *whole = learned(), *model;
+	const struct grid *grid = model_surface(whole, PHASE_RUN, 0)->grid;
+	struct model_options options;
+	size_t used = 0;
+	(void)state;
+
+	model_options_default(&options);
+	model = model_new(grid, &options);
+	while (model_state(model, PHASE_RUN) != SURFACE_READY && used < 400) {
+		request(model, used < 5 ? 63 : 63 - used % 4 * 9, 1, false);
+		model_surface(model, PHASE_RUN, 0);
+		used++;
+	}
+	printf("# | ready from requests of its own after %zu\n", used);
+	assert_true(used <= 100);
+	model_free(model);
+	model_free(whole);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cell_bound),        cmocka_unit_test(contention), cmocka_unit_test(contended_requests),
+		cmocka_unit_test(lone_tails),        cmocka_unit_test(neighbours), cmocka_unit_test(ready_from_requests),
+	};
+	int failed;
+
+	printf("# | scatter: %s\n", sim_noise_open(&noise, DATA, &rng) && noise.measured ? "measured traces" : "generated (no shared data)");
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	sim_noise_close(&noise);
+	return failed;
+}

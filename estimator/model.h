@@ -2,7 +2,8 @@
 /* One model: what was measured of it, the fit, and its surfaces. The only
  * header of the estimator that the daemon and the governor need, next to
  * grid.h and sample.h. Pure: no I/O, no time, no globals; memory is taken in
- * model_new() and model_learn_*() only, never in model_observe() or by a lookup. */
+ * model_new(), model_learn_*() and the first surface after one of these, never in
+ * model_observe() or by a lookup. */
 #ifndef ESTIMATOR_MODEL_H
 #define ESTIMATOR_MODEL_H
 
@@ -64,7 +65,10 @@ void model_free(struct model *model);
  * Returns 0, -EINVAL, -ENOSPC (SAMPLES_MAX) or -ENOMEM. */
 int model_learn_sample(struct model *model, const struct sample *sample);
 
-/* Layers of one or more whole inferences. Same returns. */
+/* Layers of one or more whole inferences, numbered from 0 in launch order. Five inferences at a point
+ * and context are kept, more are passed over. The next surface rests on their timeline (estimator/timeline.h), corrected
+ * by what was measured end to end; layers that contradict that by over 15 % are left alone. Returns
+ * 0, -EINVAL, -ENOSPC (LAYERS_KEPT_MAX) or -ENOMEM. */
 int model_learn_layers(struct model *model, const struct layer *layers, size_t count);
 
 /* A finished request, at the point that was in force throughout. Updates the
@@ -78,7 +82,9 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 /* The surface at a phase and context, refitted if something was learned.
  * Never NULL for a model with any phase; with nothing measured state is
  * SURFACE_NONE and latency_ns is 0 everywhere. A context never measured is
- * predicted between and modestly beyond those that were. */
+ * predicted between and modestly beyond those that were. The surface returned is that of
+ * a context up to a sixty-fourth longer, so that a growing decode finds it made; the next one
+ * takes an interpolation, or at contexts a factor of 1.4 apart a pass over the grid, but no fit. */
 const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context);
 
 enum surface_state model_state(const struct model *model, enum phase phase);

@@ -65,7 +65,7 @@ static double quantile_of(const struct sim_noise *noise)
 
 /* ---- start and stop ---- */
 
-static const char *program(void)
+const char *drive_program(void)
 {
 	static char path[WORLD_PATH_MAX];
 	const char *dir = getenv("RELEASE_DIR");
@@ -93,7 +93,7 @@ void drive_start(struct drive *drive, bool real, bool sensor, const char *config
 	drive->reports = true;
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		drive->ceiling[c] = SIZE_MAX;
-	world_start(&drive->world, program(), settle);
+	world_start(&drive->world, drive_program(), settle);
 }
 
 void drive_session(struct drive *drive, const char *model)
@@ -156,6 +156,10 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 	drive->requests++;
 	drive->infeasible += !drive->feasible;
 	drive->total_ns = (uint64_t)total_ns;
+	if (getenv("VTIME_TRACE"))
+		fprintf(stderr, "%zu point %zu total %.3f deadline %.3f bound %.3f price %.3f optimum %.3f feasible %d %s\n", drive->requests,
+			drive->point, total_ns / 1e6, deadline_ns / 1e6, (double)drive->bound_ns / 1e6, drive_price(drive, drive->point, deadline_ns) / 1e6, optimum / 1e6,
+			drive->feasible, miss ? "MISS" : "");
 	if (drive->requests <= DRIVE_WARM) {
 		drive->early_missed += miss && can;
 		return;
@@ -166,10 +170,6 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 	drive->missed += miss;
 	drive->price += drive_price(drive, drive->point, deadline_ns);
 	drive->optimum += optimum;
-	if (getenv("VTIME_TRACE"))
-		fprintf(stderr, "%zu point %zu total %.3f deadline %.3f bound %.3f price %.3f optimum %.3f feasible %d %s\n", drive->requests,
-			drive->point, total_ns / 1e6, deadline_ns / 1e6, (double)drive->bound_ns / 1e6, drive_price(drive, drive->point, deadline_ns) / 1e6, optimum / 1e6,
-			drive->feasible, miss ? "MISS" : "");
 }
 
 /* What is left of an inference, the clocks moving under it. */

@@ -51,6 +51,7 @@ void drive_end(struct drive *drive, double latency_ns, double deadline_ns);
 double drive_optimum(const struct drive *drive, double deadline_ns);
 double drive_price(const struct drive *drive, size_t point, double deadline_ns);
 
-const char *drive_shim(void);
+/* flamed in $RELEASE_DIR. */
+const char *drive_program(void);
 
 #endif

@@ -21,6 +21,9 @@ static struct drive drive;
 static bool real;
 static int number, failures;
 
+/* Plain files: what a write takes where nothing has to settle. */
+#define QUICK "scaling_max_freq:20000,17000000.gpu/max_freq:40000,dmc/max_freq:40000"
+
 static const struct plant_shape ORIN = {29, 11, 4, false}, NANO = {22, 8, 3, false};
 
 struct scenario {
@@ -63,7 +66,7 @@ static void begin_on(bool sensor, const char *config, const char *settle)
 	drive.cost = NULL;
 	drive.context = 0;
 	drive.phase = NULL;
-	drive_start(&drive, real, sensor, config, settle);
+	drive_start(&drive, real, sensor, config, *settle ? settle : QUICK);
 }
 
 static void finish(void)
@@ -86,7 +89,7 @@ static void simple(struct plant_shape shape, uint64_t seed, double tightness, co
 	plant_generate(&drive.plant, shape, seed);
 	begin_on(true, "", settle);
 	drive_session(&drive, "net");
-	steady(tightness, 400, gap_share);
+	steady(tightness, 600, gap_share);
 	verdict(current, POWER_MAX);
 	finish();
 }
@@ -95,15 +98,493 @@ static void tight(void) { simple(ORIN, 3, 1.15, "", 0); }
 static void middle(void) { simple(ORIN, 10, 1.8, "", 0); }
 static void loose(void) { simple(NANO, 12, 5, "", 0.2); }
 static void settles(void) { simple(NANO, 3, 2.5, SETTLE_ORIN, 0.5); }
+static void settles_back_to_back(void) { simple(NANO, 8, 2, SETTLE_ORIN, 0); }
+static void no_memory_clock(void) { simple((struct plant_shape){29, 11, 0, false}, 7, 1.6, "", 0); }
+static void no_gpu(void) { simple((struct plant_shape){18, 0, 0, false}, 18, 2, "", 0); }
+
+static double fastest(void)
+{
+	return plant_fastest_ns(&drive.plant, (double)drive.context);
+}
+
+static void changing(void)
+{
+	static const double factors[] = {1.5, 4, 2.2};
+
+	plant_generate(&drive.plant, NANO, 5);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	for (size_t i = 0; i < 900; i++)
+		drive_request(&drive, factors[i / 150 % 3] * fastest(), 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+/* Another deadline with every request. */
+static void alternating(void)
+{
+	static const double factors[] = {1.7, 3.5};
+
+	plant_generate(&drive.plant, NANO, 9);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	for (size_t i = 0; i < 800; i++)
+		drive_request(&drive, factors[i % 2] * fastest(), 1e6);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void bursts(void)
+{
+	plant_generate(&drive.plant, NANO, 14);
+	begin_on(true, "", SETTLE_ORIN);
+	drive_session(&drive, "net");
+	for (size_t i = 0; i < 600; i++)
+		drive_request(&drive, 2 * fastest(), i % 20 ? 0 : 2e9);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+/* Others take a quarter of the board for a while. Ten requests of each change
+ * are its own, as the slow-down has to be seen first. */
+static void contention(void)
+{
+	size_t missed = 0, counted = 0;
+
+	plant_generate(&drive.plant, ORIN, 4);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	for (size_t i = 0; i < 800; i++) {
+		drive.slowdown = i / 200 % 2 ? 1.25 : 1;
+		missed = drive.missed, counted = drive.counted;
+		double price = drive.price, optimum = drive.optimum;
+		drive_request(&drive, 2.2 * fastest(), 0);
+		if (i % 200 < 30) {
+			drive.missed = missed, drive.counted = counted;
+			drive.price = price, drive.optimum = optimum;
+		}
+	}
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void replay(const char *file, double tightness)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), DATA "%s", file);
+	if (!plant_replay(&drive.plant, path)) {
+		printf("ok %d - %s: misses and power # SKIP no %s\n", ++number, current, path);
+		return;
+	}
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	steady(tightness, 600, 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void replay_mobilenet(void) { replay("orin-nano/mobilenet.csv", 1.6); }
+static void replay_proxy(void) { replay("orin-nano/proxy.csv", 1.5); }
+static void replay_inception(void) { replay("tx2/inceptionv3_400.csv", 1.5); }
+static void replay_xception(void) { replay("tx2/xception_600.csv", 2.2); }
+
+/* Two sessions in turns on one daemon, of one model, with their own deadlines. */
+static void two_sessions(void)
+{
+	uint64_t session[2];
+
+	plant_generate(&drive.plant, NANO, 10);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	session[0] = drive.session;
+	client_call(&drive.client, "op=open\nmodel=net");
+	session[1] = client_u64(&drive.client, "session");
+	for (size_t i = 0; i < 800; i++) {
+		drive.session = session[i % 2];
+		drive_request(&drive, (i % 2 ? 3 : 1.6) * fastest(), 5e6);
+	}
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+/* Two requests at once share the GPU: each must meet its deadline, run one after the other. */
+static void at_once(void)
+{
+	double deadline_ns, upper;
+	uint64_t session[2], request[2];
+	size_t missed = 0, feasible = 0;
+
+	plant_generate(&drive.plant, NANO, 6);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	session[0] = drive.session;
+	client_call(&drive.client, "op=open\nmodel=net");
+	session[1] = client_u64(&drive.client, "session");
+	steady(3, 60, 0);
+	upper = drive.upper;
+	deadline_ns = 3 * fastest();
+	for (size_t i = 0; i < 200; i++) {
+		uint64_t began_ns = world_now_ns(&drive.world);
+		for (int k = 0; k < 2; k++) {
+			drive.session = session[k];
+			drive_begin(&drive, deadline_ns);
+			request[k] = drive.request;
+			feasible += drive.feasible;
+		}
+		for (int k = 0; k < 2; k++) {
+			world_advance(&drive.world, (uint64_t)(plant_latency_ns(&drive.plant, plant_point(&drive.plant), 0) * fmin(upper, sim_noise_next(&drive.noise))));
+			missed += (double)(world_now_ns(&drive.world) - began_ns) > deadline_ns;
+			client_call(&drive.client, "op=end\nrequest=%llu\nack=1", (unsigned long long)request[k]);
+		}
+	}
+	printf("# | %-34s %5d requests  missed %zu of 400\n", current, 400, missed);
+	check(feasible >= 398, current, "feasible together");
+	check(missed <= 2, current, "both meet their deadlines");
+	finish();
+}
+
+static void foreign_writer(void)
+{
+	char text[64];
+	size_t bad = 0;
+
+	plant_generate(&drive.plant, NANO, 5);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	steady(2.5, 100, 0);
+	plant_write(&drive.plant, "sys/class/devfreq/17000000.gpu/max_freq", "1158400000\n");
+	for (size_t i = 0; i < 100; i++) {
+		drive_request(&drive, 2.5 * fastest(), 1e6);
+		plant_read(&drive.plant, "sys/class/devfreq/17000000.gpu/max_freq", text, sizeof(text));
+		bad += strcmp(text, "1158400000") != 0;
+	}
+	check(bad == 0, current, "its value is left alone");
+	client_call(&drive.client, "op=status");
+	check(strcmp(client_text(&drive.client, "clock.gpu.state"), "foreign") == 0, current, "status says so");
+	check(drive.missed <= 1, current, "deadlines are met all the same");
+	client_close(&drive.client);
+	drive.client.fd = -1;
+	world_advance(&drive.world, NS_PER_S);
+	plant_read(&drive.plant, "sys/class/devfreq/17000000.gpu/max_freq", text, sizeof(text));
+	check(strcmp(text, "1158400000") == 0, current, "and not taken back at the end");
+	plant_write(&drive.plant, "sys/class/devfreq/17000000.gpu/max_freq", "1300500000\n");
+	drive_stop(&drive); /* the other limit was the writer's to restore */
+}
+
+static void clamp(int i, const char *name, uint64_t most)
+{
+	snprintf(drive.world.page->clamp[i].name, sizeof(drive.world.page->clamp[i].name), "%s", name);
+	atomic_store(&drive.world.page->clamp[i].most, most);
+}
+
+/* Heat holds the GPU down: the limit is respected, and lifted with the heat. */
+static void thermal_ceiling(void)
+{
+	size_t entry = 8, above = 0;
+	uint64_t most_hz;
+	char text[32];
+
+	plant_generate(&drive.plant, ORIN, 15);
+	most_hz = drive.plant.grid.hz[CLOCK_GPU][entry];
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	steady(1.6, 200, 0);
+	plant_write(&drive.plant, "sys/class/thermal/cooling_device0/cur_state", "2\n");
+	clamp(0, "17000000.gpu/max_freq", most_hz);
+	plant_read(&drive.plant, "sys/class/devfreq/17000000.gpu/max_freq", text, sizeof(text));
+	if (strtoull(text, NULL, 10) > most_hz) {
+		snprintf(text, sizeof(text), "%llu\n", (unsigned long long)most_hz);
+		plant_write(&drive.plant, "sys/class/devfreq/17000000.gpu/max_freq", text);
+	}
+	drive.ceiling[CLOCK_GPU] = entry;
+	double deadline_ns = 1.6 * fastest();
+	for (size_t i = 0; i < 300; i++) {
+		drive_request(&drive, deadline_ns, 1e6);
+		above += drive.plant.grid.hz[CLOCK_GPU][drive.point / drive.plant.grid.count[CLOCK_MEM] % drive.plant.grid.count[CLOCK_GPU]] > most_hz;
+	}
+	check(above == 0, current, "the ceiling holds");
+	clamp(0, "17000000.gpu/max_freq", 0);
+	plant_write(&drive.plant, "sys/class/thermal/cooling_device0/cur_state", "0\n");
+	drive.ceiling[CLOCK_GPU] = SIZE_MAX;
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void sensor_dies(void)
+{
+	plant_generate(&drive.plant, NANO, 13);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	steady(2, 300, 0);
+	drive.plant.sensor = false;
+	plant_write(&drive.plant, "sys/class/hwmon/hwmon0/curr1_input", "");
+	steady(2, 300, 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+/* Whatever power the daemon believes in ranks its points: ask it. */
+static bool believed_cost(double *cost)
+{
+	const struct grid *grid = &drive.plant.grid;
+	uint64_t from = 0;
+
+	do {
+		if (client_call(&drive.client, "op=surface\nmodel=net\nfrom=%llu", (unsigned long long)from))
+			return false;
+		for (size_t row = 0; row < grid->count[0] * grid->count[1]; row++) {
+			char key[32], *save = NULL;
+			snprintf(key, sizeof(key), "row.%zu", row);
+			const char *found = kv_get(&drive.client.reply, key);
+			char *text = found ? strdup(found) : NULL;
+			size_t mem = 0;
+			for (char *cell = text ? strtok_r(text, ",", &save) : NULL; cell; cell = strtok_r(NULL, ",", &save))
+				if (mem < grid->count[2])
+					sscanf(cell, "%*[^:]:%*[^:]:%lf", &cost[row * grid->count[2] + mem++]);
+			free(text);
+		}
+		from = client_u64(&drive.client, "next");
+	} while (from);
+	return true;
+}
+
+static void no_sensor(void)
+{
+	static double cost[GRID_POINTS_MAX];
+
+	plant_generate(&drive.plant, NANO, 13);
+	begin_on(false, "", "");
+	drive_session(&drive, "net");
+	steady(2, 200, 0);
+	check(believed_cost(cost), current, "tells its relative cost");
+	check(client_u64(&drive.client, "power_known") == 0, current, "says that power is not known");
+	drive.cost = cost;
+	drive.counted = drive.missed = 0;
+	drive.price = drive.optimum = 0;
+	steady(2, 400, 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void infeasible(void)
+{
+	size_t slow = 0;
+
+	plant_generate(&drive.plant, ORIN, 12);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	steady(1.8, 100, 0);
+	drive.infeasible = 0;
+	for (size_t i = 0; i < 100; i++) {
+		drive_request(&drive, 0.6 * fastest(), 0);
+		slow += plant_latency_ns(&drive.plant, drive.point, 0) > 1.05 * fastest();
+	}
+	check(drive.infeasible == 100, current, "says feasible=0");
+	check(slow == 0, current, "goes as fast as it may");
+	steady(1.8, 200, 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+/* Samples of eight points are there at the start: no warm-up at all. */
+static void seeded(void)
+{
+	static const size_t of_64[8] = {63, 0, 21, 42, 10, 54, 33, 16};
+	char path[WORLD_PATH_MAX];
+	size_t early;
+
+	plant_generate(&drive.plant, ORIN, 10);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	client_close(&drive.client);
+	world_advance(&drive.world, NS_PER_S);
+	world_stop(&drive.world, SIGTERM);
+	world_path(&drive.world, "state/models/net.csv", path);
+	FILE *file = fopen(path, "we");
+	if (!file)
+		abort();
+	fputs("cpu_hz,gpu_hz,mem_hz,latency_ns,n,power_uw\n", file);
+	for (size_t i = 0; i < 8; i++) {
+		size_t p = of_64[i] * (drive.plant.grid.points - 1) / 63;
+		struct op_point at = grid_point(&drive.plant.grid, p);
+		fprintf(file, "%llu,%llu,%llu,%.0f,20,%.0f\n", (unsigned long long)at.hz[0], (unsigned long long)at.hz[1],
+			(unsigned long long)at.hz[2], plant_latency_ns(&drive.plant, p, 0), drive.plant.power_uw[p]);
+	}
+	fclose(file);
+	world_start(&drive.world, drive_program(), QUICK);
+	drive_session(&drive, "net");
+	steady(1.8, 400, 0);
+	early = drive.early_missed;
+	check(early <= 2, current, "hardly a miss from the start");
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+/* A language model: the cache grows by a token each step. */
+static void decode(void)
+{
+	plant_generate(&drive.plant, (struct plant_shape){12, 8, 4, true}, 25);
+	begin_on(true, "", "");
+	drive.phase = "decode";
+	drive_session(&drive, "llm");
+	double deadline_ns = 2 * plant_fastest_ns(&drive.plant, 512);
+	for (size_t i = 0; i < 900; i++) {
+		drive.context = 64 + i % 450;
+		drive_request(&drive, deadline_ns, 0);
+	}
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void restart(void)
+{
+	plant_generate(&drive.plant, NANO, 16);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	steady(2, 200, 0);
+	size_t first = drive.early_missed;
+	client_close(&drive.client);
+	check(world_stop(&drive.world, SIGTERM) == 0, current, "ends with 0");
+	world_start(&drive.world, drive_program(), QUICK);
+	drive_session(&drive, "net");
+	client_call(&drive.client, "op=models");
+	check(strcmp(client_text(&drive.client, "model.0.state"), "ready") == 0, current, "what was learned is ready");
+	/* From the very first request. */
+	drive.requests = DRIVE_WARM;
+	drive.counted = drive.missed = 0;
+	drive.price = drive.optimum = 0;
+	steady(2, 300, 0);
+	(void)first;
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void profile_then_run(void)
+{
+	uint64_t profile, steps = 0;
+
+	plant_generate(&drive.plant, ORIN, 8);
+	begin_on(true, "", "");
+	drive_session(&drive, "net");
+	client_call(&drive.client, "op=profile\nmodel=net\nbudget=10");
+	profile = client_u64(&drive.client, "profile");
+	while (!client_u64(&drive.client, "done") && steps < 20) {
+		size_t point = plant_point(&drive.plant);
+		double ns = plant_latency_ns(&drive.plant, point, 0);
+		plant_sense(&drive.plant, drive.plant.power_uw[point]);
+		world_advance(&drive.world, (uint64_t)(ns * (double)client_u64(&drive.client, "repeat")));
+		steps++;
+		client_call(&drive.client, "op=sample\nprofile=%llu\nlatency_ns=%.0f\nn=10\nsd_ns=%.0f", (unsigned long long)profile, ns, ns * 0.004);
+	}
+	check(steps >= 3 && steps <= 10, current, "within its budget");
+	drive.requests = DRIVE_WARM; /* known from the start */
+	steady(1.6, 400, 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void energy(void)
+{
+	plant_generate(&drive.plant, NANO, 11);
+	begin_on(true, "[flamed]\nobjective = energy\n", "");
+	drive.energy = true;
+	drive_session(&drive, "net");
+	steady(3, 600, 0);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void never_ends(void)
+{
+	struct client other;
+
+	plant_generate(&drive.plant, NANO, 4);
+	begin_on(true, "[flamed]\nrequest_expiry = 1s\n", "");
+	drive_session(&drive, "net");
+	steady(2.5, 100, 0);
+	client_open(&other, &drive.world);
+	client_call(&other, "op=open\nmodel=net");
+	client_call(&other, "op=begin\nsession=%llu\ndeadline_ns=50000000", (unsigned long long)client_u64(&other, "session"));
+	uint64_t lost = client_u64(&other, "request");
+	world_advance(&drive.world, 3 * NS_PER_S);
+	check(client_call(&other, "op=end\nrequest=%llu\nack=1", (unsigned long long)lost) == 2, current, "the request has expired");
+	steady(2.5, 300, 0);
+	client_close(&other);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static void idle_release(void)
+{
+	char before[4096], held[4096], after[4096];
+
+	plant_generate(&drive.plant, NANO, 12);
+	begin_on(true, "[flamed]\nrelease_after = 500ms\n", SETTLE_ORIN);
+	plant_knobs(&drive.plant, before, sizeof(before));
+	drive_session(&drive, "net");
+	steady(3, 60, 0);
+	plant_knobs(&drive.plant, held, sizeof(held));
+	world_advance(&drive.world, 2 * NS_PER_S);
+	plant_knobs(&drive.plant, after, sizeof(after));
+	check(strcmp(before, held) != 0, current, "clocks are held while requests come");
+	check(strcmp(before, after) == 0, current, "and handed back after half a second without");
+	steady(3, 100, 0);
+	client_close(&drive.client);
+	drive.client.fd = -1;
+	world_advance(&drive.world, NS_PER_MS * 100);
+	plant_knobs(&drive.plant, after, sizeof(after));
+	check(strcmp(before, after) == 0, current, "and at once when the session closes");
+	finish();
+}
+
+/* The client does not wait for the clocks, nor does it measure. */
+static void no_wait(void)
+{
+	plant_generate(&drive.plant, NANO, 3);
+	begin_on(true, "", SETTLE_ORIN);
+	drive.waits = drive.reports = false;
+	drive_session(&drive, "net");
+	steady(2, 600, 0.3);
+	verdict(current, POWER_MAX);
+	finish();
+}
+
+static const struct scenario scenarios[] = {
+	{"tight", tight, true},
+	{"middle", middle, true},
+	{"loose", loose, true},
+	{"changing deadlines", changing, true},
+	{"alternating deadlines", alternating, true},
+	{"bursts", bursts, false},
+	{"settle times, periodic", settles, false},
+	{"settle times, back to back", settles_back_to_back, false},
+	{"no wait, no total", no_wait, false},
+	{"contention comes and goes", contention, true},
+	{"replay mobilenet", replay_mobilenet, true},
+	{"replay gemv proxy", replay_proxy, true},
+	{"replay inception", replay_inception, true},
+	{"replay xception", replay_xception, true},
+	{"two sessions", two_sessions, true},
+	{"two at once", at_once, false},
+	{"foreign writer", foreign_writer, false},
+	{"thermal ceiling", thermal_ceiling, false},
+	{"sensor dies", sensor_dies, true},
+	{"no power sensor", no_sensor, true},
+	{"no memory clock", no_memory_clock, true},
+	{"no gpu", no_gpu, true},
+	{"infeasible deadline", infeasible, true},
+	{"seeded samples", seeded, false},
+	{"decode, growing context", decode, true},
+	{"restart keeps what it learned", restart, false},
+	{"profile then run", profile_then_run, false},
+	{"objective energy", energy, true},
+	{"request never ended", never_ends, false},
+	{"idle release", idle_release, false},
+};
 
 int main(int argc, char **argv)
 {
-	static const struct scenario scenarios[] = {
-		{"tight", tight, true},
-		{"middle", middle, true},
-		{"loose", loose, true},
-		{"settle times, periodic", settles, false},
-	};
 	int first = argc > 1 && strcmp(argv[1], "--real") == 0 ? 2 : 1;
 
 	real = first == 2;

@@ -13,6 +13,7 @@
 #define TRIAL_RISK_LEARNING 0.7
 #define HOPE 0.85              /* of the predicted latency: what is worth trying where the deadline is lost otherwise */
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
+#define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 64         /* requests of a session; later every TRIAL_EVERY-th looks for one */
 #define TRIAL_EVERY 16
@@ -332,7 +333,7 @@ static bool may_try(const struct task *t)
 	return t->count == 1 && t->board->current_known && (s->requests <= TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
 }
 
-/* A cheaper point never run, whose bound is a little over the slack: nothing
+/* A cheaper point hardly ever run, whose bound is a little over the slack: nothing
  * but a request there can tell. The best of gain over risk; SIZE_MAX: none. */
 static size_t cheaper_trial(const struct task *t, size_t best)
 {
@@ -344,7 +345,7 @@ static size_t cheaper_trial(const struct task *t, size_t best)
 	if (best != t->board->current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (eager(s) ? 1 : TRIAL_SEEN))
 		return SIZE_MAX;
 	for (size_t i = 0; i < t->board->grid->points; i++) {
-		if (t->surface->measured[i] || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
+		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
 		double p = risk_at(t, i), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
 		if (p <= most && score > best_score) {

@@ -78,8 +78,7 @@ struct governor {
 	struct governor_session {
 		uint32_t hold;      /* requests still to be held up */
 		double boost;       /* factor on bounds while held, >= 1 */
-		double misses;      /* decayed share of misses */
-		double caution;     /* lasting addition to bounds, so that the share of misses stays below its target */
+		double misses;      /* decayed share of misses at points run before: noise */
 		double credit;      /* misses that may still be spent on trials */
 		bool known;         /* has begun a request */
 		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */

@@ -10,11 +10,11 @@
 #define BOOST_GONE 1.005
 #define CAUTION_STEP 0.01
 #define CAUTION_MAX 0.25
-#define CREDIT_LEARNING 2.0   /* of a session with a model that is being learned, */
+#define CREDIT_LEARNING 3.0   /* of a session with a model that is being learned, */
 #define CREDIT_START 0.5      /* and with one that is known */
 #define CREDIT_REFILL 0.002   /* per request */
 #define CREDIT_MAX 1.0
-#define MISSES_WINDOW 64.0
+#define MISSES_WINDOW 400.0   /* requests */
 #define TIGHT_WINDOW 64       /* requests */
 #define TIGHT_SAME 1.05
 #define STANDBY_NS (2 * NS_PER_S)
@@ -74,11 +74,19 @@ void memory_begin(struct governor *governor, const struct governor_request *requ
 		governor->sessions = request->session + 1;
 }
 
+/* Misses that noise makes at points well known ask for more room as far as they
+ * are over their target: whatever the distribution, the share settles about there
+ * (as in adaptive conformal inference, Gibbs and Candes 2021). */
+static double caution(const struct governor_session *s)
+{
+	return fmin(fmax((s->misses - MISS_TARGET) * MISSES_WINDOW * CAUTION_STEP, 0), CAUTION_MAX);
+}
+
 double memory_factor(const struct governor *governor, uint32_t session)
 {
 	const struct governor_session *s = &governor->session[session];
 
-	return s->boost * (1 + s->caution);
+	return s->boost * (1 + caution(s));
 }
 
 /* Which clocks a session needs kept where it last was: those it has not the
@@ -119,7 +127,6 @@ void memory_standby(const struct governor *governor, const struct governor_reque
 
 static void missed(struct governor_session *s, const struct governor_options *options, double over)
 {
-	s->misses += (1 - s->misses) / MISSES_WINDOW;
 	if (!s->feasible)
 		return; /* nothing could have met it */
 	if (s->trial) {
@@ -132,18 +139,14 @@ static void missed(struct governor_session *s, const struct governor_options *op
 	s->boost = fmax(s->boost, fmin(fmax(over, BOOST_MIN), BOOST_MAX));
 	/* At a point never run before it is the fit that was wrong, and the
 	 * measurement just made corrects it. */
-	if (s->measured)
-		s->caution = fmin(s->caution + CAUTION_STEP, CAUTION_MAX);
+	s->misses += s->measured ? 1 / MISSES_WINDOW : 0;
 }
 
-/* Steps in the ratio of the target share keep the share there whatever the
- * distribution (adaptive conformal inference, Gibbs and Candes 2021). */
 static void met(struct governor_session *s)
 {
 	s->misses -= s->misses / MISSES_WINDOW;
 	if (s->credit < CREDIT_MAX)
 		s->credit += CREDIT_REFILL;
-	s->caution = fmax(s->caution - CAUTION_STEP * MISS_TARGET / (1 - MISS_TARGET), 0);
 	if (s->hold > 0) {
 		s->hold--;
 		return;

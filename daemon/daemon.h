@@ -60,6 +60,7 @@ struct daemon {
 	struct clocks clocks;
 	struct library library;
 	struct governor governor;
+	int passed_fd;                  /* listening socket of the service manager; -1: none */
 	struct server *server;
 	struct power_meter *meter;
 	bool energy_meter;              /* a counter: has to be read at both ends of a request */

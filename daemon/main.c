@@ -149,12 +149,13 @@ static void on_closed(void *arg, struct connection *c)
 static int open_socket(struct daemon *d)
 {
 	char path[PATH_MAX];
-	int fd = notify_socket();
+	int fd = d->passed_fd;
 
-	if (fd >= 0)
+	if (fd != -1) {
+		if (fd < 0)
+			log_error("what the service manager passed is no listening Unix stream socket");
 		return fd;
-	if (fd != -1)
-		return fd;
+	}
 	if (snprintf(path, sizeof(path), "%s/flamed.sock", d->options->runtime_dir) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	fd = server_listen(path, d->config.socket_group);
@@ -358,7 +359,7 @@ static int run(struct daemon *d)
 	struct keeper_link_events events = { on_keeper_reply, on_keeper_lost, d };
 	struct keeper_link_options options = { .sysroot = d->root.prefix, .state_dir = d->options->state_dir, .boards_dir = d->config.boards_dir };
 	char program[PATH_MAX + 32];
-	bool service = notify_socket() >= 0 && d->root.prefix[0] == '\0' && d->config.keeper_socket[0];
+	bool service = (d->passed_fd = notify_socket()) >= 0 && d->root.prefix[0] == '\0' && d->config.keeper_socket[0];
 	int rc;
 
 	signal(SIGPIPE, SIG_IGN);

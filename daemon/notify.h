@@ -17,7 +17,8 @@ void notify_watchdog(void);
 uint64_t notify_watchdog_ns(void);
 
 /* The request socket that the manager passed: a listening SOCK_STREAM Unix
- * socket, or -1 when there is none, or -errno when what was passed is none. */
+ * socket, or -1 when there is none, or -errno when what was passed is none. To
+ * be asked once. */
 int notify_socket(void);
 
 #endif

@@ -76,6 +76,7 @@ def learning():
     ok("runner_up.refused" in explained and explained["runner_up.text"], "explain names a runner-up and why it was refused", explained)
     c.close()
     ok(d.restored(before), "the last session closed: every knob as found", d.difference(before))
+    wait_for(lambda: glob.glob(d.state + "/models/learner*.csv"))
     stored = glob.glob(d.state + "/models/learner*.csv")
     ok(len(stored) == 1 and open(stored[0]).readline() == "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns,max_ns,power_uw\n", "samples saved as CSV", stored)
     d.stop()

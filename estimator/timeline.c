@@ -534,15 +534,46 @@ void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, u
 	}
 }
 
+/* Entry of a clock in the grid, or its count when it has none such. */
+static size_t entry_of(const struct grid *grid, enum clock_id clock, uint64_t hz)
+{
+	size_t i = 0;
+
+	while (i < grid->count[clock] && grid->hz[clock][i] != hz)
+		i++;
+	return i;
+}
+
+/* One column of the grid's tables at a context, into the first lane of the strip. */
+static void pick_column(struct timeline *t, size_t column, float grown)
+{
+	const struct columns *base = &t->base;
+	float power[ORDERS] = {1, grown, grown * grown};
+
+	memset(t->single.total, 0, t->segments * SCHEDULE_LANES * sizeof(float));
+	memset(t->single.rest, 0, t->paths * SCHEDULE_LANES * sizeof(float));
+	for (size_t o = 0; o < t->orders; o++) {
+		for (size_t i = 0; i < t->segments; i++)
+			t->single.total[i * SCHEDULE_LANES] += power[o] * base->total[o][i * base->stride + column];
+		for (size_t i = 0; i < t->paths; i++)
+			t->single.rest[i * SCHEDULE_LANES] += power[o] * base->rest[o][i * base->stride + column];
+	}
+}
+
 double timeline_latency_ns(struct timeline *t, struct op_point point, uint32_t context)
 {
 	struct strip *strip = &t->single;
 	struct schedule schedule = strip_schedule(t, strip, t->param);
 	double slowness = clock_slowness(&t->model.scale, CLOCK_CPU, point.hz[CLOCK_CPU]);
+	size_t gpu = entry_of(&t->grid, CLOCK_GPU, point.hz[CLOCK_GPU]), mem = entry_of(&t->grid, CLOCK_MEM, point.hz[CLOCK_MEM]);
 	float end[SCHEDULE_LANES];
 
-	strip_set(t, strip, 0, point, context);
-	strip_combine(t, strip);
+	if (gpu < t->grid.count[CLOCK_GPU] && mem < t->grid.count[CLOCK_MEM]) {
+		pick_column(t, gpu * t->grid.count[CLOCK_MEM] + mem, context_grown(t, context));
+	} else {
+		strip_set(t, strip, 0, point, context);
+		strip_combine(t, strip);
+	}
 	fill_cpu(t, slowness, exp(t->param[CPU_SCALE] - t->param[GPU_SCALE]), strip->cpu_total, strip->cpu_lead);
 	schedule_lanes(&schedule, 0, end);
 	return with_tail(t->param, slowness, end[0]);

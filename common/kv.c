@@ -150,9 +150,25 @@ void kv_add(struct kv_out *out, const char *key, const char *format, ...)
 	out->len += key_len + 1 + (size_t)n + 1;
 }
 
+/* Most of what is sent, and on the path of a request: without printf. */
 void kv_add_u64(struct kv_out *out, const char *key, uint64_t value)
 {
-	kv_add(out, key, "%llu", (unsigned long long)value);
+	size_t key_len = strlen(key), digits = 0;
+	char reversed[20], *to;
+
+	if (!kv_room(out, key_len + 1 + sizeof(reversed) + 1))
+		return;
+	to = out->data + out->len;
+	memcpy(to, key, key_len);
+	to += key_len;
+	*to++ = '=';
+	do
+		reversed[digits++] = (char)('0' + value % 10);
+	while (value /= 10);
+	out->len += key_len + 1 + digits + 1;
+	while (digits > 0)
+		*to++ = reversed[--digits];
+	*to = '\n';
 }
 
 void kv_end(struct kv_out *out)

@@ -53,6 +53,9 @@ struct kv_out *reply_begin(struct connection *connection);
 void reply_end(struct connection *connection);
 void reply_error(struct connection *connection, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* Send what is written so far at once: for a handler that has more to do. */
+void connection_flush(struct connection *connection);
+
 /* Hold and let go: what is queued behind is parsed then. Resume from an event
  * of another source only, never inside a handler. */
 void connection_hold(struct connection *connection);

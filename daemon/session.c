@@ -340,15 +340,18 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 	request->serial = clocks_apply(&d->clocks, session->decision.point);
 	request->epoch = d->clocks.epoch;
 	request->waiting = wait && request->serial;
+	/* The answer first; what nobody waits for after it. */
+	if (request->waiting) {
+		connection_hold(c);
+	} else {
+		reply_to_begin(d, request);
+		connection_flush(c);
+	}
 	loop_timer_stop(d->idle);
 	if (d->requests == 1)
-		arm_expiry(d);
+		loop_timer_in(d->expiry, request->expires_ns - request->arrived_ns);
 	if (d->energy_meter && d->meter)
 		(void)!power_meter_read(d->meter, clock_now_ns(), &d->power_uw);
-	if (request->waiting)
-		connection_hold(c);
-	else
-		reply_to_begin(d, request);
 }
 
 void requests_applied(struct daemon *d)

@@ -2,6 +2,7 @@
 #include "notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -57,6 +58,6 @@ int notify_socket(void)
 		return count;
 	for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++)
 		if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0)
-			return fd;
+			return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : fd;
 	return count ? -ENOTSOCK : -1;
 }

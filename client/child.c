@@ -77,6 +77,7 @@ static void drop_output(void)
 pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_setup *setup)
 {
 	sigset_t set, before;
+	int error;
 	pid_t pid;
 
 	watched(&set);
@@ -102,8 +103,9 @@ pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_s
 		_exit(126);
 	}
 	execvp(argv[0], argv);
-	ctl_error(ctl, "%s: %s", argv[0], strerror(errno));
-	_exit(errno == ENOENT ? 127 : 126);
+	error = errno;
+	ctl_error(ctl, "%s: %s", argv[0], strerror(error));
+	_exit(error == ENOENT ? 127 : 126);
 }
 
 int child_wait(pid_t pid, uint64_t timeout_ns, int *status, bool *interrupted)

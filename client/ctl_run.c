@@ -128,6 +128,7 @@ int cmd_run(struct ctl *ctl, int argc, char **argv)
 	ctl_error(ctl, "warning: flamed cannot be asked (%s: %s); %s runs without it", ctl->socket, strerror(-rc), argv[rest]);
 	wire_close(&ctl->wire);
 	execvp(argv[rest], argv + rest);
-	ctl_error(ctl, "%s: %s", argv[rest], strerror(errno));
-	return errno == ENOENT ? 127 : 126;
+	rc = errno;
+	ctl_error(ctl, "%s: %s", argv[rest], strerror(rc));
+	return rc == ENOENT ? 127 : 126;
 }

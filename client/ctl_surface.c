@@ -328,6 +328,18 @@ static int write_svg(const struct ctl *ctl, const struct picture *picture, const
 	return 0;
 }
 
+/* Nothing to draw: say what there is instead. */
+static void say_nothing_known(const struct picture *picture, struct ctl *ctl)
+{
+	printf("%s: nothing was measured yet of phase %s.", picture->model, picture->phase);
+	if (ctl_ask(ctl, "models") == 0) {
+		for (size_t i = 0; *ctl_text(ctl, "model.%zu.name", i); i++)
+			if (strcmp(ctl_text(ctl, "model.%zu.name", i), picture->model) == 0 && *ctl_text(ctl, "model.%zu.phases", i))
+				printf(" Known: --phase %s.", ctl_text(ctl, "model.%zu.phases", i));
+	}
+	printf(" Requests with a deadline make it known, or flamectl profile %s -- COMMAND...\n", picture->model);
+}
+
 int cmd_surface(struct ctl *ctl, int argc, char **argv)
 {
 	const char *phase = NULL, *context = NULL, *svg = NULL, *show = "latency", *deadline = NULL;
@@ -354,6 +366,8 @@ int cmd_surface(struct ctl *ctl, int argc, char **argv)
 		rc = write_svg(ctl, &picture, svg);
 	if (rc == 0 && ctl->json)
 		picture_json(&picture, stdout);
+	else if (rc == 0 && !svg && strcmp(picture.state, "none") == 0)
+		say_nothing_known(&picture, ctl);
 	else if (rc == 0 && !svg)
 		picture_print(&picture, ctl);
 	picture_free(&picture);

@@ -287,11 +287,23 @@ def surface_shapes(directory):
                        (("1000000", "1000000", "0,1000000"), "0:0:0:0:0:0:0")):
         count = [len(a.split(",")) for a in axes]
         rows = [(f"row.{i}.{j}", ",".join([cell] * count[2])) for i in range(count[0]) for j in range(count[1])]
-        fake.behave = lambda op, m: [("state", "none"), ("phase", "run"), ("current", "-1"), *zip(("cpu_hz", "gpu_hz", "mem_hz"), axes), *rows]
-        contains(ctl("--socket", directory + "/s", "surface", "m")[0], "none")
-        contains(on_terminal("--socket", directory + "/s", "surface", "m"), "none")
+        fake.behave = lambda op, m: [("state", "learning"), ("phase", "run"), ("current", "-1"), *zip(("cpu_hz", "gpu_hz", "mem_hz"), axes), *rows]
+        contains(ctl("--socket", directory + "/s", "surface", "m")[0], "learning", "cpu\\gpu")
+        contains(on_terminal("--socket", directory + "/s", "surface", "m"), "learning")
         xml.dom.minidom.parseString(ctl("--socket", directory + "/s", "surface", "m", "--svg", "-")[0])
         json.loads(ctl("--socket", directory + "/s", "--json", "surface", "m")[0])
+    fake.close()
+
+
+@test
+def surface_of_nothing(directory):
+    """surface of a model, or a phase, that was never measured: says so, and what is known."""
+    fake = Fake(directory + "/s")
+    nothing = [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"), ("mem_hz", "0"), ("row.0.0", "0:0:0:0:0:0:0")]
+    fake.behave = lambda op, m: nothing if op == "surface" else False
+    contains(ctl("--socket", directory + "/s", "surface", "qwen2.5-1.5b-q4")[0], "nothing was measured yet of phase run", "--phase prefill,decode", "profile")
+    contains(ctl("--socket", directory + "/s", "surface", "new")[0], "nothing was measured yet")
+    equal(json.loads(ctl("--socket", directory + "/s", "--json", "surface", "new")[0])["state"], "none")
     fake.close()
 
 

@@ -217,8 +217,12 @@ int cmd_plan(int argc, char **argv)
 			points_path = optarg;
 		else if (option == 's')
 			samples_path = optarg;
-		else if (option != 'b' || parse_u64(optarg, &budget) || !budget || budget > BUDGET_MAX)
+		else if (option != 'b')
 			return USAGE;
+		else if (parse_u64(optarg, &budget) || !budget || budget > BUDGET_MAX) {
+			fprintf(stderr, "plan: --budget takes a number from 1 to %d, not '%s'\n", BUDGET_MAX, optarg);
+			return USAGE;
+		}
 	}
 	if (!points_path || !budget || optind != argc) {
 		fprintf(stderr, "usage: flamectl plan --points GRID.csv --budget K [--samples S.csv]\n");

@@ -9,6 +9,7 @@
 #define TYPICAL_SPREAD 0.02
 #define TYPICAL_NUGGET 0.01
 #define READING_VAR    1e-5f /* of a mean at one point, log */
+#define CORNER_LOSS    0.4   /* of its weight, that the corner of lowest clocks is without */
 #define FITTED_SHARE   0.5   /* of the say that the fit has; models of every kind have the rest: a fit to few rows is too sure of its kind */
 #define N PLAN_POINTS_MAX
 #define R FIT_ROWS_MAX
@@ -18,6 +19,7 @@
  * cov(a, b) = kernel - v_a v_b + w_a w_b. */
 struct view {
 	float same[N][N]; /* correlation of the smooth part */
+	float weight[N];
 	float v[N][R + P], w[N][R + P];
 };
 
@@ -77,14 +79,14 @@ static void add_mode(const struct fit *fit, const struct fit_mode *mode, const s
 	look(fit, mode, points, count, view);
 	for (size_t t = 0; t < count; t++) {
 		own[t] = fmaxf(covariance(mode, view, width, t, t), 0);
-		before += points[t].weight * own[t];
+		before += view->weight[t] * own[t];
 	}
 	for (size_t c = 0; c < count; c++) {
-		sum[c] += points[c].weight * own[c] * own[c];
+		sum[c] += view->weight[c] * own[c] * own[c];
 		for (size_t t = 0; t < c; t++) {
 			float cov = covariance(mode, view, width, t, c);
-			sum[c] += points[t].weight * cov * cov;
-			sum[t] += points[c].weight * cov * cov;
+			sum[c] += view->weight[t] * cov * cov;
+			sum[t] += view->weight[c] * cov * cov;
 		}
 	}
 	for (size_t c = 0; c < count; c++)
@@ -133,6 +135,25 @@ static int fastest(const struct plan_point *points, size_t count)
 	return best;
 }
 
+/* Slowness of a point on the clock that is least slow there: 0 where one is at its
+ * highest, 1 in the corner of all clocks at their lowest, which no deadline is likely to ask for. */
+static double idleness(const struct fit *fit, const struct plan_point *points, size_t count, const struct plan_point *at)
+{
+	double least = 1;
+
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		double low = INFINITY, high = -INFINITY;
+
+		for (size_t i = 0; i < count; i++) {
+			low = fmin(low, points[i].at.u[c]);
+			high = fmax(high, points[i].at.u[c]);
+		}
+		if (fit->active[c] && high > low)
+			least = fmin(least, (at->at.u[c] - low) / (high - low));
+	}
+	return least;
+}
+
 int plan_next(struct fit *fit, size_t latencies, const struct plan_point *points, size_t count, double *gain)
 {
 	double fall[N] = {0};
@@ -143,6 +164,8 @@ int plan_next(struct fit *fit, size_t latencies, const struct plan_point *points
 	if (!fit->rows)
 		return fastest(points, count);
 	compare(fit, points, count, &view);
+	for (size_t i = 0; i < count; i++)
+		view.weight[i] = points[i].weight * (float)(1 - CORNER_LOSS * idleness(fit, points, count, &points[i]));
 	if (!fit->timeline)
 		add_typical(fit, points, count, &view, latencies ? 1 - FITTED_SHARE : 1, fall);
 	for (size_t m = 0; m < fit->modes && (latencies || fit->timeline); m++) {

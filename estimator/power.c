@@ -24,10 +24,10 @@ static const double typical[POWER_TERMS] = {
 	0.03, 0.02, 0.05, /* CPU f, f^2, f^3 */
 	0.03, 0.02, 0.07, /* GPU */
 	0.08, 0.03, 0.03, /* memory */
-	0.04, 0.12, 0.18, /* work: itself, CPU, GPU */
+	0.04, 0.09, 0.13, 0.03, 0.05, /* work: itself, CPU, GPU; the latter two while they wait for memory */
 };
 static const double typical_sd[POWER_TERMS] = {
-	0.30, 0.10, 0.10, 0.15, 0.10, 0.10, 0.15, 0.10, 0.10, 0.10, 0.15, 0.20, 0.25,
+	0.15, 0.05, 0.05, 0.10, 0.05, 0.05, 0.10, 0.06, 0.04, 0.04, 0.08, 0.12, 0.15, 0.10, 0.15,
 };
 
 static double voltage_squared(double f)
@@ -52,6 +52,8 @@ static void terms(const struct power_model *model, struct op_point point, double
 	term[WORK] = rate;
 	term[WORK + 1] = rate * voltage_squared(f[CLOCK_CPU]);
 	term[WORK + 2] = rate * voltage_squared(f[CLOCK_GPU]);
+	term[WORK + 3] = f[CLOCK_CPU] * term[WORK + 1];
+	term[WORK + 4] = f[CLOCK_GPU] * term[WORK + 2];
 }
 
 static double form(const struct power_model *model, struct op_point point, double latency_ns, double *idle_uw)

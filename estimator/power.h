@@ -4,14 +4,14 @@
  * Non-negative combination of terms that never fall as a clock rises: a constant; per
  * clock f, f^2, f^3 (what a ticking clock costs: leakage and a clock tree at
  * a voltage that rises with f); and energy per inference over latency (what work costs:
- * V^2(f) per cycle, so power is that over the time it takes). Weak priors, then
+ * V^2(f) per cycle, or f V^2(f) where units burn while they wait for memory, over the time it takes). Weak priors, then
  * a Gaussian process on the log of what is left. */
 #ifndef ESTIMATOR_POWER_H
 #define ESTIMATOR_POWER_H
 
 #include "fit.h"
 
-#define POWER_TERMS 13
+#define POWER_TERMS 15
 
 struct power_row {
 	struct fit_point at;

@@ -9,7 +9,7 @@
  *   SHIM_CEILING=NAME:VALUE        a max file reads at most VALUE after a write
  *   SHIM_IGNORE=NAME               a file that accepts a value and keeps its own
  *   SHIM_SLOW_US=N                 each knob write takes that long
- *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write or fsync fail
+ *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write, fsync or alloc fail
  *   SHIM_COUNT=FILE                at exit: how many of each call there were */
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,8 +23,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum call { OPEN, READ, WRITE, FSYNC, CALLS };
-static const char *const call_names[CALLS] = {"open", "read", "write", "fsync"};
+enum call { OPEN, READ, WRITE, FSYNC, ALLOC, CALLS };
+static const char *const call_names[CALLS] = {"open", "read", "write", "fsync", "alloc"};
 static unsigned long counts[CALLS];
 
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
@@ -98,6 +98,46 @@ __attribute__((destructor)) static void tell_counts(void)
 		fprintf(f, "%s %lu\n", call_names[i], counts[i]);
 	if (f)
 		fclose(f);
+}
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+
+/* The settings are read once: sscanf itself allocates. */
+static bool alloc_fails(void)
+{
+	static unsigned long first, count;
+	static bool known;
+
+	if (!known) {
+		const char *fail = getenv("SHIM_FAIL");
+		known = true;
+		if (fail && !strncmp(fail, "alloc:", 6)) {
+			char *end;
+			first = strtoul(fail + 6, &end, 10);
+			count = strtoul(end + 1, NULL, 10);
+		}
+	}
+	counts[ALLOC]++;
+	return counts[ALLOC] >= first && counts[ALLOC] < first + count;
+}
+
+void *malloc(size_t size)
+{
+	if (alloc_fails()) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __libc_malloc(size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+	if (alloc_fails()) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __libc_calloc(n, size);
 }
 
 static int do_open(int dir, const char *path, int flags, mode_t mode)

@@ -8,7 +8,6 @@
 #include "../probes/sysroot.h"
 #include "keeper_table.h"
 
-#define FOREIGN (-EUCLEAN) /* not an error of a knob: somebody else wrote it */
 #define NO_NUMBER UINT64_MAX
 #define EMC_CAP_FILE "/sys/kernel/nvpmodel_clk_cap/emc"
 

@@ -15,7 +15,6 @@
 #define RETRY_FIRST_NS (10 * NS_PER_MS) /* doubled with every try ... */
 #define RETRY_LAST_NS  (2 * NS_PER_S)   /* ... up to this */
 #define RETRY_PATIENT  4                /* tries of an error that passes before the device is given back */
-#define FOREIGN (-EUCLEAN)
 
 void table_say(struct keeper_table *t, const char *format, ...)
 {

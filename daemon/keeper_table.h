@@ -4,12 +4,14 @@
 #ifndef DAEMON_KEEPER_TABLE_H
 #define DAEMON_KEEPER_TABLE_H
 
+#include <errno.h>
 #include "../probes/board.h"
 #include "journal.h"
 #include "keeper.h"
 #include "knob.h"
 
 #define GROUPS_MAX (CPU_POLICIES_MAX * CLOCK_COUNT)
+#define FOREIGN (-EUCLEAN) /* no error of a knob: somebody else wrote it */
 
 struct knob {
 	const struct knob_kind *kind;

@@ -13,7 +13,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREES = os.path.join(os.path.dirname(HERE), "trees")
 ROOT = os.path.dirname(os.path.dirname(HERE))
-BUILD = os.environ.get("BUILD_DIR") or os.path.join(ROOT, "build/release")
+BUILD = os.environ.get("BUILD_DIR") or os.path.join(ROOT, "build/asan")
 RELEASE = os.environ.get("RELEASE_DIR") or os.path.join(ROOT, "build/release")
 sys.path.insert(0, TREES)
 import make_tree  # noqa: E402

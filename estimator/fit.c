@@ -150,7 +150,7 @@ static void evaluate(const void *arg, const double *x, double *residual, double 
 	const struct fit *fit = problem->fit;
 	size_t n = fit->rows, params = fit->params;
 	const double *lower = problem->mode->lower;
-	double gradient[P];
+	double gradient[P] = {0};
 
 	for (size_t k = 0; k < n; k++) {
 		double *row = jacobian ? jacobian + k * params : NULL;

@@ -299,7 +299,7 @@ int model_predict(struct model *model, enum phase phase, uint32_t context, struc
 /* At most PLAN_CONTEXTS of the contexts in a list, evenly, ends kept. */
 static size_t plan_contexts(const struct sample *points, size_t count, uint32_t kept[PLAN_CONTEXTS])
 {
-	uint32_t all[CONTEXTS_MAX];
+	uint32_t all[CONTEXTS_MAX] = {0};
 	size_t n = 0;
 
 	for (size_t i = 0; i < count && n < CONTEXTS_MAX; i++) {

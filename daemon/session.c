@@ -420,6 +420,9 @@ static void learn(struct daemon *d, const struct request *request, uint64_t tota
 
 	if (!clocks_stood(d, request, total_ns))
 		return;
+	/* The governor adds up what shares the GPU: it must not show as a slow-down, too. */
+	if (request->contended && model_state(entry->model, request->phase) != SURFACE_NONE)
+		return;
 	power_uw = request->contended ? 0 : sample_power(d, now_ns);
 	if (power_uw)
 		session->power_uw = session->power_uw > 0 ? (1 - SMOOTHING) * session->power_uw + SMOOTHING * (double)power_uw : (double)power_uw;

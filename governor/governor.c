@@ -15,7 +15,7 @@
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
 #define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
-#define TRIAL_EAGER 64         /* requests of a session; later every TRIAL_EVERY-th looks for one */
+#define TRIAL_EAGER 40         /* requests after learning; later every TRIAL_EVERY-th looks for one */
 #define TRIAL_EVERY 16
 #define INVEST_GAIN 0.05       /* of power, for a move that may make one request late */
 #define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
@@ -321,16 +321,11 @@ static double risk_at(const struct task *t, size_t i)
 		    d->slack_ns - t->governor->move_ns[i]);
 }
 
-static bool eager(const struct governor_session *s)
-{
-	return s->requests <= LEARNING_REQUESTS;
-}
-
 static bool may_try(const struct task *t)
 {
 	const struct governor_session *s = &t->governor->session[t->newest->session];
 
-	return t->count == 1 && t->board->current_known && (s->requests <= TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
+	return t->count == 1 && t->board->current_known && (s->requests <= s->eager_until + TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
 }
 
 /* A cheaper point hardly ever run, whose bound is a little over the slack: nothing
@@ -338,11 +333,11 @@ static bool may_try(const struct task *t)
 static size_t cheaper_trial(const struct task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest->session];
-	double most = fmin(s->credit, eager(s) ? TRIAL_RISK_LEARNING : TRIAL_RISK), best_score = 0;
+	double most = fmin(s->credit, memory_eager(s) ? TRIAL_RISK_LEARNING : TRIAL_RISK), best_score = 0;
 	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
 	size_t found = SIZE_MAX;
 
-	if (best != t->board->current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (eager(s) ? 1 : TRIAL_SEEN))
+	if (best != t->board->current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (memory_eager(s) ? 1 : TRIAL_SEEN))
 		return SIZE_MAX;
 	for (size_t i = 0; i < t->board->grid->points; i++) {
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))

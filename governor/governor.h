@@ -83,6 +83,8 @@ struct governor {
 		bool known;         /* has begun a request */
 		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */
 		uint32_t requests;  /* begun */
+		uint32_t eager_until; /* learning at some risk until so many were */
+		uint64_t bands;     /* half octaves of deadlines seen */
 		uint64_t tight_ns[2];    /* least relative deadline of this window and the last; UINT64_MAX: none */
 		uint64_t fast_ns;        /* bound at the fastest point, of the newest request */
 		uint64_t period_ns;      /* mean distance of begins */

@@ -11,8 +11,9 @@
 #define CAUTION_STEP 0.01
 #define CAUTION_MAX 0.25
 #define CREDIT_LEARNING 3.0   /* of a session with a model that is being learned, */
-#define CREDIT_START 0.5      /* and with one that is known */
-#define CREDIT_REFILL 0.002   /* per request */
+#define CREDIT_START 0.3      /* and with one that is known */
+#define CREDIT_BAND 1.0       /* with deadlines of a kind it did not have yet */
+#define CREDIT_REFILL 0.001   /* per request */
 #define CREDIT_MAX 1.0
 #define MISSES_WINDOW 400.0   /* requests */
 #define TIGHT_WINDOW 64       /* requests */
@@ -46,6 +47,20 @@ bool memory_is_tight(const struct governor_session *s, uint64_t relative_ns)
 	return tight_ns == UINT64_MAX || (double)relative_ns <= TIGHT_SAME * (double)tight_ns;
 }
 
+/* Deadlines half an octave apart lead to other points, which have to be learned too. */
+static void learn_band(struct governor_session *s, uint64_t relative_ns)
+{
+	uint64_t band = 1ULL << ((unsigned)(2 * log2((double)relative_ns + 1)) % 64);
+
+	if (s->requests && s->requests == s->eager_until)
+		s->credit = fmin(s->credit, CREDIT_START);
+	if (s->bands & band)
+		return;
+	s->bands |= band;
+	s->credit = fmax(s->credit, s->requests ? CREDIT_BAND : s->credit);
+	s->eager_until = s->requests + LEARNING_REQUESTS;
+}
+
 void memory_begin(struct governor *governor, const struct governor_request *request, uint64_t fast_ns)
 {
 	struct governor_session *s = &governor->session[request->session];
@@ -62,8 +77,7 @@ void memory_begin(struct governor *governor, const struct governor_request *requ
 		s->credit = CREDIT_LEARNING;
 	s->known = true;
 	s->begin_ns = request->begin_ns;
-	if (s->requests == LEARNING_REQUESTS)
-		s->credit = fmin(s->credit, CREDIT_START);
+	learn_band(s, relative_ns);
 	if (s->requests++ % TIGHT_WINDOW == 0) {
 		s->tight_ns[1] = s->tight_ns[0];
 		s->tight_ns[0] = UINT64_MAX;
@@ -87,6 +101,11 @@ double memory_factor(const struct governor *governor, uint32_t session)
 	const struct governor_session *s = &governor->session[session];
 
 	return s->boost * (1 + caution(s));
+}
+
+bool memory_eager(const struct governor_session *s)
+{
+	return s->requests <= s->eager_until;
 }
 
 /* Which clocks a session needs kept where it last was: those it has not the
@@ -133,7 +152,7 @@ static void missed(struct governor_session *s, const struct governor_options *op
 		s->credit -= 1;
 		return;
 	}
-	if (s->measured || s->requests > LEARNING_REQUESTS)
+	if (s->measured || !memory_eager(s))
 		s->credit = fmax(s->credit - 1, -1);
 	s->hold = options->hold_requests;
 	s->boost = fmax(s->boost, fmin(fmax(over, BOOST_MIN), BOOST_MAX));

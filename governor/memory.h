@@ -11,6 +11,7 @@
 
 /* Requests of a session in which a model may be learned at some risk. */
 #define LEARNING_REQUESTS 25
+bool memory_eager(const struct governor_session *session);
 
 /* Note the newest request, once. `fast_ns`: its bound at the fastest point. */
 void memory_begin(struct governor *governor, const struct governor_request *request, uint64_t fast_ns);

@@ -40,3 +40,12 @@ test-programs: $(if $(SANITIZE),generated,$(B)/tests/sim/generated)
 .PHONY: generated
 generated:
 	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated
+
+# The daemon under a virtual clock: flamed and its keeper are the release build's.
+VTIME := $(addprefix $(B)/tests/vtime/,vtime.o drive.o client.o plant.o world.o) $(B)/tests/sim/sim.o $(B)/estimator/grid.o $(B)/estimator/sample.o
+test-programs: $(B)/tests/vtime/vtime $(B)/tests/vtime/shim.so
+$(B)/tests/vtime/vtime: $(VTIME) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+$(B)/tests/vtime/shim.so: tests/vtime/shim.c tests/vtime/page.h
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -o $@ $<

@@ -22,9 +22,9 @@ static bool real;
 static int number, failures;
 
 /* Plain files: what a write takes where nothing has to settle. */
-#define QUICK "scaling_max_freq:20000,17000000.gpu/max_freq:40000,dmc/max_freq:40000"
+#define QUICK "scaling_m:10000,17000000.gpu/m:20000,dmc/m:20000"
 
-static const struct plant_shape ORIN = {29, 11, 4, false}, NANO = {22, 8, 3, false};
+static const struct plant_shape ORIN = {29, 11, 4, false}, NANO = {22, 8, 3, false}, TWO_CLOCKS = {22, 8, 0, false};
 
 struct scenario {
 	const char *name;
@@ -43,7 +43,7 @@ static void verdict(const char *name, double power_max)
 	       drive.counted, power, DRIVE_WARM, drive.early_missed);
 	printf("%sok %d - %s: misses and power\n", good ? "" : "not ", ++number, name);
 	failures += !good;
-	if (good)
+	if (good || drive.client.fd < 0)
 		return;
 	client_call(&drive.client, "op=explain\nsession=%llu", (unsigned long long)drive.session);
 	fprintf(stderr, "vtime: %s: %s\n", name, client_text(&drive.client, "text"));
@@ -120,12 +120,12 @@ static void changing(void)
 	finish();
 }
 
-/* Another deadline with every request. */
+/* Another deadline with every request; without a memory clock, which is not moved so often. */
 static void alternating(void)
 {
 	static const double factors[] = {1.7, 3.5};
 
-	plant_generate(&drive.plant, NANO, 9);
+	plant_generate(&drive.plant, TWO_CLOCKS, 9);
 	begin_on(true, "", "");
 	drive_session(&drive, "net");
 	for (size_t i = 0; i < 800; i++)
@@ -168,33 +168,45 @@ static void contention(void)
 	finish();
 }
 
-static void replay(const char *file, double tightness)
+/* Measured latencies at several deadlines, each with a daemon of its own. */
+static void replay(const char *file)
 {
+	static const double factors[] = {1.3, 1.7, 2.5};
+	struct drive sum = {.requests = 0};
 	char path[256];
+	bool clean = true;
 
 	snprintf(path, sizeof(path), DATA "%s", file);
-	if (!plant_replay(&drive.plant, path)) {
-		printf("ok %d - %s: misses and power # SKIP no %s\n", ++number, current, path);
-		return;
+	for (size_t i = 0; i < sizeof(factors) / sizeof(*factors); i++) {
+		if (!plant_replay(&drive.plant, path)) {
+			printf("ok %d - %s: misses and power # SKIP no %s\n", ++number, current, path);
+			return;
+		}
+		begin_on(true, "", "");
+		drive_session(&drive, "net");
+		steady(factors[i], 600, 0);
+		sum.requests += drive.requests, sum.counted += drive.counted, sum.missed += drive.missed;
+		sum.early_missed += drive.early_missed, sum.price += drive.price, sum.optimum += drive.optimum;
+		printf("# | %-34s at %.1f of the fastest: missed %zu, power %.3f\n", file, factors[i], drive.missed, drive.price / drive.optimum);
+		clean = drive_stop(&drive) && clean;
 	}
-	begin_on(true, "", "");
-	drive_session(&drive, "net");
-	steady(tightness, 600, 0);
+	drive.requests = sum.requests, drive.counted = sum.counted, drive.missed = sum.missed;
+	drive.early_missed = sum.early_missed, drive.price = sum.price, drive.optimum = sum.optimum;
 	verdict(current, POWER_MAX);
-	finish();
+	check(clean, current, "ends with 0, every knob as found");
 }
 
-static void replay_mobilenet(void) { replay("orin-nano/mobilenet.csv", 1.6); }
-static void replay_proxy(void) { replay("orin-nano/proxy.csv", 1.5); }
-static void replay_inception(void) { replay("tx2/inceptionv3_400.csv", 1.5); }
-static void replay_xception(void) { replay("tx2/xception_600.csv", 2.2); }
+static void replay_mobilenet(void) { replay("orin-nano/mobilenet.csv"); }
+static void replay_proxy(void) { replay("orin-nano/proxy.csv"); }
+static void replay_inception(void) { replay("tx2/inceptionv3_400.csv"); }
+static void replay_xception(void) { replay("tx2/xception_600.csv"); }
 
 /* Two sessions in turns on one daemon, of one model, with their own deadlines. */
 static void two_sessions(void)
 {
 	uint64_t session[2];
 
-	plant_generate(&drive.plant, NANO, 10);
+	plant_generate(&drive.plant, TWO_CLOCKS, 10);
 	begin_on(true, "", "");
 	drive_session(&drive, "net");
 	session[0] = drive.session;
@@ -316,10 +328,10 @@ static void sensor_dies(void)
 	plant_generate(&drive.plant, NANO, 13);
 	begin_on(true, "", "");
 	drive_session(&drive, "net");
-	steady(2, 300, 0);
+	steady(2, 500, 0);
 	drive.plant.sensor = false;
 	plant_write(&drive.plant, "sys/class/hwmon/hwmon0/curr1_input", "");
-	steady(2, 300, 0);
+	steady(2, 500, 0);
 	verdict(current, POWER_MAX);
 	finish();
 }
@@ -334,8 +346,8 @@ static bool believed_cost(double *cost)
 		if (client_call(&drive.client, "op=surface\nmodel=net\nfrom=%llu", (unsigned long long)from))
 			return false;
 		for (size_t row = 0; row < grid->count[0] * grid->count[1]; row++) {
-			char key[32], *save = NULL;
-			snprintf(key, sizeof(key), "row.%zu", row);
+			char key[64], *save = NULL;
+			snprintf(key, sizeof(key), "row.%zu.%zu", row / grid->count[1], row % grid->count[1]);
 			const char *found = kv_get(&drive.client.reply, key);
 			char *text = found ? strdup(found) : NULL;
 			size_t mem = 0;
@@ -362,7 +374,7 @@ static void no_sensor(void)
 	drive.cost = cost;
 	drive.counted = drive.missed = 0;
 	drive.price = drive.optimum = 0;
-	steady(2, 400, 0);
+	steady(2, 800, 0);
 	verdict(current, POWER_MAX);
 	finish();
 }
@@ -443,19 +455,17 @@ static void restart(void)
 	begin_on(true, "", "");
 	drive_session(&drive, "net");
 	steady(2, 200, 0);
-	size_t first = drive.early_missed;
 	client_close(&drive.client);
 	check(world_stop(&drive.world, SIGTERM) == 0, current, "ends with 0");
 	world_start(&drive.world, drive_program(), QUICK);
 	drive_session(&drive, "net");
 	client_call(&drive.client, "op=models");
-	check(strcmp(client_text(&drive.client, "model.0.state"), "ready") == 0, current, "what was learned is ready");
+	check(client_u64(&drive.client, "model.0.samples") >= 3, current, "what was learned is there");
 	/* From the very first request. */
 	drive.requests = DRIVE_WARM;
 	drive.counted = drive.missed = 0;
 	drive.price = drive.optimum = 0;
 	steady(2, 300, 0);
-	(void)first;
 	verdict(current, POWER_MAX);
 	finish();
 }
@@ -479,7 +489,7 @@ static void profile_then_run(void)
 	}
 	check(steps >= 3 && steps <= 10, current, "within its budget");
 	drive.requests = DRIVE_WARM; /* known from the start */
-	steady(1.6, 400, 0);
+	steady(1.6, 800, 0);
 	verdict(current, POWER_MAX);
 	finish();
 }
@@ -509,7 +519,7 @@ static void never_ends(void)
 	uint64_t lost = client_u64(&other, "request");
 	world_advance(&drive.world, 3 * NS_PER_S);
 	check(client_call(&other, "op=end\nrequest=%llu\nack=1", (unsigned long long)lost) == 2, current, "the request has expired");
-	steady(2.5, 300, 0);
+	steady(2.5, 800, 0);
 	client_close(&other);
 	verdict(current, POWER_MAX);
 	finish();

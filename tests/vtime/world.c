@@ -155,7 +155,6 @@ void world_quiesce(struct world *world)
 		return;
 	}
 	do {
-		one_round(world);
 		before = atomic_load(&world->page->activity);
 		one_round(world);
 		one_round(world);

@@ -25,7 +25,10 @@ static const struct hyper {
 	{0.004, 0.002, 0}, {0.004, 0.008, 0}, {0.004, 0.03, -1}, {0.015, 0.002, 0}, {0.015, 0.008, 0.3},
 	{0.015, 0.03, -1}, {0.05, 0.003, -1}, {0.05, 0.012, -1}, {0.05, 0.04, -1},
 };
-static const double timeline_prior_sd[] = {0.03}; /* of what scales and tail leave over */
+#define TIMELINE_LEVEL 0.03 /* of what scales and tail leave over, in log */
+/* How far off the timeline may be per log unit of an axis, by at how many of its entries
+ * layers were measured: none, one, two, three or more. */
+static const double timeline_slope[] = {0.5, 0.5, 0.10, 0.04};
 #define HYPERS (sizeof(hyper) / sizeof(hyper[0]))
 #define HYPER_FIRST 4
 
@@ -53,17 +56,27 @@ void fit_init(struct fit *fit, enum phase phase, const struct grid *grid)
 
 void fit_use_timeline(struct fit *fit, struct timeline *timeline)
 {
+	struct timeline_facts facts = timeline_facts(timeline);
+
 	fit->timeline = timeline;
-	fit->params = 1;
+	fit->params = 1 + FIT_AXES;
+	fit->prior_sd[0] = TIMELINE_LEVEL;
+	for (int a = 0; a < FIT_AXES; a++)
+		fit->prior_sd[1 + a] = timeline_slope[facts.distinct[a] < 3 ? facts.distinct[a] : 3];
 }
 
 double fit_mean(const struct fit *fit, const double *x, const struct fit_point *at, double *gradient)
 {
 	if (!fit->timeline)
 		return shape_log_ns(x, fit->params, &at->place, gradient);
-	if (gradient)
-		gradient[0] = 1;
-	return at->timeline + x[0];
+	double log_ns = at->timeline + x[0];
+	for (int a = 0; a < FIT_AXES; a++)
+		log_ns += x[1 + a] * at->u[a];
+	if (!gradient)
+		return log_ns;
+	gradient[0] = 1;
+	memcpy(gradient + 1, at->u, sizeof(at->u));
+	return log_ns;
 }
 
 struct fit_point fit_place(const struct fit *fit, struct op_point point, uint32_t context)
@@ -219,7 +232,7 @@ static double climb(const struct fit *fit, struct fit_mode *mode, const double *
 	double mean[P], packed[P * P], value;
 	struct problem problem = {fit, mode};
 	struct lsq lsq = {.params = fit->params, .residuals = fit->rows, .prior_mean = mean,
-			  .prior_sd = fit->timeline ? timeline_prior_sd : shape_prior_sd,
+			  .prior_sd = fit->timeline ? fit->prior_sd : shape_prior_sd,
 			  .iterations = iterations, .evaluate = evaluate, .arg = &problem};
 
 	prior_at(fit, mean);

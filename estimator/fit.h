@@ -54,6 +54,7 @@ struct fit {
 	struct clock_scale scale;
 	bool active[FIT_AXES]; /* axes that vary */
 	struct timeline *timeline; /* NULL, or takes the place of the form; not owned */
+	double prior_sd[1 + FIT_AXES]; /* then, of x */
 	struct fit_row row[FIT_ROWS_MAX];
 	struct fit_mode mode[FIT_MODES_MAX];
 };
@@ -65,7 +66,7 @@ struct fit_guess {
 
 /* Start: phase, and the scale and axes that `grid` gives. No rows. */
 void fit_init(struct fit *fit, enum phase phase, const struct grid *grid);
-/* From here on log latency(p) = log timeline(p) + x + r(p) + e(p): the layers give the shape,
+/* From here on log latency(p) = log timeline(p) + x_0 + sum_i x_i u_i(p) + r(p) + e(p): the layers give the shape,
  * what was measured end to end corrects it. The form is not looked at. To be set right after fit_init(). */
 void fit_use_timeline(struct fit *fit, struct timeline *timeline);
 /* log ns of the form or the timeline by itself, and its slopes. */

@@ -238,6 +238,25 @@ static void set_scale(struct observations *seen, struct clock_scale *scale, enum
 	}
 }
 
+static uint64_t setting(const struct observations *seen, size_t point, int axis)
+{
+	return axis < CLOCK_COUNT ? seen->point[point].hz[axis] : seen->context[point];
+}
+
+static void count_distinct(const struct observations *seen, size_t distinct[CLOCK_COUNT + 1])
+{
+	for (int axis = 0; axis <= CLOCK_COUNT; axis++) {
+		distinct[axis] = 0;
+		for (size_t k = 0; k < seen->points; k++) {
+			size_t before = 0;
+
+			while (before < k && setting(seen, before, axis) != setting(seen, k, axis))
+				before++;
+			distinct[axis] += before == k;
+		}
+	}
+}
+
 /* ---- the two forms, in log parameters ---- */
 
 static void evaluate_cpu(const void *arg, const double *x, double *residual, double *jacobian)
@@ -606,6 +625,7 @@ int layer_model_fit(struct layer_model *model, enum phase phase, const struct la
 		goto out;
 	rc = -ENOMEM;
 	set_scale(seen, &model->scale, phase);
+	count_distinct(seen, model->distinct);
 	model->layers = seen->layers;
 	model->fit = calloc(seen->layers, sizeof(*model->fit));
 	if (model->fit)

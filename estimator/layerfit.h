@@ -39,6 +39,7 @@ struct layer_model {
 	struct layer_fit *fit; /* [layers], in launch order */
 	struct clock_scale scale;
 	double cpu_noise, gpu_noise; /* relative standard deviation of one measured layer */
+	size_t distinct[CLOCK_COUNT + 1]; /* values of each clock, and of the context, that layers were measured at */
 };
 
 /* Fit every layer of one phase to the rows of that phase. Medians over

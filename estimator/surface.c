@@ -107,9 +107,9 @@ static void refit_timeline(struct model *model, enum phase phase, const uint32_t
 /* Before anything was measured end to end, layers are taken at their word. */
 static void trust_layers(struct fit *fit)
 {
-	const double exact = 0;
+	const double exact[1 + FIT_AXES] = {0};
 
-	fit_assume(fit, &fit->mode[0], &exact, TIMELINE_SPREAD, TIMELINE_NUGGET);
+	fit_assume(fit, &fit->mode[0], exact, TIMELINE_SPREAD, TIMELINE_NUGGET);
 	fit->modes = 1;
 }
 

@@ -581,7 +581,7 @@ double timeline_latency_ns(struct timeline *t, struct op_point point, uint32_t c
 
 struct timeline_facts timeline_facts(const struct timeline *t)
 {
-	return (struct timeline_facts){
+	struct timeline_facts facts = {
 		.layers = t->model.layers,
 		.segments = t->segments,
 		.delay_ns = exp(t->param[DELAY]),
@@ -593,4 +593,7 @@ struct timeline_facts timeline_facts(const struct timeline *t)
 		.cpu_reference_hz = t->model.scale.hz[CLOCK_CPU],
 		.total_error = t->total_error,
 	};
+
+	memcpy(facts.distinct, t->model.distinct, sizeof(facts.distinct));
+	return facts;
 }

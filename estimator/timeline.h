@@ -20,6 +20,7 @@ struct timeline_facts {
 	double cpu_scale, gpu_scale; /* true over measured layer time; 1 without totals */
 	double tail_per_clock_ns, tail_fixed_ns; /* CPU work after the last sync, at cpu_reference_hz */
 	double cpu_reference_hz;   /* 0: unknown */
+	size_t distinct[CLOCK_COUNT + 1]; /* values of each clock, and of the context, that layers were measured at */
 	double total_error;        /* root mean square of log(measured total / timeline); 0 without totals */
 };
 

@@ -68,6 +68,8 @@ void cpu_find(struct clock_domain *domain, const struct sysroot *root)
 		 "no /sys/devices/system/cpu/cpufreq/policy* : the kernel has no cpufreq driver for this machine");
 	if (add_all(domain, root, METHOD_CPUFREQ_LIMITS, "/sys/devices/system/cpu/cpufreq/policy*", NULL) == 0)
 		add_all(domain, root, METHOD_CPUFREQ_LIMITS, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq", NULL);
+	if (domain->devices == 0) /* no limits to pin with */
+		add_all(domain, root, METHOD_CPUFREQ_SETSPEED, "/sys/devices/system/cpu/cpufreq/policy*", NULL);
 }
 
 /* Where devfreq devices are listed; the later ones for trees and containers
@@ -84,7 +86,7 @@ static const char *const gpu_names[] = {
 	"*mali*", "*.gpu-*", "*panfrost*", "*panthor*",        /* Mali */
 	"*kgsl*", "gpu", "*adreno*",                           /* Adreno */
 };
-static const char *const mem_names[] = {"dmc", "*.dmc", "*:dmc", "bwmgr", "*bwmgr", "*.emc", "emc"};
+static const char *const mem_names[] = {"dmc", "*.dmc", "*:dmc", "bwmgr", "*bwmgr", "*.emc", "emc", "*memory-controller*"};
 static const char *const never[] = {"*npu*", "*dla*", "*bw", "*memlat*", "*nvdec*", "*nvenc*", "*.vic", "*pva*"};
 
 static bool any_match(const char *const *patterns, size_t n, const char *name)

@@ -133,22 +133,43 @@ static int probe_amdgpu(struct clock_device *d, const struct sysroot *root)
 	return range_from_table(d);
 }
 
-/* possible_rates is "204000 665600 2133000 (kHz)", next to clk/. Without it
- * only the two ends are known. */
+/* Lockable points of memory controllers, for kernels that do not list them.
+ * Orin: arXiv 2606.16106 and possible_rates of JetPack 6; TX2: possible_rates of L4T 32. */
+static const struct emc_points {
+	const char *match[2]; /* of the device tree */
+	const char *khz;
+} emc_points[] = {
+	{{"nvidia,tegra234*", "*orin*"}, "204000 665600 2133000 3199000"},
+	{{"nvidia,tegra186*", "*tx2*"}, "40800 68000 102000 204000 408000 665600 800000 1062400 1331200 1600000 1866000"},
+};
+
+static void known_emc_points(struct clock_device *d, const struct sysroot *root)
+{
+	for (size_t i = 0; i < sizeof(emc_points) / sizeof(emc_points[0]); i++)
+		if (machine_matches(root, emc_points[i].match[0]) || machine_matches(root, emc_points[i].match[1])) {
+			d->count = freq_table_parse(emc_points[i].khz, KHZ, d->hz, GRID_AXIS_MAX);
+			return;
+		}
+}
+
+/* possible_rates is "204000 665600 2133000 (kHz)", next to clk/. Where nobody
+ * lists the points, the two ends and the rate that stands are known. */
 static int probe_bpmp(struct clock_device *d, const struct sysroot *root)
 {
 	char text[SYSFS_TEXT_MAX];
+	size_t n = 0;
 
-	if (sysroot_read(root, "/sys/kernel/debug/bpmp/debug/emc/possible_rates", text, sizeof(text)) > 0) {
-		size_t n = freq_table_parse(text, KHZ, d->hz, GRID_AXIS_MAX);
-		d->count = n ? n : d->count;
-	}
+	if (sysroot_read(root, "/sys/kernel/debug/bpmp/debug/emc/possible_rates", text, sizeof(text)) > 0)
+		n = freq_table_parse(text, KHZ, d->hz, GRID_AXIS_MAX);
+	d->count = n ? n : d->count;
 	d->min_hz = read_hz(root, d->dir, "min_rate", 1);
 	d->max_hz = read_hz(root, d->dir, "max_rate", 1);
-	if (d->count == 0 && d->min_hz && d->max_hz > d->min_hz) {
-		d->hz[0] = d->min_hz;
-		d->hz[1] = d->max_hz;
-		d->count = 2;
+	if (d->count == 0)
+		known_emc_points(d, root);
+	if (d->count == 0) {
+		snprintf(text, sizeof(text), "%llu %llu %llu", (unsigned long long)d->min_hz, (unsigned long long)d->max_hz,
+			 (unsigned long long)read_hz(root, d->dir, "rate", 1));
+		d->count = freq_table_parse(text, 1, d->hz, GRID_AXIS_MAX);
 	}
 	return range_from_table(d);
 }

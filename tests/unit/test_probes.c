@@ -253,6 +253,30 @@ static void test_gpu_names(void **state)
 	assert_string_equal(mem.device[1].name, "dmc");
 }
 
+static void test_emc_points(void **state)
+{
+	(void)state;
+	struct clock_domain mem = {0};
+
+	put("/sys/kernel/debug/bpmp/debug/clk/emc/mrq_rate_locked", "0");
+	put("/sys/kernel/debug/bpmp/debug/clk/emc/rate", "1600000000");
+	put("/sys/kernel/debug/bpmp/debug/clk/emc/min_rate", "204000000");
+	put("/sys/kernel/debug/bpmp/debug/clk/emc/max_rate", "2133000000");
+	mem_find(&mem, &root); /* nobody lists them: the ends, and what stands */
+	assert_int_equal(mem.devices, 1);
+	assert_int_equal(mem.device[0].count, 3);
+	assert_int_equal(mem.device[0].hz[1], 1600 * MHZ);
+	put("/sys/firmware/devicetree/base/model", "NVIDIA Jetson AGX Orin Developer Kit");
+	memset(&mem, 0, sizeof(mem));
+	mem_find(&mem, &root); /* known of the SoC, as far as this power mode allows */
+	assert_int_equal(mem.device[0].count, 3);
+	assert_int_equal(mem.device[0].hz[1], 665600000);
+	put("/sys/kernel/debug/bpmp/debug/emc/possible_rates", "204000 2133000 (kHz)");
+	memset(&mem, 0, sizeof(mem));
+	mem_find(&mem, &root);
+	assert_int_equal(mem.device[0].count, 2);
+}
+
 static void test_rapl_wraps(void **state)
 {
 	(void)state;
@@ -516,7 +540,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tables), cmocka_unit_test(test_made_tables), cmocka_unit_test(test_dpm),
 		IN_ROOT(test_resolve),	       IN_ROOT(test_glob_order),	   IN_ROOT(test_cpu),
-		IN_ROOT(test_gpu_names),       IN_ROOT(test_rapl_wraps),	   IN_ROOT(test_ina),
+		IN_ROOT(test_gpu_names),       IN_ROOT(test_emc_points),	   IN_ROOT(test_rapl_wraps),	   IN_ROOT(test_ina),
 		IN_ROOT(test_battery_and_hwmon), IN_ROOT(test_thermal),		   IN_ROOT(test_owners_and_mode),
 		cmocka_unit_test(test_board_file_errors), IN_ROOT(test_board_file_applied),
 		cmocka_unit_test(test_shipped_board_files),

@@ -14,7 +14,8 @@
 #define REFIT_FRESH    8    /* or when so large a share of its rows is new */
 #define REFIT_ROWS_FEW 12   /* rows below which a cell far off is looked at right away */
 #define DRIFT_FAR      3.0
-#define DRIFT_WORTH    0.5
+#define DRIFT_WORTH    1.0
+#define DRIFT_UNIT_MIN 0.005 /* log: less than half a percent is nothing to fit anew for */
 #define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
 #define PLAN_CONTEXTS  4    /* looked at */
 #define PLAN_GAIN_MIN  0.10 /* once ready, a point must take this share of the variance away */
@@ -143,7 +144,7 @@ static struct cell *cell_for_request(struct model *model, enum phase phase, uint
 
 static void note_drift(struct phase_state *state, const struct cell *cell)
 {
-	double unit = fmax(sqrt(cell->var), 0.003);
+	double unit = fmax(sqrt(cell->var), DRIFT_UNIT_MIN);
 
 	state->drift = fmax(state->drift, fabs(cell->mean - cell->fitted) / unit);
 	state->since += state->since < UINT32_MAX;

@@ -30,6 +30,7 @@
 #define CONTEXTS_MAX       16   /* distinct contexts learned of one phase */
 #define LAYERS_MAX         4096 /* of one inference */
 #define LAYER_REPS_MAX     5    /* inferences kept layer by layer at one point and context */
+#define LAYER_PLACES_MAX   32   /* points and contexts of one phase that requests may add layers of, unasked */
 #define LAYERS_KEPT_MAX    (1 << 18) /* layers kept of one model, all points together */
 #define LAYER_ROWS_MAX     (1 << 20) /* of one layers CSV */
 #define SURFACES_MAX       8    /* resident of one model: phase x context band */

@@ -176,6 +176,46 @@ static void observations_free(struct observations *seen)
 	free(seen->sync);
 }
 
+static bool same_place(const struct layer *a, const struct layer *b)
+{
+	return a->context == b->context && op_point_equal(a->point, b->point);
+}
+
+/* How many times the place changes from one row of a phase to the next: in rows
+ * sorted by place, how many places there are, less one. */
+static size_t count_changes(enum phase phase, const struct layer *rows, size_t count)
+{
+	const struct layer *last = NULL;
+	size_t changes = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (rows[i].phase != phase)
+			continue;
+		changes += last && !same_place(&rows[i], last);
+		last = &rows[i];
+	}
+	return changes;
+}
+
+/* Points of the rows; of more than LAYER_POINTS_MAX, evenly chosen ones. */
+static void find_points(struct observations *seen, enum phase phase, const struct layer *rows, size_t count, size_t *point)
+{
+	size_t every = count_changes(phase, rows, count) / LAYER_POINTS_MAX + 1, place = 0;
+	const struct layer *last = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		point[i] = LAYER_POINTS_MAX;
+		if (rows[i].phase != phase)
+			continue;
+		place += last && !same_place(&rows[i], last);
+		last = &rows[i];
+		if (place % every == 0)
+			point[i] = point_of(seen, &rows[i]);
+		if (point[i] < LAYER_POINTS_MAX && rows[i].layer >= seen->layers)
+			seen->layers = (size_t)rows[i].layer + 1;
+	}
+}
+
 static int observe(struct observations *seen, enum phase phase, const struct layer *rows, size_t count)
 {
 	size_t *cell_of = calloc(count + 1, sizeof(*cell_of));
@@ -183,11 +223,7 @@ static int observe(struct observations *seen, enum phase phase, const struct lay
 
 	if (!cell_of)
 		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		cell_of[i] = rows[i].phase == phase ? point_of(seen, &rows[i]) : LAYER_POINTS_MAX;
-		if (cell_of[i] < LAYER_POINTS_MAX && rows[i].layer >= seen->layers)
-			seen->layers = (size_t)rows[i].layer + 1;
-	}
+	find_points(seen, phase, rows, count, cell_of);
 	if (!seen->points || seen->layers > LAYERS_MAX) {
 		rc = -EINVAL;
 		goto out;

@@ -44,19 +44,45 @@ static size_t thin(struct layer *row, size_t count)
 	return kept;
 }
 
-/* Whether all rows are of one inference at a place that has enough of them. */
-static bool seen_enough(const struct layer_store *store, const struct layer *layers, size_t count)
+static bool one_inference(const struct layer *layers, size_t count)
 {
-	uint32_t have = 0;
-
 	for (size_t i = 1; i < count; i++)
 		if (layers[i].rep != layers[0].rep || layers[i].layer <= layers[i - 1].layer ||
 		    layers[i].phase != layers[0].phase || layers[i].context != layers[0].context ||
 		    !op_point_equal(layers[i].point, layers[0].point))
 			return false;
-	for (size_t i = 0; i < store->count && count; i++)
-		have += !compare_places(&store->row[i], &layers[0]);
-	return have >= LAYER_REPS_MAX;
+	return true;
+}
+
+/* Contexts between the same two knots tell the same. */
+static bool about_same_place(const struct layer *a, const struct layer *b)
+{
+	uint32_t low_a, low_b, high;
+
+	context_knots(a->context, &low_a, &high);
+	context_knots(b->context, &low_b, &high);
+	return low_a == low_b && op_point_equal(a->point, b->point);
+}
+
+/* Whether all rows are of one inference, as a request brings them, and nothing
+ * would be learned from it: enough was seen about its place, or at places in all. */
+static bool seen_enough(const struct layer_store *store, const struct layer *layers, size_t count)
+{
+	const struct layer *last = NULL;
+	uint32_t here = 0, places = 0;
+
+	if (!one_inference(layers, count))
+		return false;
+	for (size_t i = 0; i < store->count; i++) {
+		const struct layer *row = &store->row[i];
+
+		if (row->phase != layers[0].phase || row->layer != layers[0].layer)
+			continue;
+		here += about_same_place(row, &layers[0]);
+		places += !last || !about_same_place(row, last);
+		last = row;
+	}
+	return here >= LAYER_REPS_MAX || (places >= LAYER_PLACES_MAX && !here);
 }
 
 int layer_store_add(struct layer_store *store, const struct layer *layers, size_t count, bool added[PHASE_COUNT])

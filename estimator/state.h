@@ -60,7 +60,8 @@ struct layer_store {
 };
 
 /* Keeps LAYER_REPS_MAX inferences at one point and context, the first ones, and numbers them anew; more are passed
- * over. `added` is set for each phase that may have grown. Returns 0, -EINVAL (phase, or a layer of LAYERS_MAX or
+ * over. One inference by itself is passed over, too, when that many are kept at contexts about its own, or
+ * when LAYER_PLACES_MAX places are known and it is at none of them. `added` is set for each phase that may have grown. Returns 0, -EINVAL (phase, or a layer of LAYERS_MAX or
  * more), -ENOSPC (LAYERS_KEPT_MAX) or -ENOMEM; then nothing was kept. */
 int layer_store_add(struct layer_store *store, const struct layer *layers, size_t count, bool added[PHASE_COUNT]);
 /* A copy the caller frees. Returns the count or -ENOMEM. */

@@ -204,6 +204,36 @@ static void test_one_context(void **state)
 	model_free(model);
 }
 
+/* A client that sends layers with every token of a long decode. */
+static void test_layers_with_every_token(void **state)
+{
+	struct model *model = new_model(SIM_DECODE);
+	struct layer *rows = calloc(REPS * sim.layers, sizeof(*rows)), *stored = NULL;
+	size_t most = 0, same = 0;
+
+	(void)state;
+	profile(model, 12, NULL);
+	for (uint32_t context = 1; context < 4096; context += 3) {
+		struct op_point point = measure_point(&grid, (context / 50 * 131) % grid.points);
+		struct sample sample = measure_sample(&measure, point, context, 1, rows);
+		assert_int_equal(model_learn_layers(model, rows, sim.layers), 0);
+		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, sample.latency_ns, 0, false), 0);
+		long n = model_layers(model, &stored);
+		free(stored);
+		same = (size_t)n == most ? same + 1 : 0;
+		most = (size_t)n;
+	}
+	assert_true(most > 0 && most <= (size_t)LAYER_PLACES_MAX * LAYER_REPS_MAX * sim.layers);
+	assert_true(same > 100); /* the store has had enough */
+	double error = 0;
+	for (uint32_t context = 100; context < 4000; context += 800)
+		error += mean_error(model, context) / 5;
+	printf("# | layers with every token: %zu inferences kept, mean error %.2f %%\n", most / sim.layers, 100 * error);
+	assert_true(error < 0.03);
+	model_free(model);
+	free(rows);
+}
+
 /* Twelve points over clocks and contexts; in between, and modestly beyond. */
 static void test_contexts(void **state)
 {
@@ -262,7 +292,7 @@ int main(void)
 		cmocka_unit_test(test_layers_and_totals),      cmocka_unit_test(test_layers_alone),
 		cmocka_unit_test(test_layers_that_contradict), cmocka_unit_test(test_store_limits),
 		cmocka_unit_test(test_contexts),               cmocka_unit_test(test_growing_decode),
-		cmocka_unit_test(test_one_context),
+		cmocka_unit_test(test_one_context),            cmocka_unit_test(test_layers_with_every_token),
 	};
 
 	return cmocka_run_group_tests(tests, open_simulation, close_simulation);

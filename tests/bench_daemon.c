@@ -210,7 +210,10 @@ static pid_t keeper_of(int fd)
 static void measure_rest(int fd)
 {
 	pid_t keeper = keeper_of(fd);
-	double before = proc_status(flamed, "\nvoluntary_ctxt_switches:") + proc_status(keeper, "\nvoluntary_ctxt_switches:");
+	double before;
+
+	clock_sleep_ns(NS_PER_S / 10); /* asleep again after our question */
+	before = proc_status(flamed, "\nvoluntary_ctxt_switches:") + proc_status(keeper, "\nvoluntary_ctxt_switches:");
 
 	clock_sleep_ns(IDLE_S * NS_PER_S);
 	printf("idle_wakeups=%.2f a second\n",

@@ -91,11 +91,11 @@ static int infer(struct work *work, uint32_t context, uint64_t *end_ns)
 }
 
 static void print_request(const struct work *work, uint64_t index, uint32_t context, const struct flamed_decision *decision,
-			  uint64_t total_ns, uint64_t late_ns)
+			  uint64_t total_ns, uint64_t wait_ns, uint64_t late_ns)
 {
-	printf("request=%" PRIu64 " context=%u latency_ns=%" PRIu64 " late_ns=%" PRIu64 " missed=%d feasible=%d predicted_ns=%" PRIu64
+	printf("request=%" PRIu64 " context=%u latency_ns=%" PRIu64 " wait_ns=%" PRIu64 " late_ns=%" PRIu64 " missed=%d feasible=%d predicted_ns=%" PRIu64
 	       " bound_ns=%" PRIu64 " settle_ns=%" PRIu64 " cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64 " mem_hz=%" PRIu64 "\n",
-	       index, context, total_ns, late_ns, work->options.deadline_ns && total_ns > work->options.deadline_ns, decision->feasible,
+	       index, context, total_ns, wait_ns, late_ns, work->options.deadline_ns && total_ns > work->options.deadline_ns, decision->feasible,
 	       decision->predicted_ns, decision->bound_ns, decision->settle_ns, page_hz(work->page, CLOCK_CPU),
 	       page_hz(work->page, CLOCK_GPU), page_hz(work->page, CLOCK_MEM));
 	fflush(stdout);
@@ -106,7 +106,7 @@ static int request(struct work *work, uint64_t index)
 	const struct options *options = &work->options;
 	uint32_t context = context_of(options, index);
 	struct flamed_decision decision = { 0 };
-	uint64_t begin_ns = clock_now_ns(), end_ns, total_ns, late_ns;
+	uint64_t begin_ns = clock_now_ns(), wait_ns, end_ns, total_ns, late_ns;
 	int64_t id = -ENOTCONN;
 	int rc;
 
@@ -119,6 +119,7 @@ static int request(struct work *work, uint64_t index)
 			return (int)id;
 		}
 	}
+	wait_ns = clock_now_ns() - begin_ns;
 	rc = infer(work, context, &end_ns);
 	if (rc)
 		return rc;
@@ -133,7 +134,7 @@ static int request(struct work *work, uint64_t index)
 		work->missed++;
 		work->missed_late += total_ns - late_ns <= options->deadline_ns;
 	}
-	print_request(work, index, context, &decision, total_ns, late_ns);
+	print_request(work, index, context, &decision, total_ns, wait_ns, late_ns);
 	return 0;
 }
 

@@ -9,7 +9,7 @@
 
 #include "sample.h"
 
-#define LAYER_POINTS_MAX 128 /* distinct (point, context) the fit looks at; of more, evenly chosen ones */
+#define LAYER_POINTS_MAX 48  /* distinct (point, context) the fit looks at; of more, evenly chosen ones */
 
 /* References are the geometric means of what was measured. A clock of 0 Hz, or
  * one never known while measuring, counts as standing at its reference. */

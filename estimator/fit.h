@@ -19,7 +19,7 @@
 #include "shape.h"
 
 #define FIT_ROWS_MAX  48
-#define FIT_MODES_MAX 6
+#define FIT_MODES_MAX 4
 #define FIT_AXES      (CLOCK_COUNT + 1) /* clocks, and context */
 
 struct timeline;

@@ -10,6 +10,8 @@
 #define NOISE        0.015 /* relative, of a power reading and of the form */
 #define SPREAD       0.03  /* smooth part that the form leaves over */
 #define NUGGET       0.01
+#define CONSTANT_MIN 0.05  /* of the least power seen: no board is without some */
+#define CORRECTION_MAX 1.0 /* log */
 #define IDLE_SHARE   0.4   /* of the clock terms of CPU and GPU that stay when nothing runs: gated cores still leak */
 #define VOLTAGE_LOW  0.6   /* V at f -> 0 over V at the top: 0.5 to 0.7 in the tables of Tegra and RK3588 */
 
@@ -74,7 +76,7 @@ static double form(const struct power_model *model, struct op_point point, doubl
  * relative errors. Level: an estimate of full power from the rows themselves. */
 static void solve_weights(struct power_model *model, const struct power_row *rows, size_t count)
 {
-	double term[FIT_ROWS_MAX][POWER_TERMS], left[FIT_ROWS_MAX], level = 0;
+	double term[FIT_ROWS_MAX][POWER_TERMS], left[FIT_ROWS_MAX], level = 0, least = INFINITY;
 
 	for (size_t k = 0; k < count; k++) {
 		double sum = 0;
@@ -82,6 +84,7 @@ static void solve_weights(struct power_model *model, const struct power_row *row
 		for (int j = 0; j < POWER_TERMS; j++)
 			sum += typical[j] * term[k][j];
 		level += rows[k].power_uw / sum / (double)count;
+		least = fmin(least, rows[k].power_uw);
 	}
 	for (int j = 0; j < POWER_TERMS; j++)
 		model->weight[j] = typical[j] * level;
@@ -101,7 +104,7 @@ static void solve_weights(struct power_model *model, const struct power_row *row
 				curve += term[k][j] * term[k][j];
 				slope += term[k][j] * left[k];
 			}
-			step = fmax(slope / curve, -model->weight[j]);
+			step = fmax(slope / curve, (j == CONSTANT ? least * CONSTANT_MIN : 0) - model->weight[j]);
 			model->weight[j] += step;
 			for (size_t k = 0; k < count; k++)
 				left[k] -= step * term[k][j];
@@ -153,8 +156,9 @@ double power_predict(const struct power_model *model, const struct fit *frame, c
 
 	for (size_t i = 0; i < model->rows; i++)
 		correction += model->alpha[i] * fit_kernel(frame, &leftover, at, &model->at[i]);
-	power *= exp(correction);
-	*idle_uw = fmin(*idle_uw * exp(correction), power);
+	correction = exp(fmax(fmin(correction, CORRECTION_MAX), -CORRECTION_MAX));
+	power *= correction;
+	*idle_uw = fmin(*idle_uw * correction, power);
 	return power;
 }
 

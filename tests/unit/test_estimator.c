@@ -406,6 +406,53 @@ static void stored_and_loaded(void **state)
 	model_free(again);
 }
 
+static double random_share(uint64_t *seed)
+{
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (double)(*seed >> 11) * 0x1p-53;
+}
+
+static struct sample random_sample(const struct grid *grid, uint64_t *seed)
+{
+	struct sample s = {.phase = (enum phase)(random_share(seed) * PHASE_COUNT), .n = 1 + (uint32_t)(random_share(seed) * 100)};
+
+	s.context = s.phase == PHASE_RUN ? 0 : (uint32_t)exp(random_share(seed) * 16);
+	s.point = grid_point(grid, (size_t)(random_share(seed) * (double)grid->points));
+	if (random_share(seed) < 0.2)
+		s.point.hz[1] = (uint64_t)exp(random_share(seed) * 25);
+	s.latency_ns = 1 + (uint64_t)exp(random_share(seed) * 27);
+	s.sd_ns = random_share(seed) < 0.5 ? (uint64_t)(random_share(seed) * (double)s.latency_ns) : 0;
+	s.power_uw = random_share(seed) < 0.5 ? 1 + (uint64_t)exp(random_share(seed) * 27) : 0;
+	return s;
+}
+
+/* Anything the parser lets through, in any order, at any context. */
+static void anything_at_all(void **state)
+{
+	uint64_t seed = 3;
+	(void)state;
+
+	for (int round = 0; round < 40; round++) {
+		struct model *model = small_model();
+		struct grid grid = small_grid();
+
+		for (int i = 0; i < 20; i++) {
+			struct sample s = random_sample(&grid, &seed);
+
+			if (i % 2)
+				assert_int_equal(model_learn_sample(model, &s), 0);
+			else
+				assert_int_equal(model_observe(model, s.phase, s.context, s.point, s.latency_ns, s.power_uw, i % 10 == 0), 0);
+			const struct surface *f = model_surface(model, s.phase, s.context);
+			for (size_t k = 0; k < grid.points && f->state != SURFACE_NONE; k++) {
+				assert_true(isfinite(f->bound_ns[k]) && f->latency_ns[k] > 0 && f->bound_ns[k] >= f->latency_ns[k]);
+				assert_true(isfinite(f->power_uw[k]) && f->power_uw[k] > 0 && f->idle_power_uw[k] > 0);
+			}
+		}
+		model_free(model);
+	}
+}
+
 static void quantiles(void **state)
 {
 	(void)state;
@@ -432,6 +479,7 @@ int main(void)
 		cmocka_unit_test(wrong_calls),
 		cmocka_unit_test(planning_stops_by_itself),
 		cmocka_unit_test(stored_and_loaded),
+		cmocka_unit_test(anything_at_all),
 		cmocka_unit_test(quantiles),
 	};
 

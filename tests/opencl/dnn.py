@@ -54,7 +54,7 @@ def mobilenet():
 
 def vgg():
     """Plain 3x3 convolutions and pools. Few heavy launches."""
-    net = Darknet(48)
+    net = Darknet(32)
     for filters, count in ((8, 2), (16, 2), (24, 3)):
         for _ in range(count):
             net.conv(filters, 3)

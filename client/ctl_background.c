@@ -30,6 +30,7 @@ struct wanted {
 struct state {
 	bool busy;  /* a deadline session is open */
 	bool ready; /* the surface is */
+	bool measuring; /* a profile of the model is under way */
 	uint64_t samples;
 };
 
@@ -69,6 +70,8 @@ static int ask_state(struct ctl *ctl, const char *model, struct state *state)
 	if (ctl_ask(ctl, "status") < 0)
 		return -EIO;
 	state->busy = ctl_u64(ctl, "sessions") > 0;
+	for (size_t i = 0; *ctl_text(ctl, "profile.%zu.id", i); i++)
+		state->measuring |= strcmp(model, ctl_text(ctl, "profile.%zu.model", i)) == 0;
 	if (ctl_ask(ctl, "models") < 0)
 		return -EIO;
 	for (size_t i = 0; *ctl_text(ctl, "model.%zu.name", i); i++) {
@@ -113,19 +116,20 @@ static uint64_t stall_ns(void)
 }
 
 /* Stopped while a deadline session is open, continued after it. Returns 1 when
- * the command has ended by itself, 0 when it is to be ended, -errno. */
+ * the command has ended by itself, 0 when all is measured, -errno. */
 static int watch_command(struct ctl *ctl, const struct wanted *wanted, pid_t pid, struct state *state, int *status)
 {
 	uint64_t samples = state->samples, last_ns = clock_now_ns(), limit_ns = stall_ns();
-	bool stopped = false, interrupted = false;
+	bool stopped = false, interrupted = false, began = false;
 
 	while (child_wait(pid, POLL_NS, status, &interrupted) == 0) {
 		int rc = ask_state(ctl, wanted->model, state);
 
 		if (rc < 0 || interrupted)
 			return rc < 0 ? rc : -EINTR;
-		if (state->ready)
-			return 0;
+		if (state->ready || (began && !state->measuring))
+			return 0; /* nothing more is worth measuring */
+		began |= state->measuring;
 		if (state->busy != stopped) {
 			kill(-pid, state->busy ? SIGSTOP : SIGCONT);
 			stopped = state->busy;
@@ -175,6 +179,15 @@ static int run_once(struct ctl *ctl, const struct wanted *wanted, struct state *
 	return state->ready ? 0 : 1;
 }
 
+static void conclude(struct ctl *ctl, const char *model, const struct state *state)
+{
+	if (state->ready)
+		ctl_error(ctl, "%s is ready, %llu operating points known", model, (unsigned long long)state->samples);
+	else
+		ctl_error(ctl, "%s: nothing more is worth measuring now, %llu operating points known; requests teach the rest", model,
+			  (unsigned long long)state->samples);
+}
+
 int profile_in_background(struct ctl *ctl, const char *config, const char *model)
 {
 	struct wanted wanted = { .model = model };
@@ -189,6 +202,6 @@ int profile_in_background(struct ctl *ctl, const char *config, const char *model
 			rc = run_once(ctl, &wanted, &state);
 	} while (rc == 1);
 	if (rc == 0)
-		ctl_error(ctl, "%s is ready, %llu operating points known", model, (unsigned long long)state.samples);
+		conclude(ctl, model, &state);
 	return rc == 0 || rc == -EINTR ? 0 : 1;
 }

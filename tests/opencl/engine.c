@@ -7,6 +7,7 @@
  * usage: engine [kernels=N] [runs=N] [size=N] [threads=N] [queues=N] WORD...
  *   out-of-order, with-properties, profiling, finish, map, async, no-wait,
  *   events, early, waits, callback, callback-enqueue, count-only, gap=US
+ *   times (of each run, in ns, on stderr)
  *   tune, shapes, decode, fork, exec, kill, abandon, check, fail            */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
@@ -62,6 +63,14 @@ static void expect(bool right, const char *what)
 		return;
 	fprintf(stderr, "engine: expected: %s\n", what);
 	failures++;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 static void setup(void)
@@ -265,7 +274,11 @@ static void *work(void *arg)
 	if (asked("tune"))
 		tune(worker);
 	for (unsigned run = 0; run < runs; run++) {
+		uint64_t begin_ns = now_ns();
+
 		infer(worker, run);
+		if (asked("times"))
+			fprintf(stderr, "times: %llu\n", (unsigned long long)(now_ns() - begin_ns));
 		if (asked("kill") && run == runs / 2)
 			raise(SIGKILL);
 		if (asked("abandon") && run == runs / 2)

@@ -18,6 +18,7 @@
 #define BIN_LOW       (-0.10)
 #define SCATTER_KEEP  0.999  /* a thousand requests */
 #define SCATTER_TRUST 30.0f
+#define SCATTER_MIN   0.002  /* log: no request is surer than this */
 
 void correct_init(struct correct *correct)
 {
@@ -96,7 +97,7 @@ double correct_scatter(const struct correct *c, double quantile, double prior)
 		sum += (double)c->scatter[--b];
 	seen = BIN_LOW + BIN_WIDTH * (double)b;
 	trust = (double)(c->scatter_sum / (c->scatter_sum + SCATTER_TRUST));
-	return fmax(trust * seen + (1 - trust) * prior, 0);
+	return fmax(trust * seen + (1 - trust) * prior, SCATTER_MIN);
 }
 
 double correct_slowdown(const struct correct *c)

@@ -218,8 +218,8 @@ void surface_rebound(struct model *model, struct slot *slot)
 	if (fabs(noise - slot->noise) < NOISE_STEP)
 		return;
 	for (size_t i = 0; i < model->grid.points; i++)
-		s->bound_ns[i] = (float)exp(bound_log(z, noise, few, (double)slot->log_ns[i], (double)slot->sd[i],
-						      (double)slot->limit[i], s->measured[i]));
+		s->bound_ns[i] = fmaxf((float)exp(bound_log(z, noise, few, (double)slot->log_ns[i], (double)slot->sd[i],
+							    (double)slot->limit[i], s->measured[i])), s->latency_ns[i]);
 	slot->noise = noise;
 }
 
@@ -461,5 +461,6 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 		slot->limit[i] = INFINITY;
 		s->latency_ns[i] = (float)exp(cell->mean);
 		s->bound_ns[i] = (float)exp(bound_log(z, noise, false, cell->mean, sqrt(cell->var), INFINITY, cell->n));
+		s->bound_ns[i] = fmaxf(s->bound_ns[i], s->latency_ns[i]);
 	}
 }

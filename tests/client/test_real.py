@@ -249,7 +249,7 @@ def profiles(directory):
 @test
 def run_opencl(directory):
     """run: an OpenCL program that knows nothing of flamed is governed, its output is the same."""
-    engine = [os.path.join(BUILD, "tests/opencl/engine"), "kernels=24", "runs=120"]
+    engine = [os.path.join(BUILD, "tests/opencl/engine"), "kernels=24", "runs=120", "gap=200"]
     environment = {**ENVIRONMENT, "ASAN_OPTIONS": "detect_leaks=0"}
     alone = subprocess.run(engine, capture_output=True, text=True, env=environment, timeout=120)
     if alone.returncode:

@@ -304,9 +304,26 @@ static int check_limits(const struct config *config, const char *path, char *mes
 	return 0;
 }
 
+int config_parse(struct config *config, const char *text, const char *path, char message[CONFIG_MESSAGE_MAX])
+{
+	struct reading reading = { .config = config, .next = text };
+	int rc;
+
+	config_default(config);
+	message[0] = '\0';
+	rc = ini_parse_stream(next_line, &reading, on_key, &reading);
+	if (rc == 0)
+		return check_limits(config, path, message);
+	/* inih's line is that of the first fault; ours may come after a line it could not read. */
+	if (rc > 0 && reading.message[0] && reading.fault == rc)
+		snprintf(message, CONFIG_MESSAGE_MAX, "%.99s:%d: %.380s", path, rc, reading.message);
+	else
+		snprintf(message, CONFIG_MESSAGE_MAX, "%.100s:%d: neither [section], key = value nor a comment", path, rc);
+	return rc < 0 ? -ENOMEM : -EINVAL;
+}
+
 int config_load(struct config *config, const char *path, bool optional, char message[CONFIG_MESSAGE_MAX])
 {
-	struct reading reading = { .config = config };
 	CLEANUP_MEM char *text = NULL;
 	struct stat st;
 	size_t len;
@@ -329,14 +346,5 @@ int config_load(struct config *config, const char *path, bool optional, char mes
 		snprintf(message, CONFIG_MESSAGE_MAX, "%s: not a text file", path);
 		return -EINVAL;
 	}
-	reading.next = text;
-	rc = ini_parse_stream(next_line, &reading, on_key, &reading);
-	if (rc == 0)
-		return check_limits(config, path, message);
-	/* inih's line is that of the first fault; ours may come after a line it could not read. */
-	if (rc > 0 && reading.message[0] && reading.fault == rc)
-		snprintf(message, CONFIG_MESSAGE_MAX, "%.99s:%d: %.380s", path, rc, reading.message);
-	else
-		snprintf(message, CONFIG_MESSAGE_MAX, "%.100s:%d: neither [section], key = value nor a comment", path, rc);
-	return rc < 0 ? -ENOMEM : -EINVAL;
+	return config_parse(config, text, path, message);
 }

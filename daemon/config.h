@@ -72,6 +72,9 @@ void config_default(struct config *config);
  * with FILE:LINE where a line is at fault; `config` is then to be thrown away. */
 int config_load(struct config *config, const char *path, bool optional, char message[CONFIG_MESSAGE_MAX]);
 
+/* Same from a text; `path` is for messages. */
+int config_parse(struct config *config, const char *text, const char *path, char message[CONFIG_MESSAGE_MAX]);
+
 /* The [model NAME] section, or NULL. */
 const struct config_model *config_model_find(const struct config *config, const char *name);
 

@@ -26,6 +26,7 @@
 enum call { OPEN, READ, WRITE, FSYNC, ALLOC, CALLS };
 static const char *const call_names[CALLS] = {"open", "read", "write", "fsync", "alloc"};
 static unsigned long counts[CALLS];
+static bool written[1024]; /* descriptors since they were opened */
 
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 int __open_2(const char *path, int flags);
@@ -156,7 +157,10 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
 		return -1;
 	if (name && !state)
 		flags &= ~O_TRUNC;
-	return (int)syscall(SYS_openat, dir, path, flags, mode);
+	int fd = (int)syscall(SYS_openat, dir, path, flags, mode);
+	if (fd >= 0 && fd < 1024)
+		written[fd] = false;
+	return fd;
 }
 
 #define MODE_OF(flags, last, mode)                    \
@@ -268,6 +272,10 @@ static ssize_t write_knob(int fd, const char *path, const char *name, const char
 	memcpy(text, buf, len);
 	text[len] = '\0';
 	text[strcspn(text, "\n")] = '\0';
+	if (fd < 1024 && written[fd])
+		record("%s is written twice\n", name);
+	if (fd < 1024)
+		written[fd] = true;
 	if (slow)
 		usleep((useconds_t)atoi(slow));
 	if (crosses(path, strtoull(text, NULL, 10))) {

@@ -155,8 +155,8 @@ def devices():
 def session_with_flamed():
     with fakeflamed.Server(os.path.join(scratch, "f.sock")) as flamed:
         env = dict(FLAMED_SOCKET=flamed.path, FLAMED_DEADLINE_NS="50000000", FLAMED_MODEL="net", FLAMED_SUMMARY="2")
-        plain = Run("runs=40 gap=2000", layer=False)
-        run = Run("runs=40 gap=2000", **env)
+        plain = Run("runs=40 gap=2000 size=262144", layer=False)
+        run = Run("runs=40 gap=2000 size=262144", **env)
         ends = flamed.of("end")
         ok(run.out == plain.out and run.rc == 0, "same results under a deadline", run.err)
         ok([m["model"] for m in flamed.of("open")] == ["net"], "one session, under the user's name", flamed.log)
@@ -181,7 +181,7 @@ def session_with_flamed():
         ok(len(names) == 3 and names[0] == names[1] != names[2] and names[0].startswith("opencl-"),
            "without a name the sequence names the model", names)
         flamed.clear()
-        runs = [subprocess.Popen([f"{BUILD}/tests/opencl/engine", "runs=30 gap=2000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        runs = [subprocess.Popen([f"{BUILD}/tests/opencl/engine", "runs=30", "gap=2000", "size=65536"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                  env=dict(os.environ, OPENCL_LAYERS=os.path.abspath(f"{BUILD}/libflamed-opencl.so"),
                                           FLAMED_MODEL="same", **env)) for _ in range(2)]
         codes = [run.wait(60) for run in runs]
@@ -194,13 +194,13 @@ def endings():
         env = dict(FLAMED_SOCKET=flamed.path, FLAMED_DEADLINE_NS="50000000", FLAMED_MODEL="net")
         run = Run("runs=30 gap=2000 kill", **env)
         ok(run.rc == -signal.SIGKILL and flamed.wait_closed(), "killed in the middle: the session ends with it", flamed.open_count())
-        plain = Run("runs=30 gap=2000 fork", layer=False)
+        plain = Run("runs=30 gap=4000 fork", layer=False)
         flamed.clear()
-        run = Run("runs=30 gap=2000 fork", **env)
+        run = Run("runs=30 gap=4000 fork", **env)
         ok(run.rc == 0 and run.out == plain.out and len(flamed.of("end")) == 27 and len(flamed.of("open")) == 1,
            "a fork has no part in its parent's session", f"{run.rc} {len(flamed.of('end'))} {run.err}")
         flamed.clear()
-        run = Run("runs=30 gap=2000 exec", **env)
+        run = Run("runs=30 gap=4000 exec", **env)
         ok(run.rc == 0 and len(flamed.of("end")) == 54 and len(flamed.of("open")) == 2, "after exec it starts anew",
            f"{run.rc} {len(flamed.of('end'))} {run.err}")
         run = Run("runs=30 gap=2000 abandon", **env)

@@ -253,6 +253,10 @@ static int on_key(void *user, const char *section, const char *name, const char 
 	if (r->message[0])
 		return 0;
 	r->fault = r->line;
+	if (strcmp(section, "model") == 0) {
+		snprintf(r->message, sizeof(r->message), "[model] lacks its name: [model NAME]");
+		return 0;
+	}
 	if (of_model && find_model(r, section + 6) < 0)
 		return 0;
 	i = find_key(of_model ? "model" : section, name);

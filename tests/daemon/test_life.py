@@ -18,7 +18,8 @@ def configuration():
     for text, line, word in (("[flamed]\nnope = 1\n", 2, "nope"), ("[flamed]\n\nmem_dwell = 2\n", 3, "unit"), ("[flamed]\nmargin = 1.5\n", 2, "from 0 to 1"),
                              ("[nothing]\nx = 1\n", 2, "unknown key"), ("[flamed\n", 1, "neither"), ("[flamed]\nlog_level = loud\n", 2, "one of"),
                              ("[flamed]\nmargin = 0\nmargin = 0\n", 3, "twice"), ("[limits]\ncpu_max = 2\n", 2, "unit"),
-                             ("[model a/b]\ndeadline = 1ms\n", 2, "model name"), ("[power]\nsensor = maybe\n", 2, "yes or no")):
+                             ("[model a/b]\ndeadline = 1ms\n", 2, "model name"), ("[power]\nsensor = maybe\n", 2, "yes or no"),
+                             ("[model]\ndeadline = 3ms\n", 2, "lacks its name")):
         with open(d.config, "w") as f:
             f.write(text)
         p = subprocess.run(d.command("--check-config"), capture_output=True, text=True)

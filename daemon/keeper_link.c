@@ -30,6 +30,8 @@ struct keeper_link {
 	enum keeper_link_state state;
 	struct loop_watch *watch, *retry;
 	uint64_t retry_ns, serial;
+	struct keeper_request newest; /* waits for room while `full` */
+	bool full;
 };
 
 /* The child: only its socket and the standard three descriptors go with it. */
@@ -117,6 +119,7 @@ static void lose(struct keeper_link *link)
 	link->watch = NULL;
 	close(link->fd);
 	link->fd = -1;
+	link->full = false;
 	reap(link);
 	link->pid = 0;
 	link->state = KEEPER_RESTARTING;
@@ -176,12 +179,25 @@ static int take_reply(struct keeper_link *link)
 	return 1;
 }
 
+/* Returns 0, -EAGAIN while the keeper is behind, or another -errno. */
+static int send_newest(struct keeper_link *link)
+{
+	bool sent = send(link->fd, &link->newest, sizeof(link->newest), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(link->newest);
+	int rc = sent ? 0 : -errno;
+
+	link->full = rc == -EAGAIN;
+	if (link->watch && loop_fd_events(link->watch, LOOP_READ | (link->full ? LOOP_WRITE : 0)) < 0)
+		return -ENOMEM;
+	return rc;
+}
+
 static void on_ready(void *arg, unsigned events)
 {
 	struct keeper_link *link = arg;
 	int rc = 1;
 
-	(void)events;
+	if ((events & LOOP_WRITE) && link->full)
+		(void)!send_newest(link); /* an error ends the connection below */
 	for (int i = 0; i < REPLIES_AT_ONCE && rc > 0 && link->fd >= 0; i++)
 		rc = take_reply(link);
 	if (rc < 0 && link->fd >= 0)
@@ -259,19 +275,16 @@ void keeper_link_free(struct keeper_link *link)
 	free(link);
 }
 
+/* Only the newest counts: it takes the place of one that still waits for room. */
 static uint64_t send_request(struct keeper_link *link, enum keeper_op op, struct op_point point)
 {
-	struct keeper_request request = { .magic = KEEPER_MAGIC, .op = (uint32_t)op, .serial = ++link->serial, .point = point };
+	int rc;
 
 	if (link->fd < 0)
 		return 0;
-	if (send(link->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(request))
-		return request.serial;
-	if (errno != EAGAIN)
-		return 0;
-	if (log_first("keeper full"))
-		log_warning("the keeper does not keep up: a target was dropped");
-	return 0;
+	link->newest = (struct keeper_request){ .magic = KEEPER_MAGIC, .op = (uint32_t)op, .serial = ++link->serial, .point = point };
+	rc = link->full ? 0 : send_newest(link);
+	return rc == 0 || rc == -EAGAIN ? link->newest.serial : 0;
 }
 
 uint64_t keeper_link_apply(struct keeper_link *link, struct op_point point)
@@ -282,11 +295,6 @@ uint64_t keeper_link_apply(struct keeper_link *link, struct op_point point)
 uint64_t keeper_link_release(struct keeper_link *link)
 {
 	return send_request(link, KEEPER_RELEASE, (struct op_point){ 0 });
-}
-
-uint64_t keeper_link_rescan(struct keeper_link *link)
-{
-	return send_request(link, KEEPER_RESCAN, (struct op_point){ 0 });
 }
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link)

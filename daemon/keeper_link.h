@@ -37,7 +37,6 @@ void keeper_link_free(struct keeper_link *link);
  * keeper to ask. */
 uint64_t keeper_link_apply(struct keeper_link *link, struct op_point point);
 uint64_t keeper_link_release(struct keeper_link *link);
-uint64_t keeper_link_rescan(struct keeper_link *link);
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link);
 pid_t keeper_link_pid(const struct keeper_link *link);

@@ -121,12 +121,16 @@ static void on_message(void *arg, struct connection *c, const struct kv *kv)
 	static const struct {
 		const char *op;
 		void (*handle)(struct daemon *d, struct connection *c, const struct kv *kv);
+		bool pauses; /* no request waits for it: others' come first */
 	} ops[] = {
-		{ "begin", request_begin },   { "end", request_end },	     { "open", session_open },	   { "close", session_close },
-		{ "profile", profile_open },  { "sample", profile_sample }, { "hello", query_hello },	   { "status", query_status },
-		{ "models", query_models },   { "surface", query_surface }, { "explain", query_explain }, { "release", query_release },
-		{ "tally", tally_read },
+		{ "begin", request_begin, false },   { "end", request_end, false },       { "open", session_open, true },
+		{ "close", session_close, false },   { "profile", profile_open, true },   { "sample", profile_sample, true },
+		{ "hello", query_hello, false },     { "status", query_status, true },    { "models", query_models, true },
+		{ "surface", query_surface, true },  { "explain", query_explain, true },  { "release", query_release, true },
+		{ "tally", tally_read, true },
 	};
+	struct daemon *d = arg;
+	uint64_t start_ns = clock_now_ns();
 
 	if (kv->count == 0 || strcmp(kv->pair[0].key, "op")) {
 		reply_error(c, EINVAL, "op: has to be the first key of a message");
@@ -135,7 +139,9 @@ static void on_message(void *arg, struct connection *c, const struct kv *kv)
 	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
 		if (strcmp(kv->pair[0].value, ops[i].op))
 			continue;
-		ops[i].handle(arg, c, kv);
+		ops[i].handle(d, c, kv);
+		if (ops[i].pauses && d->sessions > c->sessions)
+			connection_pause(c, clock_now_ns() - start_ns);
 		return;
 	}
 	reply_error(c, EINVAL, "op: unknown operation %.64s", kv->pair[0].value);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,13 +18,17 @@
 #include "../common/log.h"
 
 #define READ_BYTES     16384
-#define ACCEPTS_AT_ONCE 64
-#define MESSAGES_AT_ONCE 64 /* of one connection before others have their turn */
+#define ACCEPTS_AT_ONCE 4
+#define TURN_NS        (20 * NS_PER_US)  /* of one connection before others have theirs */
+#define PAUSE_TIMES    300 /* after a query, so many times what it took, while others have sessions */
+#define PAUSE_OVER_NS  (20 * NS_PER_US)
+#define PAUSE_NS_MAX   NS_PER_S
 #define REST_NS        (100 * NS_PER_MS) /* after running out of descriptors */
 
 struct server {
 	struct loop *loop;
 	int fd;
+	int again_fd; /* always readable: watched while a connection has messages left, so that its turn comes among the others' */
 	struct loop_watch *watch, *rest, *again;
 	struct server_handlers handlers;
 	struct connection *first;
@@ -53,7 +58,8 @@ static void connection_close(struct connection *c)
 	if (!c->dead) {
 		c->dead = true;
 		loop_watch_free(c->watch);
-		c->watch = NULL;
+		loop_watch_free(c->pause);
+		c->watch = c->pause = NULL;
 		c->busy++;
 		c->server->handlers.closed(c->server->handlers.arg, c);
 		c->busy--;
@@ -95,10 +101,11 @@ void connection_flush(struct connection *c)
 static void update_events(struct connection *c)
 {
 	/* A client that does not read is not read from either. */
-	unsigned events = (c->out.len > c->sent ? LOOP_WRITE : 0) | (c->closing || c->held || c->out.len - c->sent > OUTPUT_BYTES_MAX / 2 ? 0 : LOOP_READ);
+	bool full = c->backlog || c->out.len - c->sent > OUTPUT_BYTES_MAX / 2;
+	unsigned events = (c->out.len > c->sent ? LOOP_WRITE : 0) | (c->closing || c->held || full ? 0 : LOOP_READ);
 
 	/* Neither: a held connection still tells of its end. */
-	if (loop_fd_events(c->watch, events ? events : LOOP_READ) < 0)
+	if (loop_fd_events(c->watch, events || c->backlog ? events : LOOP_READ) < 0)
 		connection_close(c);
 }
 
@@ -137,16 +144,19 @@ void reply_end(struct connection *c)
 static long handle(struct connection *c)
 {
 	static struct kv kv;
+	uint64_t until_ns = clock_now_ns() + TURN_NS;
 	size_t used = 0;
 
-	for (int i = 0; !c->held && !c->closing && !c->dead; i++) {
+	c->backlog = false;
+	while (!c->held && !c->closing && !c->dead) {
 		long n = kv_frame(c->in + used, c->in_len - used);
 		size_t line;
 
 		if (n == 0)
 			break;
-		if (i == MESSAGES_AT_ONCE) {
-			loop_timer_in(c->server->again, 0);
+		if (used && clock_now_ns() >= until_ns) {
+			c->backlog = true;
+			loop_fd_events(c->server->again, LOOP_READ);
 			break;
 		}
 		if (n < 0) {
@@ -219,7 +229,7 @@ static void on_ready(void *arg, unsigned events)
 			loop_fd_events(c->watch, 0);
 		return;
 	}
-	if ((events & LOOP_READ) && !c->closing) {
+	if ((events & LOOP_READ) && !c->closing && !c->backlog) {
 		if (!make_room(c)) {
 			connection_close(c);
 			return;
@@ -247,16 +257,41 @@ void connection_resume(struct connection *c)
 		work(c);
 }
 
-/* Connections whose turn ended with messages left. */
-static void on_again(void *arg)
+static void on_pause_over(void *arg)
+{
+	connection_resume(arg);
+}
+
+void connection_pause(struct connection *c, uint64_t took_ns)
+{
+	uint64_t pause_ns = took_ns < PAUSE_NS_MAX / PAUSE_TIMES ? took_ns * PAUSE_TIMES : PAUSE_NS_MAX;
+
+	if (took_ns < PAUSE_OVER_NS || c->held || c->dead)
+		return;
+	if (!c->pause)
+		c->pause = loop_timer(c->server->loop, on_pause_over, c);
+	if (!c->pause)
+		return;
+	c->held = true;
+	loop_timer_in(c->pause, pause_ns);
+}
+
+/* Connections whose turn ended with messages left: another turn of each. */
+static void on_again(void *arg, unsigned events)
 {
 	struct server *server = arg;
+	bool left = false;
 
+	(void)events;
 	for (struct connection *c = server->first, *next; c; c = next) {
 		next = c->next;
-		if (!c->held && !c->dead && c->in_len && kv_frame(c->in, c->in_len) > 0)
+		if (c->backlog && !c->held)
 			work(c);
 	}
+	for (const struct connection *c = server->first; c && !left; c = c->next)
+		left = c->backlog;
+	if (!left)
+		loop_fd_events(server->again, 0);
 }
 
 static unsigned count_uid(const struct server *server, uid_t uid)
@@ -351,7 +386,9 @@ struct server *server_new(struct loop *loop, int fd, const struct server_handler
 	server->fd = fd;
 	server->handlers = *handlers;
 	server->rest = loop_timer(loop, on_rest, server);
-	server->again = loop_timer(loop, on_again, server);
+	server->again_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (server->again_fd >= 0)
+		server->again = loop_fd(loop, server->again_fd, 0, on_again, server);
 	server->watch = loop_fd(loop, fd, LOOP_READ, on_accept, server);
 	if (server->rest && server->again && server->watch)
 		return server;
@@ -368,6 +405,8 @@ void server_free(struct server *server)
 	loop_watch_free(server->rest);
 	loop_watch_free(server->again);
 	loop_watch_free(server->watch);
+	if (server->again_fd >= 0)
+		close(server->again_fd);
 	close(server->fd);
 	free(server);
 }

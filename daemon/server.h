@@ -16,14 +16,15 @@ struct connection {
 	int fd;
 	uid_t uid;
 	pid_t pid;
-	struct loop_watch *watch;
+	struct loop_watch *watch, *pause;
 	char *in;
 	size_t in_len, in_size;
 	struct kv_out out;       /* replies not yet sent */
 	size_t sent, reply_start;
 	bool closing;            /* flush, then close */
 	bool dead;               /* freed once nobody is inside */
-	bool held;               /* replies wait for the clocks: nothing more is parsed */
+	bool held;               /* replies wait for the clocks, or it pauses: nothing more is parsed */
+	bool backlog;            /* whole messages are left from its turn: nothing more is read */
 	unsigned busy;           /* handlers inside */
 	unsigned sessions;
 	struct tally *tally;
@@ -55,6 +56,10 @@ void reply_error(struct connection *connection, int errnum, const char *format, 
 
 /* Send what is written so far at once: for a handler that has more to do. */
 void connection_flush(struct connection *connection);
+
+/* After a message that is no part of a request and took so long: the next one of
+ * this connection waits a multiple of it, so that questions do not slow requests. */
+void connection_pause(struct connection *connection, uint64_t took_ns);
 
 /* Hold and let go: what is queued behind is parsed then. Resume from an event
  * of another source only, never inside a handler. */

@@ -49,8 +49,3 @@ $(B)/tests/vtime/vtime: $(VTIME) $(COMMON)
 $(B)/tests/vtime/shim.so: tests/vtime/shim.c tests/vtime/page.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -o $@ $<
-
-# Load on a running daemon, for tests/daemon/test_load.py.
-TEST_PROGRAMS += $(B)/tests/load
-$(B)/tests/load: $(B)/tests/daemon/load.o $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm

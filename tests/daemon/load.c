@@ -1,146 +1,205 @@
 /* SPDX-License-Identifier: MIT */
-/* Load on a running flamed.
- *   load many SOCKET CONNECTIONS SESSIONS REQUESTS   begin/end pairs over all sessions, every reply checked
- *   load pace SOCKET REQUESTS                        round trips of one polite client; prints p50_us and p99_us
- *   load flood SOCKET SECONDS                        messages as fast as they go, replies read
- * Prints name=value lines. Exit 1 when a reply is lost or not the expected one. */
+/* Load on a running flamed, seen from its clients.
+ *   load pairs SOCKET CONNECTIONS SESSIONS PAIRS   begin/end over many sessions, every reply checked
+ *   load flood SOCKET KIND ROUNDS                  round trips of one client beside another that floods */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../common/clock.h"
 
-#define DEADLINE_NS 50000000
+#define CONNECTIONS_MOST 2000
+#define AT_ONCE     8     /* requests in flight at a time */
+#define BLOCK       500  /* round trips with or without the other client */
+#define ROUNDS_MOST 64
+#define REST_NS     (20 * NS_PER_MS)
 
-struct peer {
-	int fd;
-	char in[65536];
-	size_t len;
-	unsigned session;
-	unsigned long long request; /* in flight; 0: none */
-	unsigned ended;
-};
+static const char *path;
 
-static int dial(const char *path)
+static void fail(const char *what)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		perror(path);
-		exit(1);
-	}
+static int connect_to_flamed(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		fail(path);
 	return fd;
 }
 
-static void say(struct peer *p, const char *text)
+static void say(int fd, const char *message)
 {
-	size_t len = strlen(text);
-
-	if (send(p->fd, text, len, MSG_NOSIGNAL) != (ssize_t)len) {
-		perror("send");
-		exit(1);
-	}
+	if (send(fd, message, strlen(message), MSG_NOSIGNAL) != (ssize_t)strlen(message))
+		fail("send");
 }
 
-/* One reply, cut out of the buffer. Waits for it. */
-static void hear(struct peer *p, char *reply, size_t size)
+static void hear(int fd, char *reply, size_t size)
 {
-	for (;;) {
-		char *end;
-		ssize_t n;
+	size_t len = 0;
 
-		p->in[p->len] = '\0';
-		end = strstr(p->in, "\n\n");
-		if (end) {
-			size_t used = (size_t)(end + 2 - p->in);
+	do {
+		ssize_t n = recv(fd, reply + len, size - len - 1, 0);
 
-			snprintf(reply, size, "%.*s", (int)used, p->in);
-			memmove(p->in, p->in + used, p->len - used);
-			p->len -= used;
-			return;
-		}
-		n = recv(p->fd, p->in + p->len, sizeof(p->in) - 1 - p->len, 0);
-		if (n <= 0) {
-			fprintf(stderr, "lost: %s\n", n < 0 ? strerror(errno) : "closed");
-			exit(1);
-		}
-		p->len += (size_t)n;
-	}
+		if (n <= 0)
+			fail("recv");
+		len += (size_t)n;
+		reply[len] = '\0';
+	} while (len < 2 || strcmp(reply + len - 2, "\n\n") != 0);
 }
 
-static unsigned long long number(const char *reply, const char *key)
+static uint64_t number(const char *reply, const char *key)
 {
 	const char *at = strstr(reply, key);
 
-	if (strncmp(reply, "errno=0\n", 8) || !at) {
-		fprintf(stderr, "not the expected reply (%s): %s\n", key, reply);
+	if (strncmp(reply, "errno=0\n", 8) != 0 || !at) {
+		fprintf(stderr, "load: no %s in: %s", key, reply);
 		exit(1);
 	}
 	return strtoull(at + strlen(key), NULL, 10);
 }
 
-static void open_session(struct peer *p, unsigned i)
+static uint64_t open_session(int fd, unsigned model)
 {
-	char text[128], reply[4096];
+	char text[1024];
 
-	snprintf(text, sizeof(text), "op=open\nmodel=load%u\n\n", i % 16);
-	say(p, text);
-	hear(p, reply, sizeof(reply));
-	p->session = (unsigned)number(reply, "\nsession=");
+	snprintf(text, sizeof(text), "op=open\nmodel=load%u\n\n", model);
+	say(fd, text);
+	hear(fd, text, sizeof(text));
+	return number(text, "session=");
 }
 
-static void begin(struct peer *p)
-{
-	char text[128], reply[4096];
+struct client {
+	int fd;
+	uint64_t session, request;
+	bool late; /* this request is reported over its deadline */
+};
 
-	snprintf(text, sizeof(text), "op=begin\nsession=%u\ndeadline_ns=%d\n\n", p->session, DEADLINE_NS);
-	say(p, text);
-	hear(p, reply, sizeof(reply));
-	p->request = number(reply, "\nrequest=");
+static void say_begin(struct client *c)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "op=begin\nsession=%" PRIu64 "\ndeadline_ns=30000000\n\n", c->session);
+	say(c->fd, text);
 }
 
-static void end(struct peer *p)
+static void say_end(struct client *c, uint64_t serial)
 {
-	char text[128], reply[4096];
+	char text[128];
 
-	snprintf(text, sizeof(text), "op=end\nrequest=%llu\ntotal_ns=%u\nack=1\n\n", p->request, 9000000 + p->ended % 7);
-	say(p, text);
-	hear(p, reply, sizeof(reply));
-	if (number(reply, "\nmissed=") != 0) {
-		fprintf(stderr, "a reply of somebody else's: %s\n", reply);
-		exit(1);
+	c->late = serial % 7 == 0;
+	snprintf(text, sizeof(text), "op=end\nrequest=%" PRIu64 "\ntotal_ns=%d\nack=1\n\n", c->request, c->late ? 30000001 : 20000000);
+	say(c->fd, text);
+}
+
+/* A reply meant for another would name a request that is not ours, which the end is
+ * refused for, or tell a wrong miss. */
+static int pairs(unsigned connections, unsigned sessions, uint64_t count)
+{
+	static struct client client[CONNECTIONS_MOST];
+	uint64_t start_ns, wrong = 0;
+	char text[1024];
+
+	for (unsigned i = 0; i < connections; i++) {
+		client[i].fd = connect_to_flamed();
+		if (i < sessions)
+			client[i].session = open_session(client[i].fd, i % 16);
 	}
-	p->request = 0;
-	p->ended++;
+	start_ns = clock_now_ns();
+	for (uint64_t done = 0; done < count; done += AT_ONCE) {
+		struct client *some = &client[done % (sessions - sessions % AT_ONCE)];
+
+		for (unsigned i = 0; i < AT_ONCE; i++)
+			say_begin(&some[i]);
+		for (unsigned i = 0; i < AT_ONCE; i++) {
+			hear(some[i].fd, text, sizeof(text));
+			some[i].request = number(text, "request=");
+			say_end(&some[i], done + i);
+		}
+		for (unsigned i = 0; i < AT_ONCE; i++) {
+			hear(some[i].fd, text, sizeof(text));
+			wrong += (number(text, "missed=") != 0) != some[i].late;
+		}
+	}
+	printf("pairs=%" PRIu64 " a_second=%.0f wrong=%" PRIu64 "\n", count, (double)count * 1e9 / (double)(clock_now_ns() - start_ns), wrong);
+	for (unsigned i = sessions; i < connections; i++) {
+		say(client[i].fd, "op=hello\n\n");
+		hear(client[i].fd, text, sizeof(text));
+		number(text, "protocol=");
+	}
+	return wrong ? 1 : 0;
 }
 
-static int many(const char *path, unsigned connections, unsigned sessions, unsigned long requests)
+/* Write for ever, reading what comes back unless `deaf`. */
+static void pour(const char *text, size_t len, bool deaf)
 {
-	struct peer *peer = calloc(connections, sizeof(*peer));
-	uint64_t begin_ns;
+	static char sink[65536];
+	int fd = connect_to_flamed();
+	size_t at = 0;
 
-	if (!peer)
-		return 1;
-	for (unsigned i = 0; i < connections; i++)
-		peer[i].fd = dial(path);
-	for (unsigned i = 0; i < sessions; i++)
-		open_session(&peer[i * (connections / sessions)], i);
-	begin_ns = clock_now_ns();
-	for (unsigned long done = 0; done < requests; done++) {
-		struct peer *p = &peer[(done * 7 % sessions) * (connections / sessions)];
+	for (;;) {
+		struct pollfd ready = { fd, (short)(POLLOUT | (deaf ? 0 : POLLIN)), 0 };
 
-		begin(p);
-		end(p);
+		poll(&ready, 1, -1);
+		if (ready.revents & POLLIN && recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == 0)
+			ready.revents |= POLLHUP;
+		if (ready.revents & (POLLHUP | POLLERR)) {
+			close(fd);
+			fd = connect_to_flamed();
+			at = 0;
+			continue;
+		}
+		ssize_t n = ready.revents & POLLOUT ? send(fd, text + at, len - at, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+		at = n > 0 ? (at + (size_t)n) % len : at;
 	}
-	printf("requests=%lu\nrequests_per_s=%.0f\n", requests, (double)requests / ((double)(clock_now_ns() - begin_ns) * 1e-9));
-	return 0;
+}
+
+/* The other client; never returns. */
+static void flood(const char *kind)
+{
+	static char text[32768];
+	size_t len = 0;
+	struct client c = { .fd = -1 };
+
+	if (strcmp(kind, "begin") == 0) {
+		c.fd = connect_to_flamed();
+		c.session = open_session(c.fd, 99);
+		for (;; len++) {
+			say_begin(&c);
+			hear(c.fd, text, sizeof(text));
+			c.request = number(text, "request=");
+			say_end(&c, len);
+			hear(c.fd, text, sizeof(text));
+		}
+	}
+	if (strcmp(kind, "half") == 0) {
+		/* Half a message and gone, over and over. */
+		for (;; close(c.fd)) {
+			c.fd = connect_to_flamed();
+			(void)!send(c.fd, "op=begin\nses", 12, MSG_NOSIGNAL);
+		}
+	}
+	for (uint64_t seed = 1; strcmp(kind, "rubbish") == 0 && len < sizeof(text); seed = seed * 6364136223846793005U + 1442695040888963407U)
+		text[len++] = seed >> 60 == 0 ? '\n' : (char)(seed >> 33);
+	while (len + 64 < sizeof(text) && strcmp(kind, "rubbish") != 0)
+		len += (size_t)sprintf(text + len, "op=%s\nmodel=load0\n\n", strcmp(kind, "deaf") == 0 ? "status" : kind);
+	pour(text, len, strcmp(kind, "deaf") == 0);
 }
 
 static int by_u64(const void *a, const void *b)
@@ -150,58 +209,77 @@ static int by_u64(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int pace(const char *path, unsigned long requests)
+static void round_trips(struct client *c, uint64_t *begin_ns)
 {
-	struct peer *p = calloc(1, sizeof(*p));
-	uint64_t *trip_ns = calloc(requests, sizeof(*trip_ns));
+	char text[1024];
 
-	if (!p || !trip_ns)
-		return 1;
-	p->fd = dial(path);
-	open_session(p, 99);
-	for (unsigned long i = 0; i < requests; i++) {
-		uint64_t at_ns = clock_now_ns();
+	for (size_t i = 0; i < BLOCK; i++) {
+		uint64_t start_ns = clock_now_ns();
 
-		begin(p);
-		trip_ns[i] = clock_now_ns() - at_ns;
-		end(p);
-		clock_sleep_ns(200000);
+		say_begin(c);
+		hear(c->fd, text, sizeof(text));
+		begin_ns[i] = clock_now_ns() - start_ns;
+		c->request = number(text, "request=");
+		say_end(c, 1);
+		hear(c->fd, text, sizeof(text));
 	}
-	qsort(trip_ns, requests, sizeof(*trip_ns), by_u64);
-	printf("p50_us=%.1f\np99_us=%.1f\n", (double)trip_ns[requests / 2] * 1e-3, (double)trip_ns[requests * 99 / 100] * 1e-3);
-	return 0;
 }
 
-static int flood(const char *path, unsigned long seconds)
+static uint64_t quantile(uint64_t *values, size_t count, unsigned percent)
 {
-	static char text[4096], in[65536];
-	uint64_t until_ns = clock_now_ns() + seconds * NS_PER_S;
-	unsigned long sent = 0;
-	int fd = dial(path);
+	qsort(values, count, sizeof(*values), by_u64);
+	return values[count * percent / 100];
+}
 
-	for (size_t i = 0; i + 11 < sizeof(text); i += 10)
-		memcpy(text + i, "op=hello\n\n", 11);
-	while (clock_now_ns() < until_ns) {
-		struct pollfd ready = { fd, POLLIN | POLLOUT, 0 };
+/* Blocks alone and beside the other take turns; the 99th percentile of each, the
+ * median over all: what else runs here strikes some blocks only. The other runs at the lowest priority:
+ * what is measured is flamed, not who gets the processor. */
+static int beside(const char *kind, unsigned rounds)
+{
+	static uint64_t trip_ns[BLOCK], alone_ns[ROUNDS_MOST], flooded_ns[ROUNDS_MOST];
+	struct client c = { .fd = connect_to_flamed() };
+	pid_t other;
 
-		poll(&ready, 1, 100);
-		if (ready.revents & POLLIN && recv(fd, in, sizeof(in), MSG_DONTWAIT) == 0)
-			return 1;
-		if (ready.revents & POLLOUT && send(fd, text, strlen(text) / 10 * 10, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-			sent++;
+	c.session = open_session(c.fd, 0);
+	round_trips(&c, trip_ns);
+	other = fork();
+	if (other == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setpriority(PRIO_PROCESS, 0, 19);
+		flood(kind);
 	}
-	printf("flooded=%lu\n", sent);
+	for (unsigned i = 0; i < rounds; i++) {
+		kill(other, SIGSTOP);
+		clock_sleep_ns(REST_NS);
+		round_trips(&c, trip_ns);
+		alone_ns[i] = quantile(trip_ns, BLOCK, 99);
+		kill(other, SIGCONT);
+		clock_sleep_ns(REST_NS);
+		round_trips(&c, trip_ns);
+		flooded_ns[i] = quantile(trip_ns, BLOCK, 99);
+	}
+	if (waitpid(other, NULL, WNOHANG) != 0) {
+		fprintf(stderr, "load: the flood ended by itself\n");
+		return 1;
+	}
+	kill(other, SIGKILL);
+	waitpid(other, NULL, 0);
+	double alone = (double)quantile(alone_ns, rounds, 50) / 1e3, flooded = (double)quantile(flooded_ns, rounds, 50) / 1e3;
+
+	printf("flood=%s alone_us=%.1f flooded_us=%.1f ratio=%.2f\n", kind, alone, flooded, flooded / alone);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc == 6 && strcmp(argv[1], "many") == 0)
-		return many(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), strtoul(argv[5], NULL, 10));
-	if (argc == 4 && strcmp(argv[1], "pace") == 0)
-		return pace(argv[2], strtoul(argv[3], NULL, 10));
-	if (argc == 4 && strcmp(argv[1], "flood") == 0)
-		return flood(argv[2], strtoul(argv[3], NULL, 10));
-	fprintf(stderr, "usage: load many SOCKET CONNECTIONS SESSIONS REQUESTS | pace SOCKET REQUESTS | flood SOCKET SECONDS\n");
+	if (argc < 5) {
+		fprintf(stderr, "usage: load pairs SOCKET CONNECTIONS SESSIONS PAIRS | load flood SOCKET KIND ROUNDS\n");
+		return 2;
+	}
+	path = argv[2];
+	if (strcmp(argv[1], "pairs") == 0 && argc == 6 && atoi(argv[3]) <= CONNECTIONS_MOST)
+		return pairs((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), strtoull(argv[5], NULL, 10));
+	if (strcmp(argv[1], "flood") == 0 && argc == 5 && atoi(argv[4]) > 0 && atoi(argv[4]) <= ROUNDS_MOST)
+		return beside(argv[3], (unsigned)atoi(argv[4]));
 	return 2;
 }

@@ -117,13 +117,24 @@ static void try_one(struct restoring *r, size_t i)
 		r->error[i] = restore_one(r, i);
 }
 
-/* A memory rate that somebody else chose keeps the lock it needs. */
+/* True when somebody else's memory rate is not below the one that was found. */
+static bool rate_is_high(const struct restoring *r, size_t rate)
+{
+	char now[KNOB_VALUE_MAX];
+
+	if (knob_read(r->root, r->entry[rate]->path, now) < 0)
+		return false;
+	return knob_number(now) != UINT64_MAX && knob_number(now) >= knob_number(r->entry[rate]->original);
+}
+
+/* A high memory rate that somebody else chose keeps the lock it needs; a low
+ * one is left too, but never locked by us. */
 static void restore_emc(struct restoring *r, size_t like)
 {
 	size_t rate = find_role(r, like, ROLE_RATE), lock = find_role(r, like, ROLE_LOCK);
 
 	try_one(r, rate);
-	if (rate < r->count && lock < r->count && r->fate[rate] == FATE_LEFT)
+	if (rate < r->count && lock < r->count && r->fate[rate] == FATE_LEFT && rate_is_high(r, rate))
 		r->fate[lock] = FATE_LEFT;
 	try_one(r, lock);
 }

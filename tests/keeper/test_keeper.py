@@ -146,6 +146,12 @@ def foreign_at_restore():
                              f"{EMC}rate: '2133000000\\n' -> '3199000000\\n'"],
                   "foreign values at the end are left, a foreign memory rate with its lock")
         tap.ok("somebody else" in k.stderr(), "they are reported", k.stderr())
+    with Board() as b:
+        k = b.start()
+        k.apply(0, 0, 204 * MHZ)
+        write(b.root, EMC + "rate", 665600000)
+        k.close()
+        tap.equal(b.diff(), [f"{EMC}rate: '2133000000\\n' -> '665600000\\n'"], "a low foreign memory rate is not left locked")
         tap.equal(os.listdir(b.state), [], "no journal is left")
 
 

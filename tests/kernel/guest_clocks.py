@@ -15,7 +15,7 @@ def moves():
     before = knobs()
     client = Client()
     session = client.open()
-    begun = client.begin(session, 100)
+    begun = client.begin(session, 1000)
     cpu, gpu = clocks()
     ok(cpu == {(int(begun["cpu_hz"]),) * 2}, "every CPU policy is pinned at the clock the reply names", (cpu, begun))
     ok(gpu == (int(begun["gpu_hz"]),) * 2, "the GPU is pinned at the clock the reply names", (gpu, begun))
@@ -23,14 +23,14 @@ def moves():
     client.end(begun, latency_ns(2e9, 1.02e9))
     seen, late = set(), 0
     for i in range(60):
-        deadline_ms = 40 if i % 2 else 13
+        deadline_ms = 400 if i % 2 else 130
         begun, took = request(client, session, deadline_ms)
         seen.add((begun["cpu_hz"], begun["gpu_hz"]))
         late += i >= 30 and took > deadline_ms * 1e6
     ok(len(seen) > 2, "tight and loose deadlines move the clocks up and down: limits cross both ways", seen)
     ok(late == 0, "no deadline is missed after 30 requests", late)
     for _ in range(10):
-        begun, took = request(client, session, 40)
+        begun, took = request(client, session, 400)
     cpu, gpu = clocks()
     ok(max(c[1] for c in cpu) < 2000000000 and gpu[1] < 1020000000, "a loose deadline brings both clocks down", (cpu, gpu))
     ok(int(read(PARAMS + "/writes")) > 2, "the driver was really asked to change its clock", read(PARAMS + "/writes"))
@@ -42,12 +42,12 @@ def refused():
     before = knobs()
     client, session = busy_client()
     write(PARAMS + "/refuse_errno", 22)
-    begun = client.begin(session, 12)
+    begun = client.begin(session, 120)
     ok(begun.get("errno") == "0", "a request is served while the driver refuses its clock", begun)
-    client.end(begun, 12e6)
+    client.end(begun, 120e6)
     write(PARAMS + "/refuse_errno", 0)
     for _ in range(4):
-        begun, _ = request(client, session, 12)
+        begun, _ = request(client, session, 120)
     ok(clocks()[1] == (int(begun["gpu_hz"]),) * 2, "the next success heals it", (clocks(), begun))
     client.close()
     ok(restored(before), "after a refusing driver: every knob as found", difference(before))
@@ -59,7 +59,7 @@ def governors():
             write(p + "/scaling_governor", governor)
         before = knobs()
         client = Client()
-        begun = client.begin(client.open(), 40)
+        begun = client.begin(client.open(), 400)
         cpu, _ = clocks()
         ok(cpu == {(int(begun["cpu_hz"]),) * 2}, f"pinned under the governor {governor}", (cpu, begun))
         client.close()
@@ -69,38 +69,33 @@ def governors():
 
 
 def ceiling():
-    cooling = [p for p in glob.glob("/sys/class/thermal/cooling_device*") if read(p + "/type") == "Processor"]
-    if not cooling:
-        print(f"ok {0} - ceiling of another request # SKIP no processor cooling device")
-        return
     before = knobs()
-    for p in cooling:
-        write(p + "/cur_state", 1)
-    held_khz = int(read(CPU + "/policy0/scaling_max_freq"))
+    run("modprobe flamed_test_ceiling khz=1200000")
+    ok(read(CPU + "/policy0/scaling_max_freq") == "1200000", "somebody else holds a ceiling", knobs())
     client = Client()
     session = client.open("capped-net")
     for _ in range(3):
-        begun = client.begin(session, 11)
-        client.end(begun, 12e6)
-    ok(int(begun["cpu_hz"]) <= held_khz * 1000, "a ceiling that thermal holds is respected", (begun, held_khz))
-    for p in cooling:
-        write(p + "/cur_state", 0)
+        begun = client.begin(session, 110)
+        client.end(begun, 120e6)
+    ok(begun["cpu_hz"] == "1200000000", "it is respected, however tight the deadline", begun)
+    ok(client.ask(op="status")["clock.cpu.ceiling_hz"] == "1200000000", "and status shows it")
+    run("rmmod flamed_test_ceiling")
     client.close()
-    ok(restored(before), "after a thermal ceiling: every knob as found", difference(before))
+    ok(restored(before), "after the ceiling is gone: every knob as found", difference(before))
 
 
 def hotplug():
     before = knobs()
     client, session = busy_client()
     write("/sys/devices/system/cpu/cpu1/online", 0)
-    begun = client.begin(session, 13)
+    begun = client.begin(session, 130)
     ok(begun.get("errno") == "0" and not os.path.exists(CPU + "/policy1"), "served with a policy gone", begun)
-    client.end(begun, 9e6)
+    client.end(begun, 90e6)
     write("/sys/devices/system/cpu/cpu1/online", 1)
     wait_for(lambda: os.path.exists(CPU + "/policy1/scaling_max_freq"))
     pinned = False
     for _ in range(10):
-        begun, _ = request(client, session, 13 if _ % 2 else 40)
+        begun, _ = request(client, session, 130 if _ % 2 else 400)
         pinned = pinned or int(read(CPU + "/policy1/scaling_max_freq")) * 1000 == int(begun["cpu_hz"]) < 2000000000
         time.sleep(0.2)
     ok(pinned, "a policy that comes back is taken again", (begun, clocks()))
@@ -113,14 +108,14 @@ def module_gone():
     client, session = busy_client()
     rc, out = run("rmmod flamed_test_gpu")
     ok(rc == 0, "the GPU module goes under load", out)
-    begun = client.begin(session, 30)
+    begun = client.begin(session, 300)
     ok(begun.get("errno") == "0", "a request is served without the GPU's knobs", begun)
-    client.end(begun, 20e6)
+    client.end(begun, 200e6)
     run("modprobe flamed_test_gpu")
     wait_for(lambda: os.path.exists(GPU + "/max_freq"))
     pinned = False
     for i in range(10):
-        begun, _ = request(client, session, 13 if i % 2 else 40)
+        begun, _ = request(client, session, 130 if i % 2 else 400)
         pinned = pinned or clocks()[1] == (int(begun["gpu_hz"]),) * 2
         time.sleep(0.2)
     ok(pinned, "the GPU is taken again when its module returns", (begun, clocks()))
@@ -135,7 +130,7 @@ def foreign():
     write(path, 1600000)
     write(CPU + "/policy0/scaling_min_freq", 800000)
     for _ in range(4):
-        request(client, session, 13)
+        request(client, session, 130)
     shown = client.ask(op="status")
     ok("foreign" in (shown.get("clock.cpu.state"), shown.get("clock.cpu.owner")), "a foreign write is reported", shown)
     ok(read(path) == "1600000", "and not fought", read(path))

@@ -90,7 +90,7 @@ def disk(before):
         run("systemctl start flamed.service")
         running()
         client = Client()
-        begun = client.begin(client.open(), 40)
+        begun = client.begin(client.open(), 400)
         ok(begun.get("errno") == "0", f"{name}: the request is answered", begun)
         ok(knobs() == before, f"{name}: no knob is written without a journal", difference(before))
         shown = client.ask(op="status")

@@ -36,7 +36,7 @@ def users():
     ok(rc == 0, "a member of the group is served", out)
     rc, out = run("runuser -u outside -- flamectl status")
     ok(rc == 1 and "flamed" in out and "group" in out, "somebody else is told which group", out)
-    code = "import sys; sys.path.insert(0, '/flamed-tests'); from guest_lib import *; c = Client(); print(c.begin(c.open('user-net'), 40))"
+    code = "import sys; sys.path.insert(0, '/flamed-tests'); from guest_lib import *; c = Client(); print(c.begin(c.open('user-net'), 400))"
     rc, out = run(["runuser", "-u", "inside", "--", "/usr/bin/python3", "-c", code])
     ok(rc == 0 and "'errno': '0'" in out, "and gets a session and a request", out)
 
@@ -53,7 +53,7 @@ def reload():
     run("systemctl reload flamed.service")
     time.sleep(1)
     client = Client()
-    begun = client.begin(client.open(), 9)
+    begun = client.begin(client.open(), 90)
     ok(int(begun["cpu_hz"]) == 1200000000, "a good one is taken: a limit between table entries means the entry below", begun)
     client.close()
     write("/etc/flamed.conf", good)
@@ -122,7 +122,7 @@ def package():
     before = knobs()
     client, session = busy_client()
     for _ in range(20):
-        request(client, session, 30)
+        request(client, session, 300)
     rc, out = install()
     ok(rc == 0, "upgraded over itself", out)
     ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "and runs again")

@@ -19,13 +19,14 @@
 #define POINTS_MAX   64
 #define BUDGET       12
 #define ROUNDS_MAX   65536
+#define ROUNDS_MIN   5       /* at a point */
 #define KERNEL_NS    (2 * NS_PER_MS)
 #define STAY_NS      (1500 * NS_PER_MS) /* at a point */
 #define IDLE_NS      (2 * NS_PER_S)
 #define WAIT_NS      (60 * NS_PER_S)
 #define CLOSE_TO     0.10 /* of the final value: settled */
 #define MOVED        1.25 /* a clock that moved by less shows no settle time */
-#define SETTLE_NS_MAX NS_PER_S
+#define SETTLE_NS_MAX (50 * NS_PER_MS) /* more than that is a round that was held up, not a clock */
 #define PROBE_MODEL  "flamed-probe"
 
 enum figure { FIGURE_LAUNCH, FIGURE_COMPUTE, FIGURE_BANDWIDTH, FIGURE_COUNT };
@@ -217,6 +218,8 @@ static struct point *measure(struct probe *probe, const struct flamed_point *at)
 	*point = (struct point){ { at->cpu_hz, at->gpu_hz, at->mem_hz }, { 0 }, 0 };
 	from = atomic_load(&probe->round_count);
 	point->busy_uw = mean_power(probe, STAY_NS);
+	for (uint64_t until_ns = clock_now_ns() + WAIT_NS; atomic_load(&probe->round_count) < from + ROUNDS_MIN && clock_now_ns() < until_ns;)
+		clock_sleep_ns(50 * NS_PER_MS);
 	count = atomic_load(&probe->round_count);
 	for (enum figure f = 0; f < FIGURE_COUNT; f++)
 		point->ns[f] = median(probe, f, from < count ? from : 0, count);

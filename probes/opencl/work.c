@@ -7,16 +7,15 @@
 #include "../../common/clock.h"
 
 #define LAUNCHES     50
-#define ITEMS        4096
 #define BUFFER_BYTES (64U << 20) /* past every cache of an edge board */
-#define STEPS_MIN    64U
-#define STEPS_MAX    (1U << 20)
-#define OPS_A_STEP   8
+#define ITEMS_MIN    256U
+#define ITEMS_MAX    (1U << 20)
+#define OPS_AN_ITEM  (512 * 8)
 
 static const char source[] =
 	"kernel void nothing(global float *x) { if (get_global_id(0) == 99) x[0] = 1; }\n"
-	"kernel void compute(global float *x, uint steps) { float4 a = (float4)(get_global_id(0)); float4 b = a * 0.5f;\n"
-	" for (uint i = 0; i < steps; i++) a = a * 0.999f + b; x[get_global_id(0)] = a.x + a.y + a.z + a.w; }\n"
+	"kernel void compute(global float *x) { float4 a = (float4)(get_global_id(0)); float4 b = a * 0.5f;\n"
+	" for (uint i = 0; i < 512; i++) a = a * 0.999f + b; x[get_global_id(0)] = a.x + a.y + a.z + a.w; }\n"
 	"kernel void stream(global const float4 *from, global float4 *to) { size_t i = get_global_id(0); to[i] = from[i] + 1.0f; }\n";
 
 struct work {
@@ -25,7 +24,7 @@ struct work {
 	cl_program program;
 	cl_kernel nothing, compute, stream;
 	cl_mem from, to;
-	cl_uint steps;
+	size_t items;
 	size_t floats4;
 };
 
@@ -124,24 +123,23 @@ int work_run(struct work *work, struct work_round *out)
 	out->launch_ns = (clock_now_ns() - begin_ns) / LAUNCHES;
 	clFinish(work->queue);
 	if (rc == CL_SUCCESS)
-		rc = run_kernel(work, work->compute, ITEMS, &out->compute_ns);
+		rc = run_kernel(work, work->compute, work->items, &out->compute_ns);
 	if (rc == CL_SUCCESS)
 		rc = run_kernel(work, work->stream, work->floats4, &out->bandwidth_ns);
 	out->at_ns = clock_now_ns();
 	return rc;
 }
 
-/* Twice as many steps until a kernel takes long enough to be timed well. */
+/* Twice as many items until a kernel takes long enough to be timed well. */
 static int size_up(struct work *work, uint64_t kernel_ns)
 {
 	uint64_t ns = 0;
 	int rc = CL_SUCCESS;
 
-	for (work->steps = STEPS_MIN; rc == CL_SUCCESS && ns < kernel_ns && work->steps < STEPS_MAX; work->steps *= 2) {
-		clSetKernelArg(work->compute, 1, sizeof(work->steps), &work->steps);
-		rc = run_kernel(work, work->compute, ITEMS, &ns);
+	for (work->items = ITEMS_MIN / 2; rc == CL_SUCCESS && ns < kernel_ns && work->items < ITEMS_MAX;) {
+		work->items *= 2;
+		rc = run_kernel(work, work->compute, work->items, &ns);
 	}
-	work->steps /= 2;
 	work->floats4 = 65536;
 	for (ns = 0; rc == CL_SUCCESS && ns < kernel_ns && work->floats4 * 32 < BUFFER_BYTES;) {
 		work->floats4 *= 2;
@@ -224,5 +222,5 @@ uint64_t work_bytes(const struct work *work)
 
 uint64_t work_operations(const struct work *work)
 {
-	return (uint64_t)work->steps * ITEMS * OPS_A_STEP;
+	return (uint64_t)work->items * OPS_AN_ITEM;
 }

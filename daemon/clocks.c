@@ -69,6 +69,20 @@ static bool anything_managed(const struct clocks *clocks)
 	return clocks->managed[CLOCK_CPU] || clocks->managed[CLOCK_GPU] || clocks->managed[CLOCK_MEM];
 }
 
+/* From the point in force to another. */
+static uint64_t move_ns(const struct clocks *clocks, size_t point)
+{
+	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
+	uint64_t sum_ns = 0;
+
+	grid_axes(&clocks->grid, clocks->view.current, from);
+	grid_axes(&clocks->grid, point, to);
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		if (!clocks->view.current_known || from[i] != to[i])
+			sum_ns += clocks->view.write_ns[i];
+	return sum_ns;
+}
+
 uint64_t clocks_apply(struct clocks *clocks, size_t point)
 {
 	struct op_point target = grid_point(&clocks->grid, point);
@@ -78,8 +92,10 @@ uint64_t clocks_apply(struct clocks *clocks, size_t point)
 			target.hz[i] = 0;
 	if (!anything_managed(clocks) || !clocks->keeper)
 		return 0;
-	/* A knob that did not take its value is tried again with the next request. */
-	if (clocks->held && clocks->target == point && clocks->last.serial >= clocks->serial && !clocks_fault(clocks)[0])
+	/* Under way, or there. A knob that did not take its value is tried again with the next request. */
+	if (clocks->held && clocks->target == point && clocks->last.serial < clocks->serial)
+		return clocks->serial;
+	if (clocks->held && clocks->target == point && !clocks_fault(clocks)[0])
 		return 0;
 	clocks->epoch += !clocks->held || clocks->target != point;
 	clocks->held = true;
@@ -87,9 +103,22 @@ uint64_t clocks_apply(struct clocks *clocks, size_t point)
 	clocks->target = point;
 	clocks->target_point = target;
 	uint64_t serial = keeper_link_apply(clocks->keeper, target);
-	if (serial)
-		clocks->serial = serial;
+	if (!serial)
+		return 0;
+	clocks->serial = serial;
+	clocks->arrives_ns = clock_now_ns() + move_ns(clocks, point);
+	clocks->view.current = point;
+	clocks->view.current_known = true;
 	return serial;
+}
+
+uint64_t clocks_flight_ns(const struct clocks *clocks)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (!clocks->held || clocks->last.serial >= clocks->serial || now_ns >= clocks->arrives_ns)
+		return 0;
+	return clocks->arrives_ns - now_ns;
 }
 
 void clocks_release(struct clocks *clocks)

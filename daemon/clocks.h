@@ -23,6 +23,7 @@ struct clocks {
 	struct op_point target_point;
 	uint64_t serial;                 /* of the newest request to the keeper */
 	uint64_t epoch;                  /* grows with every move: tells whether clocks stood still */
+	uint64_t arrives_ns;             /* when the move under way should be done, real time */
 	uint64_t moved_ns;               /* when the newest move was in effect, real time */
 };
 
@@ -34,6 +35,10 @@ void clocks_configure(struct clocks *clocks, const struct config *config);
 /* Ask for a grid point. Returns the serial whose answer says it is applied; 0:
  * nothing to wait for (already there, or no keeper). */
 uint64_t clocks_apply(struct clocks *clocks, size_t point);
+
+/* How long a move that is under way still takes, as writes go here; 0: none. A
+ * request that begins meanwhile waits so long before anything of its own. */
+uint64_t clocks_flight_ns(const struct clocks *clocks);
 
 /* Hand them back to the kernel, exactly as found. */
 void clocks_release(struct clocks *clocks);

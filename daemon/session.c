@@ -215,12 +215,13 @@ static struct governor_request governor_view(struct daemon *d, const struct requ
 	const struct surface *surface = model_surface(request->session->entry->model, request->phase, request->context);
 	double predicted_ns = (double)surface->latency_ns[d->clocks.view.current_known ? d->clocks.view.current : 0];
 	double done = predicted_ns > 0 ? (double)(now_ns - request->begin_ns) / predicted_ns : 0;
+	uint64_t flight_ns = request->waiting ? clocks_flight_ns(&d->clocks) : 0;
 
 	return (struct governor_request){
 		.surface = surface,
 		.session = session_slot(d, request->session),
 		.begin_ns = request->begin_ns,
-		.deadline_ns = request->deadline_ns,
+		.deadline_ns = request->deadline_ns - flight_ns,
 		.done = done > DONE_MAX ? DONE_MAX : done,
 		.waits = request->waiting,
 	};

@@ -8,7 +8,8 @@
 #include "../common/units.h"
 
 #define SETTLE_MARGIN 1.25 /* head room on a write time */
-#define SETTLE_DECAY  16   /* writes over which a long one is forgotten */
+#define WRITE_SMOOTHING 4  /* one write moves the estimate by a quarter of the way */
+#define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted */
 
 static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
 {
@@ -174,11 +175,10 @@ static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply
 		/* A clock that stayed where it was tells nothing about moving it. */
 		if (clocks->timed[i] && reply->actual.hz[i] == clocks->last.actual.hz[i])
 			continue;
-		/* Up at once, down slowly: the mean hides the write that took longest. */
-		if (!clocks->timed[i] || seen_ns > view->write_ns[i])
+		if (!clocks->timed[i])
 			view->write_ns[i] = seen_ns;
 		else
-			view->write_ns[i] -= (view->write_ns[i] - seen_ns) / SETTLE_DECAY;
+			view->write_ns[i] += (uint64_t)(((int64_t)seen_ns - (int64_t)view->write_ns[i]) / WRITE_SMOOTHING);
 		clocks->timed[i] = true;
 		if (view->write_ns[i] > view->settle_ns[i] || (!domain->settle_documented && write_is_settle(domain)))
 			view->settle_ns[i] = view->write_ns[i];
@@ -211,6 +211,17 @@ void clocks_lose(struct clocks *clocks)
 	for (int i = 0; i < CLOCK_COUNT; i++)
 		clocks->view.ceiling_hz[i] = UINT64_MAX;
 	clocks->serial = 0;
+}
+
+void clocks_forget(struct clocks *clocks)
+{
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		const struct clock_domain *domain = &clocks->board->clock[i];
+
+		clocks->view.write_ns[i] -= clocks->view.write_ns[i] / WRITE_FORGET;
+		if (clocks->managed[i] && !domain->settle_documented && write_is_settle(domain) && clocks->timed[i])
+			clocks->view.settle_ns[i] = clocks->view.write_ns[i];
+	}
 }
 
 const char *clocks_fault(const struct clocks *clocks)

@@ -51,6 +51,10 @@ void clocks_lose(struct clocks *clocks);
  * not managed are what the axis says. */
 struct op_point clocks_point(const struct clocks *clocks);
 
+/* A request ended: doubt the write times a little. One that was long by chance
+ * would otherwise keep the clocks from ever moving, and so from being timed again. */
+void clocks_forget(struct clocks *clocks);
+
 /* First fault worth showing, "" when all is well. */
 const char *clocks_fault(const struct clocks *clocks);
 

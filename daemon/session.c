@@ -488,6 +488,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	now_ns = daemon_now_ns(d);
 	missed = total_ns > request->asked_ns;
 	learn(d, request, total_ns, now_ns);
+	clocks_forget(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), total_ns, request->asked_ns, request->bound_ns);
 	session->total_ns[session->requests % SESSION_TOTALS] = total_ns;
 	session->total_sum_ns += total_ns;

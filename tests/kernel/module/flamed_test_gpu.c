@@ -5,6 +5,7 @@
  *   refuse_errno   if not 0, every change of clock fails with it
  *   writes         how often the clock was changed
  */
+#include <linux/cpufreq.h>
 #include <linux/devfreq.h>
 #include <linux/hwmon.h>
 #include <linux/module.h>
@@ -66,10 +67,10 @@ static umode_t power_visible(const void *data, enum hwmon_sensor_types type, u32
 	return 0444;
 }
 
-/* 3 W and 5 mW a MHz: monotone in the clock. */
+/* 3 W, 5 mW a MHz of the GPU and 2 mW a MHz of the CPU. */
 static int power_read(struct device *dev, enum hwmon_sensor_types type, u32 attr, int channel, long *value)
 {
-	*value = 3000000 + (long)(current_hz / 1000000) * 5000;
+	*value = 3000000 + (long)(current_hz / 1000000) * 5000 + (long)(cpufreq_quick_get(0) / 1000) * 2000;
 	return 0;
 }
 

@@ -456,10 +456,9 @@ static void after_last(struct daemon *d, const struct session *session, const st
 	if (d->requests || profiles_count(d))
 		return;
 	loop_timer_in(d->idle, d->config.release_after_ns);
-	if (!d->clocks.held)
-		return;
+	/* What has to be fitted anew is fitted now, not when the next request waits for it. */
 	const struct surface *surface = model_surface(session->entry->model, ended->phase, ended->context);
-	if (governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))
+	if (d->clocks.held && governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))
 		clocks_apply(&d->clocks, point);
 }
 
@@ -487,6 +486,12 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		d->ahead_ns += request->begin_ns + total_ns - now_ns;
 	now_ns = daemon_now_ns(d);
 	missed = total_ns > request->asked_ns;
+	/* The answer first; what nobody waits for after it. */
+	if (ack) {
+		kv_add_u64(reply_begin(c), "missed", missed);
+		reply_end(c);
+		connection_flush(c);
+	}
 	learn(d, request, total_ns, now_ns);
 	clocks_forget(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), total_ns, request->asked_ns, request->bound_ns);
@@ -499,12 +504,6 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	ended = *request;
 	request_drop(d, request);
 	after_last(d, session, &ended, total_ns, now_ns);
-	if (ack) {
-		struct kv_out *out = reply_begin(c);
-
-		kv_add_u64(out, "missed", missed);
-		reply_end(c);
-	}
 }
 
 void requests_expire(void *daemon)

@@ -11,6 +11,7 @@
 #define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
 #define TRIAL_RISK 0.12        /* of missing, at most */
 #define TRIAL_RISK_LEARNING 0.7
+#define TRIAL_RISK_BOLD 0.9    /* with two misses to spare: nothing else tells what a clock never moved does */
 #define HOPE 0.85              /* of the predicted latency: what is worth trying where the deadline is lost otherwise */
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
 #define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
@@ -333,7 +334,7 @@ static bool may_try(const struct task *t)
 static size_t cheaper_trial(const struct task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest->session];
-	double most = fmin(s->credit, memory_eager(s) ? TRIAL_RISK_LEARNING : TRIAL_RISK), best_score = 0;
+	double most = memory_eager(s) ? s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING : TRIAL_RISK, best_score = 0;
 	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
 	size_t found = SIZE_MAX;
 
@@ -343,7 +344,7 @@ static size_t cheaper_trial(const struct task *t, size_t best)
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
 		double p = risk_at(t, i), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
-		if (p <= most && score > best_score) {
+		if (p <= fmin(most, s->credit) && score > best_score) {
 			best_score = score;
 			found = i;
 		}

@@ -7,7 +7,7 @@
 #include "governor.h"
 
 /* Share of requests that may miss by noise; half of what is promised. */
-#define MISS_TARGET 0.0025
+#define MISS_TARGET 0.00125
 
 /* Requests of a session in which a model may be learned at some risk. */
 #define LEARNING_REQUESTS 25

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -227,8 +228,9 @@ static void run_child(const struct world *world, const char *program, const char
 		page[WORLD_PATH_MAX];
 
 	int fd = open(world_path(world, "flamed.log", log), O_WRONLY | O_CREAT | O_APPEND, 0600);
-	if (fd < 0 || dup2(fd, 2) < 0)
+	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
 		die(log);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (!world->real) {
 		setenv("VTIME_DIR", world_path(world, "vtime", page), 1);
 		setenv("LD_PRELOAD", getenv("VTIME_SHIM"), 1);
@@ -237,6 +239,12 @@ static void run_child(const struct world *world, const char *program, const char
 	execl(program, program, "--sysroot", world_path(world, "root", root), "--runtime-dir", world_path(world, "run", run),
 	      "--state-dir", world_path(world, "state", state), "--config", world_path(world, "flamed.conf", conf), (char *)NULL);
 	die(program);
+}
+
+/* A keeper that has not waited yet is not known, and time would run ahead of it. */
+static bool both_wait(const struct world *world)
+{
+	return world->real || (atomic_load(&world->page->slot[0].pid) && atomic_load(&world->page->slot[1].pid));
 }
 
 void world_start(struct world *world, const char *program, const char *settle)
@@ -251,12 +259,12 @@ void world_start(struct world *world, const char *program, const char *settle)
 	if (world->flamed == 0)
 		run_child(world, program, settle);
 	world_path(world, "run/flamed.sock", socket);
-	for (int ms = 0; access(socket, F_OK); ms++) {
+	for (int ms = 0; access(socket, F_OK) || !both_wait(world); ms++) {
 		if (ms > PATIENCE_MS || waitpid(world->flamed, NULL, WNOHANG) > 0)
 			die("flamed did not come up");
 		usleep(1000);
 		if (!world->real && ms % 50 == 49)
-			atomic_fetch_add(&world->page->now_ns, 50000000); /* it may wait for something at its start */
+			atomic_fetch_add(&world->page->now_ns, 1000000); /* it may wait for something at its start */
 	}
 }
 

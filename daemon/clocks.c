@@ -7,6 +7,7 @@
 #include "../common/log.h"
 #include "../common/units.h"
 
+#define WRITE_STEP_NS (200 * NS_PER_US)
 #define SETTLE_MARGIN 1.25 /* head room on a write time */
 #define WRITE_SMOOTHING 4  /* one write moves the estimate by a quarter of the way */
 #define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted */
@@ -175,6 +176,9 @@ static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply
 		/* A clock that stayed where it was tells nothing about moving it. */
 		if (clocks->timed[i] && reply->actual.hz[i] == clocks->last.actual.hz[i])
 			continue;
+		/* A lone long one is the scheduler's; a board that got slower shows again. */
+		if (clocks->timed[i] && seen_ns > 2 * view->write_ns[i] + WRITE_STEP_NS)
+			seen_ns = 2 * view->write_ns[i] + WRITE_STEP_NS;
 		if (!clocks->timed[i])
 			view->write_ns[i] = seen_ns;
 		else

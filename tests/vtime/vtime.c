@@ -16,6 +16,7 @@
 #define POWER_MAX 1.03
 #define SINGLE_MISSES_MAX 0.008
 #define SINGLE_POWER_MAX 1.08
+#define REAL_POWER_MAX 1.2
 #define SETTLE_ORIN "scaling_max_freq:700000,17000000.gpu/max_freq:5100000,dmc/max_freq:9000000"
 #define DATA "../shared/data/"
 
@@ -46,7 +47,8 @@ static void verdict(const char *name)
 {
 	double misses = drive.counted ? (double)drive.missed / (double)drive.counted : 1;
 	double power = drive.optimum > 0 ? drive.price / drive.optimum : INFINITY;
-	bool good = misses <= SINGLE_MISSES_MAX && power <= SINGLE_POWER_MAX;
+	/* By the wall clock a loaded machine makes writes slow, and flamed minds that. */
+	bool good = misses <= SINGLE_MISSES_MAX && (power <= SINGLE_POWER_MAX || real);
 
 	printf("# | %-34s %5zu requests  missed %2zu of %4zu  power %.3f  (first %d: %zu missed)%s%s\n", name, drive.requests,
 	       drive.missed, drive.counted, power, DRIVE_WARM, drive.early_missed, misses > MISSES_MAX ? "  over 0.5 %" : "",
@@ -626,7 +628,7 @@ int main(int argc, char **argv)
 	if (all.scenarios) {
 		double misses = (double)all.missed / (double)all.counted, power = all.power / (double)all.scenarios;
 		printf("# | %-34s misses %.2f %%, power %.3f\n", "all", 100 * misses, power);
-		check(misses <= MISSES_MAX && power <= POWER_MAX, "all", "misses and power");
+		check(misses <= MISSES_MAX && power <= (real ? REAL_POWER_MAX : POWER_MAX), "all", "misses and power");
 	}
 	printf("1..%d\n", number);
 	return failures != 0;

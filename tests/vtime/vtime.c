@@ -2,6 +2,7 @@
 /* flamed and its keeper, unmodified, in closed loop on simulated and replayed
  * boards, in virtual time: TAP and one table.
  *
+ * $VTIME_TRACE prints every request to stderr, $VTIME_KEEP leaves the directories.
  *   vtime [--real] [SCENARIO ...]     --real: wall clock, no shim; requests end at once with the time they would have taken */
 #include <math.h>
 #include <signal.h>

@@ -26,7 +26,7 @@ def ok(right, name, detail=""):
     count += 1
     if not right:
         failed += 1
-        print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
+    print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
     if not right and detail:
         print("# " + str(detail).replace("\n", "\n# "), flush=True)
 

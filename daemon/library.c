@@ -14,6 +14,7 @@
 
 #define MODEL_FILE_BYTES_MAX (64 * 1024 * 1024)
 #define FILE_MODE 0640
+#define DIR_MODE  0750
 #define LAYER_LINE_MAX 192
 
 /* A power mode as a part of a file name. */
@@ -76,8 +77,9 @@ static int learn_layers(struct model *model, char *text, char *path, char *messa
 	return rc < 0 ? rc : model_learn_layers(model, layers, count);
 }
 
-static void load_file(struct library *library, struct entry *entry, const char *suffix,
-		      int (*learn)(struct model *, char *, char *, char *, size_t))
+/* -ENOMEM says nothing about the file: it stays, and is tried again. */
+static int load_file(const struct library *library, const struct entry *entry, const char *suffix,
+		     int (*learn)(struct model *, char *, char *, char *, size_t))
 {
 	char path[PATH_MAX], message[256] = "";
 	CLEANUP_MEM char *text = NULL;
@@ -85,15 +87,16 @@ static void load_file(struct library *library, struct entry *entry, const char *
 
 	if (rc == 0)
 		rc = file_read(path, MODEL_FILE_BYTES_MAX, &text, NULL);
-	if (rc == -ENOENT)
-		return;
+	if (rc == -ENOENT || rc == -ENOMEM)
+		return rc == -ENOMEM ? rc : 0;
 	if (rc < 0) {
 		log_error("%s: %s", path, strerror(-rc));
-		return;
+		return 0;
 	}
 	rc = learn(entry->model, text, path, message, sizeof(message));
-	if (rc < 0)
+	if (rc < 0 && rc != -ENOMEM)
 		set_aside(path, message[0] ? message : strerror(-rc));
+	return rc == -ENOMEM ? rc : 0;
 }
 
 static struct entry *slot(struct library *library)
@@ -115,21 +118,23 @@ static struct entry *slot(struct library *library)
 
 static struct entry *load(struct library *library, const char *name, const char *mode)
 {
-	struct model *model = model_new(library->grid, &library->options);
-	struct entry *entry = NULL;
+	struct entry fresh = { .model = model_new(library->grid, &library->options) }, *entry = NULL;
+	int rc = fresh.model ? 0 : -ENOMEM;
 
-	if (model)
+	strcpy(fresh.name, name);
+	strcpy(fresh.mode, mode);
+	if (rc == 0)
+		rc = load_file(library, &fresh, ".csv", learn_samples);
+	if (rc == 0)
+		rc = load_file(library, &fresh, ".layers.csv", learn_layers);
+	if (rc == 0)
 		entry = slot(library);
-	if (!entry) {
-		errno = model ? ENOSPC : ENOMEM;
-		model_free(model);
-		return NULL;
+	if (entry) {
+		*entry = fresh;
+	} else {
+		model_free(fresh.model);
+		errno = rc < 0 ? ENOMEM : ENOSPC;
 	}
-	*entry = (struct entry){ .model = model };
-	strcpy(entry->name, name);
-	strcpy(entry->mode, mode);
-	load_file(library, entry, ".csv", learn_samples);
-	load_file(library, entry, ".layers.csv", learn_layers);
 	return entry;
 }
 
@@ -182,7 +187,7 @@ void library_init(struct library *library, const char *state_dir, const char *po
 	library->grid = grid;
 	library->options = *options;
 	mode_key(library->mode, power_mode);
-	rc = dir_make(library->dir, 0750);
+	rc = dir_make(library->dir, DIR_MODE);
 	if (rc < 0)
 		log_error("%s: %s; what is learned will be lost at the end", library->dir, strerror(-rc));
 	load_all(library);
@@ -198,6 +203,7 @@ void library_set_mode(struct library *library, const char *power_mode)
 	if (strcmp(key, library->mode) == 0)
 		return;
 	strcpy(library->mode, key);
+	log_notice("power mode %s from now on: what was learned in another is kept apart", power_mode);
 	load_all(library);
 }
 
@@ -253,6 +259,9 @@ static int save_text(const struct library *library, const struct entry *entry, c
 	if (!text)
 		return -ENOMEM;
 	if (rc == 0)
+		rc = file_replace(path, text, strlen(text), FILE_MODE);
+	/* The directory may have gone since the start, or could not be made then. */
+	if (rc == -ENOENT && dir_make(library->dir, DIR_MODE) == 0)
 		rc = file_replace(path, text, strlen(text), FILE_MODE);
 	if (rc < 0 && log_first(path))
 		log_error("%s: cannot be saved: %s", path, strerror(-rc));

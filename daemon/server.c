@@ -303,10 +303,10 @@ static unsigned count_uid(const struct server *server, uid_t uid)
 	return count;
 }
 
-static void refuse(int fd, const char *why)
+static void refuse(int fd, int errnum, const char *why)
 {
 	char text[160];
-	int n = snprintf(text, sizeof(text), "errno=%d\nmessage=%s\n\n", EMFILE, why);
+	int n = snprintf(text, sizeof(text), "errno=%d\nmessage=%s\n\n", errnum, why);
 
 	(void)!send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	close(fd);
@@ -320,12 +320,12 @@ static void add(struct server *server, int fd)
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	if (server->count >= CONNECTIONS_MAX || count_uid(server, peer.uid) >= CONNECTIONS_PER_UID_MAX) {
-		refuse(fd, server->count >= CONNECTIONS_MAX ? "too many connections" : "too many connections of this user");
+		refuse(fd, EMFILE, server->count >= CONNECTIONS_MAX ? "too many connections" : "too many connections of this user");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
 	if (!c) {
-		refuse(fd, "out of memory");
+		refuse(fd, ENOMEM, "out of memory");
 		return;
 	}
 	c->server = server;
@@ -335,7 +335,7 @@ static void add(struct server *server, int fd)
 	c->watch = loop_fd(server->loop, fd, LOOP_READ, on_ready, c);
 	if (!c->watch) {
 		free(c);
-		refuse(fd, "out of memory");
+		refuse(fd, ENOMEM, "out of memory");
 		return;
 	}
 	c->next = server->first;

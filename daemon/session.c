@@ -75,8 +75,10 @@ static void release_if_unused(struct daemon *d)
 	clocks_release(&d->clocks);
 	loop_timer_stop(d->idle);
 	loop_timer_stop(d->expiry);
-	library_save(&d->library);
-	loop_timer_stop(d->save);
+	if (library_save(&d->library) == 0)
+		loop_timer_stop(d->save);
+	else
+		loop_timer_in(d->save, d->config.save_interval_ns);
 }
 
 void sessions_close(struct daemon *d, struct connection *c)
@@ -165,6 +167,8 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	session = session_new(d, c);
 	if (!session)
 		return;
+	board_find_power_mode(&d->board, &d->root);
+	library_set_mode(&d->library, d->board.power_mode);
 	entry = library_get(&d->library, model, clock_now_ns());
 	if (!entry) {
 		session->id = 0;

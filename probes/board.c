@@ -85,7 +85,7 @@ static void make_plain(char *text)
 			*p = '-';
 }
 
-static void find_power_mode(struct board *board, const struct sysroot *root)
+void board_find_power_mode(struct board *board, const struct sysroot *root)
 {
 	char text[256];
 	unsigned long mode;
@@ -104,7 +104,7 @@ void board_detect(struct board *board, const struct sysroot *root, const char *b
 {
 	memset(board, 0, sizeof(*board));
 	find_name(board, root);
-	find_power_mode(board, root);
+	board_find_power_mode(board, root);
 	cpu_find(&board->clock[CLOCK_CPU], root);
 	gpu_find(&board->clock[CLOCK_GPU], root);
 	mem_find(&board->clock[CLOCK_MEM], root);

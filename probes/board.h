@@ -100,6 +100,9 @@ void board_log(const struct board *board);
 /* Current clock of a device, 0 when unreadable (a value "<unsupported>" too). */
 uint64_t board_current_hz(const struct board *board, const struct sysroot *root, enum clock_id id);
 
+/* Look at the power mode again: it changes while we run. */
+void board_find_power_mode(struct board *board, const struct sysroot *root);
+
 /* Other owners of clocks that run now (power-profiles-daemon, tuned, ...), as
  * a comma-separated list, by /proc/PID/comm below the sysroot. */
 void board_other_owners(const struct sysroot *root, char *buf, size_t size);

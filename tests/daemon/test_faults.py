@@ -13,6 +13,8 @@ from daemonlib import *
 SHIM = os.path.join(BUILD, "tests/keeper/shim.so")
 EACH = 60       # allocations at the start that are failed one by one; of the later ones, every STRIDEth
 STRIDE = int(os.environ.get("FAULTS_STRIDE", "9"))
+# glibc ends the process by itself where its name service or its loader finds no memory.
+LIBC = ("nss_database.c", "thread-local data: ABORT")
 
 
 def exercise(d):
@@ -53,7 +55,7 @@ def starved(position, count_file=None):
     before = d.knobs()
     d.env = {"LD_PRELOAD": SHIM, "SHIM_ROOT": d.sys, "SHIM_STATE": d.state, "SHIM_COUNT": counted}
     if position:
-        d.env["SHIM_FAIL"] = f"alloc:{position}:1:ENOMEM"
+        d.env["SHIM_FAIL"] = f"alloc:{position}:1:12"
     wrong = []
     try:
         d.start()
@@ -65,10 +67,10 @@ def starved(position, count_file=None):
         c.close()
     except (Closed, OSError, KeyError) as e:
         # Too early to serve: it has said so and ended.
-        if d.process.poll() is None or d.process.returncode != 1:
+        if d.process.poll() is None or d.process.returncode == 0:
             wrong.append((repr(e), d.process.poll()))
     status = d.stop()
-    if status not in (0, 1):
+    if status not in (0, 1) and not any(word in d.text() for word in LIBC):
         wrong.append(f"exit status {status}")
     if not d.restored(before, 5):
         wrong.append(d.difference(before))
@@ -134,6 +136,7 @@ def state():
     c = d.client()
     c.request(c.open(), 50, latency_ns)
     c.close()
+    ok(os.path.exists(d.state), "the state directory is there", d.text()[-300:])
     ok(wait_for(lambda: glob.glob(models + "/net*.csv")), "the next save succeeds, and nothing learned is lost", os.listdir(d.state))
     ok(d.end() == 0, "exit 0")
 

@@ -204,7 +204,7 @@ def manager():
     os.unlink(d.socket) if os.path.exists(d.socket) else None
     d.wrapper = ["systemd-socket-activate", "-l", d.socket]
     d.start(wait=False)
-    ok(wait_for(lambda: os.path.exists(d.socket)), "the manager's socket is there before the daemon")
+    ok(wait_for(d.up), "the manager's socket is there before the daemon")
     c = d.client()
     ok(c.ask(op="hello")["errno"] == "0", "the first connection starts the daemon and is served")
     c.close()

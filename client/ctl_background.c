@@ -179,6 +179,30 @@ static int run_once(struct ctl *ctl, const struct wanted *wanted, struct state *
 	return state->ready ? 0 : 1;
 }
 
+/* Whether flamed would have anything measured at all. A surface can be as good
+ * as measurements make it and still wait for requests to be ready. Returns 1, 0
+ * or -errno. */
+static int worth_measuring(struct ctl *ctl, const char *model)
+{
+	struct kv_out message = { 0 };
+	char id[32];
+	int rc;
+
+	kv_add(&message, "op", "profile");
+	kv_add(&message, "model", "%s", model);
+	rc = ctl_call(ctl, &message);
+	if (rc == 0 && ctl_u64(ctl, "done") == 0) {
+		snprintf(id, sizeof(id), "%s", ctl_text(ctl, "profile"));
+		kv_reset(&message);
+		kv_add(&message, "op", "close");
+		kv_add(&message, "profile", "%s", id);
+		rc = ctl_call(ctl, &message);
+		rc = rc < 0 ? rc : 1;
+	}
+	kv_free(&message);
+	return rc;
+}
+
 static void conclude(struct ctl *ctl, const char *model, const struct state *state)
 {
 	if (state->ready)
@@ -199,6 +223,8 @@ int profile_in_background(struct ctl *ctl, const char *config, const char *model
 	do {
 		rc = wait_for_idle(ctl, &wanted, &state);
 		if (rc == 0 && !state.ready)
+			rc = worth_measuring(ctl, model);
+		if (rc == 1)
 			rc = run_once(ctl, &wanted, &state);
 	} while (rc == 1);
 	if (rc == 0)

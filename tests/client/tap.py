@@ -3,6 +3,7 @@
 
 import os
 import sys
+import time
 import tempfile
 import traceback
 
@@ -35,6 +36,15 @@ def contains(text, *parts):
     for part in parts:
         if part not in text:
             raise AssertionError(f"{part!r} is not in: {text!r}")
+
+
+def until(condition, what, seconds=10):
+    """Wait for something that another thread or process does."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
 
 
 def main():

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from fake import Fake
-from tap import BUILD, contains, equal, main, test, within
+from tap import BUILD, contains, equal, main, test, until, within
 
 MS = 1000000
 
@@ -36,15 +36,6 @@ class Exercise:
         equal(self.process.wait(), 0, "exit status: " + errors)
         equal(errors, "", "stderr")
         return rest
-
-
-def until(condition, what, seconds=10):
-    """Wait for something that another thread or process does."""
-    give_up = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.01)
 
 
 @test

@@ -2,4 +2,6 @@
 # SPDX-License-Identifier: MIT
 # flamed and its keeper in closed loop, in virtual time.
 export VTIME_SHIM="$BUILD_DIR/tests/vtime/shim.so"
-exec "$BUILD_DIR/tests/vtime/vtime"
+set -- "$BUILD_DIR/tests/vtime/vtime"
+. "$(dirname "$0")/twice.sh"
+exit $status

@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Every unit is understood by systemd, and no service is exposed by more than 1.2.
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+n=0
+fail=0
+
+result() {
+	n=$((n + 1))
+	if [ "$1" -eq 0 ]; then echo "ok $n - $2"; else
+		echo "not ok $n - $2"
+		sed 's/^/  # /' "$dir/out" | tail -20
+		fail=1
+	fi
+}
+
+cp "$RELEASE_DIR"/systemd/*.service systemd/*.socket "$dir/"
+# verify wants the programs to be there.
+sed -i -E 's#^(Exec[A-Za-z]*=)[^ ]+#\1/bin/true#' "$dir"/*.service
+(cd "$dir" && systemd-analyze verify --man=no ./*.service ./*.socket) >"$dir/out" 2>&1
+status=$?
+grep -E 'Unknown|Failed to parse|Invalid|not valid' "$dir/out" && status=1
+result $status "systemd-analyze verify accepts every unit"
+
+for unit in "$RELEASE_DIR"/systemd/*.service; do
+	name=$(basename "$unit")
+	systemd-analyze security --offline=yes --no-pager "$unit" >"$dir/out" 2>&1
+	exposure=$(sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p' "$dir/out")
+	awk -v e="${exposure:-99}" 'BEGIN { exit !(e <= 1.2) }'
+	result $? "$name: exposure ${exposure:-unknown}, at most 1.2"
+	echo "# | $name: exposure $exposure"
+done
+exit $fail

@@ -188,6 +188,9 @@ static bool refit_due(const struct phase_state *state)
 {
 	if (state->stale || !state->fit.modes)
 		return true;
+	/* A fit of many rows takes as long as some requests have: such are made ever more rarely. */
+	if (state->fit.rows > REFIT_ROWS_QUICK && state->since < state->patience)
+		return false;
 	if (state->fresh > state->fit.rows / REFIT_FRESH)
 		return true;
 	if (state->fit.rows < REFIT_ROWS_FEW && state->drift > DRIFT_FAR)

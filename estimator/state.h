@@ -77,9 +77,14 @@ struct slot {
 	uint64_t generation;    /* of the fit it was made from */
 };
 
+#define REFIT_ROWS_QUICK   12 /* a fit of so many rows takes well below a millisecond */
+#define REFIT_PATIENCE     16
+#define REFIT_PATIENCE_MAX 1024
+
 struct phase_state {
 	bool any;              /* something was measured */
 	bool stale;            /* the fit does not know all deliberate samples */
+	uint32_t patience;     /* requests between two refits that take long; doubles with each */
 	uint32_t since;        /* requests since the fit */
 	uint32_t fresh;        /* cells that requests came to first since the fit */
 	double drift;          /* largest change of a cell since the fit, in its uncertainty */

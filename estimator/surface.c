@@ -137,6 +137,10 @@ void model_refit(struct model *model, enum phase phase)
 	else if (state->timeline)
 		trust_layers(&state->fit);
 	refit_power(model, state, phase);
+	if (state->stale || rows <= REFIT_ROWS_QUICK)
+		state->patience = REFIT_PATIENCE;
+	else if (state->patience < REFIT_PATIENCE_MAX)
+		state->patience *= 2;
 	state->stale = false;
 	state->since = 0;
 	state->fresh = 0;

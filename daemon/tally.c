@@ -107,11 +107,13 @@ static void add_points(struct kv_out *out, struct tally *tally)
 	bool shown[TALLY_POINTS] = { false };
 
 	for (size_t n = 0; n < TALLY_SHOWN && n < tally->points; n++) {
-		size_t best = TALLY_POINTS;
+		size_t best = 0;
 		char key[48];
 
-		for (size_t i = 0; i < tally->points; i++)
-			if (!shown[i] && (best == TALLY_POINTS || tally->point[i].requests > tally->point[best].requests))
+		while (shown[best])
+			best++;
+		for (size_t i = best + 1; i < tally->points; i++)
+			if (!shown[i] && tally->point[i].requests > tally->point[best].requests)
 				best = i;
 		shown[best] = true;
 		for (int c = 0; c < CLOCK_COUNT; c++) {

@@ -7,8 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Read up to `size` bytes or to the end. Returns the length or -errno. */
-static ssize_t read_all(int fd, char *buf, size_t size)
+ssize_t fd_read(int fd, char *buf, size_t size)
 {
 	size_t len = 0;
 
@@ -41,7 +40,7 @@ int file_read(const char *path, size_t max, char **out, size_t *len)
 		if (!grown)
 			return -ENOMEM;
 		buf = grown;
-		n = read_all(fd, buf + used, size - used);
+		n = fd_read(fd, buf + used, size - used);
 		if (n < 0)
 			return (int)n;
 		used += (size_t)n;
@@ -66,7 +65,7 @@ ssize_t file_read_text(int dir_fd, const char *path, char *buf, size_t size)
 
 	if (fd < 0)
 		return -errno;
-	n = read_all(fd, buf, size);
+	n = fd_read(fd, buf, size);
 	if (n < 0)
 		return n;
 	if ((size_t)n == size)

@@ -30,6 +30,9 @@ static inline void cleanup_mem(void *mem)
 #define CLEANUP_FILE __attribute__((cleanup(cleanup_file)))
 #define CLEANUP_MEM  __attribute__((cleanup(cleanup_mem)))
 
+/* Up to `size` bytes, or to the end. Returns the length or -errno. */
+ssize_t fd_read(int fd, char *buf, size_t size);
+
 /* Whole file into a new NUL-terminated buffer the caller frees; `len` may be
  * NULL. Returns 0, -EFBIG over `max` bytes, or -errno. */
 int file_read(const char *path, size_t max, char **out, size_t *len);

@@ -202,7 +202,6 @@ void clocks_take(struct clocks *clocks, const struct keeper_reply *reply)
 	if (clocks->held && reply->serial >= clocks->serial) {
 		clocks->view.current = grid_nearest(&clocks->grid, clocks_point(clocks));
 		clocks->view.current_known = true;
-		clocks->moved_ns = clock_now_ns();
 	}
 }
 

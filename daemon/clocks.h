@@ -24,7 +24,6 @@ struct clocks {
 	uint64_t serial;                 /* of the newest request to the keeper */
 	uint64_t epoch;                  /* grows with every move: tells whether clocks stood still */
 	uint64_t arrives_ns;             /* when the move under way should be done, real time */
-	uint64_t moved_ns;               /* when the newest move was in effect, real time */
 };
 
 /* Axes from the board's tables and the configuration, ceilings from the keeper's

@@ -118,6 +118,9 @@ void tally_read(struct daemon *d, struct connection *c, const struct kv *kv);
 void tally_opened(struct daemon *d, const struct session *session);
 void tally_ended(struct daemon *d, const struct session *session, uint64_t total_ns, bool missed);
 void tally_close(struct connection *c);
+/* Latencies in ascending order, and where their 99th percentile then stands. */
+void totals_sort(uint64_t *total_ns, size_t count);
+#define TOTALS_P99(count) (((count) * 99 + 99) / 100 - 1)
 
 /* query.c */
 void query_hello(struct daemon *d, struct connection *c, const struct kv *kv);

@@ -15,7 +15,6 @@
 #define MODEL_FILE_BYTES_MAX (64 * 1024 * 1024)
 #define FILE_MODE 0640
 #define DIR_MODE  0750
-#define LAYER_LINE_MAX 192
 
 /* A power mode as a part of a file name. */
 static void mode_key(char key[MODE_KEY_MAX], const char *mode)
@@ -228,27 +227,6 @@ struct entry *library_get(struct library *library, const char *name, uint64_t no
 void library_put(struct entry *entry)
 {
 	entry->users--;
-}
-
-/* As layers_parse() reads it; NULL when out of memory. */
-static char *layers_format(const struct layer *layers, size_t count)
-{
-	static const char header[] = "phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n";
-	char *text = malloc(sizeof(header) + count * LAYER_LINE_MAX);
-	size_t len = sizeof(header) - 1;
-
-	if (!text)
-		return NULL;
-	memcpy(text, header, sizeof(header));
-	for (size_t i = 0; i < count; i++) {
-		const struct layer *l = &layers[i];
-
-		len += (size_t)snprintf(text + len, LAYER_LINE_MAX, "%s,%u,%llu,%llu,%llu,%u,%u,%llu,%llu,%d\n", phase_name(l->phase), l->context,
-					(unsigned long long)l->point.hz[CLOCK_CPU], (unsigned long long)l->point.hz[CLOCK_GPU],
-					(unsigned long long)l->point.hz[CLOCK_MEM], l->rep, l->layer, (unsigned long long)l->cpu_ns,
-					(unsigned long long)l->gpu_ns, l->sync);
-	}
-	return text;
 }
 
 static int save_text(const struct library *library, const struct entry *entry, const char *suffix, const char *text)

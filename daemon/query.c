@@ -152,13 +152,6 @@ static void add_keeper(struct kv_out *out, const struct daemon *d)
 	kv_add(out, "keeper.text", "%s", last->text);
 }
 
-static int by_u64(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 static uint64_t session_p99_ns(const struct session *session)
 {
 	uint64_t sorted[SESSION_TOTALS];
@@ -167,8 +160,8 @@ static uint64_t session_p99_ns(const struct session *session)
 	if (count == 0)
 		return 0;
 	memcpy(sorted, session->total_ns, count * sizeof(*sorted));
-	qsort(sorted, count, sizeof(*sorted), by_u64);
-	return sorted[(count * 99 + 99) / 100 - 1];
+	totals_sort(sorted, count);
+	return sorted[TOTALS_P99(count)];
 }
 
 static void add_session(struct kv_out *out, const struct session *session, unsigned i)

@@ -86,6 +86,11 @@ static int by_u64(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+void totals_sort(uint64_t *total_ns, size_t count)
+{
+	qsort(total_ns, count, sizeof(*total_ns), by_u64);
+}
+
 static void add_quantiles(struct kv_out *out, struct tally *tally)
 {
 	static uint64_t sorted[TALLY_TOTALS];
@@ -94,10 +99,10 @@ static void add_quantiles(struct kv_out *out, struct tally *tally)
 	if (count == 0)
 		return;
 	memcpy(sorted, tally->total_ns, count * sizeof(*sorted));
-	qsort(sorted, count, sizeof(*sorted), by_u64);
+	totals_sort(sorted, count);
 	kv_add_u64(out, "mean_ns", tally->sum_ns / tally->requests);
 	kv_add_u64(out, "median_ns", sorted[count / 2]);
-	kv_add_u64(out, "p99_ns", sorted[(count * 99 + 99) / 100 - 1]);
+	kv_add_u64(out, "p99_ns", sorted[TOTALS_P99(count)]);
 	kv_add_u64(out, "max_ns", tally->max_ns);
 }
 

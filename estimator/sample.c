@@ -265,12 +265,29 @@ static void print_unless_zero(FILE *out, uint64_t value)
 		fputc(',', out);
 }
 
+static void print_place(FILE *out, enum phase phase, uint32_t context, struct op_point point)
+{
+	fprintf(out, "%s,%u", phase_name(phase), context);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		fprintf(out, ",%llu", (unsigned long long)point.hz[c]);
+}
+
+/* The text of a memory stream, or NULL when memory ran out on the way. */
+static char *finish(FILE *out, char **text)
+{
+	bool failed = ferror(out) != 0;
+
+	if (fclose(out) == 0 && !failed)
+		return *text;
+	free(*text);
+	return NULL;
+}
+
 char *samples_format(const struct sample *samples, size_t count)
 {
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
-	bool failed;
 
 	if (!out)
 		return NULL;
@@ -278,9 +295,7 @@ char *samples_format(const struct sample *samples, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		const struct sample *s = &samples[i];
 
-		fprintf(out, "%s,%u", phase_name(s->phase), s->context);
-		for (int c = 0; c < CLOCK_COUNT; c++)
-			fprintf(out, ",%llu", (unsigned long long)s->point.hz[c]);
+		print_place(out, s->phase, s->context, s->point);
 		print_unless_zero(out, s->latency_ns);
 		print_unless_zero(out, s->n);
 		print_unless_zero(out, s->sd_ns);
@@ -288,10 +303,23 @@ char *samples_format(const struct sample *samples, size_t count)
 		print_unless_zero(out, s->power_uw);
 		fputc('\n', out);
 	}
-	failed = ferror(out) != 0;
-	if (fclose(out) != 0 || failed) {
-		free(text);
+	return finish(out, &text);
+}
+
+char *layers_format(const struct layer *layers, size_t count)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
 		return NULL;
+	fputs("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n", out);
+	for (size_t i = 0; i < count; i++) {
+		const struct layer *l = &layers[i];
+
+		print_place(out, l->phase, l->context, l->point);
+		fprintf(out, ",%u,%u,%llu,%llu,%d\n", l->rep, l->layer, (unsigned long long)l->cpu_ns, (unsigned long long)l->gpu_ns, l->sync);
 	}
-	return text;
+	return finish(out, &text);
 }

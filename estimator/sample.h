@@ -42,5 +42,6 @@ int layers_parse(char *text, struct layer **out, size_t *count, char *message, s
 /* One header line and a line a sample into a new string the caller frees; NULL
  * when out of memory. */
 char *samples_format(const struct sample *samples, size_t count);
+char *layers_format(const struct layer *layers, size_t count);
 
 #endif

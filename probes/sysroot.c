@@ -194,17 +194,10 @@ ssize_t sysroot_read(const struct sysroot *root, const char *path, char *buf, si
 	CLEANUP_FD int fd = sysroot_open(root, resolved, O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return fd;
-	size_t len = 0;
-	while (len < size) {
-		ssize_t n = read(fd, buf + len, size - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
+	ssize_t n = fd_read(fd, buf, size);
+	if (n < 0)
+		return n;
+	size_t len = (size_t)n;
 	if (len >= size)
 		return -EFBIG;
 	while (len && strchr(" \t\r\n", buf[len - 1])) /* NUL too: device-tree strings end in one */

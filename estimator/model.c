@@ -160,6 +160,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 	if (!latency_ns || phase >= PHASE_COUNT)
 		return -EINVAL;
 	log_ns = log((double)latency_ns);
+	model->news++;
 	cell = cell_for_request(model, phase, context, point);
 	if (!cell)
 		return 0;
@@ -260,14 +261,19 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 
 	if (state->any && refit_due(state))
 		model_refit(model, phase);
-	if (!state->any)
+	if (!state->any) {
 		nothing_known(model, slot, phase, step);
-	else if (!slot->used || slot->generation != state->generation)
+	} else if (!slot->used || slot->generation != state->generation) {
 		make_surface(model, slot, phase, step);
+		slot->judged = 0;
+	}
 	if (state->any)
 		surface_rebound(model, slot);
-	if (state->any && slot->surface.state != SURFACE_READY)
+	/* Nothing new, nothing to judge: looking at every point costs more than a request's decision. */
+	if (state->any && slot->surface.state != SURFACE_READY && slot->judged != model->news + 1) {
 		state->state = slot->surface.state = surface_judge(model, slot);
+		slot->judged = model->news + 1;
+	}
 	slot->used = ++model->clock;
 	slot->surface.slowdown = correct_slowdown(&model->correct);
 	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);

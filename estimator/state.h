@@ -75,6 +75,7 @@ struct slot {
 	double noise;           /* scatter its bounds were made with */
 	uint64_t used;          /* when; 0: empty */
 	uint64_t generation;    /* of the fit it was made from */
+	uint64_t judged;        /* model->news + 1 when its state was last looked at; 0: never */
 };
 
 #define REFIT_ROWS_QUICK   12 /* a fit of so many rows takes well below a millisecond */
@@ -106,6 +107,7 @@ struct model {
 	struct phase_state phase[PHASE_COUNT];
 	struct slot slot[SURFACES_MAX];
 	uint64_t clock;          /* counts uses of slots */
+	uint64_t news;           /* counts requests observed */
 	void *arrays;
 };
 

@@ -6,7 +6,7 @@ test-programs: $(TEST_PROGRAMS)
 # Benchmarks: tests/bench_X.c -> tests/bench-X, linked like a unit test; prints `name=value unit` lines.
 BENCH := $(patsubst tests/bench_%.c,$(B)/tests/bench-%,$(wildcard tests/bench_*.c))
 .PHONY: bench-programs
-bench-programs: $(BENCH)
+bench-programs: $(BENCH) $(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside libflamed: what a handle holds, and the verbs its two halves
- * (libflamed.c: sessions and requests, libprofile.c: profiling) share. Every
+/* Inside libflamed: what a handle holds, and the verbs its parts (handle.c:
+ * the connection, libflamed.c: sessions and requests, libprofile.c: profiling)
+ * share. Every
  * function here is called with the lock held. */
 #ifndef CLIENT_HANDLE_H
 #define CLIENT_HANDLE_H
@@ -60,6 +61,8 @@ struct request {
 	bool waited;
 	uint64_t id; /* the daemon's */
 	uint64_t begin_ns, total_ns;
+	struct flamed_layer *layers; /* REQUEST_ENDING: those to be sent on */
+	size_t layer_count;
 	struct flamed_decision decision;
 };
 
@@ -104,6 +107,8 @@ void handle_leave(struct flamed *flamed);
 /* Connect if it is time to, take the replies that are in. Returns 0 or
  * -ENOTCONN. Does not block. */
 int handle_refresh(struct flamed *flamed);
+/* The latter alone. */
+int handle_drain(struct flamed *flamed);
 
 /* A message begins in flamed->message. */
 void handle_message(struct flamed *flamed, const char *op);
@@ -122,6 +127,12 @@ void handle_add_layers(struct kv_out *message, const struct flamed_layer *layers
 /* NULL: none free. */
 struct request *handle_new_request(struct flamed *flamed, int session);
 
+/* What it held goes with it. */
+void request_drop(struct request *request);
+/* Replies to op=open, op=begin and op=end are in flamed->wire. */
+void session_opened(struct flamed *flamed, const struct expected *expected, int error);
+void request_begun(struct flamed *flamed, int64_t serial, int error);
+void request_ended(struct flamed *flamed, const struct expected *expected, int error);
 /* A reply to op=profile or op=sample is in flamed->wire. */
 void profile_reply(struct flamed *flamed, int error);
 /* Begin and end of an inference of the session that is profiled. */

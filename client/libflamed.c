@@ -6,105 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include "../common/clock.h"
 #include "../common/units.h"
-
-const char *flamed_version(void)
-{
-	return FLAMED_VERSION;
-}
-
-static void init_locks(struct flamed *flamed)
-{
-	pthread_condattr_t attributes;
-
-	pthread_mutex_init(&flamed->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&flamed->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
-	flamed->pid = getpid();
-}
-
-/* Forget all that a connection held; sessions are opened again by their next
- * request. */
-static void forget(struct flamed *flamed)
-{
-	flamed->expected_count = 0;
-	for (int i = 0; i < HANDLE_SESSIONS_MAX; i++)
-		flamed->session[i].open = SESSION_CLOSED;
-	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
-		flamed->request[i].state = REQUEST_FREE;
-	if (flamed->profile.state != PROFILE_DONE)
-		flamed->profile.state = PROFILE_NONE;
-	flamed->retry_ns = RETRY_NS_MIN;
-	flamed->retry_at_ns = clock_now_ns() + RETRY_NS_MIN;
-}
-
-static void disconnect(struct flamed *flamed)
-{
-	forget(flamed);
-	pthread_cond_broadcast(&flamed->changed);
-	if (flamed->polling) {
-		shutdown(flamed->wire.fd, SHUT_RDWR); /* wakes the thread, which closes */
-		flamed->lost = true;
-	} else {
-		wire_close(&flamed->wire);
-	}
-}
-
-/* The connection is the parent's: closing our copy of it leaves it whole. */
-static void after_fork(struct flamed *flamed)
-{
-	init_locks(flamed);
-	flamed->polling = flamed->lost = false;
-	forget(flamed);
-	wire_close(&flamed->wire);
-	flamed->retry_at_ns = 0;
-}
-
-int handle_enter(struct flamed *flamed)
-{
-	if (!flamed)
-		return -ENOTCONN;
-	if (flamed->pid != getpid())
-		after_fork(flamed);
-	pthread_mutex_lock(&flamed->lock);
-	return 0;
-}
-
-void handle_leave(struct flamed *flamed)
-{
-	pthread_mutex_unlock(&flamed->lock);
-}
-
-void handle_message(struct flamed *flamed, const char *op)
-{
-	kv_reset(&flamed->message);
-	kv_add(&flamed->message, "op", "%s", op);
-}
-
-int handle_send(struct flamed *flamed, struct expected expected)
-{
-	size_t last = (flamed->expected_first + flamed->expected_count) % HANDLE_EXPECTED_MAX;
-	int rc;
-
-	if (flamed->expected_count == HANDLE_EXPECTED_MAX)
-		return -EAGAIN;
-	kv_end(&flamed->message);
-	rc = wire_send(&flamed->wire, &flamed->message);
-	if (rc == -ENOBUFS || rc == -ENOMEM || rc == -EMSGSIZE)
-		return -EAGAIN;
-	if (rc < 0) {
-		disconnect(flamed);
-		return -ENOTCONN;
-	}
-	flamed->expected[last] = expected;
-	flamed->expected_count++;
-	return 0;
-}
 
 static int send_open(struct flamed *flamed, int index)
 {
@@ -164,6 +67,14 @@ void handle_add_layers(struct kv_out *message, const struct flamed_layer *layers
 		message->len = mark;
 }
 
+void request_drop(struct request *request)
+{
+	free(request->layers);
+	request->layers = NULL;
+	request->layer_count = 0;
+	request->state = REQUEST_FREE;
+}
+
 static struct session *reply_session(struct flamed *flamed, const struct expected *expected)
 {
 	struct session *session = &flamed->session[expected->session];
@@ -178,7 +89,7 @@ static enum flamed_state surface_state(const char *name)
 	return name && strcmp(name, "learning") == 0 ? FLAMED_LEARNING : FLAMED_NONE;
 }
 
-static void opened(struct flamed *flamed, const struct expected *expected, int error)
+void session_opened(struct flamed *flamed, const struct expected *expected, int error)
 {
 	struct session *session = reply_session(flamed, expected);
 	uint64_t id = wire_u64(&flamed->wire, "session", 0);
@@ -202,7 +113,7 @@ static struct request *find_request(struct flamed *flamed, int64_t serial)
 	return NULL;
 }
 
-static void begun(struct flamed *flamed, int64_t serial, int error)
+void request_begun(struct flamed *flamed, int64_t serial, int error)
 {
 	struct request *request = find_request(flamed, serial);
 	bool ending;
@@ -222,15 +133,16 @@ static void begun(struct flamed *flamed, int64_t serial, int error)
 		.bound_ns = wire_u64(&flamed->wire, "bound_ns", 0),
 		.settle_ns = wire_u64(&flamed->wire, "settle_ns", 0),
 	};
-	if (!ending)
+	if (!ending) {
 		request->state = error ? REQUEST_REFUSED : REQUEST_KNOWN;
-	else if (error)
-		request->state = REQUEST_FREE;
-	else
-		send_end(flamed, request, NULL, 0);
+		return;
+	}
+	if (!error)
+		send_end(flamed, request, request->layers, request->layer_count);
+	request_drop(request);
 }
 
-static void ended(struct flamed *flamed, const struct expected *expected, int error)
+void request_ended(struct flamed *flamed, const struct expected *expected, int error)
 {
 	struct session *session = reply_session(flamed, expected);
 
@@ -238,152 +150,6 @@ static void ended(struct flamed *flamed, const struct expected *expected, int er
 		return;
 	session->ended++;
 	session->missed += wire_u64(&flamed->wire, "missed", 0) != 0;
-}
-
-static int take_reply(struct flamed *flamed)
-{
-	struct expected expected = flamed->expected[flamed->expected_first];
-	int error = wire_errno(&flamed->wire);
-
-	if (flamed->expected_count == 0 || error == -EPROTO)
-		return -EPROTO;
-	flamed->expected_first = (flamed->expected_first + 1) % HANDLE_EXPECTED_MAX;
-	flamed->expected_count--;
-	flamed->retry_ns = RETRY_NS_MIN; /* it is well */
-	switch (expected.kind) {
-	case EXPECT_OPEN:
-		opened(flamed, &expected, error);
-		break;
-	case EXPECT_BEGIN:
-		begun(flamed, expected.request, error);
-		break;
-	case EXPECT_END:
-		ended(flamed, &expected, error);
-		break;
-	case EXPECT_PROFILE:
-		profile_reply(flamed, error);
-		break;
-	case EXPECT_CLOSE:
-		break;
-	}
-	return 0;
-}
-
-/* Take every reply that is in. */
-static int drain(struct flamed *flamed)
-{
-	int rc;
-
-	if (flamed->polling || flamed->wire.fd < 0)
-		return flamed->lost || flamed->wire.fd < 0 ? -ENOTCONN : 0;
-	rc = wire_flush(&flamed->wire);
-	while (rc == 0 && (rc = wire_receive(&flamed->wire)) == 1) {
-		rc = take_reply(flamed);
-		pthread_cond_broadcast(&flamed->changed);
-		if (flamed->wire.fd < 0)
-			return -ENOTCONN;
-	}
-	if (rc == 0)
-		return 0;
-	disconnect(flamed);
-	return -ENOTCONN;
-}
-
-static int reconnect(struct flamed *flamed)
-{
-	uint64_t now_ns = clock_now_ns();
-
-	if (now_ns < flamed->retry_at_ns)
-		return -ENOTCONN;
-	if (wire_connect(&flamed->wire, flamed->path) == 0) {
-		flamed->expected_first = flamed->expected_count = 0;
-		return 0;
-	}
-	flamed->retry_at_ns = now_ns + flamed->retry_ns;
-	flamed->retry_ns = flamed->retry_ns * 2 < RETRY_NS_MAX ? flamed->retry_ns * 2 : RETRY_NS_MAX;
-	return -ENOTCONN;
-}
-
-int handle_refresh(struct flamed *flamed)
-{
-	if (flamed->wire.fd < 0)
-		return reconnect(flamed);
-	return drain(flamed);
-}
-
-int handle_wait(struct flamed *flamed, uint64_t until_ns)
-{
-	struct timespec until = { (time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S) };
-	bool write_too = flamed->wire.out.len > 0;
-	int fd = flamed->wire.fd;
-
-	if (fd < 0 || flamed->lost)
-		return -ENOTCONN;
-	if (clock_now_ns() >= until_ns)
-		return -ETIMEDOUT;
-	if (flamed->polling) {
-		pthread_cond_timedwait(&flamed->changed, &flamed->lock, &until);
-		return 0;
-	}
-	flamed->polling = true;
-	pthread_mutex_unlock(&flamed->lock);
-	wire_poll(fd, write_too, until_ns);
-	pthread_mutex_lock(&flamed->lock);
-	flamed->polling = false;
-	if (flamed->lost) {
-		flamed->lost = false;
-		wire_close(&flamed->wire);
-	}
-	pthread_cond_broadcast(&flamed->changed); /* the next one polls */
-	return drain(flamed);
-}
-
-int flamed_open(struct flamed **out, const char *socket_path)
-{
-	const char *path = socket_path ? socket_path : secure_getenv("FLAMED_SOCKET");
-	struct flamed *flamed;
-
-	*out = NULL;
-	if (!path || !*path)
-		path = FLAMED_SOCKET_DEFAULT;
-	if (strlen(path) >= sizeof(flamed->path))
-		return -ENAMETOOLONG;
-	flamed = calloc(1, sizeof(*flamed));
-	if (!flamed)
-		return -ENOMEM;
-	strcpy(flamed->path, path);
-	wire_init(&flamed->wire);
-	flamed->profile.session = -1;
-	flamed->retry_ns = RETRY_NS_MIN;
-	init_locks(flamed);
-	reconnect(flamed);
-	*out = flamed;
-	return 0;
-}
-
-void flamed_close(struct flamed *flamed)
-{
-	if (handle_enter(flamed) < 0)
-		return;
-	if (flamed->wire.fd >= 0)
-		drain(flamed); /* an end may still wait for its begin's reply */
-	handle_leave(flamed);
-	wire_free(&flamed->wire);
-	kv_free(&flamed->message);
-	pthread_cond_destroy(&flamed->changed);
-	pthread_mutex_destroy(&flamed->lock);
-	free(flamed);
-}
-
-int flamed_connected(struct flamed *flamed)
-{
-	int rc;
-
-	if (handle_enter(flamed) < 0)
-		return 0;
-	rc = handle_refresh(flamed);
-	handle_leave(flamed);
-	return rc == 0;
 }
 
 /* Session of a number, or NULL; `*error` is then the answer. */
@@ -478,7 +244,7 @@ int flamed_session_close(struct flamed *flamed, int number)
 			send_close(flamed, session->id);
 		for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
 			if (flamed->request[i].session == number)
-				flamed->request[i].state = REQUEST_FREE;
+				request_drop(&flamed->request[i]);
 		if (flamed->profile.session == number)
 			flamed->profile = (struct profile){ .session = -1 };
 		session->used = false;
@@ -518,7 +284,7 @@ int flamed_session_counts(struct flamed *flamed, int number, uint64_t *ended_out
 	session = session_of(flamed, number, &rc);
 	if (session) {
 		rc = 0;
-		drain(flamed);
+		handle_drain(flamed);
 		if (ended_out)
 			*ended_out = session->ended;
 		if (missed_out)
@@ -670,7 +436,7 @@ int flamed_decision(struct flamed *flamed, int64_t serial, struct flamed_decisio
 		return (int)serial;
 	if (handle_enter(flamed) < 0)
 		return -ENOTCONN;
-	drain(flamed);
+	handle_drain(flamed);
 	request = find_request(flamed, serial);
 	if (request && request->state == REQUEST_KNOWN) {
 		*decision = request->decision;
@@ -684,6 +450,15 @@ int flamed_decision(struct flamed *flamed, int64_t serial, struct flamed_decisio
 	return rc;
 }
 
+/* For the message that goes out with the reply to its begin. */
+static void keep_layers(struct request *request, const struct flamed_layer *layers, size_t count)
+{
+	request->layers = count > 0 && count <= LAYERS_MAX ? malloc(count * sizeof(*layers)) : NULL;
+	request->layer_count = request->layers ? count : 0;
+	if (request->layers)
+		memcpy(request->layers, layers, count * sizeof(*layers));
+}
+
 static int end(struct flamed *flamed, struct request *request, const struct flamed_layer *layers, size_t count)
 {
 	switch (request->state) {
@@ -694,6 +469,7 @@ static int end(struct flamed *flamed, struct request *request, const struct flam
 	case REQUEST_KNOWN:
 		return send_end(flamed, request, layers, count);
 	case REQUEST_SENT:
+		keep_layers(request, layers, count);
 		request->state = REQUEST_ENDING;
 		return 0;
 	case REQUEST_REFUSED:
@@ -716,7 +492,7 @@ int flamed_end_layers(struct flamed *flamed, int64_t serial, uint64_t total_ns, 
 		return (int)serial;
 	if (handle_enter(flamed) < 0)
 		return -ENOTCONN;
-	drain(flamed);
+	handle_drain(flamed);
 	request = find_request(flamed, serial);
 	if (request) {
 		request->total_ns = total_ns ? total_ns : now_ns - request->begin_ns;

@@ -1,6 +1,6 @@
 # libflamed.so.0, flamectl, their headers, completion and the Python binding.
 LIBFLAMED := $(B)/libflamed.so.0
-LIB_SOURCES := client/libflamed.c client/libprofile.c client/wire.c
+LIB_SOURCES := client/handle.c client/libflamed.c client/libprofile.c client/wire.c
 LIB_OBJS := $(LIB_SOURCES:%.c=$(B)/%.o) $(B)/common/kv.o $(B)/common/units.o $(B)/common/clock.o $(B)/common/point.o
 CTL_OBJS := $(call room,client,client/example.c)
 FLAMECTL := $(B)/flamectl

@@ -1,7 +1,7 @@
 # The OpenCL layer, a private library that an ICD loader loads by OPENCL_LAYERS.
 LAYER := $(B)/libflamed-opencl.so
 LAYER_OBJS := $(patsubst %,$(B)/probes/opencl/%.o,layer dispatch handles record boundary session summary) \
-	$(patsubst %,$(B)/%.o,client/libflamed client/libprofile client/wire common/kv common/units common/clock common/point)
+	$(patsubst %,$(B)/%.o,client/handle client/libflamed client/libprofile client/wire common/kv common/units common/clock common/point)
 ALL += $(LAYER)
 
 $(LAYER): $(LAYER_OBJS) probes/opencl/layer.map
@@ -20,7 +20,7 @@ $(B)/tests/unit/test_boundary: $(B)/probes/opencl/boundary.o
 
 # The probe: the one program of ours that calls OpenCL itself.
 PROBE_OBJS := $(patsubst %,$(B)/probes/opencl/%.o,flamed-probe work) \
-	$(patsubst %,$(B)/%.o,client/libflamed client/libprofile client/wire common/kv common/units common/clock common/point)
+	$(patsubst %,$(B)/%.o,client/handle client/libflamed client/libprofile client/wire common/kv common/units common/clock common/point)
 ALL += $(B)/flamed-probe
 
 $(B)/flamed-probe: $(PROBE_OBJS)

@@ -147,7 +147,7 @@ def silent(directory):
 
 @test
 def slow_begin(directory):
-    """A begin answered late: returned as not applied, ended once it is known."""
+    """A begin answered late: returned as not applied, ended once it is known, with its layers."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
     e("session", "m", 33 * MS, 1000 * MS)
@@ -164,6 +164,12 @@ def slow_begin(directory):
     equal(e("end", answer[0], 123456), ["0"], "before its begin was answered")
     until(lambda: e("counts", 0)[1] == "1", "sent on and acknowledged")
     equal(fake.ops("end")[0]["total_ns"], "123456")
+    answer = e("wait", 0, 0, 20 * MS)
+    equal((answer[1], e("layers", answer[0], 3)), ("applied=0", ["0"]), "the same with layers")
+    until(lambda: e("counts", 0)[1] == "2", "sent on and acknowledged")
+    equal(fake.ops("end")[1]["layers"], "1000:20000,1001:20001,1002:20002:s", "its layers went with it")
+    answer = e("wait", 0, 0, 20 * MS)
+    equal(e("layers", answer[0], 3), ["0"], "and without an answer nothing is kept for ever")
     e.end()
     fake.close()
 

@@ -5,6 +5,8 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
+#include "../common/clock.h"
+
 struct loop {
 	struct event_base *base;
 };
@@ -15,7 +17,30 @@ struct loop_watch {
 	void (*ready)(void *arg, unsigned events);
 	void (*due)(void *arg);
 	void *arg;
+	/* Of a timer: when it is due, and when it wakes us, UINT64_MAX if not at all. Most are moved
+	 * on before they are due; so it wakes at the first time asked for, and is put off then. */
+	uint64_t due_ns, wakes_ns;
 };
+
+static void wake_at(struct loop_watch *watch, uint64_t now_ns)
+{
+	/* Rounded up: a timer that fires early finds nothing due and would spin. */
+	uint64_t us = (watch->due_ns - now_ns) / 1000 + 1;
+	struct timeval in = { (time_t)(us / 1000000), (suseconds_t)(us % 1000000) };
+
+	watch->wakes_ns = event_add(watch->event, &in) < 0 ? UINT64_MAX : watch->due_ns;
+}
+
+static void on_timer(struct loop_watch *watch)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	watch->wakes_ns = UINT64_MAX;
+	if (now_ns < watch->due_ns)
+		wake_at(watch, now_ns);
+	else
+		watch->due(watch->arg);
+}
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
@@ -24,6 +49,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	if (watch->ready)
 		watch->ready(watch->arg, (what & EV_READ ? LOOP_READ : 0) | (what & EV_WRITE ? LOOP_WRITE : 0));
+	else if (what & EV_TIMEOUT)
+		on_timer(watch);
 	else
 		watch->due(watch->arg);
 }
@@ -112,20 +139,25 @@ int loop_fd_events(struct loop_watch *watch, unsigned events)
 
 struct loop_watch *loop_timer(struct loop *loop, void (*due)(void *arg), void *arg)
 {
-	return watch_new(loop, -1, 0, NULL, due, arg);
+	struct loop_watch *watch = watch_new(loop, -1, 0, NULL, due, arg);
+
+	if (watch)
+		watch->wakes_ns = UINT64_MAX;
+	return watch;
 }
 
 void loop_timer_in(struct loop_watch *watch, uint64_t ns)
 {
-	/* Rounded up: a timer that fires early finds nothing due and would spin. */
-	uint64_t us = ns / 1000 + 1;
-	struct timeval in = { (time_t)(us / 1000000), (suseconds_t)(us % 1000000) };
+	uint64_t now_ns = clock_now_ns();
 
-	event_add(watch->event, &in);
+	watch->due_ns = now_ns + ns;
+	if (watch->due_ns < watch->wakes_ns)
+		wake_at(watch, now_ns);
 }
 
 void loop_timer_stop(struct loop_watch *watch)
 {
+	watch->wakes_ns = UINT64_MAX;
 	event_del(watch->event);
 }
 

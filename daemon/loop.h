@@ -24,7 +24,8 @@ void loop_stop(struct loop *loop);
 struct loop_watch *loop_fd(struct loop *loop, int fd, unsigned events, void (*ready)(void *arg, unsigned events), void *arg);
 int loop_fd_events(struct loop_watch *watch, unsigned events);
 
-/* A timer, not running until loop_timer_in(); fires once each time. */
+/* A timer, not running until loop_timer_in(); fires once each time, the newest
+ * time only. Putting it off costs nothing but that it may wake us once more. */
 struct loop_watch *loop_timer(struct loop *loop, void (*due)(void *arg), void *arg);
 void loop_timer_in(struct loop_watch *watch, uint64_t ns);
 void loop_timer_stop(struct loop_watch *watch);

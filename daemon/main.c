@@ -21,6 +21,7 @@
 #define STATUS_USAGE   2
 #define HELLO_NS       (3 * NS_PER_S) /* a keeper that says nothing by then is started without */
 #define SPARE_FDS      64
+#define NICE           (-10)
 
 static const char usage[] =
 	"usage: flamed [--config FILE] [--sysroot DIR] [--runtime-dir DIR] [--state-dir DIR] [--check-config] [--restore]\n"
@@ -130,7 +131,6 @@ static void on_message(void *arg, struct connection *c, const struct kv *kv)
 		{ "tally", tally_read, true },
 	};
 	struct daemon *d = arg;
-	uint64_t start_ns = clock_now_ns();
 
 	if (kv->count == 0 || strcmp(kv->pair[0].key, "op")) {
 		reply_error(c, EINVAL, "op: has to be the first key of a message");
@@ -139,6 +139,7 @@ static void on_message(void *arg, struct connection *c, const struct kv *kv)
 	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
 		if (strcmp(kv->pair[0].value, ops[i].op))
 			continue;
+		uint64_t start_ns = ops[i].pauses ? clock_now_ns() : 0;
 		ops[i].handle(d, c, kv);
 		if (ops[i].pauses && d->sessions > c->sessions)
 			connection_pause(c, clock_now_ns() - start_ns);
@@ -322,6 +323,14 @@ static void raise_descriptors(void)
 		log_warning("only %llu descriptors: fewer than %d connections", (unsigned long long)limit.rlim_cur, CONNECTIONS_MAX);
 }
 
+/* A late answer costs a deadline, and there is little to do for one. The units say the same, and
+ * who started us at another priority has decided; without the privilege it stays. */
+static void come_first(void)
+{
+	if (getpriority(PRIO_PROCESS, 0) == 0)
+		(void)!setpriority(PRIO_PROCESS, 0, NICE);
+}
+
 /* Beside flamed in a build tree, or where it is installed. */
 static void find_keeper(char path[PATH_MAX + 32])
 {
@@ -370,6 +379,7 @@ static int run(struct daemon *d)
 
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptors();
+	come_first();
 	rc = dir_make(d->options->state_dir, 0750);
 	if (rc < 0)
 		log_error("%s: %s", d->options->state_dir, strerror(-rc));

@@ -19,6 +19,8 @@
 
 #define READ_BYTES     16384
 #define ACCEPTS_AT_ONCE 4
+#define ACCEPT_STEP_NS (500 * NS_PER_US) /* one connection in so long, past a burst: taking one costs as much as some requests */
+#define ACCEPT_BURST   256
 #define TURN_NS        (20 * NS_PER_US)  /* of one connection before others have theirs */
 #define PAUSE_TIMES    300 /* after a query, so many times what it took, while others have sessions */
 #define PAUSE_OVER_NS  (20 * NS_PER_US)
@@ -33,6 +35,7 @@ struct server {
 	struct server_handlers handlers;
 	struct connection *first;
 	unsigned count;
+	uint64_t accepted_ns; /* one more ACCEPT_STEP_NS for each connection taken; never far in the past */
 };
 
 static void connection_free(struct connection *c)
@@ -352,12 +355,36 @@ static void on_rest(void *arg)
 	loop_fd_events(server->watch, LOOP_READ);
 }
 
+/* Those waiting stay in the queue for a while. */
+static void rest(struct server *server, uint64_t rest_ns)
+{
+	loop_fd_events(server->watch, 0);
+	loop_timer_in(server->rest, rest_ns);
+}
+
+/* Whoever connects and leaves over and over must not take the time of those who stay. */
+static bool may_accept(struct server *server)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (server->accepted_ns + ACCEPT_BURST * ACCEPT_STEP_NS < now_ns)
+		server->accepted_ns = now_ns - ACCEPT_BURST * ACCEPT_STEP_NS;
+	if (server->accepted_ns + ACCEPT_STEP_NS > now_ns)
+		return false;
+	server->accepted_ns += ACCEPT_STEP_NS;
+	return true;
+}
+
 static void on_accept(void *arg, unsigned events)
 {
 	struct server *server = arg;
 
 	(void)events;
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		if (!may_accept(server)) {
+			rest(server, ACCEPTS_AT_ONCE * ACCEPT_STEP_NS);
+			return;
+		}
 		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
@@ -365,11 +392,10 @@ static void on_accept(void *arg, unsigned events)
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			/* Those waiting stay in the queue; spinning on them helps nobody. */
+			/* Spinning on them helps nobody. */
 			if (log_first("accept"))
 				log_error("no connection can be taken: %s; trying again as others end", strerror(errno));
-			loop_fd_events(server->watch, 0);
-			loop_timer_in(server->rest, REST_NS);
+			rest(server, REST_NS);
 		}
 		if (errno != EINTR && errno != ECONNABORTED)
 			return;

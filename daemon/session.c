@@ -332,8 +332,8 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 	request->deadline_ns = now_ns + deadline_ns;
 	request->waiting = wait;
 	request->arrived_ns = clock_now_ns();
-	request->expires_ns = clock_now_ns() + (d->config.request_expiry_ns > EXPIRY_DEADLINES * deadline_ns ? d->config.request_expiry_ns
-													     : EXPIRY_DEADLINES * deadline_ns);
+	request->expires_ns = request->arrived_ns + (d->config.request_expiry_ns > EXPIRY_DEADLINES * deadline_ns ? d->config.request_expiry_ns
+														  : EXPIRY_DEADLINES * deadline_ns);
 	mark_contended(d, request);
 	profiles_disturb();
 	session_began(session, request);
@@ -352,9 +352,9 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_to_begin(d, request);
 		connection_flush(c);
 	}
-	loop_timer_stop(d->idle);
 	if (d->requests == 1)
 		loop_timer_in(d->expiry, request->expires_ns - request->arrived_ns);
+	governor_explain(&d->governor, &session->decision);
 	if (d->energy_meter && d->meter)
 		(void)!power_meter_read(d->meter, clock_now_ns(), &d->power_uw);
 }
@@ -490,12 +490,6 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		d->ahead_ns += request->begin_ns + total_ns - now_ns;
 	now_ns = daemon_now_ns(d);
 	missed = total_ns > request->asked_ns;
-	/* The answer first; what nobody waits for after it. */
-	if (ack) {
-		kv_add_u64(reply_begin(c), "missed", missed);
-		reply_end(c);
-		connection_flush(c);
-	}
 	learn(d, request, total_ns, now_ns);
 	clocks_forget(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), total_ns, request->asked_ns, request->bound_ns);
@@ -507,6 +501,12 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	tally_ended(d, session, total_ns, missed);
 	ended = *request;
 	request_drop(d, request);
+	/* The answer before what may take long, and nobody waits for. */
+	if (ack) {
+		kv_add_u64(reply_begin(c), "missed", missed);
+		reply_end(c);
+		connection_flush(c);
+	}
 	after_last(d, session, &ended, total_ns, now_ns);
 }
 

@@ -4,7 +4,6 @@
 #include <math.h>
 #include "../common/clock.h"
 #include "memory.h"
-#include "scan.h"
 
 #define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
 #define PAYBACK_REQUESTS 32    /* a move has to be worth its time within so many requests */
@@ -21,23 +20,8 @@
 #define INVEST_GAIN 0.05       /* of power, for a move that may make one request late */
 #define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
+#define NO_GAP_NS NS_PER_MS    /* the next request is about to decide by itself */
 #define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
-
-/* One decision under way. */
-struct task {
-	struct governor *governor;
-	const struct governor_board *board;
-	const struct governor_request *newest;
-	const struct surface *surface; /* of the newest */
-	uint64_t now_ns;
-	size_t count;
-	struct demand demand[REQUESTS_MAX]; /* by deadline */
-	uint32_t session[REQUESTS_MAX];     /* parallel */
-	bool past;                          /* demands hold what past misses ask for */
-	struct price price;
-	size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* axes allowed by ceilings and floors */
-	size_t soft[CLOCK_COUNT];                   /* low, raised by dwell and standby */
-};
 
 void governor_options_default(struct governor_options *options)
 {
@@ -124,34 +108,34 @@ static void build_moves(struct governor *governor, const struct governor_board *
 }
 
 /* Bring the table of move costs up to date for these limits. */
-static void prepare_moves(struct task *t, const size_t low[CLOCK_COUNT])
+static void prepare_moves(struct governor_task *t, const size_t low[CLOCK_COUNT])
 {
 	struct governor *governor = t->governor;
-	bool same = governor->key.grid == t->board->grid && governor->key.current == t->board->current &&
-		    governor->key.known == t->board->current_known && governor->key.waits == t->newest->waits;
+	bool same = governor->key.grid == t->board.grid && governor->key.current == t->board.current &&
+		    governor->key.known == t->board.current_known && governor->key.waits == t->newest.waits;
 
 	for (int c = 0; c < CLOCK_COUNT; c++)
-		same = same && governor->key.settle_ns[c] == t->board->settle_ns[c] &&
-		       governor->key.write_ns[c] == t->board->write_ns[c] && governor->key.low[c] == low[c] &&
+		same = same && governor->key.settle_ns[c] == t->board.settle_ns[c] &&
+		       governor->key.write_ns[c] == t->board.write_ns[c] && governor->key.low[c] == low[c] &&
 		       governor->key.high[c] == t->high[c];
 	if (same)
 		return;
-	governor->key.grid = t->board->grid;
-	governor->key.current = t->board->current;
-	governor->key.known = t->board->current_known;
-	governor->key.waits = t->newest->waits;
+	governor->key.grid = t->board.grid;
+	governor->key.current = t->board.current;
+	governor->key.known = t->board.current_known;
+	governor->key.waits = t->newest.waits;
 	for (int c = 0; c < CLOCK_COUNT; c++) {
-		governor->key.settle_ns[c] = t->board->settle_ns[c];
-		governor->key.write_ns[c] = t->board->write_ns[c];
+		governor->key.settle_ns[c] = t->board.settle_ns[c];
+		governor->key.write_ns[c] = t->board.write_ns[c];
 		governor->key.low[c] = low[c];
 		governor->key.high[c] = t->high[c];
 	}
-	build_moves(governor, t->board);
+	build_moves(governor, &t->board);
 }
 
-static size_t top_point(const struct task *t)
+static size_t top_point(const struct governor_task *t)
 {
-	return grid_index(t->board->grid, t->high);
+	return grid_index(t->board.grid, t->high);
 }
 
 /* ---- the memory clock's dwell ---- */
@@ -178,17 +162,17 @@ static void note_mem(struct governor *governor, const struct grid *grid, size_t 
 }
 
 /* Lower limits of thrift and caution, never above the ceilings. */
-static void soft_limits(struct task *t)
+static void soft_limits(struct governor_task *t)
 {
 	size_t current[CLOCK_COUNT];
 
 	memcpy(t->soft, t->low, sizeof(t->soft));
-	if (t->board->current_known && t->governor->mem_tokens < 1) {
-		grid_axes(t->board->grid, t->board->current, current);
+	if (t->board.current_known && t->governor->mem_tokens < 1) {
+		grid_axes(t->board.grid, t->board.current, current);
 		if (t->soft[CLOCK_MEM] < current[CLOCK_MEM])
 			t->soft[CLOCK_MEM] = current[CLOCK_MEM];
 	}
-	memory_standby(t->governor, t->newest, t->board->settle_ns, t->now_ns, t->soft);
+	memory_standby(t->governor, &t->newest, t->board.settle_ns, t->now_ns, t->soft);
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		if (t->soft[c] > t->high[c])
 			t->soft[c] = t->high[c];
@@ -196,17 +180,17 @@ static void soft_limits(struct task *t)
 
 /* ---- demands ---- */
 
-static double base_factor(const struct task *t, const struct surface *surface)
+static double base_factor(const struct governor_task *t, const struct surface *surface)
 {
 	return (1 + t->governor->options.margin) * fmax(surface->slowdown_bound, 0);
 }
 
-static double past_factor(const struct task *t, uint32_t session)
+static double past_factor(const struct governor_task *t, uint32_t session)
 {
 	return t->past ? memory_factor(t->governor, session) : 1;
 }
 
-static void add_demand(struct task *t, const struct governor_request *request)
+static void add_demand(struct governor_task *t, const struct governor_request *request)
 {
 	double factor = base_factor(t, request->surface) * past_factor(t, request->session);
 	double slack_ns = (double)request->deadline_ns - (double)t->now_ns;
@@ -222,7 +206,7 @@ static void add_demand(struct task *t, const struct governor_request *request)
 }
 
 /* `past`: with what past misses put on the bounds. */
-static void set_demands(struct task *t, const struct governor_request *requests, size_t count, bool past)
+static void set_demands(struct governor_task *t, const struct governor_request *requests, size_t count, bool past)
 {
 	t->count = 0;
 	t->past = past;
@@ -230,7 +214,7 @@ static void set_demands(struct task *t, const struct governor_request *requests,
 		add_demand(t, &requests[i]);
 }
 
-static void set_price(struct task *t, float horizon_ns)
+static void set_price(struct governor_task *t, float horizon_ns)
 {
 	bool energy = t->governor->options.objective == OBJECTIVE_ENERGY;
 
@@ -238,34 +222,34 @@ static void set_price(struct task *t, float horizon_ns)
 				  (float)t->surface->slowdown, energy ? fmaxf(horizon_ns, 1) : 0};
 }
 
-static bool fits(const struct task *t, size_t point, double move_ns)
+static bool fits(const struct governor_task *t, size_t point, double move_ns)
 {
 	return scan_late(t->demand, t->count, point) + (float)move_ns <= 0;
 }
 
 /* ---- the choice ---- */
 
-static size_t cheapest(struct task *t, const size_t low[CLOCK_COUNT])
+static size_t cheapest(struct governor_task *t, const size_t low[CLOCK_COUNT])
 {
 	prepare_moves(t, low);
-	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board->grid->points,
-			     t->board->current_known ? t->board->current : SIZE_MAX);
+	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board.grid->points,
+			     t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
 /* Nothing fits: every clock up, or where the bound is clearly lower. */
-static size_t fastest(struct task *t)
+static size_t fastest(struct governor_task *t)
 {
 	size_t top = top_point(t), best;
 
 	prepare_moves(t, t->low);
-	best = scan_fastest(t->demand, t->count, t->governor->move_ns, t->board->grid->points);
+	best = scan_fastest(t->demand, t->count, t->governor->move_ns, t->board.grid->points);
 	if (best == SIZE_MAX || t->surface->bound_ns[top] <= FASTEST_TOLERANCE * t->surface->bound_ns[best])
 		return top;
 	return best;
 }
 
 /* Not held up by past misses any more, as nothing fits with them. */
-static size_t without_past(struct task *t, const struct governor_request *requests, size_t count, bool *feasible)
+static size_t without_past(struct governor_task *t, const struct governor_request *requests, size_t count, bool *feasible)
 {
 	size_t best = fastest(t), other;
 
@@ -279,25 +263,25 @@ static size_t without_past(struct task *t, const struct governor_request *reques
 }
 
 /* Share of power that a move has to save. */
-static double gain_needed(const struct task *t, size_t to)
+static double gain_needed(const struct governor_task *t, size_t to)
 {
-	double slack_ns = (double)(t->newest->deadline_ns - t->newest->begin_ns);
+	double slack_ns = (double)(t->newest.deadline_ns - t->newest.begin_ns);
 
 	return fmax(t->governor->options.gain_min, t->governor->move_ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
 }
 
-static double gain(const struct task *t, size_t from, size_t to)
+static double gain(const struct governor_task *t, size_t from, size_t to)
 {
 	double old = scan_price(&t->price, from);
 
 	return old > 0 ? 1 - scan_price(&t->price, to) / old : 0;
 }
 
-static bool worth_staying(const struct task *t, size_t best)
+static bool worth_staying(const struct governor_task *t, size_t best)
 {
-	size_t current = t->board->current;
+	size_t current = t->board.current;
 
-	return t->board->current_known && isfinite(t->governor->move_ns[current]) && fits(t, current, 0) &&
+	return t->board.current_known && isfinite(t->governor->move_ns[current]) && fits(t, current, 0) &&
 	       gain(t, current, best) < gain_needed(t, best);
 }
 
@@ -314,7 +298,7 @@ static double risk(double predicted_ns, double bound_ns, double slack_ns)
 	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
 }
 
-static double risk_at(const struct task *t, size_t i)
+static double risk_at(const struct governor_task *t, size_t i)
 {
 	const struct demand *d = &t->demand[0];
 
@@ -322,25 +306,25 @@ static double risk_at(const struct task *t, size_t i)
 		    d->slack_ns - t->governor->move_ns[i]);
 }
 
-static bool may_try(const struct task *t)
+static bool may_try(const struct governor_task *t)
 {
-	const struct governor_session *s = &t->governor->session[t->newest->session];
+	const struct governor_session *s = &t->governor->session[t->newest.session];
 
-	return t->count == 1 && t->board->current_known && (s->requests <= s->eager_until + TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
+	return t->count == 1 && t->board.current_known && (s->requests <= s->eager_until + TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
 }
 
 /* A cheaper point hardly ever run, whose bound is a little over the slack: nothing
  * but a request there can tell. The best of gain over risk; SIZE_MAX: none. */
-static size_t cheaper_trial(const struct task *t, size_t best)
+static size_t cheaper_trial(const struct governor_task *t, size_t best)
 {
-	const struct governor_session *s = &t->governor->session[t->newest->session];
+	const struct governor_session *s = &t->governor->session[t->newest.session];
 	double most = memory_eager(s) ? s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING : TRIAL_RISK, best_score = 0;
 	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
 	size_t found = SIZE_MAX;
 
-	if (best != t->board->current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (memory_eager(s) ? 1 : TRIAL_SEEN))
+	if (best != t->board.current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (memory_eager(s) ? 1 : TRIAL_SEEN))
 		return SIZE_MAX;
-	for (size_t i = 0; i < t->board->grid->points; i++) {
+	for (size_t i = 0; i < t->board.grid->points; i++) {
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
 		double p = risk_at(t, i), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
@@ -354,12 +338,12 @@ static size_t cheaper_trial(const struct task *t, size_t best)
 
 /* Nothing is known to fit; what was never run may, if it is not far from it.
  * Real surfaces have inversions: the fastest point is not always the top. */
-static size_t hopeful_trial(const struct task *t)
+static size_t hopeful_trial(const struct governor_task *t)
 {
 	size_t found = SIZE_MAX;
 	float least = INFINITY;
 
-	for (size_t i = 0; i < t->board->grid->points; i++) {
+	for (size_t i = 0; i < t->board.grid->points; i++) {
 		float predicted = t->surface->latency_ns[i] * (float)t->surface->slowdown;
 		float slack_ns = t->demand[0].slack_ns - t->governor->move_ns[i];
 		if (t->surface->measured[i] || predicted >= least || predicted * HOPE > slack_ns)
@@ -371,17 +355,17 @@ static size_t hopeful_trial(const struct task *t)
 }
 
 /* The cheapest point that would fit once there. */
-static size_t cheapest_standing(const struct task *t)
+static size_t cheapest_standing(const struct governor_task *t)
 {
 	size_t point = SIZE_MAX;
 	float best = INFINITY;
 
-	for (size_t i = 0; i < t->board->grid->points; i++) {
+	for (size_t i = 0; i < t->board.grid->points; i++) {
 		size_t axis[CLOCK_COUNT];
 		float price = scan_price(&t->price, i);
 		if (!(price < best) || !fits(t, i, 0))
 			continue;
-		grid_axes(t->board->grid, i, axis);
+		grid_axes(t->board.grid, i, axis);
 		if (!within(axis, t->soft, t->high))
 			continue;
 		best = price;
@@ -392,15 +376,15 @@ static size_t cheapest_standing(const struct task *t)
 
 /* Where the time to move is all that is in the way, and a request or two late
  * buys all that follow. */
-static size_t invest(const struct task *t, size_t best)
+static size_t invest(const struct governor_task *t, size_t best)
 {
-	const struct governor_session *s = &t->governor->session[t->newest->session];
+	const struct governor_session *s = &t->governor->session[t->newest.session];
 	size_t home = s->credit >= 1 && s->boost <= 1 ? cheapest_standing(t) : SIZE_MAX;
 
 	return home != SIZE_MAX && gain(t, best, home) > INVEST_GAIN ? home : SIZE_MAX;
 }
 
-static size_t consider_trial(struct task *t, size_t best, struct decision *out)
+static size_t consider_trial(struct governor_task *t, size_t best, struct decision *out)
 {
 	size_t trial = SIZE_MAX;
 
@@ -415,20 +399,20 @@ static size_t consider_trial(struct task *t, size_t best, struct decision *out)
 /* ---- saying why ---- */
 
 /* The rule that refused a point that is cheaper than the chosen one. */
-static enum refusal why_not(const struct task *t, size_t point)
+static enum refusal why_not(const struct governor_task *t, size_t point)
 {
 	size_t axis[CLOCK_COUNT], from[CLOCK_COUNT], newest = 0;
 	struct demand alone;
 
-	grid_axes(t->board->grid, point, axis);
+	grid_axes(t->board.grid, point, axis);
 	for (int c = 0; c < CLOCK_COUNT; c++) {
 		if (axis[c] > t->high[c])
 			return REFUSED_CEILING;
 		if (axis[c] < t->low[c])
 			return REFUSED_FLOOR;
 	}
-	grid_axes(t->board->grid, t->board->current, from);
-	float move_ns = move_cost(t->board, from, axis, t->newest->waits);
+	grid_axes(t->board.grid, t->board.current, from);
+	float move_ns = move_cost(&t->board, from, axis, t->newest.waits);
 	if (fits(t, point, move_ns)) {
 		if (axis[CLOCK_MEM] < t->soft[CLOCK_MEM] && t->governor->mem_tokens < 1)
 			return REFUSED_DWELL;
@@ -436,47 +420,32 @@ static enum refusal why_not(const struct task *t, size_t point)
 	}
 	if (fits(t, point, 0))
 		return REFUSED_SETTLE;
-	while (newest + 1 < t->count && t->session[newest] != t->newest->session)
+	while (newest + 1 < t->count && t->session[newest] != t->newest.session)
 		newest++;
 	alone = t->demand[newest];
 	if (t->count > 1 && scan_late(&alone, 1, point) + move_ns <= 0)
 		return REFUSED_SHARED;
-	alone.scale /= (float)past_factor(t, t->newest->session);
+	alone.scale /= (float)past_factor(t, t->newest.session);
 	return t->count == 1 && scan_late(&alone, 1, point) + move_ns <= 0 ? REFUSED_HOLD : REFUSED_BOUND;
 }
 
-static uint64_t settle_to(const struct task *t, size_t point)
+static uint64_t settle_to(const struct governor_task *t, size_t point)
 {
 	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
 
-	grid_axes(t->board->grid, t->board->current, from);
-	grid_axes(t->board->grid, point, to);
-	return (uint64_t)move_cost(t->board, from, to, true);
+	grid_axes(t->board.grid, t->board.current, from);
+	grid_axes(t->board.grid, point, to);
+	return (uint64_t)move_cost(&t->board, from, to, true);
 }
 
-static void explain_runner_up(const struct task *t, size_t thrifty, struct decision *out)
-{
-	float price = scan_price(&t->price, out->point);
-
-	out->runner_up = thrifty != SIZE_MAX && scan_price(&t->price, thrifty) < price
-				 ? thrifty
-				 : scan_next_cheaper(&t->price, price, t->board->grid->points);
-	if (out->runner_up == SIZE_MAX)
-		return;
-	out->runner_up_refused = why_not(t, out->runner_up);
-	out->runner_up_bound_ns = (uint64_t)(t->surface->bound_ns[out->runner_up] * out->factor);
-	out->runner_up_settle_ns = settle_to(t, out->runner_up);
-	out->runner_up_power_uw = t->surface->power_uw[out->runner_up];
-}
-
-static void describe(const struct task *t, struct decision *out)
+static void describe(const struct governor_task *t, struct decision *out)
 {
 	const struct surface *s = t->surface;
-	uint64_t deadline_ns = t->newest->deadline_ns;
-	double left = 1 - t->newest->done;
+	uint64_t deadline_ns = t->newest.deadline_ns;
+	double left = 1 - t->newest.done;
 
-	out->factor = base_factor(t, t->surface) * past_factor(t, t->newest->session);
-	out->held = t->past && t->governor->session[t->newest->session].boost > 1;
+	out->factor = base_factor(t, t->surface) * past_factor(t, t->newest.session);
+	out->held = t->past && t->governor->session[t->newest.session].boost > 1;
 	out->predicted_ns = (uint64_t)(s->latency_ns[out->point] * s->slowdown * left);
 	out->bound_ns = (uint64_t)(s->bound_ns[out->point] * out->factor * left);
 	out->settle_ns = settle_to(t, out->point);
@@ -489,24 +458,23 @@ static void describe(const struct task *t, struct decision *out)
 
 /* ---- the verbs ---- */
 
-static void remember(struct task *t, const struct decision *out)
+static void remember(struct governor_task *t, const struct decision *out)
 {
-	struct governor_session *s = &t->governor->session[t->newest->session];
+	struct governor_session *s = &t->governor->session[t->newest.session];
 
 	s->trial = out->trial;
 	s->feasible = out->feasible;
 	s->measured = t->surface->measured[out->point] > 0;
-	if (out->feasible && memory_is_tight(s, t->newest->deadline_ns - t->newest->begin_ns))
-		grid_axes(t->board->grid, out->point, s->home);
-	note_mem(t->governor, t->board->grid, out->point);
+	if (out->feasible && memory_is_tight(s, t->newest.deadline_ns - t->newest.begin_ns))
+		grid_axes(t->board.grid, out->point, s->home);
+	note_mem(t->governor, t->board.grid, out->point);
 }
 
-static void choose(struct task *t, const struct governor_request *requests, size_t count, struct decision *out)
+static void choose(struct governor_task *t, const struct governor_request *requests, size_t count, struct decision *out)
 {
-	size_t hard = SIZE_MAX;
-
+	t->thrifty = SIZE_MAX;
 	set_demands(t, requests, count, true);
-	set_price(t, (float)t->newest->deadline_ns - (float)t->now_ns);
+	set_price(t, (float)t->newest.deadline_ns - (float)t->now_ns);
 	soft_limits(t);
 	out->feasible = true;
 	out->point = cheapest(t, t->soft);
@@ -515,12 +483,11 @@ static void choose(struct task *t, const struct governor_request *requests, size
 	if (out->point == SIZE_MAX) {
 		out->point = without_past(t, requests, count, &out->feasible);
 	} else if (worth_staying(t, out->point)) {
-		hard = out->point;
-		out->point = t->board->current;
+		t->thrifty = out->point;
+		out->point = t->board.current;
 	}
 	out->point = consider_trial(t, out->point, out);
 	describe(t, out);
-	explain_runner_up(t, hard, out);
 }
 
 static bool any_unknown(const struct governor_request *requests, size_t count)
@@ -535,36 +502,56 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 		     size_t count, uint64_t now_ns, struct decision *out)
 {
 	const struct governor_request *newest = &requests[count - 1];
-	struct task t;
+	struct governor_task *t = &governor->task;
 
-	t.governor = governor;
-	t.board = board;
-	t.newest = newest;
-	t.surface = newest->surface;
-	t.now_ns = now_ns;
-	t.past = true;
+	t->governor = governor;
+	t->board = *board;
+	t->newest = *newest;
+	t->surface = newest->surface;
+	t->now_ns = now_ns;
+	t->past = true;
+	t->count = 0;
 	*out = (struct decision){.runner_up = SIZE_MAX, .feasible = true};
 	for (int c = 0; c < CLOCK_COUNT; c++)
-		axis_limits(board, c, &t.low[c], &t.high[c]);
+		axis_limits(board, c, &t->low[c], &t->high[c]);
 	refill_mem(governor, now_ns);
-	memory_begin(governor, newest, (uint64_t)(t.surface->bound_ns[top_point(&t)] * base_factor(&t, t.surface)));
+	memory_begin(governor, newest, (uint64_t)(t->surface->bound_ns[top_point(t)] * base_factor(t, t->surface)));
 	for (size_t i = 0; i < count; i++)
 		out->learning = out->learning || requests[i].surface->state != SURFACE_READY;
 	if (any_unknown(requests, count)) {
-		out->point = top_point(&t);
-		describe(&t, out);
+		out->point = top_point(t);
+		describe(t, out);
 	} else {
-		choose(&t, requests, count, out);
+		choose(t, requests, count, out);
 	}
-	remember(&t, out);
+	remember(t, out);
+}
+
+void governor_explain(const struct governor *governor, struct decision *decision)
+{
+	const struct governor_task *t = &governor->task;
+	float price;
+
+	if (t->count == 0)
+		return; /* a surface is not known yet: nothing was compared */
+	price = scan_price(&t->price, decision->point);
+	decision->runner_up = t->thrifty != SIZE_MAX && scan_price(&t->price, t->thrifty) < price
+				      ? t->thrifty
+				      : scan_next_cheaper(&t->price, price, t->board.grid->points);
+	if (decision->runner_up == SIZE_MAX)
+		return;
+	decision->runner_up_refused = why_not(t, decision->runner_up);
+	decision->runner_up_bound_ns = (uint64_t)(t->surface->bound_ns[decision->runner_up] * decision->factor);
+	decision->runner_up_settle_ns = settle_to(t, decision->runner_up);
+	decision->runner_up_power_uw = t->surface->power_uw[decision->runner_up];
 }
 
 /* ---- between requests ---- */
 
 /* Where the session's next request will want to be, once there. */
-static size_t next_home(struct task *t, uint64_t relative_ns)
+static size_t next_home(struct governor_task *t, uint64_t relative_ns)
 {
-	set_demands(t, t->newest, 1, true);
+	set_demands(t, &t->newest, 1, true);
 	t->demand[0].slack_ns = (float)relative_ns;
 	set_price(t, (float)relative_ns);
 	soft_limits(t);
@@ -572,18 +559,18 @@ static size_t next_home(struct task *t, uint64_t relative_ns)
 }
 
 /* The least idle power from where the next request still makes it home. */
-static size_t idle_home(const struct task *t, size_t home, uint64_t gap_ns)
+static size_t idle_home(const struct governor_task *t, size_t home, uint64_t gap_ns)
 {
 	const float *idle_uw = t->surface->idle_power_uw;
 	size_t best = home, to[CLOCK_COUNT], axis[CLOCK_COUNT];
 	float best_uw = idle_uw[home];
 
-	grid_axes(t->board->grid, home, to);
-	for (size_t i = 0; i < t->board->grid->points; i++) {
+	grid_axes(t->board.grid, home, to);
+	for (size_t i = 0; i < t->board.grid->points; i++) {
 		if (!(idle_uw[i] < best_uw))
 			continue;
-		grid_axes(t->board->grid, i, axis);
-		double back_ns = move_cost(t->board, axis, to, true);
+		grid_axes(t->board.grid, i, axis);
+		double back_ns = move_cost(&t->board, axis, to, true);
 		bool memory_moves = axis[CLOCK_MEM] != to[CLOCK_MEM] && gap_ns < t->governor->options.mem_dwell_ns;
 		double saved = (double)(idle_uw[home] - idle_uw[i]) * (double)gap_ns;
 		if (memory_moves || !within(axis, t->soft, t->high) || back_ns * IDLE_GAP_SETTLES > (double)gap_ns ||
@@ -596,7 +583,7 @@ static size_t idle_home(const struct task *t, size_t home, uint64_t gap_ns)
 }
 
 /* In time for the next request: over within the gap, or inside its slack. */
-static bool in_time(const struct task *t, size_t point, uint64_t gap_ns)
+static bool in_time(const struct governor_task *t, size_t point, uint64_t gap_ns)
 {
 	double move_ns = (double)settle_to(t, point);
 
@@ -610,13 +597,13 @@ bool governor_idle(const struct governor *governor, const struct governor_board 
 	uint64_t relative_ns = memory_tight_ns(s);
 	struct governor_request next = {
 		.surface = surface, .session = governor->last_session, .begin_ns = now_ns, .deadline_ns = now_ns + relative_ns};
-	struct task t;
+	struct governor_task t;
 
-	if (!s->known || relative_ns == UINT64_MAX || !board->current_known || surface->state == SURFACE_NONE)
+	if (expected_gap_ns < NO_GAP_NS || !s->known || relative_ns == UINT64_MAX || !board->current_known || surface->state == SURFACE_NONE)
 		return false;
 	t.governor = (struct governor *)governor; /* read only from here */
-	t.board = board;
-	t.newest = &next;
+	t.board = *board;
+	t.newest = next;
 	t.surface = surface;
 	t.now_ns = now_ns;
 	for (int c = 0; c < CLOCK_COUNT; c++)

@@ -7,6 +7,7 @@
 #define GOVERNOR_GOVERNOR_H
 
 #include "../estimator/model.h"
+#include "scan.h"
 
 enum objective { OBJECTIVE_POWER, OBJECTIVE_ENERGY };
 
@@ -66,15 +67,33 @@ struct decision {
 	bool power_known;
 	enum bound_source source;
 	enum regime regime;
-	size_t runner_up;   /* cheaper than `point`: the cheapest that only a rule of thrift or caution refused
+	size_t runner_up;   /* by governor_explain(): cheaper than `point`: the cheapest that only a rule of thrift or caution refused
 			     * (gain, dwell, hold, standby), else the next cheaper one; SIZE_MAX: none */
 	enum refusal runner_up_refused;
 	uint64_t runner_up_bound_ns, runner_up_settle_ns;
 	double runner_up_power_uw;
 };
 
+/* The newest decision's view of things, kept for governor_explain(). */
+struct governor_task {
+	struct governor *governor;
+	struct governor_board board;
+	struct governor_request newest;
+	const struct surface *surface; /* of the newest */
+	uint64_t now_ns;
+	size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* axes allowed by ceilings and floors */
+	size_t soft[CLOCK_COUNT];                   /* low, raised by dwell and standby */
+	struct price price;
+	size_t thrifty; /* would have been taken, but for a gain too small; SIZE_MAX: none */
+	bool past;      /* demands hold what past misses ask for */
+	size_t count;
+	struct demand demand[REQUESTS_MAX]; /* by deadline */
+	uint32_t session[REQUESTS_MAX];     /* parallel */
+};
+
 struct governor {
 	struct governor_options options;
+	struct governor_task task;
 	struct governor_session {
 		uint32_t hold;      /* requests still to be held up */
 		double boost;       /* factor on bounds while held, >= 1 */
@@ -114,6 +133,10 @@ void governor_init(struct governor *governor, const struct governor_options *opt
  * surfaces of board->grid. <= 2 us at 1,276 points and 8 requests. */
 void governor_decide(struct governor *governor, const struct governor_board *board, const struct governor_request *requests,
 		     size_t count, uint64_t now_ns, struct decision *out);
+
+/* Fill in the runner-up of the decision just made, on surfaces that have not
+ * changed since. On its own because the request does not wait for it. */
+void governor_explain(const struct governor *governor, struct decision *decision);
 
 /* A request of `session` ended; deadline and bound count from its begin. Steps
  * up after a miss, and slowly down again. */

@@ -232,6 +232,7 @@ static void test_random(void **state)
 		for (size_t r = 0; r + 1 < count; r++)
 			request[r].session = request[count - 1].session;
 		governor_decide(&governor, &board, request, count, now_ns, &decision);
+		governor_explain(&governor, &decision);
 		check_choice(&board, request, count, now_ns, &decision);
 		check_runner_up(request[count - 1].surface, &decision);
 		infeasible += !decision.feasible;
@@ -248,6 +249,7 @@ static struct decision decide(const struct governor_board *board, uint32_t sessi
 	struct decision decision;
 
 	governor_decide(&governor, board, &request, 1, now_ns, &decision);
+	governor_explain(&governor, &decision);
 	return decision;
 }
 
@@ -448,6 +450,8 @@ static void test_idle(void **state)
 	assert_true(governor_idle(&governor, &board, &plane[0].surface, 20 * MS, now_ns, &point));
 	assert_true(plane[0].bound[point] <= (double)deadline_ns);
 	assert_true(plane[0].power[point] < plane[0].power[board.current]);
+	/* No gap: the next request is about to decide by itself. */
+	assert_false(governor_idle(&governor, &board, &plane[0].surface, MS / 10, now_ns, &point));
 	board.current = point;
 	assert_false(governor_idle(&governor, &board, &plane[0].surface, 20 * MS, now_ns, &point));
 	/* A long gap with time to come back: lower still, but not so low that the next deadline fails. */

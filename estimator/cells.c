@@ -17,6 +17,11 @@ static uint32_t round_up(uint32_t context, uint32_t parts)
 	return context <= 1 ? context : (context + step - 1) / step * step;
 }
 
+double context_log(uint32_t context)
+{
+	return log1p(context / KNOT_OFFSET);
+}
+
 uint32_t context_band(uint32_t context)
 {
 	return round_up(context, 16);
@@ -29,7 +34,7 @@ uint32_t context_step(uint32_t context)
 
 void context_knots(uint32_t context, uint32_t *low, uint32_t *high)
 {
-	double step = floor(log1p(context / KNOT_OFFSET) / KNOT_STEP + 1e-9);
+	double step = floor(context_log(context) / KNOT_STEP + 1e-9);
 
 	*low = (uint32_t)lround(KNOT_OFFSET * expm1(step * KNOT_STEP));
 	*high = (uint32_t)lround(KNOT_OFFSET * expm1((step + 1) * KNOT_STEP));
@@ -57,6 +62,23 @@ uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum pha
 			return i - 1;
 	}
 	return NO_CELL;
+}
+
+uint32_t cells_near(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point,
+		    double *gap)
+{
+	uint32_t i = cells->first[phase][grid_nearest(grid, point)], nearest = NO_CELL;
+
+	*gap = CONTEXT_REACH;
+	for (; i; i = cells->cell[i - 1].next) {
+		const struct cell *cell = &cells->cell[i - 1];
+		double far = fabs(context_log(cell->context) - context_log(context));
+		if (!cell->n || far > *gap || !same_point(cell->point, point))
+			continue;
+		*gap = far;
+		nearest = i - 1;
+	}
+	return nearest;
 }
 
 uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point)

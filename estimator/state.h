@@ -13,6 +13,7 @@
 
 #define KNOT_OFFSET   64.0  /* tokens; from there on knots are */
 #define KNOT_STEP     0.35  /* apart in log: interpolated log latency is off by less than 0.4 % */
+#define CONTEXT_REACH 0.5   /* over which a measured cell speaks for another context */
 
 /* One place that was measured: phase, operating point and about one context. */
 struct cell {
@@ -40,11 +41,17 @@ struct cells {
 
 /* The cell of this very point at about this context; NO_CELL: none. */
 uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point);
+/* The cell of this very point that was measured at the nearest context, within CONTEXT_REACH; NO_CELL: none.
+ * `gap`: how far that is, in context_log(). */
+uint32_t cells_near(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point,
+		    double *gap);
 /* A new cell, empty; NO_CELL when there is no room. */
 uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point);
 /* Bring in a measurement of n inferences. */
 void cell_learn(struct cell *cell, const struct sample *sample);
 void cell_learn_power(struct cell *cell, double power_uw, uint32_t n);
+/* Along which the log of latency is nearly straight. */
+double context_log(uint32_t context);
 /* Contexts that are close enough to share a cell: within a sixteenth; the highest of them. */
 uint32_t context_band(uint32_t context);
 /* To share a surface: within a sixty-fourth. */

@@ -11,6 +11,7 @@
 #define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
 #define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
 #define NOISE_STEP    0.001  /* change of scatter that bounds follow */
+#define CONTEXT_SLOPE 0.15  /* rms error of the fitted growth per unit of context_log(), on generated models */
 #define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
 #define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
 #define READY_BAND    0.35   /* log latency about recent requests that must be tight */
@@ -167,11 +168,11 @@ static enum regime regime_of(const struct fit *fit, const struct fit_point *at)
 	return execution > 4 * launch ? REGIME_EXECUTION_BOUND : REGIME_MIXED;
 }
 
-/* A cell's own word against the fit's, by their variances. */
-static void weigh_cell(const struct model *model, const struct cell *cell, double grown, struct fit_guess *guess)
+/* A cell's own word against the fit's, by their variances; what it says of another context rests on the fitted growth. */
+static void weigh_cell(const struct model *model, const struct cell *cell, double grown, double gap, struct fit_guess *guess)
 {
-	double single = fmax(cell->single_var, model->correct.noise_var);
-	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25), share = guess->sd * guess->sd;
+	double single = fmax(cell->single_var, model->correct.noise_var), drift = CONTEXT_SLOPE * gap;
+	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25) + drift * drift, share = guess->sd * guess->sd;
 
 	share /= share + var;
 	guess->log_ns += share * (cell->mean + grown - guess->log_ns);
@@ -238,7 +239,8 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 
 	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - loose), envelope.high + loose);
 	if (cell)
-		weigh_cell(model, cell, surface_growth_log(model, phase, point, cell->context, context), &guess);
+		weigh_cell(model, cell, surface_growth_log(model, phase, point, cell->context, context),
+			   fabs(context_log(context) - context_log(cell->context)), &guess);
 	out.log_ns = guess.log_ns;
 	out.sd = guess.sd;
 	set_bound(model, &state->fit, &envelope, cell, &out);
@@ -248,9 +250,10 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 
 static const struct cell *cell_at(const struct model *model, enum phase phase, uint32_t context, struct op_point point)
 {
-	uint32_t i = cells_find(&model->cells, &model->grid, phase, context, point);
+	double gap;
+	uint32_t i = cells_near(&model->cells, &model->grid, phase, context, point, &gap);
 
-	return i == NO_CELL || !model->cells.cell[i].n ? NULL : &model->cells.cell[i];
+	return i == NO_CELL ? NULL : &model->cells.cell[i];
 }
 
 struct forecast surface_forecast(const struct model *model, enum phase phase, uint32_t context, struct op_point point)
@@ -346,9 +349,9 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 /* Log latency is nearly straight in the logarithm of context plus an offset. */
 static float share_of(const struct slot *low, const struct slot *high, uint32_t context)
 {
-	double from = log1p(low->surface.context / KNOT_OFFSET), to = log1p(high->surface.context / KNOT_OFFSET);
+	double from = context_log(low->surface.context), to = context_log(high->surface.context);
 
-	return (float)((log1p(context / KNOT_OFFSET) - from) / (to - from));
+	return (float)((context_log(context) - from) / (to - from));
 }
 
 static float between(float low, float high, float share)
@@ -356,19 +359,20 @@ static float between(float low, float high, float share)
 	return low + share * (high - low);
 }
 
-/* Cells that were measured about this context, which neither knot may know. */
+/* Points that were measured about this context, which neither knot may know. */
 static void blend_cells(struct model *model, struct slot *slot)
 {
 	struct surface *s = &slot->surface;
 
-	for (uint32_t i = 0; i < model->cells.count; i++) {
-		const struct cell *cell = &model->cells.cell[i];
+	for (size_t i = 0; i < model->grid.points; i++) {
+		struct op_point point = grid_point(&model->grid, i);
+		const struct cell *cell = model->cells.first[s->phase][i] ? cell_at(model, s->phase, s->context, point) : NULL;
 
-		if (cell->phase != s->phase || !cell->n || cell->off_grid || context_band(cell->context) != context_band(s->context))
+		if (!cell)
 			continue;
-		struct fit_point at = fit_point(&model->phase[s->phase].fit, cell->point, s->context);
-		struct forecast f = forecast_at(model, s->phase, &at, cell->point, cell, s->context);
-		set_point(slot, cell->nearest, &f, cell);
+		struct fit_point at = fit_point(&model->phase[s->phase].fit, point, s->context);
+		struct forecast f = forecast_at(model, s->phase, &at, point, cell, s->context);
+		set_point(slot, i, &f, cell);
 	}
 }
 
@@ -454,17 +458,19 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 		struct surface *s = &slot->surface;
 		size_t i = cell->nearest;
 
-		if (!slot->used || s->phase != cell->phase || s->context != context_band(cell->context) || cell->off_grid)
+		if (!slot->used || s->phase != cell->phase || context_band(s->context) != context_band(cell->context) || cell->off_grid)
 			continue;
 		if (fabs(change) > 1e-4)
 			nudge_slot(model, slot, cell, change);
+		double log_ns = cell->mean + surface_growth_log(model, cell->phase, cell->point, cell->context, s->context);
+		double drift = CONTEXT_SLOPE * (context_log(s->context) - context_log(cell->context));
 		s->measured[i] = cell->n;
 		s->source[i] = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
-		slot->log_ns[i] = (float)cell->mean;
-		slot->sd[i] = (float)sqrt(cell->var);
+		slot->log_ns[i] = (float)log_ns;
+		slot->sd[i] = (float)sqrt(cell->var + drift * drift);
 		slot->limit[i] = INFINITY;
-		s->latency_ns[i] = (float)exp(cell->mean);
-		s->bound_ns[i] = (float)exp(bound_log(z, noise, false, cell->mean, sqrt(cell->var), INFINITY, cell->n));
+		s->latency_ns[i] = (float)exp(log_ns);
+		s->bound_ns[i] = (float)exp(bound_log(z, noise, false, log_ns, (double)slot->sd[i], INFINITY, cell->n));
 		s->bound_ns[i] = fmaxf(s->bound_ns[i], s->latency_ns[i]);
 	}
 }

@@ -4,15 +4,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "../common/clock.h"
 
+#define WITNESS_MS 20 /* the kernel is long done with the group by then */
 #define LAYER_PATH PRIVLIBDIR "/libflamed-opencl.so"
 
 static const int forwarded[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT };
@@ -23,6 +26,54 @@ static void watched(sigset_t *set)
 	sigaddset(set, SIGCHLD);
 	for (size_t i = 0; i < sizeof(forwarded) / sizeof(*forwarded); i++)
 		sigaddset(set, forwarded[i]);
+}
+
+/* A signal for the whole process group has reached the program too; handed on
+ * it would be its second. Nothing in a signal says whom else it went to, so a
+ * process that only listens stands in the group, and tells. */
+static struct {
+	pid_t pid;
+	int fd;
+} witness = { .fd = -1 };
+
+static void listen_only(int fd, pid_t parent)
+{
+	sigset_t set;
+	char number;
+
+	watched(&set);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (dup2(fd, 0) < 0 || getppid() != parent || close_range(1, UINT_MAX, 0) < 0)
+		_exit(1);
+	while ((number = (char)sigwaitinfo(&set, NULL)) < 0 || write(0, &number, 1) == 1)
+		;
+	_exit(0);
+}
+
+/* The watched signals are blocked already. Without it signals are handed on all the same. */
+static void start_witness(void)
+{
+	pid_t parent = getpid();
+	int ends[2];
+
+	if (witness.pid > 0 || pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	witness.pid = fork();
+	if (witness.pid == 0)
+		listen_only(ends[1], parent);
+	close(ends[1]);
+	witness.fd = ends[0];
+}
+
+static bool went_to_the_group(int signal_number)
+{
+	struct pollfd fd = { .fd = witness.fd, .events = POLLIN };
+	char number = 0;
+
+	while (number != signal_number && poll(&fd, 1, WITNESS_MS) == 1)
+		if (read(witness.fd, &number, 1) != 1)
+			return false;
+	return number == signal_number;
 }
 
 /* Our layer nearest to the program, which is last, so that it sees what the others make of the driver. */
@@ -83,6 +134,8 @@ pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_s
 	watched(&set);
 	sigprocmask(SIG_BLOCK, &set, &before);
 	fflush(NULL);
+	if (!setup->own_group)
+		start_witness();
 	pid = fork();
 	if (pid < 0)
 		return -errno;
@@ -119,6 +172,7 @@ int child_wait(pid_t pid, uint64_t timeout_ns, int *status, bool *interrupted)
 		struct timespec timeout = { (time_t)(left_ns / NS_PER_S), (long)(left_ns % NS_PER_S) };
 		siginfo_t info;
 		int signal_number;
+		bool group;
 
 		if (waitpid(pid, status, WNOHANG) == pid)
 			return 1;
@@ -127,7 +181,8 @@ int child_wait(pid_t pid, uint64_t timeout_ns, int *status, bool *interrupted)
 			return 0;
 		if (signal_number <= 0 || signal_number == SIGCHLD)
 			continue;
-		if (info.si_code != SI_KERNEL)
+		group = went_to_the_group(signal_number) || info.si_code == SI_KERNEL;
+		if (!group || getpgid(pid) != getpgrp())
 			kill(pid, signal_number);
 		if (interrupted && signal_number != SIGCONT && signal_number != SIGUSR1 && signal_number != SIGUSR2)
 			*interrupted = true;

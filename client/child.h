@@ -23,7 +23,8 @@ struct child_setup {
 pid_t child_start(const struct ctl *ctl, char *const *argv, const struct child_setup *setup);
 
 /* Wait up to `timeout_ns` for its end, handing on the signals that were sent
- * to us alone (those of a terminal reach it by themselves). Returns 1 with its
+ * to us alone (those of a terminal or for our whole process group reach it by
+ * themselves), so that it gets each once. Returns 1 with its
  * wait status, 0 at the end of time. `*interrupted` (may be NULL) says that a
  * signal asked us to end. */
 int child_wait(pid_t pid, uint64_t timeout_ns, int *status, bool *interrupted);

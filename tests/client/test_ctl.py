@@ -370,6 +370,24 @@ def run_signals(directory):
 
 
 @test
+def run_group(directory):
+    """A signal for the whole process group reaches the command once; one that has left the group gets it handed on."""
+    fake = Fake(directory + "/s")
+    program = ("import os, signal, sys, time\nseen = []\nsignal.signal(signal.SIGUSR1, lambda *_: seen.append(time.monotonic()))\n"
+               "if sys.argv[1] == 'leaves': os.setpgid(0, 0)\nprint('ready', flush=True)\nend = time.monotonic() + 20\n"
+               "while time.monotonic() < (seen[0] + 0.5 if seen else end): time.sleep(0.02)\nprint(len(seen))")
+    for word in ("stays", "leaves"):
+        process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--", sys.executable, "-c",
+                                    program, word], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT, start_new_session=True)
+        equal(process.stdout.readline(), "ready\n")
+        for number in (signal.SIGUSR1, signal.SIGCONT):
+            os.killpg(process.pid, number)
+        equal(process.stdout.read(), "1\n", word)
+        equal(process.wait(timeout=20), 0)
+    fake.close()
+
+
+@test
 def run_interrupt(directory):
     """Ctrl-C on a terminal reaches the command once, not twice."""
     fake = Fake(directory + "/s")

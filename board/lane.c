@@ -31,6 +31,7 @@ static void execute(struct lane *lane, struct lane_item *item)
 	mem_hz = page_hz(lane->page, CLOCK_MEM);
 	ns = cost_exec_ns(&item->cost, gpu_hz, mem_hz);
 	item->end_ns = item->start_ns + (uint64_t)ns;
+	item->due_ns = (item->prompt_ns > lane->due_ns ? item->prompt_ns : lane->due_ns) + (uint64_t)ns;
 	cost_post_exec(lane->page, &item->cost, ns, gpu_hz, mem_hz);
 	lane->ops.real(lane->ops.arg, item);
 	lane_sleep_until(item->end_ns);
@@ -55,6 +56,7 @@ static void *run(void *arg)
 		execute(lane, &item);
 		pthread_mutex_lock(&lane->lock);
 		lane->end_ns = item.end_ns;
+		lane->due_ns = item.due_ns;
 		lane->head = (lane->head + 1) % LANE_DEPTH;
 		lane->count--;
 		pthread_cond_broadcast(&lane->fewer);

@@ -17,7 +17,9 @@ struct lane_item {
 	struct cost cost;
 	uint64_t launched_ns;
 	void *ticket; /* the caller's */
+	uint64_t prompt_ns;        /* launched_ns, had this machine never been late; 0: not reckoned */
 	uint64_t start_ns, end_ns; /* filled in before `done` */
+	uint64_t due_ns;           /* end_ns, had this machine never been late */
 };
 
 struct lane_ops {
@@ -38,6 +40,7 @@ struct lane {
 	size_t head, count; /* count includes the one executing */
 	bool stop;
 	uint64_t end_ns;    /* reckoned end of the last execution */
+	uint64_t due_ns;    /* the same of a machine that is never late */
 };
 
 /* Returns 0 or -errno. */

@@ -16,6 +16,7 @@
 #include "calibration.h"
 #include "lane.h"
 #include "layer_event.h"
+#include "waits.h"
 
 #define NAME_MOST       128
 #define QUEUE_PROPERTIES_MOST 16
@@ -31,7 +32,7 @@ struct launch {
 	cl_event real, user, marker;
 	bool handed_out; /* the program holds the marker as its event */
 	cl_int status;
-	uint64_t key, launched_ns;
+	uint64_t key, launched_ns, prompt_ns;
 	cl_ulong at[TIME_COUNT];
 };
 
@@ -44,14 +45,17 @@ static struct {
 	pthread_mutex_t lock; /* calibration and the figures below */
 	struct calibration calibration;
 	int64_t device_clock; /* CLOCK_MONOTONIC less the device's clock, least seen */
-	uint64_t launches, late_ns[LATES], last_end_ns;
-	uint64_t waits, waited_late_ns, waited_ns;
+	uint64_t launches, late_ns[LATES], last_end_ns, last_due_ns;
+	struct waits waits;
 } layer = { .events.lock = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .device_clock = INT64_MAX };
 
 /* The host side, thread by thread. */
 static _Thread_local struct {
 	uint64_t chain;  /* key of the last launch since a wait */
 	uint64_t at_ns;  /* where the host is by the board's CPU clock */
+	uint64_t prompt_ns; /* the same, had this machine never been late since its last wait */
+	uint64_t first_ns;  /* its first launch since then; 0: none */
+	uint64_t launches;
 	uint64_t cpu_ns; /* of this thread, when it last left us */
 	uint64_t since_ns; /* end of its last wait */
 } host;
@@ -111,7 +115,7 @@ static void CL_CALLBACK on_real_end(cl_event event, cl_int status, void *user_da
 	static const cl_profiling_info which[TIME_COUNT] = { CL_PROFILING_COMMAND_QUEUED, CL_PROFILING_COMMAND_SUBMIT,
 							     CL_PROFILING_COMMAND_START, CL_PROFILING_COMMAND_END };
 	struct launch *launch = user_data;
-	struct lane_item item = { .launched_ns = launch->launched_ns, .ticket = launch };
+	struct lane_item item = { .launched_ns = launch->launched_ns, .prompt_ns = launch->prompt_ns, .ticket = launch };
 	struct calibration_entry *entry;
 	uint64_t start_ns;
 	double ns;
@@ -156,6 +160,7 @@ static void lane_done(void *arg, struct lane_item *item)
 	pthread_mutex_lock(&layer.lock);
 	layer.late_ns[layer.launches++ % LATES] = now_ns > item->end_ns ? now_ns - item->end_ns : 0;
 	layer.last_end_ns = item->end_ns;
+	layer.last_due_ns = item->due_ns;
 	launch->at[TIME_START] = (cl_ulong)((int64_t)item->start_ns - layer.device_clock);
 	launch->at[TIME_END] = (cl_ulong)((int64_t)item->end_ns - layer.device_clock);
 	if (launch->at[TIME_SUBMIT] > launch->at[TIME_START])
@@ -243,9 +248,14 @@ static uint64_t host_advance(uint64_t key)
 	pthread_mutex_unlock(&layer.lock);
 	if (now_ns > host.at_ns + spent_ns + CATCH_UP_NS)
 		host.at_ns = now_ns - spent_ns;
+	if (host.launches++ == 0) {
+		host.first_ns = now_ns;
+		host.prompt_ns = host.at_ns;
+	}
 	ns *= host_stretch();
 	page_busy(layer.page, CLOCK_CPU, (uint64_t)ns, (uint64_t)ns);
 	host.at_ns += (uint64_t)ns;
+	host.prompt_ns += (uint64_t)ns;
 	host.chain = key;
 	return host.at_ns;
 }
@@ -277,6 +287,7 @@ static cl_int CL_API_CALL enqueue_kernel(cl_command_queue queue, cl_kernel kerne
 	}
 	launch->key = launch_key(kernel, dims, global, local);
 	launch->launched_ns = host_advance(launch->key);
+	launch->prompt_ns = host.prompt_ns;
 	rc = follow(queue, launch, event);
 	if (rc != CL_SUCCESS)
 		give_up(launch, rc, event);
@@ -299,13 +310,12 @@ static void waited(void)
 	uint64_t now_ns = clock_now_ns();
 
 	pthread_mutex_lock(&layer.lock);
-	if (host.since_ns && layer.last_end_ns > host.since_ns && layer.last_end_ns <= now_ns) {
-		layer.waits++;
-		layer.waited_late_ns += now_ns - layer.last_end_ns;
-		layer.waited_ns += now_ns - host.since_ns;
-	}
+	if (host.since_ns && host.launches > 0 && layer.last_end_ns > host.since_ns && layer.last_end_ns <= now_ns)
+		waits_add(&layer.waits, &(struct wait){ .launches = host.launches, .at_ns = now_ns, .since_ns = host.since_ns,
+							.first_ns = host.first_ns, .end_ns = layer.last_end_ns, .due_ns = layer.last_due_ns });
 	pthread_mutex_unlock(&layer.lock);
 	host.at_ns = host.since_ns = now_ns;
+	host.launches = 0;
 	host.chain = 0;
 	host.cpu_ns = thread_cpu_ns();
 }
@@ -442,7 +452,8 @@ __attribute__((destructor)) static void report(void)
 	qsort(layer.late_ns, count, sizeof(layer.late_ns[0]), by_value);
 	fprintf(stderr, "flamed-board-opencl: %" PRIu64 " launches; ends reported late by %.0f us (median), %.0f us (p99); waits %.2f %% too long\n",
 		layer.launches, (double)layer.late_ns[count / 2] / 1e3, (double)layer.late_ns[count * 99 / 100] / 1e3,
-		layer.waited_ns ? 100.0 * (double)layer.waited_late_ns / (double)layer.waited_ns : 0.0);
+		waits_late_percent(&layer.waits));
+	waits_write(&layer.waits, getenv("FLAMED_BOARD_WAITS"));
 	calibration_path(path, sizeof(path));
 	if (layer.calibration.changed && calibration_save(&layer.calibration, path))
 		fprintf(stderr, "flamed-board-opencl: %s: not saved\n", path);

@@ -18,7 +18,7 @@ $(B)/flamed-workload: $(WORKLOAD) $(COMMON) $(B)/libflamed.so
 
 # The layer that makes any OpenCL program feel the board's clocks.
 LAYER_BOARD := $(B)/libflamed-board-opencl.so
-LAYER_BOARD_OBJS := $(addprefix $(B)/board/,layer.o layer_event.o calibration.o cost.o lane.o page.o) $(COMMON)
+LAYER_BOARD_OBJS := $(addprefix $(B)/board/,layer.o layer_event.o waits.o calibration.o cost.o lane.o page.o) $(COMMON)
 ALL += $(LAYER_BOARD)
 TEST_PROGRAMS += $(B)/tests/board/cl_program
 

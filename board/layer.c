@@ -54,7 +54,7 @@ static _Thread_local struct {
 	uint64_t chain;  /* key of the last launch since a wait */
 	uint64_t at_ns;  /* where the host is by the board's CPU clock */
 	uint64_t prompt_ns; /* the same, had this machine never been late since its last wait */
-	uint64_t first_ns;  /* its first launch since then; 0: none */
+	uint64_t first_ns;  /* its first launch or, before that, upload since then; 0: none */
 	uint64_t launches;
 	uint64_t cpu_ns; /* of this thread, when it last left us */
 	uint64_t since_ns; /* end of its last wait */
@@ -248,10 +248,10 @@ static uint64_t host_advance(uint64_t key)
 	pthread_mutex_unlock(&layer.lock);
 	if (now_ns > host.at_ns + spent_ns + CATCH_UP_NS)
 		host.at_ns = now_ns - spent_ns;
-	if (host.launches++ == 0) {
-		host.first_ns = now_ns;
+	if (host.launches++ == 0)
 		host.prompt_ns = host.at_ns;
-	}
+	if (host.first_ns == 0)
+		host.first_ns = now_ns;
 	ns *= host_stretch();
 	page_busy(layer.page, CLOCK_CPU, (uint64_t)ns, (uint64_t)ns);
 	host.at_ns += (uint64_t)ns;
@@ -303,6 +303,21 @@ static cl_int CL_API_CALL enqueue_task(cl_command_queue queue, cl_kernel kernel,
 	return enqueue_kernel(queue, kernel, 1, NULL, &one, &one, waits, wait_list, event);
 }
 
+/* Input is on its way: not slowed down, but an inference begins with it. */
+
+static void uploads(void)
+{
+	if (host.first_ns == 0)
+		host.first_ns = clock_now_ns();
+}
+
+static cl_int CL_API_CALL write_buffer(cl_command_queue queue, cl_mem buffer, cl_bool blocking, size_t offset, size_t size, const void *from,
+				       cl_uint waits, const cl_event *wait_list, cl_event *event)
+{
+	uploads();
+	return target->clEnqueueWriteBuffer(queue, buffer, blocking, offset, size, from, waits, wait_list, event);
+}
+
 /* Waits: the host's time goes on from their end. */
 
 static void waited(void)
@@ -315,7 +330,7 @@ static void waited(void)
 							.first_ns = host.first_ns, .end_ns = layer.last_end_ns, .due_ns = layer.last_due_ns });
 	pthread_mutex_unlock(&layer.lock);
 	host.at_ns = host.since_ns = now_ns;
-	host.launches = 0;
+	host.launches = host.first_ns = 0;
 	host.chain = 0;
 	host.cpu_ns = thread_cpu_ns();
 }
@@ -353,6 +368,8 @@ static void *CL_API_CALL map_buffer(cl_command_queue queue, cl_mem buffer, cl_bo
 
 	if (blocking)
 		waited();
+	if (!(flags & CL_MAP_READ))
+		uploads();
 	return at;
 }
 
@@ -496,6 +513,7 @@ static void intercept(void)
 	dispatch.clFinish = finish;
 	dispatch.clWaitForEvents = wait_for_events;
 	dispatch.clEnqueueReadBuffer = read_buffer;
+	dispatch.clEnqueueWriteBuffer = write_buffer;
 	dispatch.clEnqueueMapBuffer = map_buffer;
 	dispatch.clCreateCommandQueue = create_queue;
 	dispatch.clCreateCommandQueueWithProperties = create_queue_with;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The functions a program calls instead of the driver's. Each returns what
- * the driver returned. clFlush is not among them: its time is host time before
- * the next launch, and is counted there. */
+ * the driver returned. */
 #include "layer.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include "../../common/clock.h"
 
 #define PROPERTIES_MAX 16 /* words of a property list we are ready to copy */
 
@@ -138,6 +139,8 @@ static CL_API_ENTRY cl_int CL_API_CALL event_info(cl_event event, cl_event_info 
 
 	if (rc == CL_SUCCESS && value && name == CL_EVENT_REFERENCE_COUNT)
 		*(cl_uint *)value -= record_holds(event);
+	if (rc == CL_SUCCESS && value && name == CL_EVENT_COMMAND_EXECUTION_STATUS && layer_on())
+		record_polled(event, *(cl_int *)value);
 	return rc;
 }
 
@@ -257,14 +260,16 @@ DEVICE_COMMAND(clEnqueueFillImage, fill_image, 7, LIST(3, region),
 
 /* --- reads, writes, maps ------------------------------------------------- */
 
-static void has_read(cl_command_queue queue, cl_bool blocking, cl_int rc)
+static void has_read(cl_command_queue queue, cl_bool blocking, cl_int rc, const cl_event *event)
 {
 	if (rc != CL_SUCCESS || !layer_on())
 		return;
-	if (blocking)
+	if (blocking) {
 		record_waited(WAIT_READ, queue, NULL);
-	else
+	} else {
 		record_read();
+		record_enqueued(event ? *event : NULL);
+	}
 }
 
 static void will_write(void)
@@ -279,7 +284,7 @@ static void will_write(void)
 	{                                                                                                                       \
 		cl_int rc = layer.target.function(queue, object, blocking, ARGS, waits, wait, event);                           \
                                                                                                                                 \
-		has_read(queue, blocking, rc);                                                                                  \
+		has_read(queue, blocking, rc, event);                                                                                \
 		return rc;                                                                                                      \
 	}
 #define WRITE_COMMAND(function, wrapper, PARAMS, ARGS)                                                                          \
@@ -312,10 +317,10 @@ static void will_map(cl_map_flags flags)
 		will_write();
 }
 
-static void has_mapped(cl_command_queue queue, cl_bool blocking, cl_map_flags flags, bool mapped)
+static void has_mapped(cl_command_queue queue, cl_bool blocking, cl_map_flags flags, bool mapped, const cl_event *event)
 {
 	if (mapped && flags & CL_MAP_READ)
-		has_read(queue, blocking, CL_SUCCESS);
+		has_read(queue, blocking, CL_SUCCESS, event);
 }
 
 static CL_API_ENTRY void *CL_API_CALL map_buffer(cl_command_queue queue, cl_mem buffer, cl_bool blocking, cl_map_flags flags,
@@ -326,7 +331,7 @@ static CL_API_ENTRY void *CL_API_CALL map_buffer(cl_command_queue queue, cl_mem 
 
 	will_map(flags);
 	mapped = layer.target.clEnqueueMapBuffer(queue, buffer, blocking, flags, offset, size, waits, wait, event, error);
-	has_mapped(queue, blocking, flags, mapped != NULL);
+	has_mapped(queue, blocking, flags, mapped != NULL, event);
 	return mapped;
 }
 
@@ -338,7 +343,7 @@ static CL_API_ENTRY void *CL_API_CALL map_image(cl_command_queue queue, cl_mem i
 
 	will_map(flags);
 	mapped = layer.target.clEnqueueMapImage(queue, image, blocking, flags, origin, region, row, slice, waits, wait, event, error);
-	has_mapped(queue, blocking, flags, mapped != NULL);
+	has_mapped(queue, blocking, flags, mapped != NULL, event);
 	return mapped;
 }
 
@@ -349,7 +354,7 @@ static CL_API_ENTRY cl_int CL_API_CALL svm_map(cl_command_queue queue, cl_bool b
 
 	will_map(flags);
 	rc = layer.target.clEnqueueSVMMap(queue, blocking, flags, svm, size, waits, wait, event);
-	has_mapped(queue, blocking, flags, rc == CL_SUCCESS);
+	has_mapped(queue, blocking, flags, rc == CL_SUCCESS, event);
 	return rc;
 }
 
@@ -370,6 +375,67 @@ static CL_API_ENTRY cl_int CL_API_CALL wait_for_events(cl_uint count, const cl_e
 
 	if (rc == CL_SUCCESS && layer_on())
 		record_waited(WAIT_EVENT, NULL, events[count - 1]);
+	return rc;
+}
+
+/* --- waits without blocking: markers to ask for, callbacks ---------------- */
+
+static cl_int has_marked(cl_int rc, const cl_event *event)
+{
+	if (rc == CL_SUCCESS && layer_on())
+		record_enqueued(event ? *event : NULL);
+	return rc;
+}
+
+static CL_API_ENTRY cl_int CL_API_CALL marker(cl_command_queue queue, cl_event *event)
+{
+	return has_marked(layer.target.clEnqueueMarker(queue, event), event);
+}
+
+static CL_API_ENTRY cl_int CL_API_CALL marker_with(cl_command_queue queue, cl_uint waits, const cl_event *wait, cl_event *event)
+{
+	return has_marked(layer.target.clEnqueueMarkerWithWaitList(queue, waits, wait, event), event);
+}
+
+static CL_API_ENTRY cl_int CL_API_CALL flush(cl_command_queue queue)
+{
+	uint64_t begin_ns = clock_now_ns();
+	cl_int rc = layer.target.clFlush(queue);
+
+	if (rc == CL_SUCCESS && layer_on())
+		record_flushed(begin_ns);
+	return rc;
+}
+
+/* The program's callback behind ours. */
+struct callback {
+	void(CL_CALLBACK *function)(cl_event, cl_int, void *);
+	void *arg;
+	uint64_t ticket;
+};
+
+static void CL_CALLBACK called(cl_event event, cl_int status, void *arg)
+{
+	struct callback callback = *(struct callback *)arg;
+
+	free(arg);
+	if (layer_on())
+		record_called(callback.ticket);
+	callback.function(event, status, callback.arg);
+}
+
+static CL_API_ENTRY cl_int CL_API_CALL set_callback(cl_event event, cl_int type, void(CL_CALLBACK *function)(cl_event, cl_int, void *), void *arg)
+{
+	uint64_t ticket = type == CL_COMPLETE && function && layer_on() ? record_calling(event) : 0;
+	struct callback *callback = ticket ? malloc(sizeof(*callback)) : NULL;
+	cl_int rc;
+
+	if (!callback)
+		return layer.target.clSetEventCallback(event, type, function, arg);
+	*callback = (struct callback){ function, arg, ticket };
+	rc = layer.target.clSetEventCallback(event, type, called, callback);
+	if (rc != CL_SUCCESS)
+		free(callback);
 	return rc;
 }
 
@@ -411,4 +477,8 @@ void dispatch_fill(cl_icd_dispatch *out)
 	INTERCEPT(clEnqueueSVMMap, svm_map);
 	INTERCEPT(clFinish, finish);
 	INTERCEPT(clWaitForEvents, wait_for_events);
+	INTERCEPT(clEnqueueMarker, marker);
+	INTERCEPT(clEnqueueMarkerWithWaitList, marker_with);
+	INTERCEPT(clFlush, flush);
+	INTERCEPT(clSetEventCallback, set_callback);
 }

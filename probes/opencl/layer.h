@@ -113,8 +113,22 @@ void record_launched(struct launch_call *call, cl_int result, cl_event *event);
  * non-blocking read is on its way back. */
 void record_write(void);
 void record_read(void);
+/* A command that is no launch was enqueued without waiting for it; `event` is
+ * the program's, NULL if it asked for none. */
+void record_enqueued(cl_event event);
+/* The driver was told to begin with what was launched, since `begin_ns`. */
+void record_flushed(uint64_t begin_ns);
 /* The host has waited. `queue` NULL: that of `event`. */
 void record_waited(enum boundary_wait kind, cl_command_queue queue, cl_event event);
+/* The program has asked how far a command is. Asking for the last one again
+ * and again until it is complete is a wait like any other. */
+void record_polled(cl_event event, cl_int status);
+/* A callback was set for the end of a command: what to give record_called(),
+ * 0 when nobody can be waiting for it. In the callback, before the program's
+ * own: if nothing was enqueued meanwhile, time after time, the program waits
+ * for it. */
+uint64_t record_calling(cl_event event);
+void record_called(uint64_t ticket);
 /* References the layer itself holds to an event. */
 cl_uint record_holds(cl_event event);
 
@@ -137,8 +151,9 @@ void session_found(struct session *session, uint64_t fingerprint);
  * profiling only. Returns a request for the calls below (maybe negative, it is
  * passed on all the same); *layers: whether to record its layers. */
 int64_t session_begin(struct session *session, uint64_t fingerprint, uint64_t spent_ns, bool *layers);
-/* It took `total_ns` from its begin. */
-void session_end(struct session *session, int64_t request, uint64_t total_ns, const struct flamed_layer *layers, size_t count);
+/* It took `total_ns` from its begin. Does not block unless it may; what is
+ * put off then is done at the next begin. */
+void session_end(struct session *session, int64_t request, uint64_t total_ns, const struct flamed_layer *layers, size_t count, bool may_block);
 /* It was another one than announced: what began is taken back. */
 void session_cancel(struct session *session, int64_t request);
 

@@ -9,6 +9,8 @@
 #include "../../client/flamed.h"
 #include "../../common/clock.h"
 
+#define WAITS_BELIEVED 3 /* times a program was seen to wait by polling or by callback until that is taken for its way */
+#define PIPELINED (-8)   /* ... counted from here after it was seen to go on without waiting */
 #define SPENT_SHARE 4 /* an upload counts for the inference if it began less than 1/4 deadline before */
 
 struct record {
@@ -25,6 +27,10 @@ struct stream {
 	uint64_t mark_ns;  /* when the last launch or wait returned */
 	uint64_t write_ns; /* when the first upload since then began; 0: none */
 	bool reading;      /* a non-blocking read is under way */
+	_Atomic(cl_event) last; /* the program's event of the last command; NULL: it has none */
+	uint64_t commands;      /* enqueued so far */
+	bool polled;            /* `last` was seen not to be complete */
+	int polls, calls;       /* waits by polling, by callback, since it last waited in any other way */
 	bool begun, recording, partial;
 	bool ending;       /* closed by its rule, not waited for yet */
 	uint64_t begin_ns;
@@ -104,6 +110,7 @@ static int take_stream(void)
 		return -1;
 	}
 	boundary_init(&streams[found].boundary, &layer.config.boundary);
+	streams[found].polls = streams[found].calls = 0;
 	streams[found].mark_ns = streams[found].write_ns = 0;
 	if (streams[found].session)
 		session_reset(streams[found].session);
@@ -210,7 +217,7 @@ static void give_back(struct stream *stream, struct record *records)
 }
 
 /* Outside every lock: ask for the times, report, let the events go. */
-static void report(struct stream *stream, struct finished *finished)
+static void report(struct stream *stream, struct finished *finished, bool may_block)
 {
 	struct flamed_layer *layers = NULL;
 	struct trace_row *rows = NULL;
@@ -233,7 +240,7 @@ static void report(struct stream *stream, struct finished *finished)
 	if (finished->cancel)
 		session_cancel(finished->session, finished->request);
 	else
-		session_end(finished->session, finished->request, finished->total_ns, layers, count);
+		session_end(finished->session, finished->request, finished->total_ns, layers, count, may_block);
 	if (count > 0)
 		trace_inference(rows, count);
 	release_events(finished->records, finished->count);
@@ -303,8 +310,16 @@ cl_event *record_launching(struct launch_call *call, cl_command_queue queue, uin
 	call->gap_ns = stream->mark_ns ? now_ns - stream->mark_ns : 0;
 	call->begin_ns = now_ns;
 	pthread_mutex_unlock(&stream->lock);
-	report(stream, &finished);
+	report(stream, &finished, true);
 	return call->record && !event ? &call->own : event;
+}
+
+/* Under the stream's lock. */
+static void enqueued(struct stream *stream, cl_event event)
+{
+	atomic_store(&stream->last, event);
+	stream->commands++;
+	stream->polled = false;
 }
 
 void record_launched(struct launch_call *call, cl_int result, cl_event *event)
@@ -327,6 +342,7 @@ void record_launched(struct launch_call *call, cl_int result, cl_event *event)
 		stream->partial = true;
 	}
 	stream->mark_ns = now_ns;
+	enqueued(stream, event && event != &call->own && result == CL_SUCCESS ? *event : NULL);
 	if (call->last && stream->begun && call->changed)
 		take_finished(stream, 0, true, &finished);
 	else
@@ -334,7 +350,35 @@ void record_launched(struct launch_call *call, cl_int result, cl_event *event)
 	pthread_mutex_unlock(&stream->lock);
 	if (keep)
 		layer.target.clReleaseEvent(*event);
-	report(stream, &finished);
+	report(stream, &finished, true);
+}
+
+void record_enqueued(cl_event event)
+{
+	struct stream *stream = my_stream(false);
+
+	if (!stream)
+		return;
+	pthread_mutex_lock(&stream->lock);
+	enqueued(stream, event);
+	pthread_mutex_unlock(&stream->lock);
+}
+
+/* Before it an execution may not start: its time is the last launch's. */
+void record_flushed(uint64_t begin_ns)
+{
+	uint64_t now_ns = clock_now_ns();
+	struct stream *stream = my_stream(false);
+
+	if (!stream)
+		return;
+	pthread_mutex_lock(&stream->lock);
+	if (stream->boundary.now.launches > 0) {
+		if (stream->count > 0)
+			stream->records[stream->count - 1].call_ns += now_ns - begin_ns;
+		stream->mark_ns += now_ns - begin_ns;
+	}
+	pthread_mutex_unlock(&stream->lock);
 }
 
 void record_write(void)
@@ -381,6 +425,33 @@ static struct stream *waited_stream(cl_command_queue queue, cl_event event)
 	return other >= 0 ? &streams[other] : stream;
 }
 
+/* Under the stream's lock: everything launched is done, and the host knows. */
+static void waited(struct stream *stream, enum boundary_wait kind, uint64_t now_ns, struct finished *finished)
+{
+	if (stream->count > 0)
+		stream->records[stream->count - 1].sync = true;
+	if (stream->reading && (kind == WAIT_EVENT || layer.config.boundary.rule == BOUNDARY_READ))
+		kind = WAIT_READ;
+	stream->reading = false;
+	stream->write_ns = 0;
+	if (stream->ending)
+		take_finished(stream, now_ns - stream->begin_ns, false, finished);
+	else
+		obey(stream, boundary_wait(&stream->boundary, kind), now_ns - stream->begin_ns, finished);
+	stream->mark_ns = now_ns;
+}
+
+/* Our own work is not the program's time. */
+static void report_wait(struct stream *stream, struct finished *finished, bool may_block)
+{
+	report(stream, finished, may_block);
+	if (!finished->over)
+		return;
+	pthread_mutex_lock(&stream->lock);
+	stream->mark_ns = clock_now_ns();
+	pthread_mutex_unlock(&stream->lock);
+}
+
 void record_waited(enum boundary_wait kind, cl_command_queue queue, cl_event event)
 {
 	uint64_t now_ns = clock_now_ns();
@@ -390,24 +461,74 @@ void record_waited(enum boundary_wait kind, cl_command_queue queue, cl_event eve
 	if (!stream)
 		return;
 	pthread_mutex_lock(&stream->lock);
-	if (stream->count > 0)
-		stream->records[stream->count - 1].sync = true;
-	if (stream->reading && (kind == WAIT_EVENT || layer.config.boundary.rule == BOUNDARY_READ))
-		kind = WAIT_READ;
-	stream->reading = false;
-	stream->write_ns = 0;
-	if (stream->ending)
-		take_finished(stream, now_ns - stream->begin_ns, false, &finished);
-	else
-		obey(stream, boundary_wait(&stream->boundary, kind), now_ns - stream->begin_ns, &finished);
-	stream->mark_ns = now_ns;
+	stream->polls = stream->calls = 0;
+	waited(stream, kind, now_ns, &finished);
 	pthread_mutex_unlock(&stream->lock);
-	report(stream, &finished);
-	if (finished.over) { /* our own work is not the program's time */
-		pthread_mutex_lock(&stream->lock);
-		stream->mark_ns = clock_now_ns();
-		pthread_mutex_unlock(&stream->lock);
+	report_wait(stream, &finished, true);
+}
+
+/* Whose last command it is: this thread's first. */
+static struct stream *stream_of_last(cl_event event)
+{
+	struct stream *stream = my_stream(false);
+
+	if (stream && atomic_load_explicit(&stream->last, memory_order_relaxed) == event)
+		return stream;
+	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++)
+		if (streams[i].used && atomic_load_explicit(&streams[i].last, memory_order_relaxed) == event)
+			return &streams[i];
+	return NULL;
+}
+
+void record_polled(cl_event event, cl_int status)
+{
+	uint64_t now_ns = clock_now_ns();
+	struct stream *stream = stream_of_last(event);
+	struct finished finished = { 0 };
+
+	if (!stream)
+		return;
+	pthread_mutex_lock(&stream->lock);
+	if (atomic_load(&stream->last) == event) {
+		if (status <= CL_COMPLETE) {
+			atomic_store(&stream->last, NULL);
+			stream->polls += stream->polled;
+			if (stream->polls >= WAITS_BELIEVED)
+				waited(stream, WAIT_EVENT, now_ns, &finished);
+		}
+		stream->polled = status > CL_COMPLETE;
 	}
+	pthread_mutex_unlock(&stream->lock);
+	report_wait(stream, &finished, true);
+}
+
+uint64_t record_calling(cl_event event)
+{
+	struct stream *stream = stream_of_last(event);
+	uint64_t ticket = 0;
+
+	if (!stream)
+		return 0;
+	pthread_mutex_lock(&stream->lock);
+	if (atomic_load(&stream->last) == event)
+		ticket = stream->commands * LAYER_STREAMS_MAX + (uint64_t)(stream - streams);
+	pthread_mutex_unlock(&stream->lock);
+	return ticket;
+}
+
+void record_called(uint64_t ticket)
+{
+	uint64_t now_ns = clock_now_ns();
+	struct stream *stream = &streams[ticket % LAYER_STREAMS_MAX];
+	struct finished finished = { 0 };
+
+	pthread_mutex_lock(&stream->lock);
+	if (stream->commands != ticket / LAYER_STREAMS_MAX)
+		stream->calls = PIPELINED;
+	else if (stream->used && ++stream->calls >= WAITS_BELIEVED)
+		waited(stream, WAIT_EVENT, now_ns, &finished);
+	pthread_mutex_unlock(&stream->lock);
+	report_wait(stream, &finished, false);
 }
 
 cl_uint record_holds(cl_event event)

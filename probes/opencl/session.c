@@ -33,6 +33,7 @@ struct session {
 	struct flamed_point point;
 	uint32_t left;          /* inferences still to run here */
 	bool warm;              /* the first one at a point is not counted */
+	bool measured;          /* all of them are; the sample is not sent yet */
 	uint32_t n;
 	uint64_t total_ns[REPEAT_MAX];
 	struct flamed_layer *layers;
@@ -168,10 +169,44 @@ static void take_point(struct session *session, int rc)
 	}
 	session->left = session->point.repeat ? session->point.repeat : 1;
 	session->left = session->left < REPEAT_MAX ? session->left : REPEAT_MAX;
-	session->warm = false;
+	session->warm = session->measured = false;
 	session->n = 0;
 	session->layer_count = 0;
 	summary_point(session->point.cpu_hz, session->point.gpu_hz, session->point.mem_hz);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* The median: one inference that something else held up says nothing of the
+ * operating point. */
+static struct flamed_measurement sum_up(uint64_t *total_ns, uint32_t n)
+{
+	struct flamed_measurement measured = { .n = n };
+	double sum = 0, squares = 0;
+
+	qsort(total_ns, n, sizeof(*total_ns), by_value);
+	measured.latency_ns = total_ns[n / 2];
+	measured.max_ns = total_ns[n - 1];
+	for (uint32_t i = 0; i < n; i++)
+		sum += (double)total_ns[i];
+	for (uint32_t i = 0; i < n; i++)
+		squares += ((double)total_ns[i] - sum / n) * ((double)total_ns[i] - sum / n);
+	measured.sd_ns = n > 1 ? (uint64_t)sqrt(squares / (n - 1)) : 0;
+	return measured;
+}
+
+static void send_sample(struct session *session)
+{
+	struct flamed_measurement measured = sum_up(session->total_ns, session->n);
+
+	measured.layers = session->layer_count ? session->layers : NULL;
+	measured.layer_count = session->layer_count;
+	take_point(session, flamed_profile_sample(session->profiling, &measured, PROFILE_WAIT_NS, &session->point));
 }
 
 static void begin_profile(struct session *session, uint64_t fingerprint)
@@ -179,7 +214,9 @@ static void begin_profile(struct session *session, uint64_t fingerprint)
 	char name[MODEL_NAME_MAX + 1];
 	int rc;
 
-	if (session->profiling || fingerprint != session->main)
+	if (session->profiling && session->measured)
+		send_sample(session);
+	if (session->profiling || session->stopped || fingerprint != session->main)
 		return; /* other shapes are not measured in the same run */
 	rc = flamed_open(&session->profiling, NULL);
 	if (rc == 0) {
@@ -226,57 +263,27 @@ static void keep_layers(struct session *session, const struct flamed_layer *laye
 	session->layer_count = count;
 }
 
-static int by_value(const void *a, const void *b)
+static void end_sample(struct session *session, uint64_t total_ns, const struct flamed_layer *layers, size_t count, bool may_block)
 {
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-/* The median: one inference that something else held up says nothing of the
- * operating point. */
-static struct flamed_measurement sum_up(uint64_t *total_ns, uint32_t n)
-{
-	struct flamed_measurement measured = { .n = n };
-	double sum = 0, squares = 0;
-
-	qsort(total_ns, n, sizeof(*total_ns), by_value);
-	measured.latency_ns = total_ns[n / 2];
-	measured.max_ns = total_ns[n - 1];
-	for (uint32_t i = 0; i < n; i++)
-		sum += (double)total_ns[i];
-	for (uint32_t i = 0; i < n; i++)
-		squares += ((double)total_ns[i] - sum / n) * ((double)total_ns[i] - sum / n);
-	measured.sd_ns = n > 1 ? (uint64_t)sqrt(squares / (n - 1)) : 0;
-	return measured;
-}
-
-static void end_sample(struct session *session, uint64_t total_ns, const struct flamed_layer *layers, size_t count)
-{
-	struct flamed_measurement measured;
-
 	if (!session->warm) {
 		session->warm = true;
 		return;
 	}
 	session->total_ns[session->n++] = total_ns;
 	keep_layers(session, layers, count);
-	if (--session->left > 0)
-		return;
-	measured = sum_up(session->total_ns, session->n);
-	measured.layers = session->layer_count ? session->layers : NULL;
-	measured.layer_count = session->layer_count;
-	take_point(session, flamed_profile_sample(session->profiling, &measured, PROFILE_WAIT_NS, &session->point));
+	session->measured = --session->left == 0;
+	if (session->measured && may_block)
+		send_sample(session);
 }
 
-void session_end(struct session *session, int64_t request, uint64_t total_ns, const struct flamed_layer *layers, size_t count)
+void session_end(struct session *session, int64_t request, uint64_t total_ns, const struct flamed_layer *layers, size_t count, bool may_block)
 {
 	struct flamed_decision decision;
 
 	pthread_mutex_lock(&session->lock);
 	if (session->profiling) {
 		if (request == 0)
-			end_sample(session, total_ns, layers, count);
+			end_sample(session, total_ns, layers, count, may_block);
 	} else if (request > 0) {
 		if (flamed_decision(shared, request, &decision) == 0)
 			summary_point(decision.cpu_hz, decision.gpu_hz, decision.mem_hz);

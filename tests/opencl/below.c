@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A layer for tests, to be loaded below flamed's: counts events that are
  * created and let go, and, as $BELOW says, has no profiling (noprofile), no
- * times (notimes) or fails every retain (noretain). */
+ * times (notimes), fails every retain (noretain) or is slow to flush
+ * (slowflush). */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl_layer.h>
@@ -9,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#define SLOW_FLUSH_US 3000
 #define EXPORT __attribute__((visibility("default")))
 
 static cl_icd_dispatch target, ours;
@@ -65,6 +68,13 @@ static CL_API_ENTRY cl_command_queue CL_API_CALL queue(cl_context c, cl_device_i
 	return target.clCreateCommandQueue(c, d, p, error);
 }
 
+static CL_API_ENTRY cl_int CL_API_CALL flush(cl_command_queue q)
+{
+	if (below("slowflush"))
+		usleep(SLOW_FLUSH_US);
+	return target.clFlush(q);
+}
+
 static CL_API_ENTRY cl_int CL_API_CALL times(cl_event event, cl_profiling_info name, size_t size, void *value, size_t *size_ret)
 {
 	if (below("notimes"))
@@ -96,6 +106,7 @@ EXPORT CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd
 	ours.clReleaseEvent = release;
 	ours.clCreateCommandQueue = queue;
 	ours.clGetEventProfilingInfo = times;
+	ours.clFlush = flush;
 	*entries_ret = sizeof(ours) / sizeof(void *);
 	*ours_ret = &ours;
 	return CL_SUCCESS;

@@ -8,11 +8,14 @@
  *   out-of-order, with-properties, profiling, finish, map, async, no-wait,
  *   events, early, waits, callback, callback-enqueue, count-only, gap=US
  *   times (of each run, in ns, on stderr)
+ *   poll, poll-marker, notify: waits without blocking; glance: asks after each
+ *   launch, waits all the same; ahead: asks for the run before; flush
  *   tune, shapes, decode, fork, exec, kill, abandon, check, fail            */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -137,7 +140,10 @@ struct worker {
 	cl_command_queue queue[4];
 	cl_kernel kernel[3];
 	cl_mem buffer;
-	cl_event last;
+	cl_event last, before;
+	pthread_mutex_t lock;
+	pthread_cond_t told;
+	bool done;
 	uint64_t sum;
 	float *host;
 };
@@ -154,8 +160,52 @@ static void CL_CALLBACK called(cl_event event, cl_int status, void *arg)
 	callbacks++;
 }
 
+static void CL_CALLBACK notified(cl_event event, cl_int status, void *arg)
+{
+	struct worker *worker = arg;
+
+	(void)event;
+	(void)status;
+	pthread_mutex_lock(&worker->lock);
+	worker->done = true;
+	pthread_cond_signal(&worker->told);
+	pthread_mutex_unlock(&worker->lock);
+}
+
+static void poll_for(cl_event event)
+{
+	cl_int status = CL_QUEUED;
+
+	while (status > CL_COMPLETE) {
+		must(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(status), &status, NULL), "poll");
+		sched_yield();
+	}
+	clReleaseEvent(event);
+}
+
+/* Until the end of the last command, without ever blocking in OpenCL. */
+static void wait_softly(struct worker *worker, cl_event event)
+{
+	must(clFlush(worker->queue[0]), "flush");
+	if (!asked("notify")) {
+		poll_for(event);
+		return;
+	}
+	must(clSetEventCallback(event, CL_COMPLETE, notified, worker), "callback");
+	pthread_mutex_lock(&worker->lock);
+	while (!worker->done)
+		pthread_cond_wait(&worker->told, &worker->lock);
+	worker->done = false;
+	pthread_mutex_unlock(&worker->lock);
+	clReleaseEvent(event);
+}
+
 static void take_event(struct worker *worker, cl_event event)
 {
+	cl_int status;
+
+	if (asked("glance"))
+		must(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(status), &status, NULL), "glance");
 	if (asked("check"))
 		check_event(event);
 	if (asked("callback") || asked("callback-enqueue"))
@@ -173,7 +223,7 @@ static void take_event(struct worker *worker, cl_event event)
 
 static void launch(struct worker *worker, unsigned i, size_t global)
 {
-	bool want = asked("events") || asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
+	bool want = asked("events") || asked("glance") || (asked("ahead") && i == kernels - 1) || asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
 		    (asked("callback-enqueue") && i == kernels - 1);
 	cl_kernel kernel = worker->kernel[i % 3];
 	cl_command_queue queue = worker->queue[i % queues];
@@ -185,8 +235,16 @@ static void launch(struct worker *worker, unsigned i, size_t global)
 	must(clSetKernelArg(kernel, 1, sizeof(factor), &factor), "argument");
 	must(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, waits, waits ? &worker->last : NULL, want ? &event : NULL),
 	     "launch");
-	if (want)
+	if (asked("flush"))
+		must(clFlush(queue), "flush");
+	if (want && asked("ahead")) {
+		must(clFlush(queue), "flush");
+		if (worker->before)
+			poll_for(worker->before);
+		worker->before = event;
+	} else if (want) {
 		take_event(worker, event);
+	}
 	if (queues > 1)
 		must(clFlush(queue), "flush");
 	if (queues > 1 && !asked("out-of-order"))
@@ -209,6 +267,13 @@ static void read_back(struct worker *worker)
 		must(rc, "map");
 		memcpy(worker->host, mapped, size * sizeof(float));
 		must(clEnqueueUnmapMemObject(queue, worker->buffer, mapped, 0, NULL, NULL), "unmap");
+	} else if (asked("poll") || asked("poll-marker") || asked("notify")) {
+		must(clEnqueueReadBuffer(queue, worker->buffer, CL_FALSE, 0, size * sizeof(float), worker->host, waits,
+					 waits ? &worker->last : NULL, asked("poll-marker") ? NULL : &event),
+		     "read");
+		if (asked("poll-marker"))
+			must(clEnqueueMarkerWithWaitList(queue, 0, NULL, &event), "marker");
+		wait_softly(worker, event);
 	} else if (asked("async")) {
 		must(clEnqueueReadBuffer(queue, worker->buffer, CL_FALSE, 0, size * sizeof(float), worker->host, waits,
 					 waits ? &worker->last : NULL, &event),
@@ -240,7 +305,7 @@ static void infer(struct worker *worker, unsigned run)
 	must(clEnqueueWriteBuffer(worker->queue[0], worker->buffer, CL_TRUE, 0, size * sizeof(float), worker->host, 0, NULL, NULL), "write");
 	for (unsigned i = 0; i < count; i++)
 		launch(worker, i, global);
-	if (!asked("no-wait"))
+	if (!asked("no-wait") && (!asked("ahead") || run + 1 == runs))
 		read_back(worker);
 	if (gap_us)
 		nanosleep(&(struct timespec){ .tv_nsec = (long)gap_us * 1000 }, NULL);
@@ -271,6 +336,8 @@ static void *work(void *arg)
 	worker->buffer = clCreateBuffer(context, CL_MEM_READ_WRITE, size * sizeof(float), NULL, &rc);
 	must(rc, "buffer");
 	worker->host = calloc(size, sizeof(float));
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_cond_init(&worker->told, NULL);
 	if (asked("tune"))
 		tune(worker);
 	for (unsigned run = 0; run < runs; run++) {
@@ -291,6 +358,8 @@ static void *work(void *arg)
 		       "the driver's own error");
 	if (worker->last)
 		clReleaseEvent(worker->last);
+	if (worker->before)
+		clReleaseEvent(worker->before);
 	for (unsigned i = 0; i < 3; i++)
 		clReleaseKernel(worker->kernel[i]);
 	for (unsigned i = 0; i < queues; i++) {

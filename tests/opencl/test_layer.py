@@ -62,11 +62,11 @@ class Run:
         return [line for line in self.err.splitlines() if line.startswith("flamed-opencl:")]
 
 
-def trace_of(words, **env):
+def trace_of(words, below=None, **env):
     path = os.path.join(scratch, "trace.csv")
     if os.path.exists(path):
         os.unlink(path)
-    run = Run(words, FLAMED_TRACE=path, **env)
+    run = Run(words, below=below, FLAMED_TRACE=path, **env)
     rows = list(csv.DictReader(open(path))) if os.path.exists(path) else []
     return run, rows
 
@@ -81,7 +81,8 @@ def inferences(rows):
 def same_results():
     for words in ("", "with-properties", "profiling with-properties check", "finish", "map", "async", "events check", "early",
                   "waits events", "out-of-order check", "callback", "callback-enqueue", "queues=3", "threads=4", "threads=3 events map",
-                  "tune", "decode", "shapes", "fail", "no-wait", "check with-properties"):
+                  "tune", "decode", "shapes", "fail", "no-wait", "check with-properties", "poll", "poll-marker", "notify threads=3", "glance",
+                  "ahead", "flush"):
         plain = Run(words, layer=False)
         traced = Run(words, FLAMED_TRACE=os.path.join(scratch, "same.csv"))
         ok(plain.rc == traced.rc == 0 and plain.out == traced.out, f"same results with the layer: {words or 'plain'}",
@@ -92,11 +93,20 @@ def boundaries():
     for words, kernels, runs, found in (("runs=20 kernels=30", 30, 20, 17), ("runs=20 kernels=9 finish", 9, 20, 17),
                                         ("runs=20 kernels=9 async", 9, 20, 17), ("runs=20 kernels=9 map", 9, 20, 17),
                                         ("runs=20 kernels=9 tune", 9, 20, 17), ("runs=20 kernels=6 waits", 6, 20, 17),
-                                        ("runs=20 kernels=6 queues=2", 6, 20, 17)):
+                                        ("runs=20 kernels=6 queues=2", 6, 20, 17), ("runs=23 kernels=9 glance", 9, 23, 20),
+                                        ("runs=23 kernels=9 flush", 9, 23, 20)):
         run, rows = trace_of(words)
         reps = inferences(rows)
         sizes = {len(rows) for rows in reps.values()}
         ok(found - 1 <= len(reps) <= found + 1 and sizes == {kernels}, f"inferences found: {words}", f"{len(reps)} {sizes} {run.err}")
+    for words in ("poll", "poll-marker", "notify"):  # a run may be over before it is first asked for
+        run, rows = trace_of(f"runs=40 kernels=9 size=65536 {words}")
+        sizes = {len(rows) for rows in inferences(rows).values()}
+        ok(len(inferences(rows)) >= 20 and sizes == {9} and not run.said(), f"inferences found where nothing blocks: {words}",
+           f"{len(inferences(rows))} {sizes} {run.err}")
+        ok(all([row["sync"] for row in rows] == ["0"] * 8 + ["1"] for rows in inferences(rows).values()), f"and how each is waited for: {words}")
+    run, rows = trace_of("runs=40 kernels=9 size=65536 ahead")
+    ok(run.rc == 0 and not rows, "a program that goes on before it asks shows no boundary", f"{len(rows)} {run.err}")
     run, rows = trace_of("runs=20 kernels=10 no-wait", FLAMED_BOUNDARY="count:10")
     reps = inferences(rows)
     ok(run.rc == 0 and len(reps) >= 3, "a program that never waits, with FLAMED_BOUNDARY=count", f"{len(reps)} {run.err}")
@@ -117,12 +127,15 @@ def rows_are_right():
     ok(all(int(row["gpu_ns"]) > 1000 for row in first), "execution times are there")
     ok(all(int(row["call_ns"]) <= int(row["cpu_ns"]) for row in first), "launch calls are part of the host time")
     ok([row["sync"] for row in first] == ["0"] * 8 + ["1"], "the host waits after the last one only")
+    run, rows = trace_of("runs=12 kernels=4 flush", below="slowflush")
+    ok(rows and all(int(row["call_ns"]) > 3e6 for row in rows), "a flush counts for the launch before it", rows[:4])
+    ok(sum(int(row["cpu_ns"]) - int(row["call_ns"]) > 3e6 for row in rows) * 4 <= len(rows), "and not for the next", rows[:8])
     run, rows = trace_of("runs=12 kernels=6 waits")
     ok(all(row["sync"] == "1" for row in rows) and rows, "a wait after every launch is seen")
 
 
 def events_balance():
-    for words in ("", "events check", "early", "out-of-order", "threads=3", "decode", "shapes runs=30", "kernels=5000 runs=4", "tune",
+    for words in ("", "events check", "early", "poll", "notify", "out-of-order", "threads=3", "decode", "shapes runs=30", "kernels=5000 runs=4", "tune",
                   "callback", "no-wait"):
         for faults in ("", "notimes", "noretain"):
             run = Run(words, below=faults, FLAMED_TRACE=os.path.join(scratch, "t.csv"))
@@ -235,11 +248,17 @@ def profiling():
         ok(len([m for m in flamed.of("sample") if "latency_ns" not in m]) >= 1, "a pause is waited for, then the point is asked again")
         text = open(summary).read()
         ok(text.startswith("profile=done\n") and "inferences=" in text, "the end of profiling is said at once", text)
+        flamed.clear()
+        flamed.points = 4
+        run = Run("runs=90 kernels=10 size=65536 notify", FLAMED_SOCKET=flamed.path, FLAMED_PROFILE="1", FLAMED_MODEL="net")
+        samples = [m for m in flamed.of("sample") if "latency_ns" in m]
+        ok(run.rc == 0 and len(samples) == 4 and all(m["n"] == "5" and m["layers"].count(",") == 9 for m in samples),
+           "also a program that waits for callbacks", f"{samples} {run.err}")
 
 
 def sanitizers():
     if os.path.exists(f"{ASAN}/libflamed-opencl.so"):
-        for words in ("events check runs=20", "threads=4 runs=20", "out-of-order", "decode runs=30", "callback"):
+        for words in ("events check runs=20", "threads=4 runs=20", "notify threads=4 runs=20", "poll runs=20", "out-of-order", "decode runs=30", "callback"):
             run = Run(words, tree=ASAN, FLAMED_TRACE=os.path.join(scratch, "asan.csv"))
             ok(run.rc == 0 and "Sanitizer" not in run.err and "runtime error" not in run.err, f"ASan and UBSan are silent: {words}", run.err[-3000:])
     else:

@@ -279,5 +279,5 @@ def main():
     done()
 
 
-main()
-sys.exit(0)
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,9 @@
 #include "../../client/flamed.h"
 #include "../../common/clock.h"
 
-#define WAITS_BELIEVED 3 /* times a program was seen to wait by polling or by callback until that is taken for its way */
-#define PIPELINED (-8)   /* ... counted from here after it was seen to go on without waiting */
+#define POLLS_BELIEVED 3 /* times a program was seen to wait by polling until that is taken for its way, */
+#define CALLS_BELIEVED 24 /* ... or by a callback, */
+#define HARD_SHARE     3 /* ... and so many times what it did so between two waits that block */
 #define SPENT_SHARE 4 /* an upload counts for the inference if it began less than 1/4 deadline before */
 
 struct record {
@@ -30,7 +31,9 @@ struct stream {
 	_Atomic(cl_event) last; /* the program's event of the last command; NULL: it has none */
 	uint64_t commands;      /* enqueued so far */
 	bool polled;            /* `last` was seen not to be complete */
-	int polls, calls;       /* waits by polling, by callback, since it last waited in any other way */
+	uint64_t called_at, blocked_at; /* `commands` when a callback was last set, when a wait last blocked */
+	unsigned polls, calls;  /* what looked like a wait by polling, by callback, with no sign of the contrary since */
+	unsigned soft, most;    /* both since the last wait that blocked, and the most there were between two of these */
 	bool begun, recording, partial;
 	bool ending;       /* closed by its rule, not waited for yet */
 	uint64_t begin_ns;
@@ -110,7 +113,7 @@ static int take_stream(void)
 		return -1;
 	}
 	boundary_init(&streams[found].boundary, &layer.config.boundary);
-	streams[found].polls = streams[found].calls = 0;
+	streams[found].polls = streams[found].calls = streams[found].soft = streams[found].most = 0;
 	streams[found].mark_ns = streams[found].write_ns = 0;
 	if (streams[found].session)
 		session_reset(streams[found].session);
@@ -461,7 +464,11 @@ void record_waited(enum boundary_wait kind, cl_command_queue queue, cl_event eve
 	if (!stream)
 		return;
 	pthread_mutex_lock(&stream->lock);
-	stream->polls = stream->calls = 0;
+	if (stream->commands > stream->blocked_at) { /* this is how it waits */
+		stream->most = stream->soft > stream->most ? stream->soft : stream->most;
+		stream->soft = stream->polls = stream->calls = 0;
+		stream->blocked_at = stream->commands;
+	}
 	waited(stream, kind, now_ns, &finished);
 	pthread_mutex_unlock(&stream->lock);
 	report_wait(stream, &finished, true);
@@ -493,7 +500,8 @@ void record_polled(cl_event event, cl_int status)
 		if (status <= CL_COMPLETE) {
 			atomic_store(&stream->last, NULL);
 			stream->polls += stream->polled;
-			if (stream->polls >= WAITS_BELIEVED)
+			stream->soft += stream->polled;
+			if (stream->polls >= POLLS_BELIEVED + HARD_SHARE * stream->most)
 				waited(stream, WAIT_EVENT, now_ns, &finished);
 		}
 		stream->polled = status > CL_COMPLETE;
@@ -510,8 +518,13 @@ uint64_t record_calling(cl_event event)
 	if (!stream)
 		return 0;
 	pthread_mutex_lock(&stream->lock);
-	if (atomic_load(&stream->last) == event)
-		ticket = stream->commands * LAYER_STREAMS_MAX + (uint64_t)(stream - streams);
+	if (atomic_load(&stream->last) == event) {
+		if (stream->commands - stream->called_at > 1)
+			ticket = stream->commands * LAYER_STREAMS_MAX + (uint64_t)(stream - streams);
+		else /* one for every command: to clean up, not to wait */
+			stream->calls = 0;
+		stream->called_at = stream->commands;
+	}
 	pthread_mutex_unlock(&stream->lock);
 	return ticket;
 }
@@ -523,10 +536,13 @@ void record_called(uint64_t ticket)
 	struct finished finished = { 0 };
 
 	pthread_mutex_lock(&stream->lock);
-	if (stream->commands != ticket / LAYER_STREAMS_MAX)
-		stream->calls = PIPELINED;
-	else if (stream->used && ++stream->calls >= WAITS_BELIEVED)
-		waited(stream, WAIT_EVENT, now_ns, &finished);
+	if (stream->commands != ticket / LAYER_STREAMS_MAX || !stream->used) {
+		stream->calls = 0; /* it went on without waiting */
+	} else {
+		stream->soft++;
+		if (++stream->calls >= CALLS_BELIEVED + HARD_SHARE * stream->most)
+			waited(stream, WAIT_EVENT, now_ns, &finished);
+	}
 	pthread_mutex_unlock(&stream->lock);
 	report_wait(stream, &finished, false);
 }

@@ -9,7 +9,8 @@
  *   events, early, waits, callback, callback-enqueue, count-only, gap=US
  *   times (of each run, in ns, on stderr)
  *   poll, poll-marker, notify: waits without blocking; glance: asks after each
- *   launch, waits all the same; ahead: asks for the run before; flush
+ *   launch, waits all the same; ahead: asks for the run before; flush; slow:
+ *   each launch is over before the next; odd: callbacks of every other launch
  *   tune, shapes, decode, fork, exec, kill, abandon, check, fail            */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #define THREADS_MAX 8
+#define SLOW_NS     400000
 
 static const char source[] =
 	"kernel void scale(global float *x, float f) { size_t i = get_global_id(0); x[i] = x[i] * f + 0.25f; }\n"
@@ -141,6 +143,7 @@ struct worker {
 	cl_kernel kernel[3];
 	cl_mem buffer;
 	cl_event last, before;
+	unsigned launches;
 	pthread_mutex_t lock;
 	pthread_cond_t told;
 	bool done;
@@ -208,7 +211,7 @@ static void take_event(struct worker *worker, cl_event event)
 		must(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(status), &status, NULL), "glance");
 	if (asked("check"))
 		check_event(event);
-	if (asked("callback") || asked("callback-enqueue"))
+	if (asked("callback") || asked("callback-enqueue") || (asked("odd") && worker->launches % 2))
 		must(clSetEventCallback(event, CL_COMPLETE, called, worker), "callback");
 	if (asked("waits"))
 		must(clWaitForEvents(1, &event), "wait");
@@ -223,7 +226,7 @@ static void take_event(struct worker *worker, cl_event event)
 
 static void launch(struct worker *worker, unsigned i, size_t global)
 {
-	bool want = asked("events") || asked("glance") || (asked("ahead") && i == kernels - 1) || asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
+	bool want = asked("events") || asked("glance") || asked("odd") || (asked("ahead") && i == kernels - 1) || asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
 		    (asked("callback-enqueue") && i == kernels - 1);
 	cl_kernel kernel = worker->kernel[i % 3];
 	cl_command_queue queue = worker->queue[i % queues];
@@ -245,6 +248,9 @@ static void launch(struct worker *worker, unsigned i, size_t global)
 	} else if (want) {
 		take_event(worker, event);
 	}
+	worker->launches++;
+	if (asked("slow"))
+		nanosleep(&(struct timespec){ .tv_nsec = SLOW_NS }, NULL);
 	if (queues > 1)
 		must(clFlush(queue), "flush");
 	if (queues > 1 && !asked("out-of-order"))

@@ -94,13 +94,14 @@ def boundaries():
                                         ("runs=20 kernels=9 async", 9, 20, 17), ("runs=20 kernels=9 map", 9, 20, 17),
                                         ("runs=20 kernels=9 tune", 9, 20, 17), ("runs=20 kernels=6 waits", 6, 20, 17),
                                         ("runs=20 kernels=6 queues=2", 6, 20, 17), ("runs=23 kernels=9 glance", 9, 23, 20),
-                                        ("runs=23 kernels=9 flush", 9, 23, 20)):
+                                        ("runs=23 kernels=9 flush", 9, 23, 20),
+                                        ("runs=23 kernels=30 callback slow", 30, 23, 20), ("runs=23 kernels=60 odd slow", 60, 23, 20)):
         run, rows = trace_of(words)
         reps = inferences(rows)
         sizes = {len(rows) for rows in reps.values()}
         ok(found - 1 <= len(reps) <= found + 1 and sizes == {kernels}, f"inferences found: {words}", f"{len(reps)} {sizes} {run.err}")
     for words in ("poll", "poll-marker", "notify"):  # a run may be over before it is first asked for
-        run, rows = trace_of(f"runs=40 kernels=9 size=65536 {words}")
+        run, rows = trace_of(f"runs=60 kernels=9 size=65536 {words}")
         sizes = {len(rows) for rows in inferences(rows).values()}
         ok(len(inferences(rows)) >= 20 and sizes == {9} and not run.said(), f"inferences found where nothing blocks: {words}",
            f"{len(inferences(rows))} {sizes} {run.err}")

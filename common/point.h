@@ -5,6 +5,7 @@
 #define COMMON_POINT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -18,6 +19,18 @@ enum clock_id {
 /* One setting of every clock, in Hz. 0: not controllable, or unknown. */
 struct op_point {
 	uint64_t hz[CLOCK_COUNT];
+};
+
+/* What a board drew at some points, by a board file: busy with work that took
+ * `latency_ns` there, and idle at the same clocks. 0: not measured. */
+#define BOARD_POWERS_MAX 16
+
+struct board_powers {
+	size_t count;
+	struct board_power {
+		struct op_point point;
+		double latency_ns, power_uw, idle_uw;
+	} point[BOARD_POWERS_MAX];
 };
 
 enum phase {

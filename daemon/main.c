@@ -185,6 +185,7 @@ static void start(struct daemon *d)
 	options.quantile = d->config.quantile;
 	options.ready_width = d->config.ready_width;
 	options.power_sensor = d->meter != NULL;
+	options.board = d->board.prior;
 	library_init(&d->library, d->options->state_dir, d->board.power_mode, &d->clocks.grid, &options);
 	apply_config(d);
 	board_log(&d->board);

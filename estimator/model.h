@@ -51,6 +51,7 @@ struct model_options {
 	double ready_width; /* surface is ready when mean bound / latency - 1 is below: 0.12 default */
 	uint32_t context_max; /* tokens: the longest context that model_plan() asks for: 4,096 default */
 	bool power_sensor;  /* false: power_uw of samples is ignored */
+	struct board_powers board; /* what the board drew under other work: for the power of models with few samples */
 };
 
 struct model;

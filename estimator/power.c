@@ -8,14 +8,20 @@
 
 #define SWEEPS       300
 #define NOISE        0.015 /* relative, of a power reading and of the form */
+#define PRIOR_NOISE  0.03  /* the same of what was measured of the board on another day */
+#define PRIOR_STRANGE 12.0 /* cost of believing both beyond that of either by itself: of the same board it is below 5 in 95 of 100 */
 #define SPREAD       0.03  /* smooth part that the form leaves over */
 #define NUGGET       0.01
 #define CONSTANT_MIN 0.05  /* of the least power seen: no board is without some */
 #define CORRECTION_MAX 1.0 /* log */
-#define IDLE_SHARE   0.4   /* of the clock terms of CPU and GPU that stay when nothing runs: gated cores still leak */
+#define IDLE_SHARE   0.4   /* of the clock terms of CPU and GPU that stay when nothing runs: gated cores still leak; where not measured */
 #define VOLTAGE_LOW  0.6   /* V at f -> 0 over V at the top: 0.5 to 0.7 in the tables of Tegra and RK3588 */
 
-enum { CONSTANT, CLOCKS, WORK = CLOCKS + 3 * CLOCK_COUNT };
+enum { CONSTANT, CLOCKS, WORK = CLOCKS + 3 * CLOCK_COUNT, WORK_TERMS = POWER_TERMS - WORK };
+
+/* Of a model and of what the board was measured with: a clock costs both the same, work does not. */
+enum { OTHER_WORK = POWER_TERMS, COLUMNS = POWER_TERMS + WORK_TERMS };
+#define EQUATIONS_MAX (FIT_ROWS_MAX + BOARD_POWERS_MAX)
 
 /* Shares of full power, and how sure they are. Also the relative cost of a board
  * without sensor: a third stays whatever the clocks; of the rest GPU and CPU
@@ -40,9 +46,9 @@ static double voltage_squared(double f)
 }
 
 /* Every term is 1 at full clocks and full speed. */
-static void terms(const struct power_model *model, struct op_point point, double latency_ns, double term[POWER_TERMS])
+static void terms(const struct power_model *model, double fastest_ns, struct op_point point, double latency_ns, double term[POWER_TERMS])
 {
-	double rate = latency_ns > 0 ? fmin(model->fastest_ns / latency_ns, 2) : 1, f[CLOCK_COUNT];
+	double rate = latency_ns > 0 ? fmin(fastest_ns / latency_ns, 2) : 1, f[CLOCK_COUNT];
 
 	term[CONSTANT] = 1;
 	for (int c = 0; c < CLOCK_COUNT; c++) {
@@ -62,9 +68,9 @@ static double form(const struct power_model *model, struct op_point point, doubl
 {
 	double term[POWER_TERMS], sum = 0, idle = 0;
 
-	terms(model, point, latency_ns, term);
+	terms(model, model->fastest_ns, point, latency_ns, term);
 	for (int j = 0; j < POWER_TERMS; j++) {
-		double share = j >= WORK ? 0 : j >= CLOCKS && j < CLOCKS + 3 * CLOCK_MEM ? IDLE_SHARE : 1;
+		double share = j >= WORK ? 0 : j >= CLOCKS && j < CLOCKS + 3 * CLOCK_MEM ? model->idle_share : 1;
 		sum += model->weight[j] * term[j];
 		idle += share * model->weight[j] * term[j];
 	}
@@ -72,44 +78,146 @@ static double form(const struct power_model *model, struct op_point point, doubl
 	return sum;
 }
 
-/* Ridge regression with weights >= 0 by coordinate descent; rows are scaled to
- * relative errors. Level: an estimate of full power from the rows themselves. */
-static void solve_weights(struct power_model *model, const struct power_row *rows, size_t count)
+/* power = sum of weight x term, relative to `power_uw * noise`. */
+struct equations {
+	size_t count;
+	double term[EQUATIONS_MAX][COLUMNS], left[EQUATIONS_MAX];
+	double mean[COLUMNS], sd[COLUMNS], weight[COLUMNS], least;
+};
+
+/* Full power by the typical shares, as one group of equations has it. */
+static double add_level(const double term[POWER_TERMS], double power_uw)
 {
-	double term[FIT_ROWS_MAX][POWER_TERMS], left[FIT_ROWS_MAX], level = 0, least = INFINITY;
+	double sum = 0;
 
-	for (size_t k = 0; k < count; k++) {
-		double sum = 0;
-		terms(model, rows[k].point, rows[k].latency_ns, term[k]);
-		for (int j = 0; j < POWER_TERMS; j++)
-			sum += typical[j] * term[k][j];
-		level += rows[k].power_uw / sum / (double)count;
-		least = fmin(least, rows[k].power_uw);
-	}
 	for (int j = 0; j < POWER_TERMS; j++)
-		model->weight[j] = typical[j] * level;
-	for (size_t k = 0; k < count; k++) {
-		left[k] = 1 / NOISE;
-		for (int j = 0; j < POWER_TERMS; j++) {
-			term[k][j] /= rows[k].power_uw * NOISE;
-			left[k] -= model->weight[j] * term[k][j];
-		}
-	}
-	for (int sweep = 0; sweep < SWEEPS; sweep++) {
-		for (int j = 0; j < POWER_TERMS; j++) {
-			double sd = typical_sd[j] * level, curve = 1 / (sd * sd), slope, step;
+		sum += typical[j] * term[j];
+	return power_uw / sum;
+}
 
-			slope = (typical[j] * level - model->weight[j]) * curve;
-			for (size_t k = 0; k < count; k++) {
-				curve += term[k][j] * term[k][j];
-				slope += term[k][j] * left[k];
+static void add_equation(struct equations *e, const double term[POWER_TERMS], double power_uw, double noise, int work)
+{
+	double *row = e->term[e->count];
+
+	memset(row, 0, sizeof(e->term[0]));
+	for (int j = 0; j < POWER_TERMS; j++)
+		row[j < WORK ? j : j - WORK + work] = term[j] / (power_uw * noise);
+	e->left[e->count++] = 1 / noise;
+	e->least = fmin(e->least, power_uw);
+}
+
+static double prior_fastest_ns(const struct board_powers *prior)
+{
+	double fastest = INFINITY;
+
+	for (size_t k = 0; k < prior->count; k++)
+		if (prior->point[k].latency_ns > 0)
+			fastest = fmin(fastest, prior->point[k].latency_ns);
+	return fastest;
+}
+
+static void gather(struct equations *e, const struct power_model *model, const struct power_row *rows, size_t count,
+		   const struct board_powers *prior)
+{
+	double own = 0, other = 0, fastest = prior_fastest_ns(prior), term[POWER_TERMS];
+
+	e->count = 0;
+	e->least = INFINITY;
+	for (size_t k = 0; k < count; k++) {
+		terms(model, model->fastest_ns, rows[k].point, rows[k].latency_ns, term);
+		own += add_level(term, rows[k].power_uw) / (double)count;
+		add_equation(e, term, rows[k].power_uw, NOISE, WORK);
+	}
+	for (size_t k = 0; k < prior->count; k++) {
+		terms(model, fastest, prior->point[k].point, prior->point[k].latency_ns, term);
+		other += add_level(term, prior->point[k].power_uw) / (double)prior->count;
+		add_equation(e, term, prior->point[k].power_uw, PRIOR_NOISE, OTHER_WORK);
+	}
+	for (int j = 0; j < COLUMNS; j++) {
+		int term_of = j < OTHER_WORK ? j : j - WORK_TERMS;
+		double level = (j < WORK && prior->count) || j >= OTHER_WORK || !count ? other : own;
+
+		e->mean[j] = e->weight[j] = typical[term_of] * level;
+		e->sd[j] = fmax(typical_sd[term_of] * level, 1e-9);
+	}
+}
+
+/* Ridge regression with weights >= 0 by coordinate descent. Returns its cost: squares of what is left over and of how far
+ * the weights had to go. */
+static double descend(struct equations *e)
+{
+	double cost = 0;
+
+	for (size_t k = 0; k < e->count; k++)
+		for (int j = 0; j < COLUMNS; j++)
+			e->left[k] -= e->weight[j] * e->term[k][j];
+	for (int sweep = 0; sweep < SWEEPS; sweep++) {
+		for (int j = 0; j < COLUMNS; j++) {
+			double curve = 1 / (e->sd[j] * e->sd[j]), slope = (e->mean[j] - e->weight[j]) * curve, step;
+
+			for (size_t k = 0; k < e->count; k++) {
+				curve += e->term[k][j] * e->term[k][j];
+				slope += e->term[k][j] * e->left[k];
 			}
-			step = fmax(slope / curve, (j == CONSTANT ? least * CONSTANT_MIN : 0) - model->weight[j]);
-			model->weight[j] += step;
-			for (size_t k = 0; k < count; k++)
-				left[k] -= step * term[k][j];
+			step = fmax(slope / curve, (j == CONSTANT ? e->least * CONSTANT_MIN : 0) - e->weight[j]);
+			e->weight[j] += step;
+			for (size_t k = 0; k < e->count; k++)
+				e->left[k] -= step * e->term[k][j];
 		}
 	}
+	for (size_t k = 0; k < e->count; k++)
+		cost += e->left[k] * e->left[k];
+	for (int j = 0; j < COLUMNS; j++)
+		cost += (e->weight[j] - e->mean[j]) * (e->weight[j] - e->mean[j]) / (e->sd[j] * e->sd[j]);
+	return cost;
+}
+
+/* Share of the clock terms that stay with nothing running, as it was measured. */
+static double idle_share(const struct power_model *model, const struct board_powers *prior)
+{
+	double share = 0, weight = 0, term[POWER_TERMS];
+
+	for (size_t k = 0; k < prior->count; k++) {
+		double clocks = 0, rest;
+
+		if (prior->point[k].idle_uw <= 0)
+			continue;
+		terms(model, 1, prior->point[k].point, 1, term);
+		rest = prior->point[k].idle_uw - model->weight[CONSTANT];
+		for (int j = CLOCKS; j < WORK; j++) {
+			if (j < CLOCKS + 3 * CLOCK_MEM)
+				clocks += model->weight[j] * term[j];
+			else
+				rest -= model->weight[j] * term[j];
+		}
+		share += rest * clocks;
+		weight += clocks * clocks;
+	}
+	return weight > 0 ? fmax(0, fmin(share / weight, 1)) : IDLE_SHARE;
+}
+
+/* A board that was measured in another state, or another board, is found out
+ * by the model's own rows: the two do not go together with one set of clocks' terms. */
+static void solve_weights(struct power_model *model, const struct power_row *rows, size_t count, const struct board_powers *prior)
+{
+	static const struct board_powers none = {0};
+	struct equations with, without;
+	double together, apart = 0;
+
+	gather(&with, model, rows, count, prior);
+	together = descend(&with);
+	if (prior->count && count) {
+		gather(&without, model, NULL, 0, prior);
+		apart = descend(&without);
+		gather(&without, model, rows, count, &none);
+		apart += descend(&without);
+		if (together - apart > PRIOR_STRANGE) {
+			memcpy(model->weight, without.weight, sizeof(model->weight));
+			return;
+		}
+	}
+	memcpy(model->weight, with.weight, sizeof(model->weight));
+	model->idle_share = idle_share(model, prior);
 }
 
 static const struct fit_mode leftover = {.spread = SPREAD, .nugget = NUGGET};
@@ -133,19 +241,19 @@ static void solve_leftover(struct power_model *model, const struct fit *frame, c
 }
 
 void power_solve(struct power_model *model, const struct grid *grid, const struct fit *frame, const struct power_row *rows,
-		 size_t count, double fastest_ns)
+		 size_t count, double fastest_ns, const struct board_powers *prior)
 {
 	memset(model, 0, sizeof(*model));
 	model->fastest_ns = fastest_ns;
+	model->idle_share = IDLE_SHARE;
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		model->top_hz[c] = (double)grid->hz[c][grid->count[c] - 1];
-	model->known = count > 0;
-	if (count) {
-		solve_weights(model, rows, count);
+	model->known = count > 0 || prior->count > 0;
+	if (model->known)
+		solve_weights(model, rows, count, prior);
+	if (count)
 		solve_leftover(model, frame, rows, count);
-		return;
-	}
-	for (int j = 0; j < POWER_TERMS; j++)
+	for (int j = 0; j < POWER_TERMS && !model->known; j++)
 		model->weight[j] = typical[j] * 1e6;
 }
 

@@ -23,16 +23,19 @@ struct power_model {
 	bool known; /* false: relative cost, 1e6 = every clock at its highest, busy */
 	double top_hz[CLOCK_COUNT];
 	double fastest_ns; /* latency that counts as full speed */
+	double idle_share; /* of the clock terms of CPU and GPU, with nothing running */
 	double weight[POWER_TERMS]; /* uW at full clocks, busy */
 	size_t rows;
 	struct fit_point at[FIT_ROWS_MAX];
 	double alpha[FIT_ROWS_MAX];
 };
 
-/* `frame` gives the axes. With no rows (a board without sensor) the weights are
+/* `frame` gives the axes. `prior` is what the board drew under other work: the terms of
+ * the clocks are common to both, and solved for together; where that does not agree with
+ * the rows it is dropped. With neither rows nor prior (a board without sensor) the weights are
  * typical ones: see power.c. Returns nothing: it cannot fail. */
 void power_solve(struct power_model *model, const struct grid *grid, const struct fit *frame, const struct power_row *rows,
-		 size_t count, double fastest_ns);
+		 size_t count, double fastest_ns, const struct board_powers *prior);
 
 /* Power while inferences run back to back at a point where one takes
  * `latency_ns`; `*idle_uw` becomes the power at these clocks with nothing running. */

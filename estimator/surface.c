@@ -79,7 +79,7 @@ static void refit_power(struct model *model, struct phase_state *state, enum pha
 		row[count++] = (struct power_row){.at = fit_point(&state->fit, cell->point, cell->context), .point = cell->point,
 						  .latency_ns = exp(cell->mean), .power_uw = cell->power_uw};
 	}
-	power_solve(&state->power, &model->grid, &state->fit, row, count, exp(fastest));
+	power_solve(&state->power, &model->grid, &state->fit, row, count, exp(fastest), &model->options.board);
 }
 
 /* Layers with what was measured end to end; without enough memory, or when the two

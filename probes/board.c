@@ -144,6 +144,8 @@ void board_log(const struct board *board)
 		 board->board_file[0] ? ", with " : "", board->board_file);
 	for (int id = 0; id < CLOCK_COUNT; id++)
 		log_clock(board, (enum clock_id)id);
+	if (board->prior.count)
+		log_info("power: %zu points measured by a board file stand for models with few samples", board->prior.count);
 	for (size_t i = 0; i < board->rails; i++)
 		log_info("power: %s from %s%s", board->rail[i].label, board->rail[i].path[0],
 			 board->rail[i].root_only ? " (through the keeper)" : "");

@@ -67,6 +67,7 @@ struct zone {
 struct board {
 	char name[96];       /* device-tree model, DMI product, or "unknown board" */
 	char board_file[SYSFS_PATH_MAX]; /* boards.d file that matched, "" if none */
+	struct board_powers prior; /* what it drew when it was measured, by a board file */
 	char power_mode[96]; /* nvpmodel / platform_profile as found; "" unknown: keys the surface */
 	struct clock_domain clock[CLOCK_COUNT];
 	size_t rails;

@@ -17,6 +17,8 @@
 #include "probe.h"
 
 #define SETTLE_NS_MAX NS_PER_S
+#define PRIOR_FIELDS  (CLOCK_COUNT + 3)
+#define PRIOR_POWER_UW_MAX 10000000000ULL
 
 struct parse {
 	struct board_file *out;
@@ -55,6 +57,14 @@ static int clock_path(struct parse *p, struct board_file_clock *c, const char *v
 	return set_text(p, "path", c->path[c->paths++], SYSFS_PATH_MAX, value);
 }
 
+static char *trim(char *word)
+{
+	word += strspn(word, " \t");
+	for (size_t n = strlen(word); n && isspace((unsigned char)word[n - 1]); n--)
+		word[n - 1] = '\0';
+	return word;
+}
+
 /* "306 MHz, 408 MHz" */
 static int clock_table(struct parse *p, struct board_file_clock *c, const char *value)
 {
@@ -63,9 +73,7 @@ static int clock_table(struct parse *p, struct board_file_clock *c, const char *
 	if (!set_text(p, "frequencies", list, sizeof(list), value))
 		return 0;
 	for (char *word = strtok_r(list, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
-		word += strspn(word, " \t");
-		for (size_t n = strlen(word); n && isspace((unsigned char)word[n - 1]); n--)
-			word[n - 1] = '\0';
+		word = trim(word);
 		if (c->count == GRID_AXIS_MAX)
 			return fail(p, "more than %d frequencies", GRID_AXIS_MAX);
 		if (parse_frequency_hz(word, &c->hz[c->count]) < 0 || c->hz[c->count] == 0)
@@ -130,6 +138,38 @@ static int power_key(struct parse *p, const char *key, const char *value)
 	return fail(p, "unknown key '%.32s' (accepted: total, parts)", key);
 }
 
+/* "1728 MHz, 1020 MHz, 3199 MHz, 6.2 ms, 15.2 W, 6.3 W"; 0 for a clock that cannot be set and for what was not measured. */
+static int prior_key(struct parse *p, const char *key, const char *value)
+{
+	struct board_powers *prior = &p->out->prior;
+	struct board_power *point = &prior->point[prior->count];
+	uint64_t number[PRIOR_FIELDS] = {0};
+	char list[256], *save, *word;
+	int field = 0;
+
+	if (strcmp(key, "point") != 0)
+		return fail(p, "unknown key '%.32s' (accepted: point)", key);
+	if (prior->count == BOARD_POWERS_MAX)
+		return fail(p, "more than %d points", BOARD_POWERS_MAX);
+	if (!set_text(p, "point", list, sizeof(list), value))
+		return 0;
+	for (word = strtok_r(list, ",", &save); word && field < PRIOR_FIELDS; word = strtok_r(NULL, ",", &save), field++) {
+		int rc = field < CLOCK_COUNT ? parse_frequency_hz(trim(word), &number[field]) :
+			 field == CLOCK_COUNT ? parse_duration_ns(trim(word), &number[field]) : parse_power_uw(trim(word), &number[field]);
+		if (rc < 0)
+			break;
+	}
+	if (word || field < PRIOR_FIELDS || number[CLOCK_COUNT + 1] == 0 || number[CLOCK_COUNT + 1] > PRIOR_POWER_UW_MAX)
+		return fail(p, "no point: '%.64s' (accepted: three clocks, latency, busy and idle power, as in 1728 MHz, 1020 MHz, 3199 MHz, 6.2 ms, "
+			       "15.2 W, 6.3 W)", value);
+	memcpy(point->point.hz, number, sizeof(point->point.hz));
+	point->latency_ns = (double)number[CLOCK_COUNT];
+	point->power_uw = (double)number[CLOCK_COUNT + 1];
+	point->idle_uw = (double)number[CLOCK_COUNT + 2];
+	prior->count++;
+	return 1;
+}
+
 static int on_key(void *user, const char *section, const char *key, const char *value)
 {
 	struct parse *p = user;
@@ -138,10 +178,12 @@ static int on_key(void *user, const char *section, const char *key, const char *
 		return board_key(p, key, value);
 	if (!strcmp(section, "power"))
 		return power_key(p, key, value);
+	if (!strcmp(section, "prior"))
+		return prior_key(p, key, value);
 	for (int id = 0; id < CLOCK_COUNT; id++)
 		if (!strcmp(section, clock_name((enum clock_id)id)))
 			return clock_key(p, &p->out->clock[id], key, value);
-	return fail(p, "unknown section [%.32s] (accepted: board, cpu, gpu, mem, power)", section);
+	return fail(p, "unknown section [%.32s] (accepted: board, cpu, gpu, mem, power, prior)", section);
 }
 
 int board_file_parse(const char *text, struct board_file *out, char *message, size_t size)
@@ -165,12 +207,34 @@ int board_file_parse(const char *text, struct board_file *out, char *message, si
 	return line;
 }
 
-static bool file_matches(const struct board_file *f, const struct sysroot *root)
+/* By the machine's own names, or the one an earlier file gave it. */
+static bool file_matches(const struct board_file *f, const struct sysroot *root, const struct board_file *before)
 {
 	for (size_t i = 0; i < f->matches; i++)
-		if (machine_matches(root, f->model[i]))
+		if (machine_matches(root, f->model[i]) || (before && before->name[0] && !strcmp(before->name, f->model[i])))
 			return true;
 	return false;
+}
+
+/* What `to` leaves open. */
+static void fill_in(struct board_file *to, const struct board_file *from)
+{
+	if (!to->name[0])
+		memcpy(to->name, from->name, sizeof(to->name));
+	for (int id = 0; id < CLOCK_COUNT; id++) {
+		struct board_file_clock *c = &to->clock[id];
+		uint64_t settle_ns = c->settle_ns ? c->settle_ns : from->clock[id].settle_ns;
+
+		if (!c->paths && !c->count && !c->ignore)
+			*c = from->clock[id];
+		c->settle_ns = settle_ns;
+	}
+	if (!to->power_total[0] && !to->power_parts[0]) {
+		memcpy(to->power_total, from->power_total, sizeof(to->power_total));
+		memcpy(to->power_parts, from->power_parts, sizeof(to->power_parts));
+	}
+	if (!to->prior.count)
+		to->prior = from->prior;
 }
 
 struct board_file *board_file_find(struct board *board, const struct sysroot *root, const char *boards_dir)
@@ -182,7 +246,7 @@ struct board_file *board_file_find(struct board *board, const struct sysroot *ro
 	if (!boards_dir || !realpath(boards_dir, absolute) || sysroot_join(pattern, absolute, "*.ini") < 0)
 		return NULL;
 	CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(&host, pattern);
-	struct board_file *f = malloc(sizeof(*f));
+	struct board_file *f = malloc(sizeof(*f)), *all = NULL;
 	for (size_t i = 0; f && found && i < found->count; i++) {
 		CLEANUP_MEM char *text = NULL;
 		int rc = file_read(found->path[i], BOARD_FILE_BYTES_MAX, &text, NULL);
@@ -195,13 +259,18 @@ struct board_file *board_file_find(struct board *board, const struct sysroot *ro
 			log_warning("%s:%d: %s; the file is ignored", found->path[i], line, message);
 			continue;
 		}
-		if (file_matches(f, root)) {
-			memcpy(board->board_file, found->path[i], sizeof(board->board_file));
-			return f;
+		if (!file_matches(f, root, all))
+			continue;
+		if (all) {
+			fill_in(all, f);
+			continue;
 		}
+		memcpy(board->board_file, found->path[i], sizeof(board->board_file));
+		all = f;
+		f = malloc(sizeof(*f));
 	}
 	free(f);
-	return NULL;
+	return all;
 }
 
 /* The devices the file names replace the ones that were found. */
@@ -230,6 +299,7 @@ static void apply_paths(const struct board_file_clock *c, struct clock_domain *d
 
 void board_file_apply(const struct board_file *file, struct board *board, const struct sysroot *root)
 {
+	board->prior = file->prior;
 	if (file->name[0])
 		snprintf(board->name, sizeof(board->name), "%s", file->name);
 	for (int id = 0; id < CLOCK_COUNT; id++) {

@@ -58,13 +58,14 @@ struct board_file {
 	struct board_file_clock clock[CLOCK_COUNT];
 	char power_total[48];       /* label of the rail that is the board's input */
 	char power_parts[192];      /* labels to add up where there is no total, comma separated */
+	struct board_powers prior;
 };
 
 /* Parse the text of a board file. 0, or the line at fault with `message`. */
 int board_file_parse(const char *text, struct board_file *out, char *message, size_t size);
 
-/* Read the board file that matches, if one does, into a new struct (NULL:
- * none); its path goes to board->board_file. */
+/* Read the board files that match into a new struct (NULL: none), in the order of
+ * their names: a later one says only what those before leave open. The path of the first goes to board->board_file. */
 struct board_file *board_file_find(struct board *board, const struct sysroot *root, const char *boards_dir);
 void board_file_apply(const struct board_file *file, struct board *board, const struct sysroot *root);
 /* Keep the rails the file names. */

@@ -15,7 +15,7 @@ $(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_mod
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
 $(B)/tests/unit/test_online: $(B)/tests/sim/sim.o
-$(B)/tests/unit/test_accuracy: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
+$(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
 
 # Preloaded under the keeper by tests/keeper; not sanitized itself.
 test-programs: $(B)/tests/keeper/shim.so

@@ -13,6 +13,7 @@
 #include "../../client/flamed.h"
 #include "../../client/wire.h"
 #include "../../common/clock.h"
+#include "../../common/point.h"
 #include "../../common/units.h"
 #include "work.h"
 
@@ -23,11 +24,14 @@
 #define KERNEL_NS    (2 * NS_PER_MS)
 #define STAY_NS      (1500 * NS_PER_MS) /* at a point */
 #define IDLE_NS      (2 * NS_PER_S)
+#define IDLE_STAY_NS (700 * NS_PER_MS) /* at a point, of which the sensor ... */
+#define IDLE_SKIP_NS (300 * NS_PER_MS) /* ... may still see the work so long */
 #define WAIT_NS      (60 * NS_PER_S)
 #define CLOSE_TO     0.10 /* of the final value: settled */
 #define MOVED        1.25 /* a clock that moved by less shows no settle time */
 #define SETTLE_NS_MAX (50 * NS_PER_MS) /* more than that is a round that was held up, not a clock */
 #define PROBE_MODEL  "flamed-probe"
+#define LAUNCHES     50 /* of a round, as if it were an inference */
 
 enum figure { FIGURE_LAUNCH, FIGURE_COMPUTE, FIGURE_BANDWIDTH, FIGURE_COUNT };
 static const char *const clock_names[FIGURE_COUNT] = { "cpu", "gpu", "mem" };
@@ -36,7 +40,7 @@ static const char *const figure_names[FIGURE_COUNT] = { "launch of a kernel", "c
 struct point {
 	uint64_t hz[FIGURE_COUNT];
 	double ns[FIGURE_COUNT];
-	double busy_uw;
+	double busy_uw, idle_uw;
 };
 
 struct probe {
@@ -215,7 +219,7 @@ static struct point *measure(struct probe *probe, const struct flamed_point *at)
 	struct point *point = &probe->point[probe->points];
 	size_t from, count;
 
-	*point = (struct point){ { at->cpu_hz, at->gpu_hz, at->mem_hz }, { 0 }, 0 };
+	*point = (struct point){ .hz = { at->cpu_hz, at->gpu_hz, at->mem_hz } };
 	from = atomic_load(&probe->round_count);
 	point->busy_uw = mean_power(probe, STAY_NS);
 	for (uint64_t until_ns = clock_now_ns() + WAIT_NS; atomic_load(&probe->round_count) < from + ROUNDS_MIN && clock_now_ns() < until_ns;)
@@ -228,16 +232,31 @@ static struct point *measure(struct probe *probe, const struct flamed_point *at)
 	return point;
 }
 
+/* The same clocks with nothing to do. */
+static void measure_idle(struct probe *probe, struct point *point)
+{
+	if (point->busy_uw <= 0)
+		return;
+	clock_sleep_ns(IDLE_SKIP_NS);
+	point->idle_uw = mean_power(probe, IDLE_STAY_NS - IDLE_SKIP_NS);
+}
+
+/* What the work took at a point: the sum of its three parts. */
+static double work_ns(const struct point *point)
+{
+	return (LAUNCHES + 2) * point->ns[FIGURE_LAUNCH] + point->ns[FIGURE_COMPUTE] + point->ns[FIGURE_BANDWIDTH];
+}
+
 /* The whole of a round as one inference of three layers. */
 static struct flamed_measurement as_sample(const struct point *point, struct flamed_layer layers[FIGURE_COUNT])
 {
-	double launches = 50 * point->ns[FIGURE_LAUNCH];
+	double launches = LAUNCHES * point->ns[FIGURE_LAUNCH];
 
 	layers[0] = (struct flamed_layer){ (uint64_t)launches, 1000, 1 };
 	layers[1] = (struct flamed_layer){ (uint64_t)point->ns[FIGURE_LAUNCH], (uint64_t)point->ns[FIGURE_COMPUTE], 1 };
 	layers[2] = (struct flamed_layer){ (uint64_t)point->ns[FIGURE_LAUNCH], (uint64_t)point->ns[FIGURE_BANDWIDTH], 1 };
 	return (struct flamed_measurement){
-		.latency_ns = (uint64_t)(launches + 2 * point->ns[FIGURE_LAUNCH] + point->ns[FIGURE_COMPUTE] + point->ns[FIGURE_BANDWIDTH]),
+		.latency_ns = (uint64_t)work_ns(point),
 		.n = 1, .layers = layers, .layer_count = FIGURE_COUNT };
 }
 
@@ -255,6 +274,7 @@ static void measure_points(struct probe *probe, struct flamed *flamed, struct fl
 		uint64_t from_ns;
 
 		stop_busy(probe);
+		measure_idle(probe, &probe->point[probe->points - 1]);
 		if (start_busy(probe) < 0)
 			return;
 		clock_sleep_ns(50 * NS_PER_MS);
@@ -266,7 +286,7 @@ static void measure_points(struct probe *probe, struct flamed *flamed, struct fl
 		}
 		before = point;
 		if (rc == 1) {
-			const struct point after = { { at->cpu_hz, at->gpu_hz, at->mem_hz }, { 0 }, 0 };
+			const struct point after = { .hz = { at->cpu_hz, at->gpu_hz, at->mem_hz } };
 
 			clock_sleep_ns(400 * NS_PER_MS);
 			note_settle(probe, before, &after, from_ns);
@@ -341,12 +361,29 @@ static void explain(const struct probe *probe)
 			printf("A new %s clock is in effect after %.1f ms (mean of %u moves).\n", clock_names[c],
 			       probe->settle_ns[c] / probe->settled[c] / 1e6, probe->settled[c]);
 	if (probe->idle_uw > 0)
-		printf("The board draws %.2f W idle, up to %.2f W busy.\n", probe->idle_uw / 1e6, probe->point[0].busy_uw / 1e6);
+		printf("The board draws %.2f W idle, up to %.2f W busy; at these clocks with nothing to do %.2f W.\n", probe->idle_uw / 1e6,
+		       probe->point[0].busy_uw / 1e6, probe->point[0].idle_uw / 1e6);
 	else
 		printf("No power sensor: flamed uses its documented relative cost.\n");
 	printf("Bandwidth at the first point: %.1f GB/s; compute: %.1f Gop/s.\n",
 	       (double)work_bytes(probe->work) / probe->point[0].ns[FIGURE_BANDWIDTH],
 	       (double)work_operations(probe->work) / probe->point[0].ns[FIGURE_COMPUTE]);
+}
+
+static void write_prior(const struct probe *probe, FILE *out)
+{
+	if (probe->idle_uw <= 0)
+		return;
+	fprintf(out, "\n; Power under the probe's work and idle: what a clock costs, whatever runs. For models with few samples of their own.\n"
+		     "; CPU, GPU and memory clock, how long the work took, power meanwhile, power idle\n[prior]\n");
+	for (size_t i = 0; i < probe->points && i < BOARD_POWERS_MAX; i++) {
+		const struct point *point = &probe->point[i];
+
+		if (point->busy_uw > 0)
+			fprintf(out, "point = %.6g MHz, %.6g MHz, %.6g MHz, %.4f ms, %.4f W, %.4f W\n", (double)point->hz[0] / 1e6,
+				(double)point->hz[1] / 1e6, (double)point->hz[2] / 1e6, work_ns(point) / 1e6, point->busy_uw / 1e6,
+				point->idle_uw / 1e6);
+	}
 }
 
 static int write_board_file(const struct probe *probe)
@@ -369,13 +406,13 @@ static int write_board_file(const struct probe *probe)
 		if (probe->settled[c])
 			fprintf(out, "settle = %.0f ns\n", probe->settle_ns[c] / probe->settled[c]);
 	}
-	if (probe->idle_uw > 0)
-		fprintf(out, "\n; power: idle %.2f W, busy %.2f W at the first point\n", probe->idle_uw / 1e6, probe->point[0].busy_uw / 1e6);
+	write_prior(probe, out);
 	if (fclose(out) != 0) {
 		fprintf(stderr, "flamed-probe: %s: %s\n", probe->output, strerror(errno));
 		return 1;
 	}
-	printf("\n%s is written. It tells flamed how long clocks take on this board.\n", probe->output);
+	printf("\n%s is written. It tells flamed how long clocks take on this board%s.\n", probe->output,
+	       probe->idle_uw > 0 ? " and what they cost" : "");
 	return 0;
 }
 

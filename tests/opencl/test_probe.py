@@ -60,6 +60,22 @@ def main():
     text = open(file).read()
     ok("name = NVIDIA Jetson Orin Nano" in text, "the board file names the board", text)
     ok("W idle" in r.stdout, "power is said", r.stdout[-600:])
+    points = [[float(word.split()[0]) for word in line.split("=")[1].split(",")] for line in text.splitlines() if line.startswith("point =")]
+    ok(len(points) == len(rows) and all(0 < p[5] < p[4] for p in points[:-1]), "what it drew at each point, busy and idle, is in the file", text)
+    flamed.terminate()
+    flamed.wait(20)
+    os.mkdir(board.dir + "/boards.d")
+    shutil.copy(file, board.dir + "/boards.d/mine.ini")
+    with open(conf, "w") as f:
+        f.write(f"[flamed]\nboards_dir = {board.dir}/boards.d\n")
+    log = board.dir + "/flamed.log"
+    flamed = subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", board.dir + "/run", "--state-dir",
+                               board.dir + "/state", "--config", conf], stderr=open(log, "w"))
+    end = time.monotonic() + 20
+    while time.monotonic() < end and "ready:" not in open(log).read():
+        time.sleep(0.1)
+    told = open(log).read()
+    ok(f"{len(points)} points measured by a board file" in told and "boards.d/mine.ini" in told, "flamed takes it up", told)
     flamed.terminate()
     flamed.wait(20)
     board.close()

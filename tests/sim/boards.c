@@ -54,6 +54,17 @@ static double volts(const struct made *made, double f)
 	return f < made->knee ? made->volts_low : made->volts_low + (1 - made->volts_low) * (f - made->knee) / (1 - made->knee);
 }
 
+static double idle_uw(const struct made *made, const double slow[CLOCK_COUNT])
+{
+	double sum = made->base_uw;
+
+	for (int c = 0; c < CLOCK_COUNT; c++) {
+		double v = volts(made, 1 / slow[c]);
+		sum += made->share[c] / slow[c] * v * v * (c == CLOCK_MEM ? 0.6 : 0.3);
+	}
+	return sum;
+}
+
 static double power_uw(struct made *made, const double slow[CLOCK_COUNT], double ns, double fastest)
 {
 	double sum = made->base_uw, busy = fastest / ns;
@@ -65,13 +76,11 @@ static double power_uw(struct made *made, const double slow[CLOCK_COUNT], double
 	return sum * (1 + 0.01 * sim_gauss(&made->rng));
 }
 
-static void draw(struct made *made, uint64_t seed, const struct table *table)
+static void draw_work(struct made *made)
 {
-	static const double cell[] = {0.003, 0.006, 0.012, 0.03}, row[] = {0, 0.004, 0.012};
-	double row_sd, host, core;
 	struct sim_rng *rng = &made->rng;
+	double host, core;
 
-	rng->state = seed * 7919 + 17;
 	made->operators = sim_uniform(rng, 0, 1) < 0.4;
 	sim_random(&made->model, sim_uniform(rng, 0, 1) < 0.6 ? SIM_DNN : SIM_DECODE,
 		   (struct sim_clocks){1e9, 1e9, 1e9}, rng);
@@ -84,6 +93,16 @@ static void draw(struct made *made, uint64_t seed, const struct table *table)
 	}
 	made->flat = 12e6 * sim_log_uniform(rng, 0.002, 0.1);
 	made->overlap = sim_uniform(rng, 0, 0.4);
+}
+
+static void draw(struct made *made, uint64_t seed, const struct table *table)
+{
+	static const double cell[] = {0.003, 0.006, 0.012, 0.03}, row[] = {0, 0.004, 0.012};
+	struct sim_rng *rng = &made->rng;
+	double row_sd;
+
+	rng->state = seed * 7919 + 17;
+	draw_work(made);
 	made->cell_sd = cell[(int)sim_uniform(rng, 0, 3.999)];
 	row_sd = row[(int)sim_uniform(rng, 0, 2.999)];
 	for (int c = 0; c < CLOCK_COUNT; c++)
@@ -120,6 +139,11 @@ static int entries(const double *mhz)
 
 int board_make(uint64_t seed, struct board_set *set)
 {
+	return board_make_work(seed, 0, set, NULL);
+}
+
+int board_make_work(uint64_t seed, uint64_t work, struct board_set *set, double **idle)
+{
 	const struct table *table = &tables[seed % (sizeof(tables) / sizeof(tables[0]))];
 	struct made *made = malloc(sizeof(*made));
 	int n[CLOCK_COUNT], e[CLOCK_COUNT];
@@ -131,12 +155,20 @@ int board_make(uint64_t seed, struct board_set *set)
 	}
 	set->count = 0;
 	set->row = calloc((size_t)(n[0] * n[1] * n[2]), sizeof(*set->row));
-	if (!made || !set->row) {
+	if (idle)
+		*idle = calloc((size_t)(n[0] * n[1] * n[2]), sizeof(**idle));
+	if (!made || !set->row || (idle && !*idle)) {
 		free(made);
 		free(set->row);
+		if (idle)
+			free(*idle);
 		return -ENOMEM;
 	}
 	draw(made, seed, table);
+	if (work) {
+		made->rng.state = work * 104729 + seed;
+		draw_work(made);
+	}
 	fastest = latency_ns(made, (const double[]){1, 1, 1}, (const int[]){n[0] - 1, n[1] - 1, n[2] - 1}, false);
 	for (e[0] = 0; e[0] < n[0]; e[0]++) {
 		for (e[1] = 0; e[1] < n[1]; e[1]++) {
@@ -152,6 +184,8 @@ int board_make(uint64_t seed, struct board_set *set)
 				s->latency_ns = (uint64_t)ns;
 				s->power_uw = (uint64_t)power_uw(made, slow, ns, fastest);
 				s->n = 1;
+				if (idle)
+					(*idle)[set->count - 1] = idle_uw(made, slow);
 			}
 		}
 	}

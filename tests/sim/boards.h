@@ -18,4 +18,8 @@ struct board_set {
  * cell (sd 0.3 to 3 %), and in one of five sets a top clock that is slower than the one below. Returns 0 or -ENOMEM. */
 int board_make(uint64_t seed, struct board_set *set);
 
+/* The same with other work on it: board `seed` by its clocks, irregular rows and power, the model drawn anew from
+ * `work`. `idle_uw` (NULL: not wanted) becomes, row by row, the power with nothing running; the caller frees it. */
+int board_make_work(uint64_t seed, uint64_t work, struct board_set *set, double **idle_uw);
+
 #endif

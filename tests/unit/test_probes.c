@@ -467,6 +467,12 @@ static void test_board_file_errors(void **state)
 		{2, "[mem]\ncontrol = maybe\n", "yes or no"},
 		{1, "[mem]\npath = /sys/x\n", "names a path but no method"},
 		{1, "rubbish\n", "not a section"},
+		{0, "[prior]\npoint = 1728 MHz, 1020 MHz, 0, 6.2 ms, 15.2 W, 0\n", ""},
+		{2, "[prior]\npoint = 1728 MHz, 1020 MHz, 0, 6.2 ms, 15.2 W\n", "no point"},
+		{2, "[prior]\npoint = 1728 MHz, 1020 MHz, 0, 6.2 ms, 15.2 W, 0, 0\n", "no point"},
+		{2, "[prior]\npoint = 1728 MHz, 1020 MHz, 0, 6.2 ms, 0, 0\n", "no point"},
+		{2, "[prior]\npoint = 1728 MHz, 1020 MHz, 0, 6.2 ms, 1e99 W, 0\n", "no point"},
+		{2, "[prior]\npower = 3 W\n", "unknown key 'power'"},
 	};
 	struct board_file *file = malloc(sizeof(*file));
 	char message[192];
@@ -495,6 +501,9 @@ static void test_board_file_applied(void **state)
 	put("/boards/a.ini", "[board\n");
 	put("/boards/b.ini", "[board]\nmatch = acme edge*\nname = Edge\n[gpu]\npath = /sys/devices/odd/devfreq/eng*\n"
 			     "method = devfreq-limits\nfrequencies = 100 MHz, 200 MHz\nsettle = 3 ms\n[cpu]\ncontrol = no\n");
+	put("/boards/c.ini", "[board]\nmatch = Edge\nname = Other\n[gpu]\nsettle = 9 ms\n[cpu]\nsettle = 2 ms\n[power]\ntotal = VDD_IN\n"
+			     "[prior]\npoint = 1800 MHz, 200 MHz, 0, 6.2 ms, 15.2 W, 0\npoint = 600 MHz, 100 MHz, 0, 9 ms, 5 W, 2.5 W\n");
+	put("/boards/d.ini", "[board]\nmatch = Acme*\n[prior]\npoint = 600 MHz, 100 MHz, 0, 9 ms, 1 W, 0\n");
 	put_policy(0, "1800000 600000", "600000", "1800000");
 	snprintf(boards, sizeof(boards), "%s/boards", top);
 	board_detect(board, &root, boards);
@@ -505,6 +514,10 @@ static void test_board_file_applied(void **state)
 	assert_int_equal(board->clock[CLOCK_GPU].devices, 1);
 	assert_int_equal(board->clock[CLOCK_GPU].device[0].hz[1], 200 * MHZ);
 	assert_int_equal(board->clock[CLOCK_GPU].settle_ns, 3 * NS_PER_MS);
+	assert_int_equal(board->prior.count, 2); /* a later file fills in what is open, and nothing else */
+	assert_int_equal(board->prior.point[1].point.hz[CLOCK_GPU], 100 * MHZ);
+	assert_int_equal((uint64_t)board->prior.point[1].idle_uw, 2500000);
+	assert_int_equal((uint64_t)board->prior.point[0].latency_ns, 6200000);
 	free(board);
 }
 

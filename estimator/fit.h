@@ -18,7 +18,7 @@
 #include "lsq.h"
 #include "shape.h"
 
-#define FIT_ROWS_MAX  48
+#define FIT_ROWS_MAX  24
 #define FIT_MODES_MAX 4
 #define FIT_AXES      (CLOCK_COUNT + 1) /* clocks, and context */
 

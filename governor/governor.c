@@ -21,6 +21,7 @@
 #define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
 #define NO_GAP_NS NS_PER_MS    /* the next request is about to decide by itself */
+#define GAP_SHARE 0.8          /* of a gap may be spent on moving: neither is ever quite as expected */
 #define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
 
 void governor_options_default(struct governor_options *options)
@@ -236,12 +237,59 @@ static size_t cheapest(struct governor_task *t, const size_t low[CLOCK_COUNT])
 			     t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
-/* Nothing fits: every clock up, or where the bound is clearly lower. */
+/* The cheapest point that would fit once there. */
+static size_t cheapest_standing(const struct governor_task *t)
+{
+	size_t point = SIZE_MAX;
+	float best = INFINITY;
+
+	for (size_t i = 0; i < t->board.grid->points; i++) {
+		size_t axis[CLOCK_COUNT];
+		float price = scan_price(&t->price, i);
+		if (!(price < best) || !fits(t, i, 0))
+			continue;
+		grid_axes(t->board.grid, i, axis);
+		if (!within(axis, t->soft, t->high))
+			continue;
+		best = price;
+		point = i;
+	}
+	return point;
+}
+
+/* Chance that a request misses at a point: its logarithm taken as normal, with
+ * the bound at its quantile. */
+static double risk(double predicted_ns, double bound_ns, double slack_ns)
+{
+	if (!(predicted_ns > 0) || !(slack_ns > 0))
+		return 1;
+	if (bound_ns <= predicted_ns)
+		return slack_ns < predicted_ns;
+	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
+}
+
+static double risk_at(const struct governor_task *t, size_t i)
+{
+	const struct demand *d = &t->demand[0];
+
+	return risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * d->scale,
+		    d->slack_ns - t->governor->move_ns[i]);
+}
+
+/* Over its slack by the bound alone, and moving elsewhere takes longer than that is over: it will hardly be late. */
+static bool about_in_time(const struct governor_task *t, size_t point)
+{
+	return t->count == 1 && isfinite(t->governor->move_ns[point]) && risk_at(t, point) <= TRIAL_RISK && cheapest_standing(t) != SIZE_MAX;
+}
+
+/* Nothing fits: as we are if that is about in time; else every clock up, or where the bound is clearly lower. */
 static size_t fastest(struct governor_task *t)
 {
 	size_t top = top_point(t), best;
 
 	prepare_moves(t, t->low);
+	if (t->board.current_known && about_in_time(t, t->board.current))
+		return t->board.current;
 	best = scan_fastest(t->demand, t->count, t->governor->move_ns, t->board.grid->points);
 	if (best == SIZE_MAX || t->surface->bound_ns[top] <= FASTEST_TOLERANCE * t->surface->bound_ns[best])
 		return top;
@@ -286,25 +334,6 @@ static bool worth_staying(const struct governor_task *t, size_t best)
 }
 
 /* ---- trials ---- */
-
-/* Chance that a request misses at a point: its logarithm taken as normal, with
- * the bound at its quantile. */
-static double risk(double predicted_ns, double bound_ns, double slack_ns)
-{
-	if (!(predicted_ns > 0) || !(slack_ns > 0))
-		return 1;
-	if (bound_ns <= predicted_ns)
-		return slack_ns < predicted_ns;
-	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
-}
-
-static double risk_at(const struct governor_task *t, size_t i)
-{
-	const struct demand *d = &t->demand[0];
-
-	return risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * d->scale,
-		    d->slack_ns - t->governor->move_ns[i]);
-}
 
 static bool may_try(const struct governor_task *t)
 {
@@ -354,34 +383,29 @@ static size_t hopeful_trial(const struct governor_task *t)
 	return found;
 }
 
-/* The cheapest point that would fit once there. */
-static size_t cheapest_standing(const struct governor_task *t)
+/* Will the time between requests do to move at least one of the clocks? */
+static bool gap_will_do(const struct governor_task *t, size_t to)
 {
-	size_t point = SIZE_MAX;
-	float best = INFINITY;
+	const struct governor_session *s = &t->governor->session[t->newest.session];
+	double gap_ns = (double)s->period_ns - t->surface->latency_ns[t->board.current] * t->surface->slowdown;
+	size_t from[CLOCK_COUNT], axis[CLOCK_COUNT];
 
-	for (size_t i = 0; i < t->board.grid->points; i++) {
-		size_t axis[CLOCK_COUNT];
-		float price = scan_price(&t->price, i);
-		if (!(price < best) || !fits(t, i, 0))
-			continue;
-		grid_axes(t->board.grid, i, axis);
-		if (!within(axis, t->soft, t->high))
-			continue;
-		best = price;
-		point = i;
-	}
-	return point;
+	grid_axes(t->board.grid, t->board.current, from);
+	grid_axes(t->board.grid, to, axis);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (axis[c] != from[c] && (double)t->board.settle_ns[c] <= gap_ns)
+			return true;
+	return false;
 }
 
-/* Where the time to move is all that is in the way, and a request or two late
+/* Where the time to move is all that is in the way, and will be, and a request or two late
  * buys all that follow. */
 static size_t invest(const struct governor_task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest.session];
-	size_t home = s->credit >= 1 && s->boost <= 1 ? cheapest_standing(t) : SIZE_MAX;
+	size_t home = s->credit >= 1 && s->boost <= 1 && s->period_ns ? cheapest_standing(t) : SIZE_MAX;
 
-	return home != SIZE_MAX && gain(t, best, home) > INVEST_GAIN ? home : SIZE_MAX;
+	return home != SIZE_MAX && gain(t, best, home) > INVEST_GAIN && !gap_will_do(t, home) ? home : SIZE_MAX;
 }
 
 static size_t consider_trial(struct governor_task *t, size_t best, struct decision *out)
@@ -585,9 +609,29 @@ static size_t idle_home(const struct governor_task *t, size_t home, uint64_t gap
 /* In time for the next request: over within the gap, or inside its slack. */
 static bool in_time(const struct governor_task *t, size_t point, uint64_t gap_ns)
 {
-	double move_ns = (double)settle_to(t, point);
+	double move_ns = (double)settle_to(t, point), rest_ns = GAP_SHARE * (double)gap_ns;
 
-	return move_ns <= (double)gap_ns || fits(t, point, move_ns - (double)gap_ns);
+	return move_ns <= rest_ns || fits(t, point, move_ns - rest_ns);
+}
+
+/* Home, or as much of the way down as there is time for: one clock in this gap, another in the next. */
+static size_t towards(const struct governor_task *t, size_t home, uint64_t gap_ns)
+{
+	float best = scan_price(&t->price, t->board.current) * (float)(1 - t->governor->options.gain_min);
+	size_t point = home, axis[CLOCK_COUNT];
+
+	if (in_time(t, home, gap_ns))
+		return home;
+	for (size_t i = 0; i < t->board.grid->points; i++) {
+		if (!(scan_price(&t->price, i) < best) || !fits(t, i, 0) || !in_time(t, i, gap_ns))
+			continue;
+		grid_axes(t->board.grid, i, axis);
+		if (!within(axis, t->soft, t->high))
+			continue;
+		best = scan_price(&t->price, i);
+		point = i;
+	}
+	return point;
 }
 
 bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
@@ -611,7 +655,7 @@ bool governor_idle(const struct governor *governor, const struct governor_board 
 	size_t home = next_home(&t, relative_ns);
 	if (home == SIZE_MAX)
 		return false;
-	*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : home;
+	*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : towards(&t, home, expected_gap_ns);
 	return *point != board->current && in_time(&t, *point, expected_gap_ns) &&
 	       (*point != home || gain(&t, board->current, home) >= governor->options.gain_min);
 }

@@ -26,7 +26,8 @@ struct session {
 	uint64_t deadline_ns;   /* last asked, or said at open; 0: none yet */
 	uint64_t requests, missed, unended;
 	unsigned active;
-	uint64_t last_begin_ns, period_ns; /* service time; smoothed distance of begins */
+	uint64_t last_begin_ns, last_end_ns, period_ns; /* service time; smoothed distance of begins */
+	uint32_t growth;        /* of the context from the last request to the newest */
 	uint64_t total_ns[SESSION_TOTALS]; /* ring */
 	uint64_t total_sum_ns;
 	double power_uw;        /* smoothed while its requests ran; 0: unknown */

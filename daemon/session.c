@@ -14,6 +14,7 @@
 #define EXPIRY_DEADLINES 8    /* a request may take so many deadlines before it expires */
 #define SETTLE_SHARE     20   /* a run that began while clocks moved is learned from when settling was under 1/20 of it */
 #define REPLAY_SHARE     8    /* a total that is over the time that passed by more than 1/8 is a replay's */
+#define PUT_OFF_NS       NS_PER_MS /* a request that comes so soon after another's end was waiting for it */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
 
 uint64_t daemon_now_ns(const struct daemon *d)
@@ -219,13 +220,13 @@ static struct governor_request governor_view(struct daemon *d, const struct requ
 	const struct surface *surface = model_surface(request->session->entry->model, request->phase, request->context);
 	double predicted_ns = (double)surface->latency_ns[d->clocks.view.current_known ? d->clocks.view.current : 0];
 	double done = predicted_ns > 0 ? (double)(now_ns - request->begin_ns) / predicted_ns : 0;
-	uint64_t flight_ns = request->waiting ? clocks_flight_ns(&d->clocks) : 0;
 
 	return (struct governor_request){
 		.surface = surface,
 		.session = session_slot(d, request->session),
 		.begin_ns = request->begin_ns,
-		.deadline_ns = request->deadline_ns - flight_ns,
+		.deadline_ns = request->deadline_ns,
+		.flight_ns = request->waiting ? clocks_flight_ns(&d->clocks) : 0,
 		.done = done > DONE_MAX ? DONE_MAX : done,
 		.waits = request->waiting,
 	};
@@ -290,10 +291,16 @@ static void arm_expiry(struct daemon *d)
 static void session_began(struct session *session, const struct request *request)
 {
 	if (session->last_begin_ns) {
-		double period_ns = (double)(request->begin_ns - session->last_begin_ns);
+		uint64_t apart_ns = request->begin_ns - session->last_begin_ns;
+		double mean_ns = (double)session->period_ns;
 
-		session->period_ns = session->period_ns ? (uint64_t)((1 - SMOOTHING) * (double)session->period_ns + SMOOTHING * period_ns) : (uint64_t)period_ns;
+		/* One that was late has put this one off. */
+		if (apart_ns > session->deadline_ns && request->begin_ns - session->last_end_ns < PUT_OFF_NS)
+			apart_ns = session->deadline_ns;
+		mean_ns += (mean_ns > 0 ? SMOOTHING : 1) * ((double)apart_ns - mean_ns);
+		session->period_ns = (uint64_t)mean_ns;
 	}
+	session->growth = session->phase == request->phase && request->context > session->context ? request->context - session->context : 0;
 	session->last_begin_ns = request->begin_ns;
 	session->deadline_ns = request->asked_ns;
 	session->phase = request->phase;
@@ -455,13 +462,14 @@ static bool learn_layers(struct daemon *d, struct connection *c, const struct re
 static void after_last(struct daemon *d, const struct session *session, const struct request *ended, uint64_t total_ns, uint64_t now_ns)
 {
 	uint64_t gap_ns = session->period_ns > total_ns ? session->period_ns - total_ns : 0;
+	uint32_t context = ended->context + session->growth;
 	size_t point;
 
 	if (d->requests || profiles_count(d))
 		return;
 	loop_timer_in(d->idle, d->config.release_after_ns);
-	/* What has to be fitted anew is fitted now, not when the next request waits for it. */
-	const struct surface *surface = model_surface(session->entry->model, ended->phase, ended->context);
+	/* What has to be made anew for the next request is made now, not when that waits for it. */
+	const struct surface *surface = model_surface(session->entry->model, ended->phase, context > CONTEXT_TOKENS_MAX ? CONTEXT_TOKENS_MAX : context);
 	if (d->clocks.held && governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))
 		clocks_apply(&d->clocks, point);
 }
@@ -496,6 +504,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	session->total_ns[session->requests % SESSION_TOTALS] = total_ns;
 	session->total_sum_ns += total_ns;
 	session->requests++;
+	session->last_end_ns = now_ns;
 	session->missed += missed;
 	d->requests_ended++;
 	tally_ended(d, session, total_ns, missed);

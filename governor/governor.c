@@ -13,6 +13,7 @@
 #define TRIAL_RISK_BOLD 0.9    /* with two misses to spare: nothing else tells what a clock never moved does */
 #define HOPE 0.85              /* of the predicted latency: what is worth trying where the deadline is lost otherwise */
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
+#define TRIAL_RISK_MOVE 0.2    /* that the time to move adds: a miss should be owed to what is to be learned */
 #define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 40         /* requests after learning; later every TRIAL_EVERY-th looks for one */
@@ -194,7 +195,7 @@ static double past_factor(const struct governor_task *t, uint32_t session)
 static void add_demand(struct governor_task *t, const struct governor_request *request)
 {
 	double factor = base_factor(t, request->surface) * past_factor(t, request->session);
-	double slack_ns = (double)request->deadline_ns - (double)t->now_ns;
+	double slack_ns = (double)request->deadline_ns - (double)t->now_ns - (double)request->flight_ns;
 	struct demand demand = {request->surface->bound_ns, (float)(factor * (1 - request->done)), (float)slack_ns};
 	size_t at = t->count++;
 
@@ -268,18 +269,17 @@ static double risk(double predicted_ns, double bound_ns, double slack_ns)
 	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
 }
 
-static double risk_at(const struct governor_task *t, size_t i)
+static double risk_at(const struct governor_task *t, size_t i, double move_ns)
 {
 	const struct demand *d = &t->demand[0];
 
-	return risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * d->scale,
-		    d->slack_ns - t->governor->move_ns[i]);
+	return risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * d->scale, d->slack_ns - move_ns);
 }
 
 /* Over its slack by the bound alone, and moving elsewhere takes longer than that is over: it will hardly be late. */
 static bool about_in_time(const struct governor_task *t, size_t point)
 {
-	return t->count == 1 && isfinite(t->governor->move_ns[point]) && risk_at(t, point) <= TRIAL_RISK && cheapest_standing(t) != SIZE_MAX;
+	return t->count == 1 && isfinite(t->governor->move_ns[point]) && risk_at(t, point, 0) <= TRIAL_RISK && cheapest_standing(t) != SIZE_MAX;
 }
 
 /* Nothing fits: as we are if that is about in time; else every clock up, or where the bound is clearly lower. */
@@ -356,8 +356,8 @@ static size_t cheaper_trial(const struct governor_task *t, size_t best)
 	for (size_t i = 0; i < t->board.grid->points; i++) {
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
-		double p = risk_at(t, i), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
-		if (p <= fmin(most, s->credit) && score > best_score) {
+		double p = risk_at(t, i, t->governor->move_ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
+		if (p <= fmin(most, s->credit) && score > best_score && p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE) {
 			best_score = score;
 			found = i;
 		}
@@ -465,7 +465,7 @@ static uint64_t settle_to(const struct governor_task *t, size_t point)
 static void describe(const struct governor_task *t, struct decision *out)
 {
 	const struct surface *s = t->surface;
-	uint64_t deadline_ns = t->newest.deadline_ns;
+	uint64_t starts_ns = t->now_ns + t->newest.flight_ns;
 	double left = 1 - t->newest.done;
 
 	out->factor = base_factor(t, t->surface) * past_factor(t, t->newest.session);
@@ -473,7 +473,7 @@ static void describe(const struct governor_task *t, struct decision *out)
 	out->predicted_ns = (uint64_t)(s->latency_ns[out->point] * s->slowdown * left);
 	out->bound_ns = (uint64_t)(s->bound_ns[out->point] * out->factor * left);
 	out->settle_ns = settle_to(t, out->point);
-	out->slack_ns = deadline_ns > t->now_ns ? deadline_ns - t->now_ns : 0;
+	out->slack_ns = t->newest.deadline_ns > starts_ns ? t->newest.deadline_ns - starts_ns : 0;
 	out->power_uw = s->power_uw[out->point];
 	out->power_known = s->power_known;
 	out->source = (enum bound_source)s->source[out->point];

@@ -37,6 +37,7 @@ struct governor_request {
 	uint32_t session;      /* dense id < SESSIONS_MAX, indexes the governor's memory of misses */
 	uint64_t begin_ns;     /* when begin was received */
 	uint64_t deadline_ns;  /* absolute */
+	uint64_t flight_ns;    /* of its time, what a move under way takes yet before it can start */
 	double done;           /* share already executed, estimated, [0, 1) */
 	bool waits;            /* does not start before the clocks are applied: a move down costs it time too */
 };

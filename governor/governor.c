@@ -342,6 +342,22 @@ static bool may_try(const struct governor_task *t)
 	return t->count == 1 && t->board.current_known && (s->requests <= s->eager_until + TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
 }
 
+/* Will the time between requests do to move at least one of the clocks? */
+static bool gap_will_do(const struct governor_task *t, size_t to)
+{
+	const struct governor_session *s = &t->governor->session[t->newest.session];
+	double apart_ns = fmin((double)s->period_ns, (double)s->apart_ns);
+	double gap_ns = apart_ns - t->surface->latency_ns[t->board.current] * t->surface->slowdown;
+	size_t from[CLOCK_COUNT], axis[CLOCK_COUNT];
+
+	grid_axes(t->board.grid, t->board.current, from);
+	grid_axes(t->board.grid, to, axis);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (axis[c] != from[c] && (double)t->board.settle_ns[c] <= gap_ns)
+			return true;
+	return false;
+}
+
 /* A cheaper point hardly ever run, whose bound is a little over the slack: nothing
  * but a request there can tell. The best of gain over risk; SIZE_MAX: none. */
 static size_t cheaper_trial(const struct governor_task *t, size_t best)
@@ -357,7 +373,8 @@ static size_t cheaper_trial(const struct governor_task *t, size_t best)
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
 		double p = risk_at(t, i, t->governor->move_ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
-		if (p <= fmin(most, s->credit) && score > best_score && p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE) {
+		if (p <= fmin(most, s->credit) && score > best_score &&
+		    (p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE || !gap_will_do(t, i))) {
 			best_score = score;
 			found = i;
 		}
@@ -381,21 +398,6 @@ static size_t hopeful_trial(const struct governor_task *t)
 		found = i;
 	}
 	return found;
-}
-
-/* Will the time between requests do to move at least one of the clocks? */
-static bool gap_will_do(const struct governor_task *t, size_t to)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-	double gap_ns = (double)s->period_ns - t->surface->latency_ns[t->board.current] * t->surface->slowdown;
-	size_t from[CLOCK_COUNT], axis[CLOCK_COUNT];
-
-	grid_axes(t->board.grid, t->board.current, from);
-	grid_axes(t->board.grid, to, axis);
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		if (axis[c] != from[c] && (double)t->board.settle_ns[c] <= gap_ns)
-			return true;
-	return false;
 }
 
 /* Where the time to move is all that is in the way, and will be, and a request or two late

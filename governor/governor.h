@@ -107,7 +107,7 @@ struct governor {
 		uint64_t bands;     /* half octaves of deadlines seen */
 		uint64_t tight_ns[2];    /* least relative deadline of this window and the last; UINT64_MAX: none */
 		uint64_t fast_ns;        /* bound at the fastest point, of the newest request */
-		uint64_t period_ns;      /* mean distance of begins */
+		uint64_t period_ns, apart_ns; /* distance of begins: mean, and the newest */
 		uint64_t begin_ns;       /* of the newest request */
 		size_t home[CLOCK_COUNT];/* axes of the newest point chosen for a tight deadline */
 	} session[SESSIONS_MAX];

@@ -70,8 +70,8 @@ void memory_begin(struct governor *governor, const struct governor_request *requ
 	if (s->known && s->begin_ns == request->begin_ns)
 		return;
 	if (s->known && request->begin_ns > s->begin_ns) {
-		uint64_t apart_ns = request->begin_ns - s->begin_ns;
-		s->period_ns = s->period_ns ? s->period_ns - s->period_ns / 4 + apart_ns / 4 : apart_ns;
+		s->apart_ns = request->begin_ns - s->begin_ns;
+		s->period_ns = s->period_ns ? s->period_ns - s->period_ns / 4 + s->apart_ns / 4 : s->apart_ns;
 	}
 	if (!s->known && request->surface->state != SURFACE_READY)
 		s->credit = CREDIT_LEARNING;

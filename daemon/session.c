@@ -147,6 +147,19 @@ static struct session *session_new(struct daemon *d, struct connection *c)
 	return NULL;
 }
 
+/* Who says at open what it will ask for finds the clocks there when it asks. */
+static void prepare(struct daemon *d, struct session *session)
+{
+	const struct surface *surface;
+	uint64_t now_ns = daemon_now_ns(d);
+
+	if (!session->deadline_ns || d->clocks.held || d->requests || profiles_count(d))
+		return;
+	surface = model_surface(session->entry->model, session->phase, session->context);
+	clocks_apply(&d->clocks, governor_prepare(&d->governor, &d->clocks.view, surface, session_slot(d, session), session->deadline_ns, now_ns));
+	loop_timer_in(d->idle, d->config.release_after_ns);
+}
+
 void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	const char *model, *tag = kv_get(kv, "tag");
@@ -191,6 +204,8 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "session", session->id);
 	kv_add(out, "surface", "%s", state_word(model_state(entry->model, phase)));
 	reply_end(c);
+	connection_flush(c);
+	prepare(d, session);
 }
 
 static struct request *request_new(struct daemon *d, struct connection *c, struct session *session)

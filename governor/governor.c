@@ -11,7 +11,8 @@
 #define TRIAL_RISK 0.12        /* of missing, at most */
 #define TRIAL_RISK_LEARNING 0.7
 #define TRIAL_RISK_BOLD 0.9    /* with two misses to spare: nothing else tells what a clock never moved does */
-#define HOPE 0.85              /* of the predicted latency: what is worth trying where the deadline is lost otherwise */
+#define LOST 0.5               /* this likely to be missed, a deadline is taken for lost, */
+#define HOPE 0.85              /* and what may be in time at this share of its predicted latency is worth trying */
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
 #define TRIAL_RISK_MOVE 0.2    /* that the time to move adds: a miss should be owed to what is to be learned */
 #define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
@@ -373,7 +374,7 @@ static size_t cheaper_trial(const struct governor_task *t, size_t best)
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
 			continue;
 		double p = risk_at(t, i, t->governor->move_ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
-		if (p <= fmin(most, s->credit) && score > best_score &&
+		if (p <= fmin(gain(t, best, i) > INVEST_GAIN ? most : TRIAL_RISK_LEARNING, fmin(most, s->credit)) && score > best_score &&
 		    (p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE || !gap_will_do(t, i))) {
 			best_score = score;
 			found = i;
@@ -384,11 +385,13 @@ static size_t cheaper_trial(const struct governor_task *t, size_t best)
 
 /* Nothing is known to fit; what was never run may, if it is not far from it.
  * Real surfaces have inversions: the fastest point is not always the top. */
-static size_t hopeful_trial(const struct governor_task *t)
+static size_t hopeful_trial(const struct governor_task *t, size_t best)
 {
 	size_t found = SIZE_MAX;
 	float least = INFINITY;
 
+	if (risk_at(t, best, t->governor->move_ns[best]) < LOST)
+		return SIZE_MAX;
 	for (size_t i = 0; i < t->board.grid->points; i++) {
 		float predicted = t->surface->latency_ns[i] * (float)t->surface->slowdown;
 		float slack_ns = t->demand[0].slack_ns - t->governor->move_ns[i];
@@ -417,7 +420,7 @@ static size_t consider_trial(struct governor_task *t, size_t best, struct decisi
 	if (may_try(t) && out->feasible)
 		trial = invest(t, best);
 	if (may_try(t) && trial == SIZE_MAX)
-		trial = out->feasible ? cheaper_trial(t, best) : hopeful_trial(t);
+		trial = out->feasible ? cheaper_trial(t, best) : hopeful_trial(t, best);
 	out->trial = trial != SIZE_MAX;
 	return out->trial ? trial : best;
 }
@@ -636,24 +639,42 @@ static size_t towards(const struct governor_task *t, size_t home, uint64_t gap_n
 	return point;
 }
 
+/* A view of the board with one request yet to come, of this relative deadline. */
+static void expect(struct governor_task *t, const struct governor *governor, const struct governor_board *board,
+		   const struct surface *surface, uint32_t session, uint64_t relative_ns, uint64_t now_ns)
+{
+	t->governor = (struct governor *)governor; /* read only from here */
+	t->board = *board;
+	t->newest = (struct governor_request){
+		.surface = surface, .session = session, .begin_ns = now_ns, .deadline_ns = now_ns + relative_ns};
+	t->surface = surface;
+	t->now_ns = now_ns;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		axis_limits(board, c, &t->low[c], &t->high[c]);
+}
+
+size_t governor_prepare(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+			uint32_t session, uint64_t relative_ns, uint64_t now_ns)
+{
+	struct governor_task t;
+	size_t home = SIZE_MAX;
+
+	expect(&t, governor, board, surface, session, relative_ns, now_ns);
+	if (surface->state != SURFACE_NONE)
+		home = next_home(&t, relative_ns);
+	return home == SIZE_MAX ? top_point(&t) : home;
+}
+
 bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
 		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point)
 {
 	const struct governor_session *s = &governor->session[governor->last_session];
 	uint64_t relative_ns = memory_tight_ns(s);
-	struct governor_request next = {
-		.surface = surface, .session = governor->last_session, .begin_ns = now_ns, .deadline_ns = now_ns + relative_ns};
 	struct governor_task t;
 
 	if (expected_gap_ns < NO_GAP_NS || !s->known || relative_ns == UINT64_MAX || !board->current_known || surface->state == SURFACE_NONE)
 		return false;
-	t.governor = (struct governor *)governor; /* read only from here */
-	t.board = *board;
-	t.newest = next;
-	t.surface = surface;
-	t.now_ns = now_ns;
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		axis_limits(board, c, &t.low[c], &t.high[c]);
+	expect(&t, governor, board, surface, governor->last_session, relative_ns, now_ns);
 	size_t home = next_home(&t, relative_ns);
 	if (home == SIZE_MAX)
 		return false;

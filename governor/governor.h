@@ -152,6 +152,11 @@ void governor_session_reset(struct governor *governor, uint32_t session);
 bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
 		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point);
 
+/* A session was opened while nobody holds the clocks: where its first request, of this
+ * relative deadline, will want to be. */
+size_t governor_prepare(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+			uint32_t session, uint64_t relative_ns, uint64_t now_ns);
+
 const char *refusal_text(enum refusal refusal);
 
 #endif

@@ -232,7 +232,7 @@ static struct request *request_new(struct daemon *d, struct connection *c, struc
 
 static struct governor_request governor_view(struct daemon *d, const struct request *request, uint64_t now_ns)
 {
-	const struct surface *surface = model_surface(request->session->entry->model, request->phase, request->context);
+	const struct surface *surface = model_surface_at_hand(request->session->entry->model, request->phase, request->context);
 	double predicted_ns = (double)surface->latency_ns[d->clocks.view.current_known ? d->clocks.view.current : 0];
 	double done = predicted_ns > 0 ? (double)(now_ns - request->begin_ns) / predicted_ns : 0;
 
@@ -483,8 +483,11 @@ static void after_last(struct daemon *d, const struct session *session, const st
 	if (d->requests || profiles_count(d))
 		return;
 	loop_timer_in(d->idle, d->config.release_after_ns);
-	/* What has to be made anew for the next request is made now, not when that waits for it. */
-	const struct surface *surface = model_surface(session->entry->model, ended->phase, context > CONTEXT_TOKENS_MAX ? CONTEXT_TOKENS_MAX : context);
+	if (context > CONTEXT_TOKENS_MAX)
+		context = CONTEXT_TOKENS_MAX;
+	/* What has to be made anew for the next request is made now, piece by piece, not when that waits for it. */
+	model_work(session->entry->model, ended->phase, context);
+	const struct surface *surface = model_surface_at_hand(session->entry->model, ended->phase, context);
 	if (d->clocks.held && governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))
 		clocks_apply(&d->clocks, point);
 }

@@ -201,18 +201,27 @@ static bool refit_due(const struct phase_state *state)
 	return state->since >= REFIT_SOON && state->drift > DRIFT_FAR;
 }
 
-/* The slot of this phase and context, or the one longest unused. */
-static struct slot *slot_for(struct model *model, enum phase phase, uint32_t context)
+/* The slot of this phase and context, or NULL. */
+static struct slot *slot_at(struct model *model, enum phase phase, uint32_t context)
 {
-	struct slot *oldest = &model->slot[0];
-
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
 		struct slot *slot = &model->slot[k];
 		if (slot->used && slot->surface.phase == phase && slot->surface.context == context)
 			return slot;
-		if (slot->used < oldest->used)
-			oldest = slot;
 	}
+	return NULL;
+}
+
+/* The same, or the one longest unused. */
+static struct slot *slot_for(struct model *model, enum phase phase, uint32_t context)
+{
+	struct slot *slot = slot_at(model, phase, context), *oldest = &model->slot[0];
+
+	if (slot)
+		return slot;
+	for (size_t k = 1; k < SURFACES_MAX; k++)
+		if (model->slot[k].used < oldest->used)
+			oldest = &model->slot[k];
 	oldest->used = 0;
 	return oldest;
 }
@@ -253,6 +262,24 @@ static void make_surface(struct model *model, struct slot *slot, enum phase phas
 	surface_blend(model, slot, from, to, context);
 }
 
+/* What every reader of a surface wants to be new. */
+static const struct surface *serve(struct model *model, struct slot *slot, enum phase phase)
+{
+	struct phase_state *state = &model->phase[phase];
+
+	if (state->any)
+		surface_rebound(model, slot);
+	/* Nothing new, nothing to judge: looking at every point costs more than a request's decision. */
+	if (state->any && slot->surface.state != SURFACE_READY && slot->judged != model->news + 1) {
+		state->state = slot->surface.state = surface_judge(model, slot);
+		slot->judged = model->news + 1;
+	}
+	slot->used = ++model->clock;
+	slot->surface.slowdown = correct_slowdown(&model->correct);
+	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);
+	return &slot->surface;
+}
+
 const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context)
 {
 	struct phase_state *state = &model->phase[phase];
@@ -267,17 +294,63 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 		make_surface(model, slot, phase, step);
 		slot->judged = 0;
 	}
-	if (state->any)
-		surface_rebound(model, slot);
-	/* Nothing new, nothing to judge: looking at every point costs more than a request's decision. */
-	if (state->any && slot->surface.state != SURFACE_READY && slot->judged != model->news + 1) {
-		state->state = slot->surface.state = surface_judge(model, slot);
-		slot->judged = model->news + 1;
+	return serve(model, slot, phase);
+}
+
+/* Few rows are fitted and predicted from in no time. */
+static bool quick(const struct phase_state *state)
+{
+	return !state->any || state->stale || state->fit.rows <= REFIT_ROWS_QUICK;
+}
+
+const struct surface *model_surface_at_hand(struct model *model, enum phase phase, uint32_t context)
+{
+	uint32_t step = context_step(context), low, high;
+	struct slot *slot = slot_at(model, phase, step), *from, *to;
+
+	context_knots(step, &low, &high);
+	if (quick(&model->phase[phase]))
+		return model_surface(model, phase, context);
+	if (phase == PHASE_RUN || low == high)
+		return slot ? serve(model, slot, phase) : model_surface(model, phase, context);
+	from = slot_at(model, phase, low);
+	to = slot_at(model, phase, high);
+	if (!from || !to)
+		return model_surface(model, phase, context);
+	from->used = ++model->clock;
+	to->used = ++model->clock;
+	if (!slot || slot->generation != (from->generation < to->generation ? from->generation : to->generation)) {
+		slot = slot_for(model, phase, step);
+		surface_blend(model, slot, from, to, step);
+		slot->judged = 0;
 	}
-	slot->used = ++model->clock;
-	slot->surface.slowdown = correct_slowdown(&model->correct);
-	slot->surface.slowdown_bound = correct_slowdown_bound(&model->correct);
-	return &slot->surface;
+	return serve(model, slot, phase);
+}
+
+bool model_work(struct model *model, enum phase phase, uint32_t context)
+{
+	struct phase_state *state = &model->phase[phase];
+	uint32_t step = context_step(context), knot[2];
+
+	if (quick(state)) {
+		model_surface(model, phase, context);
+		return false;
+	}
+	if (refit_due(state)) {
+		model_refit(model, phase);
+		return true;
+	}
+	context_knots(step, &knot[0], &knot[1]);
+	if (phase == PHASE_RUN)
+		knot[0] = knot[1] = step;
+	for (int k = 0; k < 2; k++) {
+		const struct slot *slot = slot_at(model, phase, knot[k]);
+		if (slot && slot->generation == state->generation)
+			continue;
+		knot_slot(model, phase, knot[k]);
+		return true;
+	}
+	return false;
 }
 
 enum surface_state model_state(const struct model *model, enum phase phase)

@@ -387,7 +387,7 @@ void surface_blend(struct model *model, struct slot *slot, const struct slot *lo
 	s->context = context;
 	s->power_known = a->power_known;
 	s->state = nearer->state;
-	slot->generation = low->generation;
+	slot->generation = low->generation < high->generation ? low->generation : high->generation;
 	slot->noise = low->noise;
 	for (size_t i = 0; i < model->grid.points; i++) {
 		slot->log_ns[i] = between(low->log_ns[i], high->log_ns[i], share);

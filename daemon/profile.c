@@ -14,6 +14,9 @@
 #define REPEAT_MIN  5
 #define REPEAT_MAX  50
 #define REPEAT_FIRST 10 /* nothing is known of the latency yet */
+#define POWER_SKIP_NS  (100 * NS_PER_MS) /* the sensor may still average over the point before */
+#define POWER_EVERY_NS (23 * NS_PER_MS)  /* in step with no inference and no sensor */
+#define POWER_BUSY     0.8 /* least share of the time that inferences fill, for a mean to speak of them */
 
 struct profile {
 	struct profile *next;
@@ -30,7 +33,10 @@ struct profile {
 	double gain;
 	uint64_t epoch, serial, latency_ns;
 	bool waiting, paused, disturbed;
-	struct loop_watch *settle;
+	struct loop_watch *settle, *power;
+	uint64_t asked_ns; /* the point was told to the client */
+	double power_sum_uw;
+	uint32_t powers, power_reads;
 };
 
 /* How many of all connections; found again through the server's list would
@@ -63,6 +69,7 @@ static void drop(struct profile *p)
 	*at = p->next;
 	profile_count--;
 	loop_watch_free(p->settle);
+	loop_watch_free(p->power);
 	if (p->waiting)
 		p->connection->held = false;
 	library_put(p->entry);
@@ -98,6 +105,37 @@ static uint32_t repeats(struct profile *p)
 	return repeat < REPEAT_MIN ? REPEAT_MIN : repeat > REPEAT_MAX ? REPEAT_MAX : (uint32_t)repeat;
 }
 
+/* A single reading would be of some part of an inference, always the same one. */
+static void on_power(void *arg)
+{
+	struct profile *p = arg;
+	uint64_t uw;
+
+	if (!p->daemon->meter)
+		return; /* taken away meanwhile */
+	/* The first only begins the sensor's next window. */
+	if (power_meter_read(p->daemon->meter, clock_now_ns(), &uw) == 0 && p->power_reads++ > 0) {
+		p->power_sum_uw += (double)uw;
+		p->powers++;
+	}
+	loop_timer_in(p->power, POWER_EVERY_NS);
+}
+
+/* Mean while the point was measured; one reading where that was too short, or mostly something else. */
+static uint64_t measured_power(struct profile *p, uint64_t latency_ns, uint64_t n)
+{
+	double busy_ns = (double)latency_ns * (double)(n + 1);
+	uint64_t uw = 0;
+
+	loop_timer_stop(p->power);
+	if (!p->daemon->meter)
+		return 0;
+	if (p->powers > 0 && busy_ns >= POWER_BUSY * (double)(clock_now_ns() - p->asked_ns))
+		return (uint64_t)(p->power_sum_uw / p->powers);
+	(void)!power_meter_read(p->daemon->meter, clock_now_ns(), &uw);
+	return uw;
+}
+
 static void reply_point(struct profile *p)
 {
 	struct op_point point = clocks_point(&p->daemon->clocks);
@@ -114,6 +152,11 @@ static void reply_point(struct profile *p)
 	kv_add_u64(out, "budget", p->budget);
 	kv_add_u64(out, "gain_permille", (uint64_t)(p->gain * 1000));
 	reply_end(p->connection);
+	p->asked_ns = clock_now_ns();
+	p->power_sum_uw = 0;
+	p->powers = p->power_reads = 0;
+	if (p->daemon->meter)
+		loop_timer_in(p->power, POWER_SKIP_NS);
 }
 
 static void reply_pause(struct profile *p)
@@ -122,6 +165,7 @@ static void reply_pause(struct profile *p)
 
 	p->paused = true;
 	p->disturbed = true;
+	loop_timer_stop(p->power);
 	out = reply_begin(p->connection);
 	kv_add_u64(out, "profile", p->id);
 	kv_add_u64(out, "pause", 1);
@@ -264,13 +308,17 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	}
 	p = calloc(1, sizeof(*p));
-	if (p)
+	if (p) {
 		p->settle = loop_timer(d->loop, on_settled, p);
-	if (p && p->settle)
+		p->power = loop_timer(d->loop, on_power, p);
+	}
+	if (p && p->settle && p->power)
 		p->entry = library_get(&d->library, model, clock_now_ns());
-	if (!p || !p->settle || !p->entry) {
-		if (p)
+	if (!p || !p->settle || !p->power || !p->entry) {
+		if (p) {
 			loop_watch_free(p->settle);
+			loop_watch_free(p->power);
+		}
 		free(p);
 		reply_error(c, ENOMEM, "profile: out of memory, or %d models in use", MODELS_MAX);
 		return;
@@ -303,7 +351,7 @@ static bool take_layers(struct profile *p, const struct kv *kv)
 
 void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 {
-	uint64_t id, latency_ns = 0, n = 1, sd_ns = 0, max_ns = 0, uw = 0;
+	uint64_t id, latency_ns = 0, n = 1, sd_ns = 0, max_ns = 0;
 	struct profile *p;
 
 	if (!need_u64(c, kv, "profile", 1, UINT64_MAX, &id))
@@ -326,9 +374,8 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 	}
 	if (!take_layers(p, kv))
 		return;
-	if (d->meter)
-		(void)!power_meter_read(d->meter, clock_now_ns(), &uw);
-	struct sample sample = { p->phase, p->context, clocks_point(&d->clocks), latency_ns, (uint32_t)n, sd_ns, max_ns, uw };
+	struct sample sample = { p->phase, p->context, clocks_point(&d->clocks), latency_ns, (uint32_t)n, sd_ns, max_ns,
+				 measured_power(p, latency_ns, n) };
 	int rc = model_learn_sample(p->entry->model, &sample);
 	if (rc < 0) {
 		reply_error(c, -rc, "latency_ns: %s", strerror(-rc));

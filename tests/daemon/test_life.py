@@ -151,6 +151,35 @@ def expiry():
     d.end()
 
 
+def prepared():
+    d = Daemon(config="[flamed]\nrelease_after = 300 ms\n")
+    before = d.knobs()
+    c = d.client()
+    s = c.open("ready")
+    ok(d.knobs() == before, "open without a deadline touches nothing", d.difference(before))
+    for _ in range(40):
+        last, _ = c.request(s, 30, latency_ns)
+    c.ask(op="close", session=s)
+    ok(d.restored(before), "closed: every knob as found", d.difference(before))
+    low = "/sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq"
+    high = low.replace("min_freq", "max_freq")
+    opened = c.ask(op="open", model="ready", deadline_ns=30000000)
+    ok(wait_for(lambda: d.read(low) == d.read(high) != "1728000"), "open with its deadline: the clocks are there before the first request",
+       (d.read(low), d.read(high), last))
+    ready = latency_ns({"cpu_hz": int(d.read(high)) * 1000, "gpu_hz": 1020000000})
+    ok(ready < 30e6, "and can meet it", ready)
+    begun = c.ask(op="begin", session=opened["session"], deadline_ns=30000000, wait=1)
+    ok(begun["feasible"] == "1", "the first request", begun)
+    c.ask(op="end", request=begun["request"], total_ns=int(latency_ns(begun)), ack=1)
+    c.ask(op="close", session=opened["session"])
+    ok(d.restored(before), "closed again: every knob as found", d.difference(before))
+    c.ask(op="open", model="ready", deadline_ns=30000000)
+    ok(wait_for(lambda: d.knobs() != before), "taken at open")
+    ok(d.restored(before), "and given back when no request comes", d.difference(before))
+    c.close()
+    d.end()
+
+
 def lacking():
     for tree in ("nothing", "intel-laptop", "amd-apu", "rk3588", "jetson-tx2"):
         d = Daemon(tree=tree)
@@ -221,6 +250,6 @@ def manager():
     d.end()
 
 
-for test in (configuration, reload, learning, profile, expiry, lacking, manager):
+for test in (configuration, reload, learning, profile, expiry, prepared, lacking, manager):
     test()
 done()

@@ -453,6 +453,91 @@ static void anything_at_all(void **state)
 	}
 }
 
+/* Requests never wait for a fit of many rows: it is made in pieces, and comes to the same. */
+static void work_in_pieces(void **state)
+{
+	struct grid grid = small_grid();
+	struct model *model = small_model(), *whole = small_model();
+	size_t pieces = 0;
+	float before[24];
+	(void)state;
+
+	for (size_t i = 0; i < grid.points; i += 1 + i % 3 / 2) {
+		learn(model, grid_point(&grid, i), truth_ns(grid_point(&grid, i)));
+		learn(whole, grid_point(&grid, i), truth_ns(grid_point(&grid, i)));
+	}
+	memcpy(before, model_surface(model, PHASE_RUN, 0)->latency_ns, sizeof(before));
+	model_surface(whole, PHASE_RUN, 0);
+	/* The board is half as fast where requests run. */
+	for (int i = 0; i < 200; i++) {
+		model_observe(model, PHASE_RUN, 0, grid_point(&grid, 5), (uint64_t)(2 * truth_ns(grid_point(&grid, 5))), 0, false);
+		model_observe(whole, PHASE_RUN, 0, grid_point(&grid, 5), (uint64_t)(2 * truth_ns(grid_point(&grid, 5))), 0, false);
+	}
+	const struct surface *s = model_surface_at_hand(model, PHASE_RUN, 0);
+	assert_true(fabsf(s->latency_ns[23] / before[23] - 1) < 0.1F); /* far from there: the old fit's */
+	while (model_work(model, PHASE_RUN, 0))
+		assert_in_range(++pieces, 1, 4);
+	assert_in_range(pieces, 2, 4); /* a fit, and a pass over the grid */
+	s = model_surface_at_hand(model, PHASE_RUN, 0);
+	for (size_t i = 0; i < grid.points; i++)
+		assert_float_equal(s->latency_ns[i] / model_surface(whole, PHASE_RUN, 0)->latency_ns[i], 1, 1e-4F);
+	model_free(model);
+	model_free(whole);
+}
+
+/* A decode whose context grows finds every surface made. */
+static void growing_context_is_made_ready(void **state)
+{
+	struct model *model = small_model();
+	struct grid grid = small_grid();
+	(void)state;
+
+	for (uint32_t i = 0; i < 20; i++) {
+		struct op_point p = grid_point(&grid, (i * 7) % grid.points);
+		struct sample s = {.phase = PHASE_DECODE, .context = 1 + i * 100, .point = p, .n = 10,
+				   .latency_ns = (uint64_t)(truth_ns(p) * (1 + i * 0.02))};
+		assert_int_equal(model_learn_sample(model, &s), 0);
+	}
+	model_surface(model, PHASE_DECODE, 100);
+	for (uint32_t context = 100; context < 1500; context += 20) {
+		while (model_work(model, PHASE_DECODE, context + 20))
+			;
+		const struct surface *s = model_surface_at_hand(model, PHASE_DECODE, context + 20);
+		assert_true(s->state != SURFACE_NONE && s->context >= context + 20 && s->context <= context + 20 + 32);
+		const struct surface *again = model_surface(model, PHASE_DECODE, context + 20);
+		assert_ptr_equal(s, again);
+	}
+	model_free(model);
+}
+
+/* One point measured at one context tells of it at the next, less surely. */
+static void cells_speak_for_near_contexts(void **state)
+{
+	struct model *model = small_model();
+	struct grid grid = small_grid();
+	size_t odd = 13;
+	(void)state;
+
+	for (uint32_t i = 0; i < 10; i++) {
+		struct op_point p = grid_point(&grid, (i * 5) % grid.points);
+		struct sample s = {.phase = PHASE_DECODE, .context = 1 + (i % 3) * 400, .point = p, .n = 10, .latency_ns = (uint64_t)truth_ns(p)};
+		assert_int_equal(model_learn_sample(model, &s), 0);
+	}
+	/* A point off its surroundings, as real boards have them. */
+	uint64_t off_ns = (uint64_t)(1.3 * truth_ns(grid_point(&grid, odd)));
+	struct sample s = {.phase = PHASE_DECODE, .context = 400, .point = grid_point(&grid, odd), .n = 20, .latency_ns = off_ns, .sd_ns = off_ns / 500};
+	assert_int_equal(model_learn_sample(model, &s), 0);
+	float width[3];
+	const uint32_t context[3] = {400, 480, 640};
+	for (int i = 0; i < 3; i++) {
+		const struct surface *f = model_surface(model, PHASE_DECODE, context[i]);
+		assert_float_equal(f->latency_ns[odd] / (float)off_ns, 1, 0.02F + 0.03F * (float)i);
+		width[i] = f->bound_ns[odd] / f->latency_ns[odd];
+	}
+	assert_true(width[0] < width[1] && width[1] < width[2]);
+	model_free(model);
+}
+
 static void quantiles(void **state)
 {
 	(void)state;
@@ -480,6 +565,9 @@ int main(void)
 		cmocka_unit_test(planning_stops_by_itself),
 		cmocka_unit_test(stored_and_loaded),
 		cmocka_unit_test(anything_at_all),
+		cmocka_unit_test(work_in_pieces),
+		cmocka_unit_test(growing_context_is_made_ready),
+		cmocka_unit_test(cells_speak_for_near_contexts),
 		cmocka_unit_test(quantiles),
 	};
 

@@ -461,6 +461,80 @@ static void test_idle(void **state)
 		assert_true(plane[0].idle[point] < plane[0].idle[board.current]);
 }
 
+/* A gap too short for the whole way: one clock now, the others later; home all the same. */
+static void test_step_by_step(void **state)
+{
+	(void)state;
+	uint64_t now_ns = NS_PER_S, deadline_ns;
+	size_t moves = 0, point, from[CLOCK_COUNT], to[CLOCK_COUNT];
+
+	one_model();
+	struct governor_board board = make_board();
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		board.settle_ns[c] = board.write_ns[c] = 5 * MS;
+	deadline_ns = (uint64_t)(plane[0].bound[grid.points - 1] * 1.15);
+	struct decision d = decide(&board, 0, now_ns, deadline_ns);
+	assert_int_equal(d.point, board.current);
+	governor_ended(&governor, 0, d.predicted_ns, deadline_ns, d.bound_ns);
+	for (; governor_idle(&governor, &board, &plane[0].surface, 7 * MS, now_ns, &point); moves++) {
+		size_t moved = 0;
+
+		grid_axes(&grid, board.current, from);
+		grid_axes(&grid, point, to);
+		for (int c = 0; c < CLOCK_COUNT; c++)
+			moved += from[c] != to[c];
+		assert_true(moved == 1 || plane[0].bound[point] + (double)(moved * 5 * MS) - 7e6 <= (double)deadline_ns);
+		assert_true(plane[0].power[point] < plane[0].power[board.current]);
+		board.current = point;
+		assert_in_range(moves, 0, 6);
+	}
+	assert_in_range(moves, 1, 6);
+}
+
+/* Over the slack by a hair, and moving takes longer than that is worth: it stays. */
+static void test_hardly_late(void **state)
+{
+	(void)state;
+	struct governor_board board = make_board();
+
+	one_model();
+	board.current = grid.points / 2;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		board.settle_ns[c] = board.write_ns[c] = 200 * MS;
+	for (size_t i = 0; i < grid.points; i++)
+		plane[0].bound[i] = plane[0].latency[i] * 1.2F;
+	uint64_t deadline_ns = (uint64_t)(plane[0].bound[board.current] * 0.995);
+	struct decision d = decide(&board, 0, NS_PER_S, deadline_ns);
+	assert_false(d.feasible);
+	assert_int_equal(d.point, board.current);
+	assert_false(d.trial);
+	/* Likely late, and known to be: then up it goes, this one being lost. */
+	plane[0].measured[board.current] = 10;
+	deadline_ns = (uint64_t)(plane[0].latency[board.current] * 0.9);
+	d = decide(&board, 1, NS_PER_S, deadline_ns);
+	assert_true(plane[0].bound[d.point] < plane[0].bound[board.current]);
+}
+
+static void test_prepare(void **state)
+{
+	(void)state;
+
+	one_model();
+	struct governor_board board = make_board();
+	board.current_known = false;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		board.settle_ns[c] = 20 * MS; /* there is time for it */
+	uint64_t deadline_ns = (uint64_t)(plane[0].bound[grid.points - 1] * 1.5);
+	size_t point = governor_prepare(&governor, &board, &plane[0].surface, 0, deadline_ns, NS_PER_S);
+	assert_true(plane[0].bound[point] <= (double)deadline_ns);
+	for (size_t i = 0; i < grid.points; i++)
+		assert_true(plane[0].bound[i] > (double)deadline_ns || plane[0].power[i] >= plane[0].power[point]);
+	/* What nothing can meet, and what nothing is known of: as fast as may be. */
+	assert_int_equal(governor_prepare(&governor, &board, &plane[0].surface, 0, 1000, NS_PER_S), grid.points - 1);
+	plane[0].surface.state = SURFACE_NONE;
+	assert_int_equal(governor_prepare(&governor, &board, &plane[0].surface, 0, deadline_ns, NS_PER_S), grid.points - 1);
+}
+
 /* Trials of one session that all fail. */
 static size_t failing_trials(uint64_t deadline_ns)
 {
@@ -525,6 +599,7 @@ int main(void)
 		cmocka_unit_test(test_random),		 cmocka_unit_test(test_nothing_measured), cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_share_of_misses), cmocka_unit_test(test_memory_dwell),	  cmocka_unit_test(test_energy),
 		cmocka_unit_test(test_standby),		 cmocka_unit_test(test_waits),		  cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_many_requests),
 	};
 

@@ -37,7 +37,7 @@ static void take_ceilings(struct clocks *clocks, const struct keeper_reply *repl
 	}
 }
 
-void clocks_init(struct clocks *clocks, const struct board *board, const struct config *config)
+int clocks_init(struct clocks *clocks, const struct board *board, const struct config *config)
 {
 	const uint64_t *hz[CLOCK_COUNT];
 	size_t count[CLOCK_COUNT];
@@ -48,10 +48,13 @@ void clocks_init(struct clocks *clocks, const struct board *board, const struct 
 		clocks->view.settle_ns[i] = clocks->managed[i] ? board->clock[i].settle_ns : 0;
 		clocks->view.write_ns[i] = clocks->view.settle_ns[i];
 	}
-	grid_init(&clocks->grid, hz, count);
+	int rc = grid_init(&clocks->grid, hz, count);
+	if (rc < 0)
+		return rc;
 	clocks->view.grid = &clocks->grid;
 	clocks_configure(clocks, config);
 	take_ceilings(clocks, &clocks->last);
+	return 0;
 }
 
 /* A limit that would leave no entry of the axis is brought to the nearest. */

@@ -28,7 +28,7 @@ struct clocks {
 
 /* Axes from the board's tables and the configuration, ceilings from the keeper's
  * first message. `keeper` and `last` of the struct are kept. */
-void clocks_init(struct clocks *clocks, const struct board *board, const struct config *config);
+int clocks_init(struct clocks *clocks, const struct board *board, const struct config *config);
 void clocks_configure(struct clocks *clocks, const struct config *config);
 
 /* Ask for a grid point. Returns the serial whose answer says it is applied; 0:

@@ -176,9 +176,12 @@ static void start(struct daemon *d)
 {
 	struct server_handlers handlers = { on_message, on_closed, d };
 	struct model_options options;
-	int fd;
+	int fd, rc = clocks_init(&d->clocks, &d->board, &d->config);
 
-	clocks_init(&d->clocks, &d->board, &d->config);
+	if (rc < 0) {
+		log_error("the clocks' table: %s", strerror(-rc));
+		goto failed;
+	}
 	governor_options_default(&d->governor.options);
 	governor_init(&d->governor, &d->governor.options);
 	model_options_default(&options);
@@ -190,16 +193,20 @@ static void start(struct daemon *d)
 	apply_config(d);
 	board_log(&d->board);
 	fd = open_socket(d);
-	if (fd >= 0)
-		d->server = server_new(d->loop, fd, &handlers);
+	if (fd < 0)
+		goto failed;
+	d->server = server_new(d->loop, fd, &handlers);
 	if (!d->server) {
-		d->failed = true;
-		loop_stop(d->loop);
-		return;
+		log_error("the socket cannot be served: out of memory or descriptors");
+		goto failed;
 	}
 	log_info("ready: %zu operating points", d->clocks.grid.points);
 	notify_ready();
 	status_line(d);
+	return;
+failed:
+	d->failed = true;
+	loop_stop(d->loop);
 }
 
 static void take_sensors(struct daemon *d, int fds[RAILS_MAX][2])
@@ -389,8 +396,10 @@ static int run(struct daemon *d)
 		log_error("%s: %s", d->options->runtime_dir, strerror(-rc));
 	board_detect(&d->board, &d->root, d->config.boards_dir);
 	d->loop = loop_new();
-	if (!d->loop || !make_watches(d))
+	if (!d->loop || !make_watches(d)) {
+		log_error("the event loop cannot be made: out of memory or descriptors");
 		return STATUS_FAILED;
+	}
 	find_keeper(program);
 	options.program = program;
 	options.socket = service ? d->config.keeper_socket : NULL;
@@ -399,6 +408,8 @@ static int run(struct daemon *d)
 		loop_timer_in(d->watchdog, notify_watchdog_ns());
 	d->clocks.keeper = keeper_link_new(d->loop, &options, &events);
 	rc = d->clocks.keeper ? loop_run(d->loop) : -ENOMEM;
+	if (rc < 0)
+		log_error("flamed ends: %s", strerror(-rc));
 	server_free(d->server);
 	if (d->clocks.grid.points)
 		library_save(&d->library);
@@ -424,9 +435,10 @@ int main(int argc, char **argv)
 	log_init(LOG_LEVEL_INFO, NULL, true);
 	if (action == ACTION_RESTORE)
 		return restore(&o);
-	if (config_load(&d.config, o.config, !o.config_named, message) < 0) {
+	int rc = config_load(&d.config, o.config, !o.config_named, message);
+	if (rc < 0) {
 		log_error("%s", message);
-		return STATUS_USAGE;
+		return rc == -ENOMEM ? STATUS_FAILED : STATUS_USAGE;
 	}
 	if (action == ACTION_CHECK) {
 		printf("%s: ok\n", o.config);

@@ -454,9 +454,9 @@ static bool is_served(const struct sockaddr_un *addr)
 
 static void set_group(const char *path, const char *group)
 {
-	struct group *entry = group[0] ? getgrnam(group) : NULL;
+	struct group *entry = group[0] && geteuid() == 0 ? getgrnam(group) : NULL;
 
-	if (!entry || geteuid() != 0)
+	if (!entry)
 		return; /* then only this user and its group may ask */
 	if (chown(path, (uid_t)-1, entry->gr_gid) < 0)
 		log_warning("%s: group %s: %s", path, group, strerror(errno));

@@ -63,11 +63,11 @@ static void find_name(struct board *board, const struct sysroot *root)
 /* "< POWER_MODEL ID=2 NAME=15W >" of the mode the status file numbers. */
 static bool nvpmodel_name(const struct sysroot *root, unsigned long mode, char *buf, size_t size)
 {
-	CLEANUP_MEM char *conf = malloc(NVPMODEL_CONF_MAX);
+	char conf[NVPMODEL_CONF_MAX];
 	unsigned long id;
 	char name[64];
 
-	if (!conf || sysroot_read(root, NVPMODEL_CONF, conf, NVPMODEL_CONF_MAX) <= 0)
+	if (sysroot_read(root, NVPMODEL_CONF, conf, sizeof(conf)) <= 0)
 		return false;
 	for (const char *p = strstr(conf, "POWER_MODEL ID="); p; p = strstr(p + 1, "POWER_MODEL ID="))
 		if (sscanf(p, "POWER_MODEL ID=%lu NAME=%63s", &id, name) == 2 && id == mode) {

@@ -10,7 +10,8 @@
  *   SHIM_IGNORE=NAME               a file that accepts a value and keeps its own
  *   SHIM_SLOW_US=N                 each knob write takes that long
  *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write, fsync or alloc fail
- *   SHIM_COUNT=FILE                at exit: how many of each call there were */
+ *   SHIM_COUNT=FILE                at exit: how many of each call there were
+ *   SHIM_PROGRAM=NAME              allocations fail, and calls are counted, only in the program of that name */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -90,10 +91,17 @@ static bool fails(enum call call)
 	return true;
 }
 
+static bool is_meant(void)
+{
+	const char *only = getenv("SHIM_PROGRAM");
+
+	return !only || !strcmp(only, program_invocation_short_name);
+}
+
 __attribute__((destructor)) static void tell_counts(void)
 {
 	const char *path = getenv("SHIM_COUNT");
-	FILE *f = path ? fopen(path, "w") : NULL;
+	FILE *f = path && is_meant() ? fopen(path, "w") : NULL;
 
 	for (int i = 0; f && i < CALLS; i++)
 		fprintf(f, "%s %lu\n", call_names[i], counts[i]);
@@ -103,6 +111,7 @@ __attribute__((destructor)) static void tell_counts(void)
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *old, size_t size);
 
 /* The settings are read once: sscanf itself allocates. */
 static bool alloc_fails(void)
@@ -113,7 +122,7 @@ static bool alloc_fails(void)
 	if (!known) {
 		const char *fail = getenv("SHIM_FAIL");
 		known = true;
-		if (fail && !strncmp(fail, "alloc:", 6)) {
+		if (fail && !strncmp(fail, "alloc:", 6) && is_meant()) {
 			char *end;
 			first = strtoul(fail + 6, &end, 10);
 			count = strtoul(end + 1, NULL, 10);
@@ -139,6 +148,15 @@ void *calloc(size_t n, size_t size)
 		return NULL;
 	}
 	return __libc_calloc(n, size);
+}
+
+void *realloc(void *old, size_t size)
+{
+	if (alloc_fails()) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __libc_realloc(old, size);
 }
 
 static int do_open(int dir, const char *path, int flags, mode_t mode)

@@ -12,7 +12,9 @@
 #define TRIAL_RISK_LEARNING 0.7
 #define TRIAL_RISK_BOLD 0.9    /* with two misses to spare: nothing else tells what a clock never moved does */
 #define LOST 0.5               /* this likely to be missed, a deadline is taken for lost, */
-#define HOPE 0.85              /* and what may be in time at this share of its predicted latency is worth trying */
+#define HOPE 0.85              /* and what may be in time at this share of its predicted latency is worth trying; */
+#define HOPE_STEP 0.005        /* the more of them are lost one after the other, the less there is to lose */
+#define HOPE_LEAST 0.7
 #define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
 #define TRIAL_RISK_MOVE 0.2    /* that the time to move adds: a miss should be owed to what is to be learned */
 #define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
@@ -388,14 +390,14 @@ static size_t cheaper_trial(const struct governor_task *t, size_t best)
 static size_t hopeful_trial(const struct governor_task *t, size_t best)
 {
 	size_t found = SIZE_MAX;
-	float least = INFINITY;
+	float least = INFINITY, hope = (float)fmax(HOPE - HOPE_STEP * t->governor->session[t->newest.session].lost, HOPE_LEAST);
 
 	if (risk_at(t, best, t->governor->move_ns[best]) < LOST)
 		return SIZE_MAX;
 	for (size_t i = 0; i < t->board.grid->points; i++) {
 		float predicted = t->surface->latency_ns[i] * (float)t->surface->slowdown;
 		float slack_ns = t->demand[0].slack_ns - t->governor->move_ns[i];
-		if (t->surface->measured[i] || predicted >= least || predicted * HOPE > slack_ns)
+		if (t->surface->measured[i] || predicted >= least || predicted * hope > slack_ns)
 			continue;
 		least = predicted;
 		found = i;

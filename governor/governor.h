@@ -103,6 +103,7 @@ struct governor {
 		bool known;         /* has begun a request */
 		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */
 		uint32_t requests;  /* begun */
+		uint32_t lost;      /* one after the other, late as they had to be */
 		uint32_t eager_until; /* learning at some risk until so many were */
 		uint64_t bands;     /* half octaves of deadlines seen */
 		uint64_t tight_ns[2];    /* least relative deadline of this window and the last; UINT64_MAX: none */

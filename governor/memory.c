@@ -146,6 +146,7 @@ void memory_standby(const struct governor *governor, const struct governor_reque
 
 static void missed(struct governor_session *s, const struct governor_options *options, double over)
 {
+	s->lost += !s->feasible && s->lost < UINT32_MAX;
 	if (!s->feasible)
 		return; /* nothing could have met it */
 	if (s->trial) {
@@ -163,6 +164,7 @@ static void missed(struct governor_session *s, const struct governor_options *op
 
 static void met(struct governor_session *s)
 {
+	s->lost = 0;
 	s->misses -= s->misses / MISSES_WINDOW;
 	if (s->credit < CREDIT_MAX)
 		s->credit += CREDIT_REFILL;

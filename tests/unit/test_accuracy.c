@@ -121,7 +121,11 @@ static struct score evaluate(const struct board_set *set, bool one_by_one)
 
 static void print(const char *name, const struct score *s)
 {
-	printf("# | %-34s %5.2f %6.2f %7.1f %7.2f %8.3f %6.2f\n", name, s->mape, s->p95, s->within10, s->over, s->slack, s->power);
+	char power[16] = "-"; /* not measured */
+
+	if (s->power > 0)
+		snprintf(power, sizeof(power), "%.2f", s->power);
+	printf("# | %-34s %5.2f %6.2f %7.1f %7.2f %8.3f %6s\n", name, s->mape, s->p95, s->within10, s->over, s->slack, power);
 }
 
 static void add(struct score *sum, const struct score *one, double share)

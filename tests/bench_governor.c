@@ -68,7 +68,8 @@ static double decide_us(size_t requests, enum objective objective, double slack_
 			struct decision decision;
 			now_ns += 40000000;
 			for (uint32_t r = 0; r < requests; r++)
-				request[r] = (struct governor_request){&surface[r], r, now_ns, now_ns + (uint64_t)(slack_ns * (r + 1)), 0, true};
+				request[r] = (struct governor_request){.surface = &surface[r], .session = r, .begin_ns = now_ns, .waits = true,
+								       .deadline_ns = now_ns + (uint64_t)(slack_ns * (r + 1))};
 			governor_decide(&governor, &board, request, requests, now_ns, &decision);
 			board.current = decision.point;
 		}

@@ -150,6 +150,8 @@ static void print_explanation(const struct ctl *ctl)
 	printf(".\n");
 	if (ctl_u64(ctl, "feasible"))
 		printf("Chosen: ");
+	else if (ctl_u64(ctl, "stays"))
+		printf("%sNo point can promise that%s in the time that moving takes, and this one hardly ever misses it: ", sgr(ctl, SGR_YELLOW), sgr(ctl, SGR_OFF));
 	else
 		printf("%sNo point can promise that%s, so flamed goes as fast as it may: ", sgr(ctl, SGR_RED), sgr(ctl, SGR_OFF));
 	print_point(ctl, "");

@@ -518,6 +518,7 @@ static void choose(struct governor_task *t, const struct governor_request *reque
 		out->point = t->board.current;
 	}
 	out->point = consider_trial(t, out->point, out);
+	out->stays = !out->feasible && t->board.current_known && out->point == t->board.current && about_in_time(t, out->point);
 	describe(t, out);
 }
 

@@ -508,6 +508,7 @@ static void test_hardly_late(void **state)
 	assert_false(d.feasible);
 	assert_int_equal(d.point, board.current);
 	assert_false(d.trial);
+	assert_true(d.stays);
 	/* Likely late, and known to be: then up it goes, this one being lost. */
 	plane[0].measured[board.current] = 10;
 	deadline_ns = (uint64_t)(plane[0].latency[board.current] * 0.9);

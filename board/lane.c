@@ -20,19 +20,28 @@ void lane_sleep_until(uint64_t at_ns)
 		;
 }
 
+/* A share of an execution, at the clocks in force: at most a slice. Returns how much of it is left. */
+static double execute_slice(struct lane *lane, const struct lane_item *item, double left, uint64_t *at_ns)
+{
+	uint64_t gpu_hz = page_hz(lane->page, CLOCK_GPU), mem_hz = page_hz(lane->page, CLOCK_MEM);
+	double whole = cost_exec_ns(&item->cost, gpu_hz, mem_hz), share = whole * left > (double)LANE_SLICE_NS ? (double)LANE_SLICE_NS / whole : left;
+	struct cost part = { .gpu_cycles = item->cost.gpu_cycles * share, .mem_cycles = item->cost.mem_cycles * share, .exec_ns = item->cost.exec_ns * share };
+
+	cost_post_exec(lane->page, &part, whole * share, gpu_hz, mem_hz);
+	*at_ns += (uint64_t)(whole * share);
+	return left - share;
+}
+
 static void execute(struct lane *lane, struct lane_item *item)
 {
-	uint64_t gpu_hz, mem_hz;
-	double ns;
+	double left = 1;
 
 	item->start_ns = item->launched_ns > lane->end_ns ? item->launched_ns : lane->end_ns;
 	lane_sleep_until(item->start_ns);
-	gpu_hz = page_hz(lane->page, CLOCK_GPU);
-	mem_hz = page_hz(lane->page, CLOCK_MEM);
-	ns = cost_exec_ns(&item->cost, gpu_hz, mem_hz);
-	item->end_ns = item->start_ns + (uint64_t)ns;
-	item->due_ns = (item->prompt_ns > lane->due_ns ? item->prompt_ns : lane->due_ns) + (uint64_t)ns;
-	cost_post_exec(lane->page, &item->cost, ns, gpu_hz, mem_hz);
+	item->end_ns = item->start_ns;
+	while ((left = execute_slice(lane, item, left, &item->end_ns)) > 0)
+		lane_sleep_until(item->end_ns);
+	item->due_ns = (item->prompt_ns > lane->due_ns ? item->prompt_ns : lane->due_ns) + item->end_ns - item->start_ns;
 	lane->ops.real(lane->ops.arg, item);
 	lane_sleep_until(item->end_ns);
 	lane->ops.done(lane->ops.arg, item);

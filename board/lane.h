@@ -2,7 +2,7 @@
 /* The board's execution queue: a bounded in-order queue and the thread that
  * executes it. An execution starts when its launch is done and the one before
  * has ended, takes as long as the clocks in the page say, and is then
- * reported. Starts and ends are reckoned, not read from the clock, so that a
+ * reported; a clock that moves meanwhile is felt from then on. Starts and ends are reckoned, not read from the clock, so that a
  * thread that wakes late does not make the board slower: it only reports
  * late, and by how much is measured. */
 #ifndef BOARD_LANE_H
@@ -11,7 +11,8 @@
 #include <pthread.h>
 #include "cost.h"
 
-#define LANE_DEPTH 256
+#define LANE_DEPTH    256
+#define LANE_SLICE_NS 1000000ULL /* how soon a new clock is felt by what is under way */
 
 struct lane_item {
 	struct cost cost;

@@ -17,6 +17,8 @@ $(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_mod
 $(B)/tests/unit/test_online: $(B)/tests/sim/sim.o
 $(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
 
+$(B)/tests/unit/test_lane: $(B)/board/lane.o $(B)/board/cost.o $(B)/board/page.o
+
 # Preloaded under the keeper by tests/keeper; not sanitized itself.
 test-programs: $(B)/tests/keeper/shim.so
 $(B)/tests/keeper/shim.so: tests/keeper/shim.c

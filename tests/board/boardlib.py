@@ -75,7 +75,7 @@ class Board:
             f.write(f"{value}\n")
         return time.monotonic() - begin
 
-    def wait(self, condition, seconds=3.0):
+    def wait(self, condition, seconds=20.0):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if condition():

@@ -171,7 +171,8 @@ def power():
     b.page.busy_ns[1] += 200000000
     b.page.work_ns[1] += 200000000
     want = 0.2 * b.page.busy_w[1][b.page.steps[1] - 1] * 1e6
-    time.sleep(0.6)
+    now = b.page.now_ns
+    b.wait(lambda: b.page.now_ns > now + 600000000)
     idle = b.page.base_w + sum(b.page.idle_w[c][b.page.steps[c] - 1] for c in range(3))
     after, now = b.page.energy_uj, b.page.now_ns
     b.wait(lambda: b.page.now_ns > now + 400000000)
@@ -200,9 +201,9 @@ def heat():
         top = 2201600
         b.page.busy_ns[1] += 2500000000
         b.page.work_ns[1] += 2500000000
-        ok(b.wait(lambda: int(b.read(p + "/scaling_max_freq")) < top, 6), "too hot: the maximum reads lower")
+        ok(b.wait(lambda: int(b.read(p + "/scaling_max_freq")) < top), "too hot: the maximum reads lower")
         ok(b.wait(lambda: int(b.read(p + "/scaling_cur_freq")) < top), "and the clock follows")
-        ok(b.wait(lambda: int(b.read(p + "/scaling_max_freq")) == top, 12), "cool again: it comes back")
+        ok(b.wait(lambda: int(b.read(p + "/scaling_max_freq")) == top, 60), "cool again: it comes back")
         b.close()
 
 
@@ -210,16 +211,17 @@ def governors():
     b = Board("agx-orin")
     p, g = b.policies()[0], b.gpu()
     ok(b.wait(lambda: list(b.page.hz)[:2] == [115200000, 306000000]), "idle: the governors go to the lowest clocks")
-    stop = time.monotonic() + 3
+    stop, at = time.monotonic() + 20, time.monotonic_ns()
     while time.monotonic() < stop and (b.page.hz[0] < 2201600000 or b.page.hz[1] < 1300500000):
-        b.page.busy_ns[0] += 20000000
-        b.page.busy_ns[1] += 20000000
         time.sleep(0.02)
+        passed, at = time.monotonic_ns() - at, time.monotonic_ns()
+        b.page.busy_ns[0] += passed
+        b.page.busy_ns[1] += passed
     ok(b.page.hz[0] == 2201600000, "schedutil: one busy core takes its policy to the top", b.page.hz[0])
     ok(b.page.hz[1] == 1300500000, "nvhost_podgov: a busy GPU goes to the top", b.page.hz[1])
     ok(b.read(b.policies()[1] + "/scaling_cur_freq") == "115200", "an idle policy stays down")
     ok(b.page.hz[2] == 3199000000, "the memory clock follows no load")
-    ok(b.wait(lambda: list(b.page.hz)[:2] == [115200000, 306000000], 5), "and down again")
+    ok(b.wait(lambda: list(b.page.hz)[:2] == [115200000, 306000000]), "and down again")
     b.pin(1190400000, 510000000, 2133000000)
     for _ in range(10):
         b.page.busy_ns[0] += 20000000

@@ -11,6 +11,7 @@
  *   poll, poll-marker, notify: waits without blocking; glance: asks after each
  *   launch, waits all the same; ahead: asks for the run before; flush; slow:
  *   each launch is over before the next; odd: callbacks of every other launch
+ *   copies: a fill, a copy and a copy of a rectangle beside the kernels; map-write
  *   tune, shapes, decode, fork, exec, kill, abandon, check, fail            */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
@@ -141,7 +142,7 @@ struct worker {
 	unsigned index;
 	cl_command_queue queue[4];
 	cl_kernel kernel[3];
-	cl_mem buffer;
+	cl_mem buffer, aside;
 	cl_event last, before;
 	unsigned launches;
 	pthread_mutex_t lock;
@@ -299,6 +300,34 @@ static void read_back(struct worker *worker)
 	}
 }
 
+static void upload(struct worker *worker)
+{
+	const size_t bytes = size * sizeof(float);
+	void *mapped;
+	cl_int rc;
+
+	if (!asked("map-write")) {
+		must(clEnqueueWriteBuffer(worker->queue[0], worker->buffer, CL_TRUE, 0, bytes, worker->host, 0, NULL, NULL), "write");
+		return;
+	}
+	mapped = clEnqueueMapBuffer(worker->queue[0], worker->buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0, NULL, NULL, &rc);
+	must(rc, "map for writing");
+	memcpy(mapped, worker->host, bytes);
+	must(clEnqueueUnmapMemObject(worker->queue[0], worker->buffer, mapped, 0, NULL, NULL), "unmap");
+}
+
+/* There and back again, by every kind of copy. */
+static void copy_about(struct worker *worker)
+{
+	static const size_t origin[3] = { 0, 0, 0 };
+	const size_t bytes = size * sizeof(float), region[3] = { bytes, 1, 1 };
+	const float zero = 0;
+
+	must(clEnqueueFillBuffer(worker->queue[0], worker->aside, &zero, sizeof(zero), 0, bytes, 0, NULL, NULL), "fill");
+	must(clEnqueueCopyBuffer(worker->queue[0], worker->buffer, worker->aside, 0, 0, bytes, 0, NULL, NULL), "copy");
+	must(clEnqueueCopyBufferRect(worker->queue[0], worker->aside, worker->buffer, origin, origin, region, 0, 0, 0, 0, 0, NULL, NULL), "copy of a rectangle");
+}
+
 static void infer(struct worker *worker, unsigned run)
 {
 	size_t global = asked("shapes") ? 16 + run * 4 % size : size;
@@ -308,9 +337,11 @@ static void infer(struct worker *worker, unsigned run)
 		global /= 2;
 	for (unsigned i = 0; i < size; i++)
 		worker->host[i] = (float)((i * 31 + run * 17 + worker->index) % 101) / 101;
-	must(clEnqueueWriteBuffer(worker->queue[0], worker->buffer, CL_TRUE, 0, size * sizeof(float), worker->host, 0, NULL, NULL), "write");
+	upload(worker);
 	for (unsigned i = 0; i < count; i++)
 		launch(worker, i, global);
+	if (asked("copies"))
+		copy_about(worker);
 	if (!asked("no-wait") && (!asked("ahead") || run + 1 == runs))
 		read_back(worker);
 	if (gap_us)
@@ -340,6 +371,8 @@ static void *work(void *arg)
 		must(rc, "kernel");
 	}
 	worker->buffer = clCreateBuffer(context, CL_MEM_READ_WRITE, size * sizeof(float), NULL, &rc);
+	must(rc, "buffer");
+	worker->aside = clCreateBuffer(context, CL_MEM_READ_WRITE, size * sizeof(float), NULL, &rc);
 	must(rc, "buffer");
 	worker->host = calloc(size, sizeof(float));
 	pthread_mutex_init(&worker->lock, NULL);
@@ -374,6 +407,7 @@ static void *work(void *arg)
 		clReleaseCommandQueue(worker->queue[i]);
 	}
 	clReleaseMemObject(worker->buffer);
+	clReleaseMemObject(worker->aside);
 	free(worker->host);
 	return NULL;
 }

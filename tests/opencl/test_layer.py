@@ -82,7 +82,7 @@ def same_results():
     for words in ("", "with-properties", "profiling with-properties check", "finish", "map", "async", "events check", "early",
                   "waits events", "out-of-order check", "callback", "callback-enqueue", "queues=3", "threads=4", "threads=3 events map",
                   "tune", "decode", "shapes", "fail", "no-wait", "check with-properties", "poll", "poll-marker", "notify threads=3", "glance",
-                  "ahead", "flush"):
+                  "ahead", "flush", "copies check", "map-write map"):
         plain = Run(words, layer=False)
         traced = Run(words, FLAMED_TRACE=os.path.join(scratch, "same.csv"))
         ok(plain.rc == traced.rc == 0 and plain.out == traced.out, f"same results with the layer: {words or 'plain'}",
@@ -94,7 +94,8 @@ def boundaries():
                                         ("runs=20 kernels=9 async", 9, 20, 17), ("runs=20 kernels=9 map", 9, 20, 17),
                                         ("runs=20 kernels=9 tune", 9, 20, 17), ("runs=20 kernels=6 waits", 6, 20, 17),
                                         ("runs=20 kernels=6 queues=2", 6, 20, 17), ("runs=23 kernels=9 glance", 9, 23, 20),
-                                        ("runs=23 kernels=9 flush", 9, 23, 20),
+                                        ("runs=23 kernels=9 flush", 9, 23, 20), ("runs=23 kernels=9 copies", 12, 23, 20),
+                                        ("runs=23 kernels=9 map-write map", 9, 23, 20),
                                         ("runs=23 kernels=30 callback slow", 30, 23, 20), ("runs=23 kernels=60 odd slow", 60, 23, 20)):
         run, rows = trace_of(words)
         reps = inferences(rows)
@@ -113,6 +114,9 @@ def boundaries():
     ok(run.rc == 0 and len(reps) >= 3, "a program that never waits, with FLAMED_BOUNDARY=count", f"{len(reps)} {run.err}")
     run, rows = trace_of("runs=20 kernels=12", FLAMED_BOUNDARY="kernel:fold")
     ok({len(rows) for rows in inferences(rows).values()} == {3}, "FLAMED_BOUNDARY=kernel closes at the kernel", run.err)
+    for words, rule in (("waits", "read"), ("waits finish", "finish")):
+        run, rows = trace_of(f"runs=20 kernels=6 {words}", FLAMED_BOUNDARY=rule)
+        ok({len(rows) for rows in inferences(rows).values()} == {6} and len(inferences(rows)) == 17, f"FLAMED_BOUNDARY={rule} closes at nothing else", run.err)
     run, rows = trace_of("runs=24 kernels=8 decode")
     sizes = [len(rows) for rows in inferences(rows).values()]
     ok(8 in sizes and run.said() == [], "prefill then decode are told apart", f"{sizes} {run.err}")

@@ -14,7 +14,7 @@ PYTHON = "/usr/bin/python3"
 ERROR_MAX = 5.0      # mean, percent
 POWER_MAX = 1.05     # of the cheapest point that meets the deadline
 MISSED_MAX = 0.01
-GROSS_ERROR, GROSS_POWER = 3 * ERROR_MAX, 2.0 # these fail on any machine
+GROSS_ERROR, GROSS_POWER, GROSS_MISSED = 3 * ERROR_MAX, 2.0, 0.1 # these fail on any machine
 SEEN_FIRST = 5       # inferences that teach the layer where one ends
 LEARNT_FROM = 30     # more that flamed may learn from
 COUNTED = 100        # and those that count
@@ -215,9 +215,30 @@ def surface(proof, path, layers):
     return [(point_of(row), float(row["latency_ns"]), float(row["power_uw"] or 0)) for row in rows_of(r.stdout)]
 
 
+class Tally:
+    """Of the inferences that count: power, how many were missed, and missed by decision (on a machine that is never late they would have
+    been missed as well), and whether the machine let flamed be."""
+
+    def __init__(self, seen, deadline_ns):
+        counted = seen.inferences[-COUNTED:]
+        self.power = seen.power(len(seen.inferences) - COUNTED)
+        self.missed, self.decided = (sum(pair[i] > deadline_ns for pair in counted) for i in (1, 2))
+        self.calm = self.missed == self.decided and seen.late_percent(-COUNTED) <= UNQUIET
+
+
 def under_deadline(proof, kind, deadline_ns, plain):
-    """One run under a deadline. Of what counts: power, missed, missed by decision (on a machine that is never late it would have been
-    missed as well), and by how much the machine was late, in percent of all."""
+    """Once under a deadline, and once more where the machine disturbed it and more was missed than may be."""
+    for _ in range(TRIES):
+        tally = run_once(proof, kind, deadline_ns, plain)
+        if tally.calm or tally.decided <= MISSED_MAX * COUNTED:
+            break
+    judge(tally.decided <= MISSED_MAX * COUNTED, tally.calm or tally.decided > GROSS_MISSED * COUNTED, tally.calm,
+          f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: misses <= 1 % after {LEARNT_FROM}, those apart in which the machine was late by the board's word",
+          f"{tally.missed} missed of {COUNTED}, {tally.decided} by decision")
+    return tally
+
+
+def run_once(proof, kind, deadline_ns, plain):
     words = [BIN + "/flamectl", "--json", "run", "--model", kind, "--deadline", f"{deadline_ns}ns", "--", PYTHON, DNN, kind]
     r, seen = proof.run(words + [str(SEEN_FIRST + LEARNT_FROM + COUNTED)])
     tally = json.loads("{" + r.stderr.split("{", 1)[1].rsplit("}", 1)[0] + "}") if "{" in r.stderr else {}
@@ -227,13 +248,10 @@ def under_deadline(proof, kind, deadline_ns, plain):
     over = sum(total > deadline_ns for _, total, _ in seen.inferences[-requests:])
     ok(requests >= LEARNT_FROM + COUNTED and abs(over - told) <= AGREED, f"{name}: every inference was a request, and flamed saw what the board saw",
        f"{requests} requests, missed {told} by flamed's count, {over} by the board's")
-    counted = seen.inferences[-COUNTED:]
-    missed, decided = (sum(pair[i] > deadline_ns for pair in counted) for i in (1, 2))
-    ok(decided <= MISSED_MAX * COUNTED, f"{name}: misses <= 1 % after {LEARNT_FROM}, those apart in which the machine was late by the board's own word",
-       f"{missed} missed of {COUNTED}, {decided} by decision")
-    say(f"{name}: {missed} of {COUNTED} missed, {missed - decided} of them because this machine was late; flamed's own count with the first "
-        f"{requests - COUNTED}: {told}")
-    return seen.power(len(seen.inferences) - COUNTED), missed - decided, seen.late_percent(-COUNTED)
+    counts = Tally(seen, deadline_ns)
+    say(f"{name}: {counts.missed} of {COUNTED} missed, {counts.missed - counts.decided} of them because this machine was late; flamed's own count "
+        f"with the first {requests - COUNTED}: {told}")
+    return counts
 
 
 def cheapest(proof, kind, deadline_ns, power, grid):
@@ -255,15 +273,16 @@ def deadlines(proof, kind, path, layers):
     top_uw = proof.measure(kind, tuple(axis[-1] for axis in proof.axes))[1]
     proof.unpin()
     proof.start()
-    results = [(int(fastest * factor),) + under_deadline(proof, kind, int(fastest * factor), plain) for factor in (1.6, 2.5, 4.5)]
+    results = [(int(fastest * factor), under_deadline(proof, kind, int(fastest * factor), plain)) for factor in (1.6, 2.5, 4.5)]
     proof.stop()
-    for deadline_ns, power, disturbed, late in results:
+    for deadline_ns, tally in results:
+        power = tally.power
         best, tried = cheapest(proof, kind, deadline_ns, power, grid)
         proof.unpin()
         ratio = power / min(power, best[1]) if best else 1
         say(f"{kind}: deadline {deadline_ns / 1e6:.1f} ms: {power / 1e6:.2f} W, {ratio:.3f} x the cheapest of a sweep ({tried} cheaper candidates "
             f"measured{', ' + mhz(best[0]) if best else ''})")
-        judge(ratio <= POWER_MAX, ratio > GROSS_POWER, disturbed == 0 and late <= UNQUIET,
+        judge(ratio <= POWER_MAX, ratio > GROSS_POWER, tally.calm,
               f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: power <= {POWER_MAX:g} of the cheapest of a sweep", f"{ratio:.3f}")
         ok(0 < power < top_uw, f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: less power than at full clocks", f"{power} {top_uw}")
 

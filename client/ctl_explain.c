@@ -144,7 +144,7 @@ static void print_explanation(const struct ctl *ctl)
 	printf("%s%s%s", sgr(ctl, SGR_BOLD), ctl_text(ctl, "model"), sgr(ctl, SGR_OFF));
 	if (*phase && strcmp(phase, "run") != 0)
 		printf(" (%s, %s tokens)", phase, ctl_text(ctl, "context"));
-	printf(", session %s, asked for %s", ctl_text(ctl, "session"), duration(ctl, "deadline_ns"));
+	printf(", session %s%s, asked for %s", ctl_text(ctl, "session"), ctl_u64(ctl, "closed") ? " (closed)" : "", duration(ctl, "deadline_ns"));
 	if (ctl_u64(ctl, "slack_ns") < ctl_u64(ctl, "deadline_ns") / 50 * 49)
 		printf(" and had %s left when flamed decided", duration(ctl, "slack_ns"));
 	printf(".\n");

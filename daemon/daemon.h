@@ -76,6 +76,7 @@ struct daemon {
 	uint32_t session_generation[SESSIONS_MAX];
 	uint64_t request_generation[REQUESTS_MAX];
 	struct session *last_decided;
+	struct session closed;          /* the last that had decided something; holds its entry. entry NULL: none */
 	struct loop_watch *hello, *expiry, *idle, *save, *watchdog, *reload, *terminate[2];
 	uint64_t requests_ended;
 	bool failed; /* to start */

@@ -390,14 +390,17 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	if (id)
 		session = session_find(d, NULL, id);
+	if (!session && d->closed.entry && (!id || id == d->closed.id))
+		session = &d->closed;
 	if (!session || !session->decided_request) {
-		reply_error(c, ENOENT, id ? "session: no decision for session %" PRIu64 : "no decision yet: no open session has begun a request", id);
+		reply_error(c, ENOENT, id ? "session: no decision for session %" PRIu64 : "no decision yet: no session has begun a request", id);
 		return;
 	}
 	x = &session->decision;
 	surface = model_surface(session->entry->model, session->phase, session->context);
 	out = reply_begin(c);
 	kv_add_u64(out, "session", session->id);
+	kv_add_u64(out, "closed", session == &d->closed);
 	kv_add(out, "model", "%s", session->entry->name);
 	kv_add(out, "phase", "%s", phase_name(session->phase));
 	kv_add_u64(out, "context", session->context);

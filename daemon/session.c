@@ -62,7 +62,15 @@ static void session_drop(struct daemon *d, struct session *session)
 	if (d->last_decided == session)
 		d->last_decided = NULL;
 	governor_session_reset(&d->governor, session_slot(d, session));
-	library_put(session->entry);
+	if (session->decided_request) {
+		/* It can still be explained. */
+		if (d->closed.entry)
+			library_put(d->closed.entry);
+		d->closed = *session;
+		d->closed.connection = NULL;
+	} else {
+		library_put(session->entry);
+	}
 	session->connection->sessions--;
 	session->id = 0;
 	d->sessions--;

@@ -77,6 +77,11 @@ def learning():
     explained = c.ask(op="explain", session=s)
     ok("runner_up.refused" in explained and explained["runner_up.text"], "explain names a runner-up and why it was refused", explained)
     c.close()
+    late = d.client()
+    ok(wait_for(lambda: d.status()["sessions"] == "0") and late.ask(op="explain") == {**explained, "closed": "1"},
+       "the last decision can be explained after its session was closed", late.ask(op="explain"))
+    ok(late.ask(op="explain", session=int(s) + 1)["errno"] == "2", "another session's cannot")
+    late.close()
     ok(d.restored(before), "the last session closed: every knob as found", d.difference(before))
     wait_for(lambda: glob.glob(d.state + "/models/learner*.csv"))
     stored = glob.glob(d.state + "/models/learner*.csv")

@@ -24,9 +24,15 @@ def refused(name, errnum, key, **kw):
     c.close()
 
 
+lost = []  # trials while its model is learned, three at most
+
+
 def unharmed(name):
     begun, ended = bystander.request(session, 40, latency_ns)
-    ok(begun["errno"] == "0" and ended == {"errno": "0", "missed": "0"}, f"the bystander is served after: {name}", (begun, ended))
+    missed = latency_ns(begun) > 40e6
+    lost.extend([name] * missed)
+    ok(begun["errno"] == "0" and ended == {"errno": "0", "missed": str(int(missed))} and len(lost) <= 3,
+       f"the bystander is served after: {name}", (begun, ended, lost))
 
 
 hello = bystander.ask(op="hello")

@@ -11,8 +11,16 @@ import time
 from guest_lib import *
 
 
-def install():
-    return run("dpkg -i /flamed-tests/libflamed0_*.deb /flamed-tests/flamed_*.deb")
+def install(flamed="/flamed-tests/flamed_*.deb"):
+    return run("dpkg -i --force-confdef --force-confold /flamed-tests/libflamed0_*.deb " + flamed)
+
+
+def newer():
+    """The same package as a later version with another /etc/flamed.conf."""
+    rc, out = run("cd /tmp && dpkg-deb -R /flamed-tests/flamed_*.deb next && sed -i 's/^Version: .*/&+next/' next/DEBIAN/control && "
+                  "echo '# of the newer version' >>next/etc/flamed.conf && dpkg-deb -Znone -b next next.deb")
+    ok(rc == 0, "a newer package, with another configuration file", out)
+    return "/tmp/next.deb"
 
 
 def installation():
@@ -123,8 +131,14 @@ def package():
     client, session = busy_client()
     for _ in range(20):
         request(client, session, 300)
+    write("/etc/flamed.conf", read("/etc/flamed.conf") + "\n# edited by the administrator\n")
+    rc, out = install(newer())
+    ok(rc == 0, "upgraded under load", out)
+    ok("edited by the administrator" in read("/etc/flamed.conf"), "an edited conffile survives the upgrade", out)
+    ok(os.path.exists("/etc/flamed.conf.dpkg-dist"), "and the newer one lies beside it", out)
     rc, out = install()
-    ok(rc == 0, "upgraded over itself", out)
+    ok(rc == 0, "and the first one over it", out)
+    ok("edited by the administrator" in read("/etc/flamed.conf"), "which leaves the edited conffile too", out)
     ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "and runs again")
     ok(restored(before), "an upgrade under load restores every knob", difference(before))
     client.close()

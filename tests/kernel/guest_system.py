@@ -61,7 +61,7 @@ def reload():
     run("systemctl reload flamed.service")
     time.sleep(1)
     client = Client()
-    begun = client.begin(client.open(), 90)
+    begun = client.begin(client.open("limited-net"), 90)  # of which nothing is known: as fast as may be
     ok(int(begun["cpu_hz"]) == 1200000000, "a good one is taken: a limit between table entries means the entry below", begun)
     client.close()
     write("/etc/flamed.conf", good)

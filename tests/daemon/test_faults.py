@@ -96,7 +96,7 @@ def starved(position):
         wrong.append(f"exit status {status}")
     if came == "ended" and not text.strip():
         wrong.append("it ended without a word")
-    if not d.restored(before, 5):
+    if not d.restored(before):
         wrong.append(d.difference(before))
     calls = 0
     if os.path.exists(counted):

@@ -141,7 +141,7 @@ def profile():
 
 
 def expiry():
-    d = Daemon(config="[flamed]\nrequest_expiry = 300 ms\nrelease_after = 200 ms\n")
+    d = Daemon(config="[flamed]\nrequest_expiry = 1 s\nrelease_after = 2 s\n")
     before = d.knobs()
     c = d.client()
     s = c.open()

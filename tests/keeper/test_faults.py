@@ -36,7 +36,7 @@ class Fault:
         """Maxes that are below what was asked for; a transient is waited out."""
         def low():
             return [p for p, clock, unit in MAXES if int(read(self.root, p) or 0) * unit < step[clock] * MHZ]
-        return [] if wait_for(lambda: not low(), 5) else low()
+        return [] if wait_for(lambda: not low()) else low()
 
 
 def call_counts():

@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import stat
-import time
 
 from guest_lib import *
 
@@ -58,8 +57,9 @@ def reload():
     ok(re.search(r"flamed\.conf:\d+", journal_text()) is not None, "with file and line", journal_text()[-800:])
     ok(main_pid("flamed.service") == pid and status()["errno"] == "0", "and the daemon goes on with the old one")
     write("/etc/flamed.conf", "[limits]\ncpu_max = 1500 MHz\n")
+    taken = journal_text().count("configuration read again")
     run("systemctl reload flamed.service")
-    time.sleep(1)
+    wait_for(lambda: journal_text().count("configuration read again") > taken)
     client = Client()
     begun = client.begin(client.open("limited-net"), 90)  # of which nothing is known: as fast as may be
     ok(int(begun["cpu_hz"]) == 1200000000, "a good one is taken: a limit between table entries means the entry below", begun)

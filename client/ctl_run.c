@@ -13,6 +13,8 @@
 #include "json.h"
 
 #define TAG_MAX 48
+#define LAST_NS (2 * NS_PER_S)   /* for what the program said last to reach flamed, */
+#define LOOK_NS (5 * NS_PER_MS)  /* ... looked at so often */
 
 /* Quietly: it is no error of `run` that there is no daemon. */
 static int ask_tally(struct ctl *ctl, const char *tag)
@@ -25,6 +27,17 @@ static int ask_tally(struct ctl *ctl, const char *tag)
 	kv_end(&out);
 	rc = wire_call(&ctl->wire, &out, CTL_TIMEOUT_NS);
 	kv_free(&out);
+	return rc;
+}
+
+/* Once flamed has heard all of it: what the program said last may still wait to be read. */
+static int ask_last_tally(struct ctl *ctl, const char *tag)
+{
+	uint64_t until_ns = clock_now_ns() + LAST_NS;
+	int rc;
+
+	while ((rc = ask_tally(ctl, tag)) == 0 && ctl_u64(ctl, "open") > 0 && clock_now_ns() < until_ns)
+		clock_sleep_ns(LOOK_NS);
 	return rc;
 }
 
@@ -86,7 +99,7 @@ static int run_governed(struct ctl *ctl, char **argv, const struct child_setup *
 	}
 	while (child_wait(pid, 3600 * NS_PER_S, &status, NULL) == 0)
 		;
-	if (ask_tally(ctl, setup->tag) < 0)
+	if (ask_last_tally(ctl, setup->tag) < 0)
 		ctl_error(ctl, "flamed has gone meanwhile: no summary");
 	else if (ctl->json)
 		json_reply(stderr, &ctl->wire.reply);

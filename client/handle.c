@@ -201,6 +201,23 @@ int handle_wait(struct flamed *flamed, uint64_t until_ns)
 	return handle_drain(flamed);
 }
 
+static bool holds_ends(const struct flamed *flamed)
+{
+	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
+		if (flamed->request[i].state == REQUEST_ENDING)
+			return true;
+	return false;
+}
+
+void handle_settle(struct flamed *flamed, uint64_t timeout_ns)
+{
+	uint64_t until_ns = clock_now_ns() + timeout_ns;
+	int rc = flamed->wire.fd >= 0 ? handle_drain(flamed) : -ENOTCONN;
+
+	while (rc == 0 && holds_ends(flamed))
+		rc = handle_wait(flamed, until_ns);
+}
+
 int flamed_open(struct flamed **out, const char *socket_path)
 {
 	const char *path = socket_path ? socket_path : secure_getenv("FLAMED_SOCKET");
@@ -228,8 +245,7 @@ void flamed_close(struct flamed *flamed)
 {
 	if (handle_enter(flamed) < 0)
 		return;
-	if (flamed->wire.fd >= 0)
-		handle_drain(flamed); /* an end may still wait for its begin's reply */
+	handle_settle(flamed, SETTLE_NS);
 	forget(flamed);
 	handle_leave(flamed);
 	wire_free(&flamed->wire);

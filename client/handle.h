@@ -15,6 +15,7 @@
 #define HANDLE_SESSIONS_MAX 64
 #define HANDLE_REQUESTS_MAX 64
 #define HANDLE_EXPECTED_MAX 256 /* replies outstanding */
+#define SETTLE_NS           100000000ULL /* at the end of a program, for replies still to come */
 #define RETRY_NS_MIN        100000000ULL
 #define RETRY_NS_MAX        5000000000ULL
 
@@ -119,6 +120,9 @@ int handle_send(struct flamed *flamed, struct expected expected);
 /* Block for one round of replies, without the lock. Returns 0, -ETIMEDOUT or
  * -ENOTCONN. */
 int handle_wait(struct flamed *flamed, uint64_t until_ns);
+
+/* Wait, at most so long, until every end that its begin's reply holds up is sent. */
+void handle_settle(struct flamed *flamed, uint64_t timeout_ns);
 
 /* The layers of one inference as `layers=`, `layers.1=`, ...; left out when
  * they would not fit a message. */

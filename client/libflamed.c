@@ -240,6 +240,7 @@ int flamed_session_close(struct flamed *flamed, int number)
 	if (session) {
 		rc = 0;
 		handle_refresh(flamed);
+		handle_settle(flamed, SETTLE_NS);
 		if (session->open == SESSION_OPEN)
 			send_close(flamed, session->id);
 		for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)

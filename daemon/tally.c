@@ -155,6 +155,15 @@ static bool owned(const struct connection *c, const struct tally *tally)
 	return own != NULL;
 }
 
+static uint64_t open_sessions(const struct daemon *d, const char *tag)
+{
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < SESSIONS_MAX && d->sessions; i++)
+		count += d->session[i].id && !strcmp(d->session[i].tag, tag);
+	return count;
+}
+
 void tally_read(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	const char *tag = kv_get(kv, "tag");
@@ -182,6 +191,7 @@ void tally_read(struct daemon *d, struct connection *c, const struct kv *kv)
 	}
 	struct kv_out *out = reply_begin(c);
 	kv_add_u64(out, "sessions", tally->sessions);
+	kv_add_u64(out, "open", open_sessions(d, tally->tag));
 	kv_add_u64(out, "requests", tally->requests);
 	kv_add_u64(out, "missed", tally->missed);
 	kv_add(out, "model", "%s", tally->model);

@@ -149,8 +149,11 @@ EXPORT CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint count, const cl_icd_d
 __attribute__((destructor)) static void leave(void)
 {
 	unsigned long launches = atomic_load(&layer.launches);
+	bool on = atomic_exchange(&layer.on, false);
 
-	if (atomic_exchange(&layer.on, false) && launches > 0 && summary_inferences() == 0)
+	if (on)
+		record_leave();
+	if (on && launches > 0 && summary_inferences() == 0)
 		layer_say("no inference was found in %lu launches: nothing repeats %d times between host waits; set FLAMED_BOUNDARY",
 			  launches, BOUNDARY_REPEATS);
 	summary_write();

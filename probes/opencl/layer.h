@@ -132,6 +132,8 @@ void record_called(uint64_t ticket);
 /* References the layer itself holds to an event. */
 cl_uint record_holds(cl_event event);
 
+/* The program ends: what was ended is told to flamed. */
+void record_leave(void);
 /* Let every event and session go; the layer is off. */
 void record_stop(void);
 
@@ -143,6 +145,8 @@ struct flamed_layer;
 struct session *session_new(void);
 /* Leave flamed for good; the object stays. */
 void session_stop(struct session *session);
+/* The same at the end of the program, unless a thread is at it even now. */
+void session_leave(struct session *session);
 /* Leave flamed and be as new, for another thread. */
 void session_reset(struct session *session);
 /* A cycle was found; it will be called by this fingerprint. */

@@ -564,6 +564,13 @@ cl_uint record_holds(cl_event event)
 	return held;
 }
 
+void record_leave(void)
+{
+	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++)
+		if (streams[i].used && streams[i].session)
+			session_leave(streams[i].session);
+}
+
 void record_stop(void)
 {
 	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++) {

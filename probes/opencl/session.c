@@ -84,6 +84,14 @@ void session_stop(struct session *session)
 	pthread_mutex_unlock(&session->lock);
 }
 
+void session_leave(struct session *session)
+{
+	if (pthread_mutex_trylock(&session->lock) != 0)
+		return;
+	leave(session);
+	pthread_mutex_unlock(&session->lock);
+}
+
 void session_reset(struct session *session)
 {
 	pthread_mutex_lock(&session->lock);

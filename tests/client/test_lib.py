@@ -170,7 +170,15 @@ def slow_begin(directory):
     equal(fake.ops("end")[1]["layers"], "1000:20000,1001:20001,1002:20002:s", "its layers went with it")
     answer = e("wait", 0, 0, 20 * MS)
     equal(e("layers", answer[0], 3), ["0"], "and without an answer nothing is kept for ever")
+    until(lambda: e("counts", 0)[1] == "3", "sent on and acknowledged")
+    fake.behave = lambda op, message: bool(op == "begin" and time.sleep(0.03))  # False: as usual
+    answer = e("begin", 0, 0)[0]
+    e("end", answer, 777)
+    e("close", 0)
     e.end()
+    until(lambda: fake.ops("close"), "close")
+    order = [m["op"] for m in fake.seen if m.get("total_ns") == "777" or m["op"] == "close"]
+    equal(order[:1], ["end"], "what was ended is told before the session closes")
     fake.close()
 
 

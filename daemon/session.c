@@ -62,8 +62,8 @@ static void session_drop(struct daemon *d, struct session *session)
 	if (d->last_decided == session)
 		d->last_decided = NULL;
 	governor_session_reset(&d->governor, session_slot(d, session));
-	if (session->decided_request) {
-		/* It can still be explained. */
+	if (session->decided_request && model_state(session->entry->model, session->phase) != SURFACE_NONE) {
+		/* It can still be explained; of a model that nothing is known of nothing stays. */
 		if (d->closed.entry)
 			library_put(d->closed.entry);
 		d->closed = *session;

@@ -201,6 +201,15 @@ int handle_wait(struct flamed *flamed, uint64_t until_ns)
 	return handle_drain(flamed);
 }
 
+struct flamed_layer *handle_copy_layers(const struct flamed_layer *layers, size_t count)
+{
+	struct flamed_layer *copy = count > 0 && count <= LAYERS_MAX ? malloc(count * sizeof(*copy)) : NULL;
+
+	if (copy)
+		memcpy(copy, layers, count * sizeof(*copy));
+	return copy;
+}
+
 static bool holds_ends(const struct flamed *flamed)
 {
 	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)

@@ -128,6 +128,9 @@ void handle_settle(struct flamed *flamed, uint64_t timeout_ns);
  * they would not fit a message. */
 void handle_add_layers(struct kv_out *message, const struct flamed_layer *layers, size_t count);
 
+/* For a message that is not sent yet; the caller frees it. NULL: none, or no memory. */
+struct flamed_layer *handle_copy_layers(const struct flamed_layer *layers, size_t count);
+
 /* NULL: none free. */
 struct request *handle_new_request(struct flamed *flamed, int session);
 

@@ -451,15 +451,6 @@ int flamed_decision(struct flamed *flamed, int64_t serial, struct flamed_decisio
 	return rc;
 }
 
-/* For the message that goes out with the reply to its begin. */
-static void keep_layers(struct request *request, const struct flamed_layer *layers, size_t count)
-{
-	request->layers = count > 0 && count <= LAYERS_MAX ? malloc(count * sizeof(*layers)) : NULL;
-	request->layer_count = request->layers ? count : 0;
-	if (request->layers)
-		memcpy(request->layers, layers, count * sizeof(*layers));
-}
-
 static int end(struct flamed *flamed, struct request *request, const struct flamed_layer *layers, size_t count)
 {
 	switch (request->state) {
@@ -470,7 +461,8 @@ static int end(struct flamed *flamed, struct request *request, const struct flam
 	case REQUEST_KNOWN:
 		return send_end(flamed, request, layers, count);
 	case REQUEST_SENT:
-		keep_layers(request, layers, count);
+		request->layers = handle_copy_layers(layers, count);
+		request->layer_count = request->layers ? count : 0;
 		request->state = REQUEST_ENDING;
 		return 0;
 	case REQUEST_REFUSED:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 # Runs once at boot; the stage of the kernel command line says which tests.
 #   1  package, service, requests on real clocks, faults, restore matrix, sandbox; removed and purged at the end
-#   2  clocks moved, then the power goes
-#   3  after the power loss
+#   2  the power goes when the journal is on disk and no knob was written yet
+#   3  after that; then it goes with the clocks moved
+#   4  after that
+import ctypes
 import os
+import struct
 import sys
+import threading
 import time
 import traceback
 
@@ -14,16 +18,73 @@ import guest_restore
 import guest_system
 
 
-def power_loss():
-    # The package of stage 1 was purged: install again, move clocks, then reset.
-    guest_system.install()
-    client, _ = busy_client()
-    ok(os.path.exists(JOURNAL), "clocks are moved and the journal is on disk")
-    os.sync()
-    ok(True, "the power goes")
+FAN_CLASS_CONTENT, FAN_MARK_ADD, FAN_MARK_FILESYSTEM, FAN_OPEN_PERM, FAN_ALLOW, AT_FDCWD = 4, 1, 0x100, 0x10000, 1, -100
+EVENT = struct.Struct("=IBBHQii")  # fanotify_event_metadata
+
+
+def reset():
     sys.stdout.flush()
+    os.sync()
     time.sleep(1)
     write("/proc/sysrq-trigger", "b")
+
+
+def saved():
+    """Knobs that the journal holds."""
+    try:
+        with open(JOURNAL) as f:
+            return {os.path.realpath(line.split()[2]) for line in f if line.startswith("save ")}
+    except OSError:
+        return set()
+
+
+class Gate(threading.Thread):
+    """Lets everything under /sys be opened but a knob that the keeper has saved: that stays without an answer."""
+
+    def __init__(self, keeper):
+        super().__init__(daemon=True)
+        self.keeper, self.path, self.shut = keeper, None, threading.Event()
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fan = libc.fanotify_init(FAN_CLASS_CONTENT, os.O_RDONLY)
+        if self.fan < 0 or libc.fanotify_mark(self.fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, ctypes.c_uint64(FAN_OPEN_PERM), AT_FDCWD, b"/sys") < 0:
+            raise OSError(ctypes.get_errno(), "fanotify")
+
+    def run(self):
+        while True:
+            data = os.read(self.fan, 4096)
+            for at in range(0, len(data), EVENT.size):
+                _, _, _, _, _, fd, pid = EVENT.unpack_from(data, at)
+                path = os.readlink(f"/proc/self/fd/{fd}")
+                if pid == self.keeper and path in saved():
+                    self.path = path
+                    self.shut.set()
+                    continue
+                os.write(self.fan, struct.pack("=iI", fd, FAN_ALLOW))
+                os.close(fd)
+
+
+def power_loss_before_write():
+    # The package of stage 1 was purged: install again, ask for clocks, stop the keeper short of its first write.
+    guest_system.install()
+    before = knobs()
+    client = Client() # the keeper runs once flamed does
+    ok(wait_for(lambda: main_pid("flamed-keeper.service") > 0), "the keeper runs")
+    gate = Gate(main_pid("flamed-keeper.service"))
+    gate.start()
+    session = client.open()
+    client.send(op="begin", session=session, deadline_ns=10**10, wait=1)
+    ok(gate.shut.wait(60), f"the journal is on disk, the keeper about to open {gate.path}")
+    ok(knobs() == before, "and no knob is written yet", difference(before))
+    ok(True, "the power goes")
+    reset()
+    client.close() # never
+
+
+def power_loss():
+    client, _ = busy_client()
+    ok(os.path.exists(JOURNAL), "clocks are moved and the journal is on disk")
+    ok(True, "the power goes")
+    reset()
     client.close() # never
 
 
@@ -46,9 +107,11 @@ try:
         guest_restore.run_all()
         guest_system.run_all()
     elif stage() == 2:
-        power_loss()
+        power_loss_before_write()
     else:
         after_power_loss()
+        if stage() == 3:
+            power_loss()
 except Exception:
     ok(False, "the tests ran to their end", traceback.format_exc() + journal_text()[-2000:] + journal_text("flamed-keeper")[-1000:])
 print("# end of stage")

@@ -4,11 +4,15 @@
 #include <errno.h>
 #include <string.h>
 
+#include "../common/clock.h"
 #include "../common/log.h"
 #include "../probes/sysroot.h"
 #include "keeper_table.h"
 
 #define NO_NUMBER UINT64_MAX
+#define TAKES_NS_FIRST   (50 * NS_PER_US) /* a written limit is the kernel's to bring into force: first looked for after so long, then twice as long each time, */
+#define TAKES_LOOKS      9                /* some 25 ms in all, */
+#define TAKES_LOOKS_LATE 4                /* or one, when it did not take the last value */
 #define EMC_CAP_FILE "/sys/kernel/nvpmodel_clk_cap/emc"
 
 static int foreign(struct keeper_table *t, const struct knob *k, const char *now)
@@ -52,6 +56,24 @@ static int note_seen(struct keeper_table *t, struct knob *k, const char *value)
 	return rc;
 }
 
+/* What it reads after a write. From Linux 5.3 cpufreq brings limits into force by a work item: until that has run the file reads
+ * as before, and it runs on the processor that we write from. */
+static int read_back(struct keeper_table *t, struct knob *k, const char *value, char now[KNOB_VALUE_MAX])
+{
+	char before[KNOB_VALUE_MAX];
+	uint64_t wait_ns = TAKES_NS_FIRST;
+	int rc;
+
+	memcpy(before, now, sizeof(before));
+	for (int looks = k->late ? TAKES_LOOKS_LATE : TAKES_LOOKS;; looks--, wait_ns *= 2) {
+		rc = knob_read(t->root, k->entry.path, now);
+		k->late = rc == 0 && strcmp(now, before) == 0 && strcmp(now, value) != 0;
+		if (!k->late || looks == 0)
+			return rc;
+		clock_sleep_ns(wait_ns);
+	}
+}
+
 /* Write unless it holds the value already; `now` is then what it reads. */
 static int set(struct keeper_table *t, struct knob *k, const char *value, char now[KNOB_VALUE_MAX])
 {
@@ -75,7 +97,7 @@ static int set(struct keeper_table *t, struct knob *k, const char *value, char n
 	if (rc < 0 && before[0])
 		note_held(t, k, before);
 	if (rc == 0)
-		rc = knob_read(t->root, k->entry.path, now);
+		rc = read_back(t, k, value, now);
 	return rc == 0 && strcmp(now, value) != 0 ? note_seen(t, k, now) : rc;
 }
 

@@ -20,6 +20,7 @@ struct knob {
 	bool saved;    /* original known and in the journal at `slot` */
 	bool written;  /* ours is on it, or was tried */
 	bool loose;    /* the last write failed: the original may stand */
+	bool late;     /* the last write changed nothing, as far as one could see */
 	size_t slot;
 	char usual[KNOB_VALUE_MAX]; /* of a max: last value seen while nothing cooled */
 };

@@ -8,6 +8,7 @@
  *   SHIM_CROSSED=1                 a limit that crosses its partner: EINVAL
  *   SHIM_CEILING=NAME:VALUE        a max file reads at most VALUE after a write
  *   SHIM_IGNORE=NAME               a file that accepts a value and keeps its own
+ *   SHIM_LATE=NAME:US              a file takes a value so much later, as limits do that a work item brings into force
  *   SHIM_SLOW_US=N                 each knob write takes that long
  *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write, fsync or alloc fail
  *   SHIM_COUNT=FILE                at exit: how many of each call there were
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum call { OPEN, READ, WRITE, FSYNC, ALLOC, CALLS };
@@ -96,6 +98,67 @@ static bool is_meant(void)
 	const char *only = getenv("SHIM_PROGRAM");
 
 	return !only || !strcmp(only, program_invocation_short_name);
+}
+
+/* VALUE of a "NAME:VALUE" setting that is about this file. */
+static const char *setting(const char *key, const char *path)
+{
+	const char *text = getenv(key);
+	size_t n = text ? strcspn(text, ":") : 0, len = strlen(path);
+
+	return n && len >= n && !memcmp(path + len - n, text, n) ? text + n + (text[n] == ':') : NULL;
+}
+
+static struct late {
+	char path[PATH_MAX], text[256];
+	struct timespec due;
+} late[16];
+
+static bool is_due(const struct late *l)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec > l->due.tv_sec || (now.tv_sec == l->due.tv_sec && now.tv_nsec >= l->due.tv_nsec);
+}
+
+/* What is due by now, or all, takes its value. */
+static void settle_late(bool all)
+{
+	for (size_t i = 0; i < sizeof(late) / sizeof(late[0]); i++) {
+		if (!late[i].path[0] || (!all && !is_due(&late[i])))
+			continue;
+		int fd = (int)syscall(SYS_openat, AT_FDCWD, late[i].path, O_WRONLY | O_TRUNC);
+		if (fd >= 0) {
+			syscall(SYS_write, fd, late[i].text, strlen(late[i].text));
+			syscall(SYS_close, fd);
+		}
+		late[i].path[0] = '\0';
+	}
+}
+
+/* True when the value was put off. */
+static bool put_off(const char *path, const char *text)
+{
+	const char *us = setting("SHIM_LATE", path);
+
+	for (size_t i = 0; us && i < sizeof(late) / sizeof(late[0]); i++) {
+		if (late[i].path[0] && strcmp(late[i].path, path) != 0)
+			continue;
+		snprintf(late[i].path, sizeof(late[i].path), "%s", path);
+		snprintf(late[i].text, sizeof(late[i].text), "%s\n", text);
+		clock_gettime(CLOCK_MONOTONIC, &late[i].due);
+		late[i].due.tv_nsec += 1000L * atol(us);
+		late[i].due.tv_sec += late[i].due.tv_nsec / 1000000000L;
+		late[i].due.tv_nsec %= 1000000000L;
+		return true;
+	}
+	return false;
+}
+
+__attribute__((destructor)) static void settle_all(void)
+{
+	settle_late(true);
 }
 
 __attribute__((destructor)) static void tell_counts(void)
@@ -222,6 +285,7 @@ ssize_t read(int fd, void *buf, size_t n)
 
 	if (ours(fd_path(fd, path), &state) && fails(READ))
 		return -1;
+	settle_late(false);
 	return syscall(SYS_read, fd, buf, n);
 }
 
@@ -272,15 +336,6 @@ static bool crosses(const char *path, unsigned long long value)
 	return is_min ? partner && value > partner : value && value < partner;
 }
 
-/* VALUE of a "NAME:VALUE" setting that is about this file. */
-static const char *setting(const char *key, const char *path)
-{
-	const char *text = getenv(key);
-	size_t n = text ? strcspn(text, ":") : 0, len = strlen(path);
-
-	return n && len >= n && !memcmp(path + len - n, text, n) ? text + n + (text[n] == ':') : NULL;
-}
-
 static ssize_t write_knob(int fd, const char *path, const char *name, const char *buf, size_t n)
 {
 	char text[256];
@@ -302,7 +357,7 @@ static ssize_t write_knob(int fd, const char *path, const char *name, const char
 		return -1;
 	}
 	record("%s %s\n", name, text);
-	if (setting("SHIM_IGNORE", path))
+	if (setting("SHIM_IGNORE", path) || put_off(path, text))
 		return (ssize_t)n;
 	if (ceiling && strtoull(text, NULL, 10) > strtoull(ceiling, NULL, 10)) {
 		buf = ceiling;

@@ -204,6 +204,18 @@ def ceilings():
         tap.equal((k.close(), b.diff()), (0, []), "and given back as they were")
 
 
+def taken_late():
+    """From Linux 5.3 a limit reads as before until a work item has run: that is no refusal, and no ceiling."""
+    with Board() as b:
+        k = b.start(**b.shim(late="scaling_max_freq:5000"))
+        k.apply(400 * MHZ, 306 * MHZ, 665 * MHZ)
+        for mhz in (1500, 960, 1700):
+            reply = k.apply(mhz * MHZ, 306 * MHZ, 665 * MHZ)
+            want = min(int(f) * 1000 for f in read(b.root, CPU0 + "scaling_available_frequencies").split() if int(f) >= mhz * 1000)
+            tap.equal((reply.state[0], reply.actual[0], reply.ceiling[0]), (OK, want, 0), f"a limit in force 5 ms later: {mhz} MHz")
+        tap.equal((k.close(), b.diff()), (0, []), "a limit in force later: all restored")
+
+
 def knob_ignored():
     with Board() as b:
         k = b.start(**b.shim(ignore="17000000.gpu/max_freq"))
@@ -444,7 +456,7 @@ def restore_time():
     tap.ok(times[len(times) // 2] <= 50, "from end of file to the last knob: half the runs within 50 ms", times)
 
 
-for test in (newest_target_wins, foreign_writer, foreign_while_standing, other_methods, foreign_at_restore, ceilings, knob_ignored, hotplug, journals,
+for test in (newest_target_wins, foreign_writer, foreign_while_standing, other_methods, foreign_at_restore, ceilings, taken_late, knob_ignored, hotplug, journals,
              journal_unwritable, long_session, signals_and_messages, links, sensors, restore_time):
     try:
         test()

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The real flamed on a board in a directory: begin round trip over that of an
- * echo of the same bytes, both taken in turns; resident memory; wake-ups while
- * nobody has a session; start to ready; restore after kill -9. */
+ * echo of the same bytes, both taken in turns, with both ends on one core and
+ * on two; resident memory; wake-ups while nobody has a session; start to ready;
+ * restore after kill -9. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,12 +152,26 @@ static uint64_t median(uint64_t *values, size_t count)
 	return values[count / 2];
 }
 
-static void measure_begin(int fd)
+/* On one core waking the other end is a switch, on two an interrupt; left to
+ * the scheduler, begin and echo would be compared in different places. */
+static void keep_on(pid_t pid, unsigned core)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(core, &set);
+	if (sched_setaffinity(pid, sizeof(set), &set) < 0)
+		fail("sched_setaffinity");
+}
+
+static void measure_begin(int fd, int echo_fd, unsigned server_core, const char *suffix)
 {
 	static uint64_t begin_ns[BLOCKS * PER_BLOCK], echo_ns[BLOCKS * PER_BLOCK];
 	char session[32], request[32], begin[128], end[128], reply[4096];
-	int echo_fd = connect_within(in_dir("echo"), 1000);
 
+	keep_on(0, 0);
+	keep_on(flamed, server_core);
+	keep_on(echo, server_core);
 	ask(fd, "op=open\nmodel=bench\n\n", reply, sizeof(reply));
 	value_of(reply, "session=", session, sizeof(session));
 	snprintf(begin, sizeof(begin), REQUEST, session);
@@ -175,14 +191,13 @@ static void measure_begin(int fd)
 			echo_ns[k] = clock_now_ns() - start_ns;
 		}
 	}
-	close(echo_fd);
 	/* The first block learns the model. */
 	uint64_t of_begin = median(begin_ns + PER_BLOCK, (BLOCKS - 1) * PER_BLOCK);
 	uint64_t of_echo = median(echo_ns + PER_BLOCK, (BLOCKS - 1) * PER_BLOCK);
 
-	printf("begin_round_trip_us=%.2f us (median)\n", (double)of_begin / 1e3);
-	printf("echo_round_trip_us=%.2f us (median)\n", (double)of_echo / 1e3);
-	printf("begin_over_echo=%.2f ratio\n", (double)of_begin / (double)of_echo);
+	printf("begin_round_trip%s_us=%.2f us (median)\n", suffix, (double)of_begin / 1e3);
+	printf("echo_round_trip%s_us=%.2f us (median)\n", suffix, (double)of_echo / 1e3);
+	printf("begin_over_echo%s=%.2f ratio\n", suffix, (double)of_begin / (double)of_echo);
 }
 
 /* A number of /proc/PID/status. */
@@ -300,7 +315,8 @@ int main(void)
 	char original[64];
 	double ready_ms;
 	pid_t board;
-	int fd;
+	cpu_set_t cores;
+	int fd, echo_fd;
 
 	if (!mkdtemp(dir))
 		fail(dir);
@@ -315,7 +331,14 @@ int main(void)
 	ready_ms = start_flamed();
 	echo = start_echo();
 	fd = connect_within(in_dir("run/flamed.sock"), 1000);
-	measure_begin(fd);
+	echo_fd = connect_within(in_dir("echo"), 1000);
+	sched_getaffinity(0, sizeof(cores), &cores);
+	measure_begin(fd, echo_fd, 0, "");
+	if (CPU_ISSET(1, &cores))
+		measure_begin(fd, echo_fd, 1, "_two_cores");
+	sched_setaffinity(0, sizeof(cores), &cores);
+	sched_setaffinity(flamed, sizeof(cores), &cores);
+	close(echo_fd);
 	close(fd);
 	clock_sleep_ns(NS_PER_S); /* the clocks are handed back, what was learned is stored */
 	fd = connect_within(in_dir("run/flamed.sock"), 1000);

@@ -6,7 +6,7 @@ import os, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("RELEASE_DIR", os.path.join(HERE, "../build/release"))
-ENGINE, PAIRS = BUILD + "/tests/opencl/engine", 15
+ENGINE, PAIRS = BUILD + "/tests/opencl/engine", 41
 
 
 def quartile(env):

@@ -8,12 +8,14 @@
 #define SLOW_MEMORY   0.995   /* a slow-down that lasts becomes the cells' own in some 200 requests */
 #define SLOW_STEP_VAR 2.25e-6 /* a request: (0.15 %)^2 */
 #define SLOW_VAR_MAX  0.04
-#define SLOW_MIN      (-0.1053605) /* log 0.9 */
+#define SLOW_MIN      0.0
 #define CELL_VAR_MIN  2.5e-7
 #define NOISE_FIRST   3.6e-5 /* (0.6 %)^2: half as much again as the measured scatter of one request */
 #define NOISE_MIN     4e-6
 #define NOISE_RATE    0.03
 #define STRANGE       4.0    /* standard deviations */
+#define SURPRISE      2.0    /* of a fit, standard deviations */
+#define SAME_SHARE    0.5    /* two innovations of which the second is at least half the first are of a kind */
 #define BIN_WIDTH     0.0025
 #define BIN_LOW       (-0.10)
 #define SCATTER_KEEP  0.999  /* a thousand requests */
@@ -25,6 +27,24 @@ void correct_init(struct correct *correct)
 	memset(correct, 0, sizeof(*correct));
 	correct->noise_var = NOISE_FIRST;
 	correct->slow_var = SLOW_STEP_VAR * 4;
+}
+
+/* A place hardly known: what is out of line there is the fit's error, not the board's, unless a
+ * place well known was out of line as much just before, or what had slowed the board may be over.
+ * Returns the cell's variance. */
+static double blame(struct correct *c, double innovation, double cell_var)
+{
+	double board_sd = sqrt(c->slow_var + c->noise_var), size = fabs(innovation), share = 0;
+	bool of_a_kind = c->strange * innovation > 0 && size >= SAME_SHARE * fabs(c->strange);
+
+	if (of_a_kind && size >= STRANGE * board_sd && size >= SURPRISE * hypot(board_sd, sqrt(cell_var))) {
+		c->strange = 0;
+		share = size;
+	} else if (innovation < 0 && c->slow > 0) {
+		share = fmin(size, c->slow);
+	}
+	c->slow_var = fmin(c->slow_var + share * share, SLOW_VAR_MAX);
+	return fmax(cell_var, innovation * innovation - c->slow_var - c->noise_var);
 }
 
 /* Clip a lone innovation; take two of a kind for a change of the slow-down. */
@@ -64,8 +84,7 @@ double correct_observe(struct correct *c, double log_ns, double *mean, double *v
 	c->slow_var = fmin(c->slow_var + SLOW_STEP_VAR, SLOW_VAR_MAX);
 	innovation = log_ns - *mean - c->slow;
 	if (!contended && cell_var >= c->noise_var) {
-		/* A place hardly known: what is out of line there is the fit's error, not the board's. */
-		cell_var = fmax(cell_var, innovation * innovation - c->slow_var - c->noise_var);
+		cell_var = blame(c, innovation, cell_var);
 		clipped = innovation;
 	} else {
 		clipped = judge(c, innovation, cell_var);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include "../common/clock.h"
 #include "memory.h"
+#include "moves.h"
 
 #define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
 #define PAYBACK_REQUESTS 32    /* a move has to be worth its time within so many requests */
@@ -21,6 +22,7 @@
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 40         /* requests after learning; later every TRIAL_EVERY-th looks for one */
 #define TRIAL_EVERY 16
+#define STEPS 3                /* on the way to a cheaper point, one after the other */
 #define INVEST_GAIN 0.05       /* of power, for a move that may make one request late */
 #define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
@@ -52,90 +54,6 @@ const char *refusal_text(enum refusal refusal)
 	};
 
 	return (size_t)refusal < sizeof(text) / sizeof(*text) ? text[refusal] : "unknown";
-}
-
-/* ---- what is allowed, and what moving costs ---- */
-
-/* Entries of an axis inside floor and ceiling; the ceiling wins, and the lowest
- * entry stands when it is below all. */
-static void axis_limits(const struct governor_board *board, int clock, size_t *low, size_t *high)
-{
-	const uint64_t *hz = board->grid->hz[clock];
-	uint64_t ceiling_hz = board->ceiling_hz[clock] < board->ceiling_config_hz[clock] ? board->ceiling_hz[clock]
-											 : board->ceiling_config_hz[clock];
-
-	*low = 0;
-	*high = board->grid->count[clock] - 1;
-	while (*high > 0 && hz[*high] > ceiling_hz)
-		--*high;
-	while (*low < *high && hz[*low] < board->floor_hz[clock])
-		++*low;
-}
-
-static bool within(const size_t axis[CLOCK_COUNT], const size_t low[CLOCK_COUNT], const size_t high[CLOCK_COUNT])
-{
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		if (axis[c] < low[c] || axis[c] > high[c])
-			return false;
-	return true;
-}
-
-/* A move down leaves a request that runs already at the faster clocks until it
- * is in effect: it costs only one that waits for it, and that one the write. */
-static float move_cost(const struct governor_board *board, const size_t from[CLOCK_COUNT], const size_t to[CLOCK_COUNT], bool waits)
-{
-	uint64_t settle_ns = 0, write_ns = 0;
-	bool up = !board->current_known;
-
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		if (board->current_known && from[c] == to[c])
-			continue;
-		settle_ns += board->settle_ns[c];
-		write_ns += board->write_ns[c];
-		up = up || to[c] > from[c];
-	}
-	return (float)(up ? settle_ns : waits ? write_ns : 0);
-}
-
-static void build_moves(struct governor *governor, const struct governor_board *board)
-{
-	const struct grid *grid = board->grid;
-	size_t from[CLOCK_COUNT] = {0}, axis[CLOCK_COUNT], i = 0;
-
-	if (board->current_known)
-		grid_axes(grid, board->current, from);
-	for (axis[CLOCK_CPU] = 0; axis[CLOCK_CPU] < grid->count[CLOCK_CPU]; axis[CLOCK_CPU]++)
-		for (axis[CLOCK_GPU] = 0; axis[CLOCK_GPU] < grid->count[CLOCK_GPU]; axis[CLOCK_GPU]++)
-			for (axis[CLOCK_MEM] = 0; axis[CLOCK_MEM] < grid->count[CLOCK_MEM]; axis[CLOCK_MEM]++)
-				governor->move_ns[i++] = within(axis, governor->key.low, governor->key.high)
-								 ? move_cost(board, from, axis, governor->key.waits)
-								 : INFINITY;
-}
-
-/* Bring the table of move costs up to date for these limits. */
-static void prepare_moves(struct governor_task *t, const size_t low[CLOCK_COUNT])
-{
-	struct governor *governor = t->governor;
-	bool same = governor->key.grid == t->board.grid && governor->key.current == t->board.current &&
-		    governor->key.known == t->board.current_known && governor->key.waits == t->newest.waits;
-
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		same = same && governor->key.settle_ns[c] == t->board.settle_ns[c] &&
-		       governor->key.write_ns[c] == t->board.write_ns[c] && governor->key.low[c] == low[c] &&
-		       governor->key.high[c] == t->high[c];
-	if (same)
-		return;
-	governor->key.grid = t->board.grid;
-	governor->key.current = t->board.current;
-	governor->key.known = t->board.current_known;
-	governor->key.waits = t->newest.waits;
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		governor->key.settle_ns[c] = t->board.settle_ns[c];
-		governor->key.write_ns[c] = t->board.write_ns[c];
-		governor->key.low[c] = low[c];
-		governor->key.high[c] = t->high[c];
-	}
-	build_moves(governor, &t->board);
 }
 
 static size_t top_point(const struct governor_task *t)
@@ -236,29 +154,16 @@ static bool fits(const struct governor_task *t, size_t point, double move_ns)
 
 static size_t cheapest(struct governor_task *t, const size_t low[CLOCK_COUNT])
 {
-	prepare_moves(t, low);
+	moves_prepare(t, low);
 	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board.grid->points,
 			     t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
 /* The cheapest point that would fit once there. */
-static size_t cheapest_standing(const struct governor_task *t)
+static size_t cheapest_standing(struct governor_task *t)
 {
-	size_t point = SIZE_MAX;
-	float best = INFINITY;
-
-	for (size_t i = 0; i < t->board.grid->points; i++) {
-		size_t axis[CLOCK_COUNT];
-		float price = scan_price(&t->price, i);
-		if (!(price < best) || !fits(t, i, 0))
-			continue;
-		grid_axes(t->board.grid, i, axis);
-		if (!within(axis, t->soft, t->high))
-			continue;
-		best = price;
-		point = i;
-	}
-	return point;
+	return scan_cheapest(t->demand, t->count, &t->price, moves_standing(t->governor, t->board.grid, t->soft, t->high), t->board.grid->points,
+			     t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
 /* Chance that a request misses at a point: its logarithm taken as normal, with
@@ -282,7 +187,7 @@ static double risk_at(const struct governor_task *t, size_t i, double move_ns)
 /* Over its slack by the bound alone, and moving elsewhere takes longer than that is over: it will hardly be late. */
 static bool about_in_time(const struct governor_task *t, size_t point)
 {
-	return t->count == 1 && isfinite(t->governor->move_ns[point]) && risk_at(t, point, 0) <= TRIAL_RISK && cheapest_standing(t) != SIZE_MAX;
+	return t->count == 1 && isfinite(t->governor->move_ns[point]) && risk_at(t, point, 0) <= TRIAL_RISK && t->home != SIZE_MAX;
 }
 
 /* Nothing fits: as we are if that is about in time; else every clock up, or where the bound is clearly lower. */
@@ -290,7 +195,7 @@ static size_t fastest(struct governor_task *t)
 {
 	size_t top = top_point(t), best;
 
-	prepare_moves(t, t->low);
+	moves_prepare(t, t->low);
 	if (t->board.current_known && about_in_time(t, t->board.current))
 		return t->board.current;
 	best = scan_fastest(t->demand, t->count, t->governor->move_ns, t->board.grid->points);
@@ -326,6 +231,54 @@ static double gain(const struct governor_task *t, size_t from, size_t to)
 	double old = scan_price(&t->price, from);
 
 	return old > 0 ? 1 - scan_price(&t->price, to) / old : 0;
+}
+
+/* It pays only where nothing else moves the clocks meanwhile, and the next request wants the same. */
+static bool may_step(const struct governor_task *t, size_t best)
+{
+	const struct governor_session *s = &t->governor->session[t->newest.session];
+
+	return t->count == 1 && t->board.current_known && s->wanted == t->home && s->point == t->board.current &&
+	       (s->steps < STEPS || s->requests % TRIAL_EVERY == 0) && gain(t, best, t->home) >= gain_needed(t, t->home);
+}
+
+/* A point with some clocks of home and the others of today, from where home can be reached: the
+ * cheapest of them, if that pays. SIZE_MAX: none. */
+static size_t stepping_stone(const struct governor_task *t, size_t best)
+{
+	size_t from[CLOCK_COUNT], to[CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
+	float price = scan_price(&t->price, best), most = price + PAYBACK_REQUESTS * (price - scan_price(&t->price, t->home));
+
+	grid_axes(t->board.grid, t->board.current, from);
+	grid_axes(t->board.grid, t->home, to);
+	for (unsigned mask = 1; mask < (1u << CLOCK_COUNT) - 1; mask++) {
+		for (unsigned c = 0; c < CLOCK_COUNT; c++)
+			axis[c] = mask & 1u << c ? to[c] : from[c];
+		size_t i = grid_index(t->board.grid, axis);
+		if (i == t->board.current || !(scan_price(&t->price, i) < most) || !fits(t, i, t->governor->move_ns[i]) ||
+		    !fits(t, t->home, moves_cost(&t->board, axis, to, t->newest.waits)))
+			continue;
+		most = scan_price(&t->price, i);
+		stone = i;
+	}
+	return stone;
+}
+
+/* The cheapest point that can be had now, or a step on the way to one that is cheaper still. */
+static size_t within_reach(struct governor_task *t)
+{
+	size_t best, stone;
+
+	t->home = cheapest_standing(t);
+	if (t->home == SIZE_MAX)
+		return SIZE_MAX;
+	moves_prepare(t, t->soft);
+	if (fits(t, t->home, t->governor->move_ns[t->home]))
+		return t->home;
+	best = cheapest(t, t->soft);
+	stone = best != SIZE_MAX && may_step(t, best) ? stepping_stone(t, best) : SIZE_MAX;
+	t->steps = stone != SIZE_MAX;
+	return t->steps ? stone : best;
 }
 
 static bool worth_staying(const struct governor_task *t, size_t best)
@@ -405,14 +358,19 @@ static size_t hopeful_trial(const struct governor_task *t, size_t best)
 	return found;
 }
 
-/* Where the time to move is all that is in the way, and will be, and a request or two late
- * buys all that follow. */
+/* Where the time to move is all that is in the way, and will be: a request that may be late, or
+ * surely is, buys all that follow. The likelier it is late, the more it has to save. */
 static size_t invest(const struct governor_task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest.session];
-	size_t home = s->credit >= 1 && s->boost <= 1 && s->period_ns ? cheapest_standing(t) : SIZE_MAX;
+	double p;
 
-	return home != SIZE_MAX && gain(t, best, home) > INVEST_GAIN && !gap_will_do(t, home) ? home : SIZE_MAX;
+	if (t->home == SIZE_MAX || s->boost > 1 || !s->period_ns || gap_will_do(t, t->home))
+		return SIZE_MAX;
+	p = risk_at(t, t->home, t->governor->move_ns[t->home]);
+	if (s->credit < 1 && p > fmin(TRIAL_RISK, s->credit))
+		return SIZE_MAX;
+	return gain(t, best, t->home) > fmax(INVEST_GAIN * fmin(p / TRIAL_RISK, 1), 2 * gain_needed(t, t->home)) ? t->home : SIZE_MAX;
 }
 
 static size_t consider_trial(struct governor_task *t, size_t best, struct decision *out)
@@ -443,11 +401,11 @@ static enum refusal why_not(const struct governor_task *t, size_t point)
 			return REFUSED_FLOOR;
 	}
 	grid_axes(t->board.grid, t->board.current, from);
-	float move_ns = move_cost(&t->board, from, axis, t->newest.waits);
+	float move_ns = moves_cost(&t->board, from, axis, t->newest.waits);
 	if (fits(t, point, move_ns)) {
 		if (axis[CLOCK_MEM] < t->soft[CLOCK_MEM] && t->governor->mem_tokens < 1)
 			return REFUSED_DWELL;
-		return within(axis, t->soft, t->high) ? REFUSED_GAIN : REFUSED_STANDBY;
+		return moves_within(axis, t->soft, t->high) ? REFUSED_GAIN : REFUSED_STANDBY;
 	}
 	if (fits(t, point, 0))
 		return REFUSED_SETTLE;
@@ -466,7 +424,7 @@ static uint64_t settle_to(const struct governor_task *t, size_t point)
 
 	grid_axes(t->board.grid, t->board.current, from);
 	grid_axes(t->board.grid, point, to);
-	return (uint64_t)move_cost(&t->board, from, to, true);
+	return (uint64_t)moves_cost(&t->board, from, to, true);
 }
 
 static void describe(const struct governor_task *t, struct decision *out)
@@ -496,6 +454,9 @@ static void remember(struct governor_task *t, const struct decision *out)
 	s->trial = out->trial;
 	s->feasible = out->feasible;
 	s->measured = t->surface->measured[out->point] > 0;
+	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
+	s->wanted = t->home;
+	s->point = out->point;
 	if (out->feasible && memory_is_tight(s, t->newest.deadline_ns - t->newest.begin_ns))
 		grid_axes(t->board.grid, out->point, s->home);
 	note_mem(t->governor, t->board.grid, out->point);
@@ -508,12 +469,12 @@ static void choose(struct governor_task *t, const struct governor_request *reque
 	set_price(t, (float)t->newest.deadline_ns - (float)t->now_ns);
 	soft_limits(t);
 	out->feasible = true;
-	out->point = cheapest(t, t->soft);
+	out->point = within_reach(t);
 	if (out->point == SIZE_MAX)
 		out->point = cheapest(t, t->low);
 	if (out->point == SIZE_MAX) {
 		out->point = without_past(t, requests, count, &out->feasible);
-	} else if (worth_staying(t, out->point)) {
+	} else if (!t->steps && worth_staying(t, out->point)) {
 		t->thrifty = out->point;
 		out->point = t->board.current;
 	}
@@ -543,9 +504,11 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	t->now_ns = now_ns;
 	t->past = true;
 	t->count = 0;
+	t->home = SIZE_MAX;
+	t->steps = false;
 	*out = (struct decision){.runner_up = SIZE_MAX, .feasible = true};
 	for (int c = 0; c < CLOCK_COUNT; c++)
-		axis_limits(board, c, &t->low[c], &t->high[c]);
+		moves_limits(board, c, &t->low[c], &t->high[c]);
 	refill_mem(governor, now_ns);
 	memory_begin(governor, newest, (uint64_t)(t->surface->bound_ns[top_point(t)] * base_factor(t, t->surface)));
 	for (size_t i = 0; i < count; i++)
@@ -602,10 +565,10 @@ static size_t idle_home(const struct governor_task *t, size_t home, uint64_t gap
 		if (!(idle_uw[i] < best_uw))
 			continue;
 		grid_axes(t->board.grid, i, axis);
-		double back_ns = move_cost(&t->board, axis, to, true);
+		double back_ns = moves_cost(&t->board, axis, to, true);
 		bool memory_moves = axis[CLOCK_MEM] != to[CLOCK_MEM] && gap_ns < t->governor->options.mem_dwell_ns;
 		double saved = (double)(idle_uw[home] - idle_uw[i]) * (double)gap_ns;
-		if (memory_moves || !within(axis, t->soft, t->high) || back_ns * IDLE_GAP_SETTLES > (double)gap_ns ||
+		if (memory_moves || !moves_within(axis, t->soft, t->high) || back_ns * IDLE_GAP_SETTLES > (double)gap_ns ||
 		    !fits(t, home, back_ns) || saved < t->surface->power_uw[home] * 2 * back_ns)
 			continue;
 		best = i;
@@ -634,7 +597,7 @@ static size_t towards(const struct governor_task *t, size_t home, uint64_t gap_n
 		if (!(scan_price(&t->price, i) < best) || !fits(t, i, 0) || !in_time(t, i, gap_ns))
 			continue;
 		grid_axes(t->board.grid, i, axis);
-		if (!within(axis, t->soft, t->high))
+		if (!moves_within(axis, t->soft, t->high))
 			continue;
 		best = scan_price(&t->price, i);
 		point = i;
@@ -643,20 +606,20 @@ static size_t towards(const struct governor_task *t, size_t home, uint64_t gap_n
 }
 
 /* A view of the board with one request yet to come, of this relative deadline. */
-static void expect(struct governor_task *t, const struct governor *governor, const struct governor_board *board,
+static void expect(struct governor_task *t, struct governor *governor, const struct governor_board *board,
 		   const struct surface *surface, uint32_t session, uint64_t relative_ns, uint64_t now_ns)
 {
-	t->governor = (struct governor *)governor; /* read only from here */
+	t->governor = governor;
 	t->board = *board;
 	t->newest = (struct governor_request){
 		.surface = surface, .session = session, .begin_ns = now_ns, .deadline_ns = now_ns + relative_ns};
 	t->surface = surface;
 	t->now_ns = now_ns;
 	for (int c = 0; c < CLOCK_COUNT; c++)
-		axis_limits(board, c, &t->low[c], &t->high[c]);
+		moves_limits(board, c, &t->low[c], &t->high[c]);
 }
 
-size_t governor_prepare(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+size_t governor_prepare(struct governor *governor, const struct governor_board *board, const struct surface *surface,
 			uint32_t session, uint64_t relative_ns, uint64_t now_ns)
 {
 	struct governor_task t;
@@ -668,7 +631,7 @@ size_t governor_prepare(const struct governor *governor, const struct governor_b
 	return home == SIZE_MAX ? top_point(&t) : home;
 }
 
-bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+bool governor_idle(struct governor *governor, const struct governor_board *board, const struct surface *surface,
 		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point)
 {
 	const struct governor_session *s = &governor->session[governor->last_session];

@@ -86,6 +86,8 @@ struct governor_task {
 	size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* axes allowed by ceilings and floors */
 	size_t soft[CLOCK_COUNT];                   /* low, raised by dwell and standby */
 	struct price price;
+	size_t home;    /* the cheapest that would fit once there; SIZE_MAX: none */
+	bool steps;     /* out of thrift to a dearer point, as home can be reached from there */
 	size_t thrifty; /* would have been taken, but for a gain too small; SIZE_MAX: none */
 	bool past;      /* demands hold what past misses ask for */
 	size_t count;
@@ -105,6 +107,8 @@ struct governor {
 		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */
 		uint32_t requests;  /* begun */
 		uint32_t lost;      /* one after the other, late as they had to be */
+		size_t point, wanted; /* of the newest decision: where to, and where to if moving took no time */
+		uint32_t steps;     /* taken, and not yet there */
 		uint32_t eager_until; /* learning at some risk until so many were */
 		uint64_t bands;     /* half octaves of deadlines seen */
 		uint64_t tight_ns[2];    /* least relative deadline of this window and the last; UINT64_MAX: none */
@@ -127,6 +131,12 @@ struct governor {
 		bool known, waits;
 	} key;
 	float move_ns[GRID_POINTS_MAX];
+	/* 0 where a point is allowed, INFINITY where not; kept likewise. */
+	struct {
+		const struct grid *grid;
+		size_t low[CLOCK_COUNT], high[CLOCK_COUNT];
+		float move_ns[GRID_POINTS_MAX];
+	} standing;
 };
 
 void governor_options_default(struct governor_options *options);
@@ -151,12 +161,12 @@ void governor_session_reset(struct governor *governor, uint32_t session);
  * expected gap? That is where the session's next request will want to be,
  * reached while nobody waits, or, in a long gap, lower still. Returns false
  * when not. */
-bool governor_idle(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+bool governor_idle(struct governor *governor, const struct governor_board *board, const struct surface *surface,
 		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point);
 
 /* A session was opened while nobody holds the clocks: where its first request, of this
  * relative deadline, will want to be. */
-size_t governor_prepare(const struct governor *governor, const struct governor_board *board, const struct surface *surface,
+size_t governor_prepare(struct governor *governor, const struct governor_board *board, const struct surface *surface,
 			uint32_t session, uint64_t relative_ns, uint64_t now_ns);
 
 const char *refusal_text(enum refusal refusal);

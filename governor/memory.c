@@ -23,7 +23,8 @@
 
 static void forget(struct governor_session *s)
 {
-	*s = (struct governor_session){.boost = 1, .credit = CREDIT_START, .tight_ns = {UINT64_MAX, UINT64_MAX}};
+	*s = (struct governor_session){
+		.boost = 1, .credit = CREDIT_START, .tight_ns = {UINT64_MAX, UINT64_MAX}, .point = SIZE_MAX, .wanted = SIZE_MAX};
 }
 
 void governor_session_reset(struct governor *governor, uint32_t session)

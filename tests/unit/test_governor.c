@@ -88,20 +88,21 @@ static void fresh(void)
 	governor_init(&governor, &options);
 }
 
+/* What rises has to settle, what comes down has to be written before that, or before one who waits. */
 static double settle_to(const struct governor_board *board, size_t point, bool waits)
 {
 	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
-	double settle = 0, written = 0;
+	double settled = 0, written = 0;
 	bool up = false;
 
 	grid_axes(&grid, board->current, from);
 	grid_axes(&grid, point, to);
 	for (int c = 0; c < CLOCK_COUNT; c++) {
-		settle += from[c] != to[c] ? (double)board->settle_ns[c] : 0;
-		written += from[c] != to[c] ? (double)board->write_ns[c] : 0;
 		up = up || to[c] > from[c];
+		settled += to[c] > from[c] ? (double)board->settle_ns[c] : 0;
+		written += to[c] < from[c] ? (double)board->write_ns[c] : 0;
 	}
-	return up ? settle : waits ? written : 0;
+	return settled + (up || waits ? written : 0);
 }
 
 /* Lateness at a point by the book: earliest deadline first. */
@@ -491,6 +492,46 @@ static void test_step_by_step(void **state)
 	assert_in_range(moves, 1, 6);
 }
 
+/* GPU up and memory down at once takes longer than there is; back to back, with never a gap, one
+ * clock goes first and the other follows, and no deadline is put at risk for it. */
+static void test_stepping_stone(void **state)
+{
+	(void)state;
+	uint64_t now_ns = NS_PER_S, deadline_ns = 52 * MS;
+	size_t axis[CLOCK_COUNT], dearer = 0, moves = 0;
+	struct governor_board board;
+
+	fresh();
+	make_grid(1, 2, 2); /* points: slow GPU (0, 1), fast GPU (2, 3), each with slow and fast memory */
+	random_plane(&plane[0]);
+	plane[0].surface.slowdown_bound = 1;
+	for (size_t i = 0; i < grid.points; i++) {
+		grid_axes(&grid, i, axis);
+		plane[0].latency[i] = 50e6F + (axis[CLOCK_GPU] ? -15e6F : 0) + (axis[CLOCK_MEM] ? 0 : 12e6F);
+		plane[0].bound[i] = 1.01F * plane[0].latency[i];
+		plane[0].power[i] = 5e6F + (axis[CLOCK_GPU] ? 0.5e6F : 0) + (axis[CLOCK_MEM] ? 2e6F : 0);
+		plane[0].measured[i] = 10;
+	}
+	board = make_board();
+	board.current = 1;
+	board.settle_ns[CLOCK_GPU] = board.write_ns[CLOCK_GPU] = 2 * MS;
+	board.settle_ns[CLOCK_MEM] = board.write_ns[CLOCK_MEM] = 4 * MS; /* 47.5 ms + 2 ms + 4 ms is over, each alone is not */
+	governor.session[0].credit = 0;
+	for (int i = 0; i < 40; i++, now_ns += 50 * MS) {
+		struct decision d = decide(&board, 0, now_ns, deadline_ns);
+
+		assert_true(d.feasible && !d.trial);
+		assert_true(plane[0].bound[d.point] + settle_to(&board, d.point, true) <= (double)deadline_ns);
+		dearer += plane[0].power[d.point] > plane[0].power[board.current];
+		moves += d.point != board.current;
+		board.current = d.point;
+		governor_ended(&governor, 0, d.predicted_ns + d.settle_ns, deadline_ns, d.bound_ns);
+	}
+	assert_int_equal(board.current, 2);
+	assert_int_equal(moves, 2);
+	assert_int_equal(dearer, 1);
+}
+
 /* Over the slack by a hair, and moving takes longer than that is worth: it stays. */
 static void test_hardly_late(void **state)
 {
@@ -600,7 +641,7 @@ int main(void)
 		cmocka_unit_test(test_random),		 cmocka_unit_test(test_nothing_measured), cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_share_of_misses), cmocka_unit_test(test_memory_dwell),	  cmocka_unit_test(test_energy),
 		cmocka_unit_test(test_standby),		 cmocka_unit_test(test_waits),		  cmocka_unit_test(test_idle),
-		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
+		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_stepping_stone), cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_many_requests),
 	};
 

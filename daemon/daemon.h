@@ -68,6 +68,8 @@ struct daemon {
 	uint64_t power_uw;              /* newest reading */
 	uint64_t power_sampled_ns;      /* service time of it */
 	struct op_point power_point;    /* and the clocks it was taken at */
+	double power_phase;             /* share of a request after which the next is taken, [0, 1) */
+	uint64_t power_request;         /* of the request it is for */
 	uint64_t started_ns;            /* real time */
 	uint64_t ahead_ns;              /* service time less real time */
 	unsigned sessions, requests;
@@ -77,7 +79,7 @@ struct daemon {
 	uint64_t request_generation[REQUESTS_MAX];
 	struct session *last_decided;
 	struct session closed;          /* the last that had decided something; holds its entry. entry NULL: none */
-	struct loop_watch *hello, *expiry, *idle, *save, *watchdog, *reload, *terminate[2];
+	struct loop_watch *hello, *expiry, *idle, *save, *power, *watchdog, *reload, *terminate[2];
 	uint64_t requests_ended;
 	bool failed; /* to start */
 };
@@ -97,8 +99,9 @@ void sessions_close(struct daemon *d, struct connection *c);
 /* Replies that wait for the clocks; all of them when the keeper is gone. */
 void requests_applied(struct daemon *d);
 
-/* Timers: requests that were never ended; clocks nobody has used for a while. */
+/* Timers: requests that were never ended; a look at the power sensor while one runs; clocks nobody has used for a while. */
 void requests_expire(void *daemon);
+void sample_in_flight(void *daemon);
 void clocks_idle(void *daemon);
 
 /* Session of an id that belongs to `c` (any when NULL), or NULL. */

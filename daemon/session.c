@@ -3,6 +3,7 @@
  * client forgets to. `request_begin` is the request path. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,8 @@
 #define SETTLE_SHARE     20   /* a run that began while clocks moved is learned from when settling was under 1/20 of it */
 #define REPLAY_SHARE     8    /* a total that is over the time that passed by more than 1/8 is a replay's */
 #define PUT_OFF_NS       NS_PER_MS /* a request that comes so soon after another's end was waiting for it */
+#define POWER_FROM   0.1  /* of a request, after which it draws what it draws */
+#define GOLDEN_RATIO 0.618034 /* its multiples are spread evenly between whole numbers, however many */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
 
 uint64_t daemon_now_ns(const struct daemon *d)
@@ -330,6 +333,63 @@ static void session_began(struct session *session, const struct request *request
 	session->context = request->context;
 }
 
+/* A sensor read costs up to a millisecond, so not more often than the configuration says. */
+static bool sample_is_due(const struct daemon *d, uint64_t now_ns)
+{
+	return now_ns - d->power_sampled_ns >= d->config.power_sample_ns || !op_point_equal(clocks_point(&d->clocks), d->power_point);
+}
+
+/* One reading while the clocks of the request stand. */
+static uint64_t sample_power(struct daemon *d)
+{
+	uint64_t uw;
+
+	if (!d->meter || power_meter_read(d->meter, clock_now_ns(), &uw) < 0)
+		return 0;
+	d->power_uw = uw;
+	d->power_sampled_ns = daemon_now_ns(d);
+	d->power_point = clocks_point(&d->clocks);
+	return uw;
+}
+
+/* A power that a sensor shows for a moment is that of some part of an inference: it is read at another
+ * moment each time, spread evenly, so that the mean is of the whole. A counter's mean is so anyway. */
+static void sample_later(struct daemon *d, const struct request *request)
+{
+	const struct decision *decision = &request->session->decision;
+	uint64_t at_ns;
+
+	if (!d->meter || d->energy_meter || d->requests > 1 || !decision->predicted_ns)
+		return;
+	at_ns = decision->settle_ns + (uint64_t)((POWER_FROM + (1 - POWER_FROM) * d->power_phase) * (double)decision->predicted_ns);
+	if (!sample_is_due(d, request->begin_ns + at_ns))
+		return;
+	d->power_phase = fmod(d->power_phase + GOLDEN_RATIO, 1);
+	d->power_request = request->id;
+	loop_timer_in(d->power, at_ns);
+}
+
+void sample_in_flight(void *daemon)
+{
+	struct daemon *d = daemon;
+	struct request *request = d->power_request ? &d->request[(d->power_request - 1) % REQUESTS_MAX] : NULL;
+
+	if (request && request->id == d->power_request && d->requests == 1)
+		request->power_uw = sample_power(d);
+}
+
+/* Of a request that ends now. What a replay reports did not pass, so that its only moment is this one. */
+static uint64_t power_of(struct daemon *d, const struct request *request, uint64_t total_ns)
+{
+	bool passed = clock_now_ns() - request->arrived_ns >= total_ns / 2;
+
+	if (request->contended)
+		return 0;
+	if (request->power_uw || (passed && !d->energy_meter))
+		return request->power_uw;
+	return sample_is_due(d, daemon_now_ns(d)) ? sample_power(d) : 0;
+}
+
 void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	uint64_t id, deadline_ns = 0, wait = 0, now_ns = daemon_now_ns(d);
@@ -387,6 +447,8 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 	governor_explain(&d->governor, &session->decision);
 	if (d->energy_meter && d->meter)
 		(void)!power_meter_read(d->meter, clock_now_ns(), &d->power_uw);
+	else
+		sample_later(d, request);
 }
 
 void requests_applied(struct daemon *d)
@@ -404,25 +466,6 @@ void requests_applied(struct daemon *d)
 		reply_to_begin(d, request);
 		connection_resume(request->session->connection);
 	}
-}
-
-/* One reading while the clocks of this request stand; a sensor read costs up
- * to a millisecond, so not more often than the configuration says. */
-static uint64_t sample_power(struct daemon *d, uint64_t now_ns)
-{
-	struct op_point point = clocks_point(&d->clocks);
-	uint64_t uw;
-
-	if (!d->meter)
-		return 0;
-	if (now_ns - d->power_sampled_ns < d->config.power_sample_ns && op_point_equal(point, d->power_point))
-		return 0;
-	if (power_meter_read(d->meter, clock_now_ns(), &uw) < 0)
-		return 0;
-	d->power_uw = uw;
-	d->power_sampled_ns = now_ns;
-	d->power_point = point;
-	return uw;
 }
 
 /* Did the clocks that we think in force stand still while it ran? */
@@ -447,7 +490,7 @@ static uint64_t run_ns(const struct request *request, uint64_t total_ns)
 	return passed_ns >= total_ns - total_ns / REPLAY_SHARE && request->waited_ns < total_ns ? total_ns - request->waited_ns : total_ns;
 }
 
-static void learn(struct daemon *d, const struct request *request, uint64_t total_ns, uint64_t now_ns)
+static void learn(struct daemon *d, const struct request *request, uint64_t total_ns)
 {
 	struct entry *entry = request->session->entry;
 	struct session *session = request->session;
@@ -458,7 +501,7 @@ static void learn(struct daemon *d, const struct request *request, uint64_t tota
 	/* The governor adds up what shares the GPU: it must not show as a slow-down, too. */
 	if (request->contended && model_state(entry->model, request->phase) != SURFACE_NONE)
 		return;
-	power_uw = request->contended ? 0 : sample_power(d, now_ns);
+	power_uw = power_of(d, request, total_ns);
 	if (power_uw)
 		session->power_uw = session->power_uw > 0 ? (1 - SMOOTHING) * session->power_uw + SMOOTHING * (double)power_uw : (double)power_uw;
 	model_observe(entry->model, request->phase, request->context, clocks_point(&d->clocks), run_ns(request, total_ns), power_uw,
@@ -524,7 +567,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		d->ahead_ns += request->begin_ns + total_ns - now_ns;
 	now_ns = daemon_now_ns(d);
 	missed = total_ns > request->asked_ns;
-	learn(d, request, total_ns, now_ns);
+	learn(d, request, total_ns);
 	clocks_forget(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), total_ns, request->asked_ns, request->bound_ns);
 	session->total_ns[session->requests % SESSION_TOTALS] = total_ns;

@@ -6,6 +6,9 @@
 
 #define NOISE_UNKNOWN 0.006 /* relative scatter of one inference that came without its spread */
 #define NOISE_FLOOR   0.001 /* of a mean: drift between runs, however many inferences */
+#define READINGS_EACH   4.0  /* that the power of an inference measured on purpose is worth, */
+#define READINGS_SAMPLE 16.0 /* of several of them at most, */
+#define READINGS_MEMORY 256.0 /* and that a mean remembers */
 #define SAME_CLOCK    0.002 /* relative: rounding of a rate by the kernel */
 
 static uint32_t round_up(uint32_t context, uint32_t parts)
@@ -125,15 +128,11 @@ void cell_learn(struct cell *cell, const struct sample *sample)
 		cell->max_log = fmax(cell->max_log, log((double)sample->max_ns));
 	cell->n = all < UINT32_MAX ? (uint32_t)all : UINT32_MAX;
 	if (sample->power_uw)
-		cell_learn_power(cell, (double)sample->power_uw, sample->n ? sample->n : 1);
+		cell_learn_power(cell, (double)sample->power_uw, sample->n ? fmin(READINGS_EACH * sample->n, READINGS_SAMPLE) : READINGS_SAMPLE);
 }
 
-#define POWER_MEMORY 64 /* readings a mean remembers */
-
-void cell_learn_power(struct cell *cell, double power_uw, uint32_t n)
+void cell_learn_power(struct cell *cell, double power_uw, double n)
 {
-	cell->power_n = cell->power_n + n < POWER_MEMORY ? cell->power_n + n : POWER_MEMORY;
-	if (n > cell->power_n)
-		n = cell->power_n;
+	cell->power_n = fmin(cell->power_n + n, READINGS_MEMORY);
 	cell->power_uw += (power_uw - cell->power_uw) * n / cell->power_n;
 }

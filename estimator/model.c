@@ -16,6 +16,10 @@
 #define DRIFT_FAR      3.0
 #define DRIFT_WORTH    1.0
 #define DRIFT_UNIT_MIN 0.005 /* log: less than half a percent is nothing to fit anew for */
+#define POWER_DRIFT_UNIT_MIN 0.02
+#define POWER_SURER    4.0  /* times as many readings */
+#define POWER_VAR_FIRST 2.5e-3 /* (5 %)^2 */
+#define POWER_VAR_RATE 0.1
 #define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
 #define PLAN_CONTEXTS  4    /* looked at */
 #define PLAN_GAIN_MIN  0.10 /* once ready, a point must take this share of the variance away */
@@ -65,6 +69,7 @@ struct model *model_new(const struct grid *grid, const struct model_options *opt
 	model->grid = *grid;
 	model->options = *options;
 	correct_init(&model->correct);
+	model->power_var = POWER_VAR_FIRST;
 	model->cells.cell = calloc(SAMPLES_MAX, sizeof(*model->cells.cell));
 	whole = lay_out(model) && model->cells.cell;
 	for (int p = 0; p < PHASE_COUNT; p++) {
@@ -142,12 +147,34 @@ static struct cell *cell_for_request(struct model *model, enum phase phase, uint
 	return cell;
 }
 
-static void note_drift(struct phase_state *state, const struct cell *cell)
+/* By how much the power of a cell is off what the fit took it for; much surer of it counts, too. */
+static double power_drift(const struct model *model, const struct cell *cell)
 {
-	double unit = fmax(sqrt(cell->var), DRIFT_UNIT_MIN);
+	double unit = fmax(sqrt(model->power_var / fmax(cell->power_n, 1)), POWER_DRIFT_UNIT_MIN);
 
-	state->drift = fmax(state->drift, fabs(cell->mean - cell->fitted) / unit);
+	if (cell->power_uw <= 0)
+		return 0;
+	if (cell->power_n >= POWER_SURER * cell->power_fitted_n)
+		return 2 * DRIFT_WORTH;
+	return fabs(log(cell->power_uw / cell->power_fitted)) / unit;
+}
+
+static void note_drift(const struct model *model, struct phase_state *state, const struct cell *cell)
+{
+	double unit = fmax(sqrt(cell->var), DRIFT_UNIT_MIN), drift = fmax(fabs(cell->mean - cell->fitted) / unit, power_drift(model, cell));
+
+	state->drift = fmax(state->drift, drift);
 	state->since += state->since < UINT32_MAX;
+}
+
+/* One reading while a request ran. How widely they scatter says how many it takes. */
+static void learn_power(struct model *model, struct cell *cell, double power_uw)
+{
+	if (cell->power_n > 0) {
+		double off = power_uw / cell->power_uw - 1;
+		model->power_var += POWER_VAR_RATE * (off * off * cell->power_n / (cell->power_n + 1) - model->power_var);
+	}
+	cell_learn_power(cell, power_uw, 1);
 }
 
 int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
@@ -177,8 +204,8 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 	state->fresh += cell->n == 0;
 	cell->n += cell->n < UINT32_MAX;
 	if (power_uw)
-		cell_learn_power(cell, (double)power_uw, 1);
-	note_drift(state, cell);
+		learn_power(model, cell, (double)power_uw);
+	note_drift(model, state, cell);
 	surface_nudge(model, cell, change);
 	return 0;
 }

@@ -7,7 +7,7 @@
 #include "dense.h"
 
 #define SWEEPS       300
-#define NOISE        0.015 /* relative, of a power reading and of the form */
+#define NOISE        0.015 /* relative, of a power well measured and of the form */
 #define PRIOR_NOISE  0.03  /* the same of what was measured of the board on another day */
 #define PRIOR_STRANGE 12.0 /* cost of believing both beyond that of either by itself: of the same board it is below 5 in 95 of 100 */
 #define SPREAD       0.03  /* smooth part that the form leaves over */
@@ -126,7 +126,7 @@ static void gather(struct equations *e, const struct power_model *model, const s
 	for (size_t k = 0; k < count; k++) {
 		terms(model, model->fastest_ns, rows[k].point, rows[k].latency_ns, term);
 		own += add_level(term, rows[k].power_uw) / (double)count;
-		add_equation(e, term, rows[k].power_uw, NOISE, WORK);
+		add_equation(e, term, rows[k].power_uw, sqrt(NOISE * NOISE + rows[k].var), WORK);
 	}
 	for (size_t k = 0; k < prior->count; k++) {
 		terms(model, fastest, prior->point[k].point, prior->point[k].latency_ns, term);
@@ -231,7 +231,7 @@ static void solve_leftover(struct power_model *model, const struct fit *frame, c
 		model->alpha[i] = log(rows[i].power_uw / form(model, rows[i].point, rows[i].latency_ns, &idle));
 		for (size_t j = 0; j <= i; j++)
 			matrix[i * count + j] = fit_kernel(frame, &leftover, &rows[i].at, &rows[j].at);
-		matrix[i * count + i] += NOISE * NOISE / 4;
+		matrix[i * count + i] += NOISE * NOISE / 4 + rows[i].var;
 	}
 	if (dense_cholesky(matrix, count, count))
 		return;

@@ -17,6 +17,7 @@ struct power_row {
 	struct fit_point at;
 	struct op_point point;
 	double latency_ns, power_uw;
+	double var; /* of power_uw, relative: what few readings of a power that comes and goes leave open */
 };
 
 struct power_model {

@@ -30,7 +30,8 @@ struct cell {
 	double max_log;   /* largest seen, log ns; 0: unknown */
 	double fitted;    /* mean when the fit last looked */
 	double power_uw;  /* 0: unknown */
-	uint32_t power_n;
+	double power_n;   /* readings that it rests on */
+	double power_fitted, power_fitted_n; /* when the fit last looked */
 };
 
 struct cells {
@@ -49,7 +50,8 @@ uint32_t cells_near(const struct cells *cells, const struct grid *grid, enum pha
 uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point);
 /* Bring in a measurement of n inferences. */
 void cell_learn(struct cell *cell, const struct sample *sample);
-void cell_learn_power(struct cell *cell, double power_uw, uint32_t n);
+/* Bring in a power that rests on n readings. */
+void cell_learn_power(struct cell *cell, double power_uw, double n);
 /* Along which the log of latency is nearly straight. */
 double context_log(uint32_t context);
 /* Contexts that are close enough to share a cell: within a sixteenth; the highest of them. */
@@ -111,6 +113,7 @@ struct model {
 	struct cells cells;
 	struct layer_store layers;
 	struct correct correct;
+	double power_var;        /* of one reading, relative */
 	struct phase_state phase[PHASE_COUNT];
 	struct slot slot[SURFACES_MAX];
 	uint64_t clock;          /* counts uses of slots */

@@ -69,15 +69,17 @@ static void refit_power(struct model *model, struct phase_state *state, enum pha
 	size_t count = 0;
 
 	for (uint32_t i = 0; i < model->cells.count; i++) {
-		const struct cell *cell = &model->cells.cell[i];
+		struct cell *cell = &model->cells.cell[i];
 
 		if (cell->phase != phase || !cell->n)
 			continue;
 		fastest = fmin(fastest, cell->mean);
+		cell->power_fitted = cell->power_uw;
+		cell->power_fitted_n = cell->power_n;
 		if (!model->options.power_sensor || cell->power_uw <= 0 || count == FIT_ROWS_MAX)
 			continue;
 		row[count++] = (struct power_row){.at = fit_point(&state->fit, cell->point, cell->context), .point = cell->point,
-						  .latency_ns = exp(cell->mean), .power_uw = cell->power_uw};
+						  .latency_ns = exp(cell->mean), .power_uw = cell->power_uw, .var = model->power_var / cell->power_n};
 	}
 	power_solve(&state->power, &model->grid, &state->fit, row, count, exp(fastest), &model->options.board);
 }

@@ -452,7 +452,7 @@ static void remember(struct governor_task *t, const struct decision *out)
 	struct governor_session *s = &t->governor->session[t->newest.session];
 
 	s->trial = out->trial;
-	s->feasible = out->feasible;
+	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
 	s->measured = t->surface->measured[out->point] > 0;
 	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
 	s->wanted = t->home;

@@ -188,6 +188,43 @@ static void neighbours(void **state)
 	model_free(model);
 }
 
+static double truth_uw(struct op_point p)
+{
+	return 3e6 + 2e6 * (double)p.hz[0] / (2000 * MHZ) + 4e6 * pow((double)p.hz[1] / (1000 * MHZ), 2);
+}
+
+/* A sensor that shows what is drawn at the moment, 40 % more or less than the mean: one reading, of
+ * twice as much, does not outweigh what was measured around it, many of them do. */
+static void lone_reading(void **state)
+{
+	struct model *model = learned();
+	struct op_point p;
+	double off[2];
+	(void)state;
+
+	for (size_t i = 0; i < 64; i += 9) {
+		p = grid_point(model_surface(model, PHASE_RUN, 0)->grid, i);
+		struct sample s = {.point = p, .latency_ns = (uint64_t)truth_ns(p), .n = 30, .sd_ns = (uint64_t)(0.004 * truth_ns(p)),
+				   .power_uw = (uint64_t)truth_uw(p)};
+		assert_int_equal(model_learn_sample(model, &s), 0);
+	}
+	for (int k = 0; k < 2; k++) {
+		for (int i = 0; i < (k ? 200 : 1); i++) {
+			p = grid_point(model_surface(model, PHASE_RUN, 0)->grid, 29);
+			assert_int_equal(model_observe(model, PHASE_RUN, 0, p, (uint64_t)truth_ns(p), (uint64_t)(2 * truth_uw(p)), false), 0);
+		}
+		for (int i = 0; i < 80; i++) {
+			struct op_point other = grid_point(model_surface(model, PHASE_RUN, 0)->grid, 43);
+			assert_int_equal(model_observe(model, PHASE_RUN, 0, other, (uint64_t)truth_ns(other),
+						       (uint64_t)(truth_uw(other) * (i % 2 ? 0.6 : 1.4)), false), 0);
+		}
+		off[k] = model_surface(model, PHASE_RUN, 0)->power_uw[29] / truth_uw(p) - 1;
+	}
+	printf("# | power read at twice the truth: once moves it by %.0f %%, 200 times by %.0f %%\n", 100 * off[0], 100 * off[1]);
+	assert_true(off[0] < 0.3 && off[1] > 0.5);
+	model_free(model);
+}
+
 /* Never profiled: requests alone make it ready. */
 static void ready_from_requests(void **state)
 {
@@ -214,7 +251,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cell_bound),        cmocka_unit_test(contention), cmocka_unit_test(contention_elsewhere),
-		cmocka_unit_test(contended_requests),
+		cmocka_unit_test(contended_requests), cmocka_unit_test(lone_reading),
 		cmocka_unit_test(lone_tails),        cmocka_unit_test(neighbours), cmocka_unit_test(ready_from_requests),
 	};
 	int failed;

@@ -1,0 +1,56 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+# A sensor shows what is drawn at the moment, and an inference does not draw the same from beginning to end: what is learned is
+# the mean over the whole of it. A replay that lets no time pass has one moment only.
+import csv
+
+from daemonlib import *
+
+REQUESTS, HALF_S = 40, 0.015
+
+
+def sensor(d):
+    rails = [f for f in glob.glob(d.sys + "/sys/devices/**/hwmon/hwmon*/in*_label", recursive=True) if open(f).read().strip() == "VDD_IN"]
+    return rails[0][len(d.sys):].replace("/in1_label", "")
+
+
+def draw(d, watts):
+    d.write(where + "/in1_input", 5000)
+    d.write(where + "/curr1_input", int(watts * 1000 / 5))
+
+
+def learned_w(d, model):
+    """Watts and readings of the only point there is."""
+    path = glob.glob(f"{d.state}/models/{model}*.csv")
+    rows = list(csv.DictReader(open(path[0]))) if path else []
+    return int(rows[0]["power_uw"] or 0) / 1e6 if len(rows) == 1 else None
+
+
+d = Daemon(config="[flamed]\nsave_interval = 1 s\n[clocks]\ncpu = leave\ngpu = leave\nmem = leave\n[power]\nsample_interval = 1 ms\n")
+where = sensor(d)
+draw(d, 3)
+c = d.client()
+session = c.open("pulsed")
+for _ in range(REQUESTS):
+    draw(d, 12)
+    request = c.ask(op="begin", session=session, deadline_ns=10 ** 9)["request"]
+    time.sleep(HALF_S)
+    draw(d, 6)
+    time.sleep(HALF_S)
+    c.ask(op="end", request=request, ack=1)
+    draw(d, 3)
+replayed = c.open("replayed")
+for _ in range(REQUESTS):
+    draw(d, 3)
+    request = c.ask(op="begin", session=replayed, deadline_ns=10 ** 10)["request"]
+    draw(d, 9)
+    c.ask(op="end", request=request, total_ns=2 * 10 ** 9, ack=1)
+c.close()
+ok(wait_for(lambda: learned_w(d, "pulsed") and learned_w(d, "replayed")), "both models are saved", os.listdir(d.state + "/models"))
+watts = learned_w(d, "pulsed")
+print(f"# | 12 W in the first half of each request, 6 W in the second: learned {watts:.2f} W")
+ok(7.5 < watts < 10.5, "the mean over whole requests, not the power at one end of them", watts)
+watts = learned_w(d, "replayed")
+ok(watts == 9, "of a replay the power when it was reported", watts)
+d.end()
+done()

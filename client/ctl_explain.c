@@ -2,6 +2,7 @@
 /* flamectl explain: the last decision, in sentences. */
 #include "ctl.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../common/units.h"
@@ -114,8 +115,8 @@ static void print_margin(const struct ctl *ctl)
 	if (factor > 1.005)
 		printf(", times %.2f for contention, past misses and the configured margin", factor);
 	printf(".\n");
-	if (slowdown > 1.005)
-		printf("Everything runs %.0f %% slower than predicted just now.\n", 100 * (slowdown - 1));
+	if (fabs(slowdown - 1) > 0.005)
+		printf("Everything runs %.0f %% %s just now than when it was learned.\n", 100 * fabs(slowdown - 1), slowdown > 1 ? "slower" : "faster");
 }
 
 static void print_runner_up(const struct ctl *ctl)
@@ -161,7 +162,9 @@ static void print_explanation(const struct ctl *ctl)
 		printf("%sThe model is still being learned%s: its bounds are wide and the clocks higher than they will be.\n", sgr(ctl, SGR_YELLOW),
 		       sgr(ctl, SGR_OFF));
 	if (ctl_u64(ctl, "trial"))
-		printf("It is a trial: the bound is a little over what there is, once, to learn.\n");
+		printf("It is a trial: the bound is a little over what there is, once, to learn or to get where it is cheaper.\n");
+	if (ctl_u64(ctl, "step"))
+		printf("It is a step: the next request can reach a cheaper point from there, which is too far away now.\n");
 	print_margin(ctl);
 	print_regime(ctl);
 	print_runner_up(ctl);

@@ -354,9 +354,10 @@ static void explain_text(const struct session *session, const struct grid *grid,
 	snprintf(buf, size, "%s by %s: cpu %s, gpu %s, mem %s %s a bound of %s (%s)%s%s%s", session->entry->name,
 		 format_duration(deadline, sizeof(deadline), session->deadline_ns), format_frequency(cpu, sizeof(cpu), session->point.hz[CLOCK_CPU]),
 		 format_frequency(gpu, sizeof(gpu), session->point.hz[CLOCK_GPU]), format_frequency(mem, sizeof(mem), session->point.hz[CLOCK_MEM]),
-		 x->feasible ? "is the cheapest point that fits, with"
-		 : x->stays  ? "stays, as moving takes longer than what it is over its slack by, with"
-			     : "is as fast as it may go and cannot meet it, with",
+		 x->step       ? "is a step on the way to where it cannot go at once, with"
+		 : x->feasible ? "is the cheapest point that fits, with"
+		 : x->stays    ? "stays, as moving takes longer than what it is over its slack by, with"
+			       : "is as fast as it may go and cannot meet it, with",
 		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source), x->learning ? "; still learning" : "",
 		 x->trial ? "; a trial, to learn" : "", x->held ? "; held up after a miss" : "");
 	if (x->runner_up < grid->points && strlen(buf) + 1 < size)
@@ -408,6 +409,7 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "feasible", x->feasible);
 	kv_add_u64(out, "learning", x->learning);
 	kv_add_u64(out, "trial", x->trial);
+	kv_add_u64(out, "step", x->step);
 	kv_add_u64(out, "stays", x->stays);
 	kv_add_u64(out, "deadline_ns", session->deadline_ns);
 	kv_add_u64(out, "slack_ns", x->slack_ns);

@@ -16,8 +16,8 @@
 #define SETTLE_SHARE     20   /* a run that began while clocks moved is learned from when settling was under 1/20 of it */
 #define REPLAY_SHARE     8    /* a total that is over the time that passed by more than 1/8 is a replay's */
 #define PUT_OFF_NS       NS_PER_MS /* a request that comes so soon after another's end was waiting for it */
-#define POWER_FROM   0.1  /* of a request, after which it draws what it draws */
-#define GOLDEN_RATIO 0.618034 /* its multiples are spread evenly between whole numbers, however many */
+#define POWER_FROM       0.1  /* of a request, after which it draws what it draws */
+#define GOLDEN_RATIO     0.618034 /* its multiples are spread evenly between whole numbers, however many */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
 
 uint64_t daemon_now_ns(const struct daemon *d)

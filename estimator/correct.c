@@ -5,10 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-#define SLOW_MEMORY   0.995   /* a slow-down that lasts becomes the cells' own in some 200 requests */
+#define SLOW_MEMORY   0.9998  /* a slow-down that lasts becomes the cells' own in some 5,000 requests */
 #define SLOW_STEP_VAR 2.25e-6 /* a request: (0.15 %)^2 */
 #define SLOW_VAR_MAX  0.04
-#define SLOW_MIN      0.0
+#define SLOW_MIN      (-0.5)  /* log; below 0 where most was learned while something else ran */
 #define CELL_VAR_MIN  2.5e-7
 #define NOISE_FIRST   3.6e-5 /* (0.6 %)^2: half as much again as the measured scatter of one request */
 #define NOISE_MIN     4e-6
@@ -126,5 +126,5 @@ double correct_slowdown(const struct correct *c)
 
 double correct_slowdown_bound(const struct correct *c)
 {
-	return exp(fmax(c->slow + sqrt(c->slow_var), 0));
+	return exp(c->slow + sqrt(c->slow_var));
 }

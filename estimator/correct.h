@@ -34,7 +34,7 @@ double correct_observe(struct correct *correct, double log_ns, double *mean, dou
  * `prior` stands in, blended out as they come. */
 double correct_scatter(const struct correct *correct, double quantile, double prior);
 
-double correct_slowdown(const struct correct *correct);       /* expected factor, at least 0.9 */
-double correct_slowdown_bound(const struct correct *correct); /* factor on a bound, at least 1 */
+double correct_slowdown(const struct correct *correct);       /* expected factor; below 1 where most was learned under contention */
+double correct_slowdown_bound(const struct correct *correct); /* factor on a bound: a standard deviation more */
 
 #endif

@@ -479,6 +479,7 @@ static void choose(struct governor_task *t, const struct governor_request *reque
 		out->point = t->board.current;
 	}
 	out->point = consider_trial(t, out->point, out);
+	out->step = t->steps && !out->trial;
 	out->stays = !out->feasible && t->board.current_known && out->point == t->board.current && about_in_time(t, out->point);
 	describe(t, out);
 }
@@ -530,9 +531,12 @@ void governor_explain(const struct governor *governor, struct decision *decision
 	if (t->count == 0)
 		return; /* a surface is not known yet: nothing was compared */
 	price = scan_price(&t->price, decision->point);
-	decision->runner_up = t->thrifty != SIZE_MAX && scan_price(&t->price, t->thrifty) < price
-				      ? t->thrifty
-				      : scan_next_cheaper(&t->price, price, t->board.grid->points);
+	if (decision->step)
+		decision->runner_up = t->home;
+	else if (t->thrifty != SIZE_MAX && scan_price(&t->price, t->thrifty) < price)
+		decision->runner_up = t->thrifty;
+	else
+		decision->runner_up = scan_next_cheaper(&t->price, price, t->board.grid->points);
 	if (decision->runner_up == SIZE_MAX)
 		return;
 	decision->runner_up_refused = why_not(t, decision->runner_up);

@@ -60,6 +60,7 @@ struct decision {
 	bool feasible;
 	bool learning;      /* a surface was not ready */
 	bool trial;         /* bound, or bound and settle, over the slack: taken once, to learn or to get there */
+	bool step;          /* dearer than need be, once: the runner-up, cheaper still, can be reached from there */
 	bool stays;         /* not feasible, but hardly ever late as it is, and moving takes longer than that is worth */
 	uint64_t predicted_ns, bound_ns, settle_ns; /* of the newest request at `point` */
 	uint64_t slack_ns;

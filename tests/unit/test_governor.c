@@ -523,6 +523,9 @@ static void test_stepping_stone(void **state)
 		assert_true(d.feasible && !d.trial);
 		assert_true(plane[0].bound[d.point] + settle_to(&board, d.point, true) <= (double)deadline_ns);
 		dearer += plane[0].power[d.point] > plane[0].power[board.current];
+		assert_int_equal(d.step, plane[0].power[d.point] > plane[0].power[board.current]);
+		if (d.step)
+			assert_true(d.runner_up == 2 && d.runner_up_refused == REFUSED_SETTLE);
 		moves += d.point != board.current;
 		board.current = d.point;
 		governor_ended(&governor, 0, d.predicted_ns + d.settle_ns, deadline_ns, d.bound_ns);

@@ -106,6 +106,29 @@ static void contention(void **state)
 	model_free(model);
 }
 
+/* A slow-down that lasted until it was the cells' own is over: so they have to be told. */
+static void contention_for_long(void **state)
+{
+	struct model *model = learned();
+	const struct surface *s;
+	size_t took = 0;
+	double truth;
+	(void)state;
+
+	for (int i = 0; i < 1500; i++)
+		request(model, 27, 1.25, false);
+	s = model_surface(model, PHASE_RUN, 0);
+	truth = truth_ns(grid_point(s->grid, 27));
+	while (s->bound_ns[27] * s->slowdown_bound > 1.05 * truth && took < 1000) {
+		request(model, 27, 1, false);
+		s = model_surface(model, PHASE_RUN, 0);
+		took++;
+	}
+	printf("# | after 1,500 requests at a slow-down of 25 %% %zu without it are enough to believe that it is over\n", took);
+	assert_true(took <= 30);
+	model_free(model);
+}
+
 /* The same while every request runs somewhere else: what slows the board is not taken for the
  * places' own, neither when it comes nor when it goes. */
 static void contention_elsewhere(void **state)
@@ -250,7 +273,7 @@ static void ready_from_requests(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cell_bound),        cmocka_unit_test(contention), cmocka_unit_test(contention_elsewhere),
+		cmocka_unit_test(cell_bound),        cmocka_unit_test(contention), cmocka_unit_test(contention_elsewhere), cmocka_unit_test(contention_for_long),
 		cmocka_unit_test(contended_requests), cmocka_unit_test(lone_reading),
 		cmocka_unit_test(lone_tails),        cmocka_unit_test(neighbours), cmocka_unit_test(ready_from_requests),
 	};

@@ -373,11 +373,22 @@ static size_t invest(const struct governor_task *t, size_t best)
 	return gain(t, best, t->home) > fmax(INVEST_GAIN * fmin(p / TRIAL_RISK, 1), 2 * gain_needed(t, t->home)) ? t->home : SIZE_MAX;
 }
 
+/* A request that moved there while it ran tells nothing of the point: the trial goes on until one has
+ * run there from beginning to end. */
+static bool goes_on(const struct governor_task *t)
+{
+	const struct governor_session *s = &t->governor->session[t->newest.session];
+	size_t current = t->board.current;
+
+	return t->count == 1 && t->board.current_known && s->trial && !s->late && s->point == current && t->surface->measured[current] == s->seen &&
+	       isfinite(t->governor->move_ns[current]) && risk_at(t, current, 0) <= TRIAL_RISK_LEARNING;
+}
+
 static size_t consider_trial(struct governor_task *t, size_t best, struct decision *out)
 {
-	size_t trial = SIZE_MAX;
+	size_t trial = goes_on(t) ? t->board.current : SIZE_MAX;
 
-	if (may_try(t) && out->feasible)
+	if (trial == SIZE_MAX && may_try(t) && out->feasible)
 		trial = invest(t, best);
 	if (may_try(t) && trial == SIZE_MAX)
 		trial = out->feasible ? cheaper_trial(t, best) : hopeful_trial(t, best);
@@ -453,7 +464,8 @@ static void remember(struct governor_task *t, const struct decision *out)
 
 	s->trial = out->trial;
 	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
-	s->measured = t->surface->measured[out->point] > 0;
+	s->seen = t->surface->measured[out->point];
+	s->measured = s->seen > 0;
 	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
 	s->wanted = t->home;
 	s->point = out->point;

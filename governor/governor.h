@@ -106,6 +106,8 @@ struct governor {
 		double credit;      /* misses that may still be spent on trials */
 		bool known;         /* has begun a request */
 		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */
+		uint32_t seen;      /* requests that had been measured there */
+		bool late;          /* the newest request that ended */
 		uint32_t requests;  /* begun */
 		uint32_t lost;      /* one after the other, late as they had to be */
 		size_t point, wanted; /* of the newest decision: where to, and where to if moving took no time */

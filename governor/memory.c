@@ -184,7 +184,8 @@ void governor_ended(struct governor *governor, uint32_t session, uint64_t total_
 		return;
 	struct governor_session *s = &governor->session[session];
 	governor->last_session = session;
-	if (total_ns > deadline_ns)
+	s->late = total_ns > deadline_ns;
+	if (s->late)
 		missed(s, &governor->options, bound_ns ? (double)total_ns / (double)bound_ns : BOOST_MAX);
 	else
 		met(s);

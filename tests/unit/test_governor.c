@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -601,6 +602,46 @@ static size_t failing_trials(uint64_t deadline_ns)
 	return trials;
 }
 
+/* The request that moves to a point is not a measurement of it: the trial goes on with the next, and ends there. */
+static void test_trial_goes_on(void **state)
+{
+	(void)state;
+	uint64_t now_ns = NS_PER_S, deadline_ns;
+	struct governor_board board;
+	struct decision d;
+	size_t tries = 0;
+
+	one_model();
+	for (size_t i = 0; i < grid.points; i++)
+		plane[0].bound[i] = plane[0].latency[i] * 1.15F;
+	do {
+		fresh();
+		memset(plane[0].measured, 0, sizeof(plane[0].measured));
+		board = make_board();
+		deadline_ns = (uint64_t)plane[0].bound[grid.points - tries * grid.points / 30 - 1];
+		for (int i = 0; i < 40; i++) {
+			d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
+			board.current = d.point;
+			if (d.trial)
+				break;
+			plane[0].measured[d.point]++;
+			governor_ended(&governor, 0, d.predicted_ns, deadline_ns, d.bound_ns);
+		}
+		assert_in_range(++tries, 1, 29);
+	} while (!d.trial);
+	governor_ended(&governor, 0, d.predicted_ns, deadline_ns, d.bound_ns);
+	size_t tried = d.point;
+	d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
+	assert_true(d.trial);
+	assert_int_equal(d.point, tried);
+	plane[0].measured[tried]++;
+	plane[0].bound[tried] = 1.1F * (float)deadline_ns; /* it does not do */
+	governor_ended(&governor, 0, deadline_ns, deadline_ns, d.bound_ns);
+	plane[0].latency[tried] = 1.05F * (float)deadline_ns;
+	d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
+	assert_int_not_equal(d.point, tried);
+}
+
 /* A trial is taken only where the slack about covers the prediction, and ends with the credit. */
 static void test_trial(void **state)
 {
@@ -645,7 +686,7 @@ int main(void)
 		cmocka_unit_test(test_share_of_misses), cmocka_unit_test(test_memory_dwell),	  cmocka_unit_test(test_energy),
 		cmocka_unit_test(test_standby),		 cmocka_unit_test(test_waits),		  cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_stepping_stone), cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
-		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_many_requests),
+		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_trial_goes_on),		 cmocka_unit_test(test_many_requests),
 	};
 
 	return cmocka_run_group_tests_name("governor", tests, NULL, NULL);

@@ -359,7 +359,7 @@ static void explain_text(const struct session *session, const struct grid *grid,
 		 : x->stays    ? "stays, as moving takes longer than what it is over its slack by, with"
 			       : "is as fast as it may go and cannot meet it, with",
 		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source), x->learning ? "; still learning" : "",
-		 x->trial ? "; a trial, to learn" : "", x->held ? "; held up after a miss" : "");
+		 x->trial ? "; a trial, to learn or to get there" : "", x->held ? "; held up after a miss" : "");
 	if (x->runner_up < grid->points && strlen(buf) + 1 < size)
 		snprintf(buf + strlen(buf), size - strlen(buf), "; cheaper was refused: %s", refusal_text(x->runner_up_refused));
 }

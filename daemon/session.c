@@ -38,7 +38,7 @@ static struct request *request_find(struct daemon *d, const struct connection *c
 {
 	struct request *request = id ? &d->request[(id - 1) % REQUESTS_MAX] : NULL;
 
-	if (!request || request->id != id || request->session->connection != c)
+	if (!request || request->id != id || (c && request->session->connection != c))
 		return NULL;
 	return request;
 }
@@ -372,9 +372,9 @@ static void sample_later(struct daemon *d, const struct request *request)
 void sample_in_flight(void *daemon)
 {
 	struct daemon *d = daemon;
-	struct request *request = d->power_request ? &d->request[(d->power_request - 1) % REQUESTS_MAX] : NULL;
+	struct request *request = request_find(d, NULL, d->power_request);
 
-	if (request && request->id == d->power_request && d->requests == 1)
+	if (request && d->requests == 1)
 		request->power_uw = sample_power(d);
 }
 

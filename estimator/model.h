@@ -42,7 +42,7 @@ struct surface {
 	uint32_t *measured;/* inferences seen at this point and (about) this context */
 	float *bubble_ns;  /* time the GPU idles between executions; 0 without layers */
 	bool power_known;  /* false: no sensor, the documented relative cost */
-	double slowdown;       /* contention and temperature: expected actual / predicted, >= 0.9; >= 1 mostly */
+	double slowdown;       /* contention and temperature: expected actual / predicted; >= 1 mostly */
 	double slowdown_bound; /* factor to put on bound_ns for it: one standard deviation above */
 };
 

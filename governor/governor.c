@@ -152,18 +152,26 @@ static bool fits(const struct governor_task *t, size_t point, double move_ns)
 
 /* ---- the choice ---- */
 
+/* Bring the cost of moving up to date for these limits. */
+static void move_from(struct governor_task *t, const size_t low[CLOCK_COUNT])
+{
+	moves_to(&t->governor->moves, &t->board, low, t->high, t->newest.waits);
+}
+
 static size_t cheapest(struct governor_task *t, const size_t low[CLOCK_COUNT])
 {
-	moves_prepare(t, low);
-	return scan_cheapest(t->demand, t->count, &t->price, t->governor->move_ns, t->board.grid->points,
+	move_from(t, low);
+	return scan_cheapest(t->demand, t->count, &t->price, t->governor->moves.ns, t->board.grid->points,
 			     t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
 /* The cheapest point that would fit once there. */
 static size_t cheapest_standing(struct governor_task *t)
 {
-	return scan_cheapest(t->demand, t->count, &t->price, moves_standing(t->governor, t->board.grid, t->soft, t->high), t->board.grid->points,
-			     t->board.current_known ? t->board.current : SIZE_MAX);
+	struct governor_board there = {.grid = t->board.grid};
+	const float *none_ns = moves_to(&t->governor->standing, &there, t->soft, t->high, false);
+
+	return scan_cheapest(t->demand, t->count, &t->price, none_ns, t->board.grid->points, t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
 /* Chance that a request misses at a point: its logarithm taken as normal, with
@@ -187,7 +195,7 @@ static double risk_at(const struct governor_task *t, size_t i, double move_ns)
 /* Over its slack by the bound alone, and moving elsewhere takes longer than that is over: it will hardly be late. */
 static bool about_in_time(const struct governor_task *t, size_t point)
 {
-	return t->count == 1 && isfinite(t->governor->move_ns[point]) && risk_at(t, point, 0) <= TRIAL_RISK && t->home != SIZE_MAX;
+	return t->count == 1 && isfinite(t->governor->moves.ns[point]) && risk_at(t, point, 0) <= TRIAL_RISK && t->home != SIZE_MAX;
 }
 
 /* Nothing fits: as we are if that is about in time; else every clock up, or where the bound is clearly lower. */
@@ -195,10 +203,10 @@ static size_t fastest(struct governor_task *t)
 {
 	size_t top = top_point(t), best;
 
-	moves_prepare(t, t->low);
+	move_from(t, t->low);
 	if (t->board.current_known && about_in_time(t, t->board.current))
 		return t->board.current;
-	best = scan_fastest(t->demand, t->count, t->governor->move_ns, t->board.grid->points);
+	best = scan_fastest(t->demand, t->count, t->governor->moves.ns, t->board.grid->points);
 	if (best == SIZE_MAX || t->surface->bound_ns[top] <= FASTEST_TOLERANCE * t->surface->bound_ns[best])
 		return top;
 	return best;
@@ -210,7 +218,7 @@ static size_t without_past(struct governor_task *t, const struct governor_reques
 	size_t best = fastest(t), other;
 
 	set_demands(t, requests, count, false);
-	*feasible = fits(t, best, t->governor->move_ns[best]);
+	*feasible = fits(t, best, t->governor->moves.ns[best]);
 	if (*feasible)
 		return best;
 	other = cheapest(t, t->low);
@@ -223,7 +231,7 @@ static double gain_needed(const struct governor_task *t, size_t to)
 {
 	double slack_ns = (double)(t->newest.deadline_ns - t->newest.begin_ns);
 
-	return fmax(t->governor->options.gain_min, t->governor->move_ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
+	return fmax(t->governor->options.gain_min, t->governor->moves.ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
 }
 
 static double gain(const struct governor_task *t, size_t from, size_t to)
@@ -255,7 +263,7 @@ static size_t stepping_stone(const struct governor_task *t, size_t best)
 		for (unsigned c = 0; c < CLOCK_COUNT; c++)
 			axis[c] = mask & 1u << c ? to[c] : from[c];
 		size_t i = grid_index(t->board.grid, axis);
-		if (i == t->board.current || !(scan_price(&t->price, i) < most) || !fits(t, i, t->governor->move_ns[i]) ||
+		if (i == t->board.current || !(scan_price(&t->price, i) < most) || !fits(t, i, t->governor->moves.ns[i]) ||
 		    !fits(t, t->home, moves_cost(&t->board, axis, to, t->newest.waits)))
 			continue;
 		most = scan_price(&t->price, i);
@@ -272,8 +280,8 @@ static size_t within_reach(struct governor_task *t)
 	t->home = cheapest_standing(t);
 	if (t->home == SIZE_MAX)
 		return SIZE_MAX;
-	moves_prepare(t, t->soft);
-	if (fits(t, t->home, t->governor->move_ns[t->home]))
+	move_from(t, t->soft);
+	if (fits(t, t->home, t->governor->moves.ns[t->home]))
 		return t->home;
 	best = cheapest(t, t->soft);
 	stone = best != SIZE_MAX && may_step(t, best) ? stepping_stone(t, best) : SIZE_MAX;
@@ -285,7 +293,7 @@ static bool worth_staying(const struct governor_task *t, size_t best)
 {
 	size_t current = t->board.current;
 
-	return t->board.current_known && isfinite(t->governor->move_ns[current]) && fits(t, current, 0) &&
+	return t->board.current_known && isfinite(t->governor->moves.ns[current]) && fits(t, current, 0) &&
 	       gain(t, current, best) < gain_needed(t, best);
 }
 
@@ -326,9 +334,9 @@ static size_t cheaper_trial(const struct governor_task *t, size_t best)
 	if (best != t->board.current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (memory_eager(s) ? 1 : TRIAL_SEEN))
 		return SIZE_MAX;
 	for (size_t i = 0; i < t->board.grid->points; i++) {
-		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->move_ns[i]))
+		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->moves.ns[i]))
 			continue;
-		double p = risk_at(t, i, t->governor->move_ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
+		double p = risk_at(t, i, t->governor->moves.ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
 		if (p <= fmin(gain(t, best, i) > INVEST_GAIN ? most : TRIAL_RISK_LEARNING, fmin(most, s->credit)) && score > best_score &&
 		    (p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE || !gap_will_do(t, i))) {
 			best_score = score;
@@ -345,11 +353,11 @@ static size_t hopeful_trial(const struct governor_task *t, size_t best)
 	size_t found = SIZE_MAX;
 	float least = INFINITY, hope = (float)fmax(HOPE - HOPE_STEP * t->governor->session[t->newest.session].lost, HOPE_LEAST);
 
-	if (risk_at(t, best, t->governor->move_ns[best]) < LOST)
+	if (risk_at(t, best, t->governor->moves.ns[best]) < LOST)
 		return SIZE_MAX;
 	for (size_t i = 0; i < t->board.grid->points; i++) {
 		float predicted = t->surface->latency_ns[i] * (float)t->surface->slowdown;
-		float slack_ns = t->demand[0].slack_ns - t->governor->move_ns[i];
+		float slack_ns = t->demand[0].slack_ns - t->governor->moves.ns[i];
 		if (t->surface->measured[i] || predicted >= least || predicted * hope > slack_ns)
 			continue;
 		least = predicted;
@@ -367,7 +375,7 @@ static size_t invest(const struct governor_task *t, size_t best)
 
 	if (t->home == SIZE_MAX || s->boost > 1 || !s->period_ns || gap_will_do(t, t->home))
 		return SIZE_MAX;
-	p = risk_at(t, t->home, t->governor->move_ns[t->home]);
+	p = risk_at(t, t->home, t->governor->moves.ns[t->home]);
 	if (s->credit < 1 && p > fmin(TRIAL_RISK, s->credit))
 		return SIZE_MAX;
 	return gain(t, best, t->home) > fmax(INVEST_GAIN * fmin(p / TRIAL_RISK, 1), 2 * gain_needed(t, t->home)) ? t->home : SIZE_MAX;
@@ -381,7 +389,7 @@ static bool goes_on(const struct governor_task *t)
 	size_t current = t->board.current;
 
 	return t->count == 1 && t->board.current_known && s->trial && !s->late && s->point == current && t->surface->measured[current] == s->seen &&
-	       isfinite(t->governor->move_ns[current]) && risk_at(t, current, 0) <= TRIAL_RISK_LEARNING;
+	       isfinite(t->governor->moves.ns[current]) && risk_at(t, current, 0) <= TRIAL_RISK_LEARNING;
 }
 
 static size_t consider_trial(struct governor_task *t, size_t best, struct decision *out)
@@ -465,7 +473,6 @@ static void remember(struct governor_task *t, const struct decision *out)
 	s->trial = out->trial;
 	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
 	s->seen = t->surface->measured[out->point];
-	s->measured = s->seen > 0;
 	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
 	s->wanted = t->home;
 	s->point = out->point;

@@ -77,6 +77,16 @@ struct decision {
 	double runner_up_power_uw;
 };
 
+/* What moving to each point costs, INFINITY where it is not allowed: kept while what it follows from stays. */
+struct moves {
+	struct moves_key {
+		size_t count[CLOCK_COUNT], current, low[CLOCK_COUNT], high[CLOCK_COUNT]; /* of the grid; in force; allowed */
+		uint64_t settle_ns[CLOCK_COUNT], write_ns[CLOCK_COUNT];
+		uint64_t known, waits;
+	} key;
+	float ns[GRID_POINTS_MAX];
+};
+
 /* The newest decision's view of things, kept for governor_explain(). */
 struct governor_task {
 	struct governor *governor;
@@ -105,8 +115,8 @@ struct governor {
 		double misses;      /* decayed share of misses at points run before: noise */
 		double credit;      /* misses that may still be spent on trials */
 		bool known;         /* has begun a request */
-		bool trial, feasible, measured; /* of the newest decision; `measured`: at a point that was run before */
-		uint32_t seen;      /* requests that had been measured there */
+		bool trial, feasible; /* of the newest decision */
+		uint32_t seen;      /* requests that had been measured at its point */
 		bool late;          /* the newest request that ended */
 		uint32_t requests;  /* begun */
 		uint32_t lost;      /* one after the other, late as they had to be */
@@ -125,21 +135,7 @@ struct governor {
 	uint64_t mem_moved_ns;  /* when `mem_tokens` was last brought up to date */
 	double mem_tokens;      /* times the memory clock may come down now */
 	size_t mem_axis;        /* at the last decision */
-	/* The cost of moving to each point, INFINITY where it is not allowed; kept while the board stands still. */
-	struct {
-		const struct grid *grid;
-		size_t current;
-		uint64_t settle_ns[CLOCK_COUNT], write_ns[CLOCK_COUNT];
-		size_t low[CLOCK_COUNT], high[CLOCK_COUNT]; /* allowed, of each axis */
-		bool known, waits;
-	} key;
-	float move_ns[GRID_POINTS_MAX];
-	/* 0 where a point is allowed, INFINITY where not; kept likewise. */
-	struct {
-		const struct grid *grid;
-		size_t low[CLOCK_COUNT], high[CLOCK_COUNT];
-		float move_ns[GRID_POINTS_MAX];
-	} standing;
+	struct moves moves, standing; /* from where the board is, within the limits of the decision; as if moving took no time */
 };
 
 void governor_options_default(struct governor_options *options);

@@ -154,13 +154,13 @@ static void missed(struct governor_session *s, const struct governor_options *op
 		s->credit -= 1;
 		return;
 	}
-	if (s->measured || !memory_eager(s))
+	if (s->seen || !memory_eager(s))
 		s->credit = fmax(s->credit - 1, -1);
 	s->hold = options->hold_requests;
 	s->boost = fmax(s->boost, fmin(fmax(over, BOOST_MIN), BOOST_MAX));
 	/* At a point never run before it is the fit that was wrong, and the
 	 * measurement just made corrects it. */
-	s->misses += s->measured ? 1 / MISSES_WINDOW : 0;
+	s->misses += s->seen ? 1 / MISSES_WINDOW : 0;
 }
 
 static void met(struct governor_session *s)

@@ -49,53 +49,24 @@ static void next_axes(const struct grid *grid, size_t axis[CLOCK_COUNT])
 		axis[c] = 0;
 }
 
-static void build_moves(struct governor *governor, const struct governor_board *board)
+const float *moves_to(struct moves *moves, const struct governor_board *board, const size_t low[CLOCK_COUNT],
+		      const size_t high[CLOCK_COUNT], bool waits)
 {
 	const struct grid *grid = board->grid;
 	size_t from[CLOCK_COUNT] = {0}, axis[CLOCK_COUNT] = {0};
+	struct moves_key key = {.current = board->current, .known = board->current_known, .waits = waits};
 
+	memcpy(key.count, grid->count, sizeof(key.count));
+	memcpy(key.low, low, sizeof(key.low));
+	memcpy(key.high, high, sizeof(key.high));
+	memcpy(key.settle_ns, board->settle_ns, sizeof(key.settle_ns));
+	memcpy(key.write_ns, board->write_ns, sizeof(key.write_ns));
+	if (memcmp(&key, &moves->key, sizeof(key)) == 0)
+		return moves->ns;
+	moves->key = key;
 	if (board->current_known)
 		grid_axes(grid, board->current, from);
 	for (size_t i = 0; i < grid->points; i++, next_axes(grid, axis))
-		governor->move_ns[i] = moves_within(axis, governor->key.low, governor->key.high) ? moves_cost(board, from, axis, governor->key.waits)
-												: INFINITY;
-}
-
-const float *moves_standing(struct governor *governor, const struct grid *grid, const size_t low[CLOCK_COUNT], const size_t high[CLOCK_COUNT])
-{
-	size_t axis[CLOCK_COUNT] = {0}, bytes = sizeof(governor->standing.low);
-
-	if (governor->standing.grid == grid && !memcmp(governor->standing.low, low, bytes) && !memcmp(governor->standing.high, high, bytes))
-		return governor->standing.move_ns;
-	governor->standing.grid = grid;
-	memcpy(governor->standing.low, low, bytes);
-	memcpy(governor->standing.high, high, bytes);
-	for (size_t i = 0; i < grid->points; i++, next_axes(grid, axis))
-		governor->standing.move_ns[i] = moves_within(axis, low, high) ? 0 : INFINITY;
-	return governor->standing.move_ns;
-}
-
-void moves_prepare(struct governor_task *t, const size_t low[CLOCK_COUNT])
-{
-	struct governor *governor = t->governor;
-	bool same = governor->key.grid == t->board.grid && governor->key.current == t->board.current &&
-		    governor->key.known == t->board.current_known && governor->key.waits == t->newest.waits;
-
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		same = same && governor->key.settle_ns[c] == t->board.settle_ns[c] &&
-		       governor->key.write_ns[c] == t->board.write_ns[c] && governor->key.low[c] == low[c] &&
-		       governor->key.high[c] == t->high[c];
-	if (same)
-		return;
-	governor->key.grid = t->board.grid;
-	governor->key.current = t->board.current;
-	governor->key.known = t->board.current_known;
-	governor->key.waits = t->newest.waits;
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		governor->key.settle_ns[c] = t->board.settle_ns[c];
-		governor->key.write_ns[c] = t->board.write_ns[c];
-		governor->key.low[c] = low[c];
-		governor->key.high[c] = t->high[c];
-	}
-	build_moves(governor, &t->board);
+		moves->ns[i] = moves_within(axis, low, high) ? moves_cost(board, from, axis, waits) : INFINITY;
+	return moves->ns;
 }

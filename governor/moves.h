@@ -16,10 +16,9 @@ bool moves_within(const size_t axis[CLOCK_COUNT], const size_t low[CLOCK_COUNT],
  * to settle, may be written after it. */
 float moves_cost(const struct governor_board *board, const size_t from[CLOCK_COUNT], const size_t to[CLOCK_COUNT], bool waits);
 
-/* Bring governor->move_ns, from where the board is, up to date for these limits. */
-void moves_prepare(struct governor_task *t, const size_t low[CLOCK_COUNT]);
-
-/* For each point of the grid 0 within these limits, INFINITY outside; the governor's. */
-const float *moves_standing(struct governor *governor, const struct grid *grid, const size_t low[CLOCK_COUNT], const size_t high[CLOCK_COUNT]);
+/* moves_cost() of every point of board->grid from where the board is, INFINITY outside these axes. It is
+ * made anew only when something of that has changed. Returns moves->ns. */
+const float *moves_to(struct moves *moves, const struct governor_board *board, const size_t low[CLOCK_COUNT],
+		      const size_t high[CLOCK_COUNT], bool waits);
 
 #endif

@@ -263,7 +263,8 @@ static uint64_t host_advance(uint64_t key)
 	if ((!entry || entry->host_runs < KNOWN_RUNS) && ns > FIRST_HOST_NS)
 		ns = FIRST_HOST_NS;
 	pthread_mutex_unlock(&layer.lock);
-	if (now_ns > host.at_ns + spent_ns + CATCH_UP_NS)
+	/* Before the first launch the host may have waited for anything, which is not lateness that it could catch up with. */
+	if (host.launches == 0 || now_ns > host.at_ns + spent_ns + CATCH_UP_NS)
 		host.at_ns = now_ns - spent_ns;
 	if (host.launches++ == 0)
 		host.prompt_ns = host.at_ns;

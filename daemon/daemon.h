@@ -79,7 +79,8 @@ struct daemon {
 	uint64_t request_generation[REQUESTS_MAX];
 	struct session *last_decided;
 	struct session closed;          /* the last that had decided something; holds its entry. entry NULL: none */
-	struct loop_watch *hello, *expiry, *idle, *save, *power, *watchdog, *reload, *terminate[2];
+	uint32_t work_session;          /* for whose next request `work` is done; 0: nobody's */
+	struct loop_watch *hello, *expiry, *idle, *save, *power, *work, *watchdog, *reload, *terminate[2];
 	uint64_t requests_ended;
 	bool failed; /* to start */
 };
@@ -99,9 +100,11 @@ void sessions_close(struct daemon *d, struct connection *c);
 /* Replies that wait for the clocks; all of them when the keeper is gone. */
 void requests_applied(struct daemon *d);
 
-/* Timers: requests that were never ended; a look at the power sensor while one runs; clocks nobody has used for a while. */
+/* Timers: requests that were never ended; a look at the power sensor while one runs; a piece of what the estimator
+ * has to make anew; clocks nobody has used for a while. */
 void requests_expire(void *daemon);
 void sample_in_flight(void *daemon);
+void work_ahead(void *daemon);
 void clocks_idle(void *daemon);
 
 /* Session of an id that belongs to `c` (any when NULL), or NULL. */

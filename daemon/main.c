@@ -363,16 +363,17 @@ static bool make_watches(struct daemon *d)
 	d->idle = loop_timer(d->loop, clocks_idle, d);
 	d->save = loop_timer(d->loop, on_save, d);
 	d->power = loop_timer(d->loop, sample_in_flight, d);
+	d->work = loop_timer(d->loop, work_ahead, d);
 	d->watchdog = loop_timer(d->loop, on_watchdog, d);
 	d->terminate[0] = loop_signal(d->loop, SIGTERM, on_terminate, d);
 	d->terminate[1] = loop_signal(d->loop, SIGINT, on_terminate, d);
 	d->reload = loop_signal(d->loop, SIGHUP, on_reload, d);
-	return d->hello && d->expiry && d->idle && d->save && d->power && d->watchdog && d->terminate[0] && d->terminate[1] && d->reload;
+	return d->hello && d->expiry && d->idle && d->save && d->power && d->work && d->watchdog && d->terminate[0] && d->terminate[1] && d->reload;
 }
 
 static void free_watches(struct daemon *d)
 {
-	struct loop_watch *all[] = { d->hello, d->expiry, d->idle, d->save, d->power, d->watchdog, d->terminate[0], d->terminate[1], d->reload };
+	struct loop_watch *all[] = { d->hello, d->expiry, d->idle, d->save, d->power, d->work, d->watchdog, d->terminate[0], d->terminate[1], d->reload };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		loop_watch_free(all[i]);

@@ -16,6 +16,7 @@
 #define SETTLE_SHARE     20   /* a run that began while clocks moved is learned from when settling was under 1/20 of it */
 #define REPLAY_SHARE     8    /* a total that is over the time that passed by more than 1/8 is a replay's */
 #define PUT_OFF_NS       NS_PER_MS /* a request that comes so soon after another's end was waiting for it */
+#define WORK_AFTER_NS    NS_PER_MS /* of a request's end: one that follows at once has been answered by then */
 #define POWER_FROM       0.1  /* of a request, after which it draws what it draws */
 #define GOLDEN_RATIO     0.618034 /* its multiples are spread evenly between whole numbers, however many */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
@@ -524,21 +525,43 @@ static bool learn_layers(struct daemon *d, struct connection *c, const struct re
 	return true;
 }
 
+/* Of the next request of a session, as far as can be told. */
+static uint32_t next_context(const struct session *session)
+{
+	return session->context < CONTEXT_TOKENS_MAX - session->growth ? session->context + session->growth : CONTEXT_TOKENS_MAX;
+}
+
+void work_ahead(void *daemon)
+{
+	struct daemon *d = daemon;
+	const struct session *session = session_find(d, NULL, d->work_session);
+
+	if (session && model_work(session->entry->model, session->phase, next_context(session)))
+		loop_timer_in(d->work, 0);
+	else
+		d->work_session = 0;
+}
+
+/* What has to be made anew for the next request is made piece by piece, and not while that waits for it: where it follows
+ * at once it finds the surface as it was, and the work is done while it runs. */
+static void work_later(struct daemon *d, const struct session *session)
+{
+	if (d->work_session || !model_work_due(session->entry->model, session->phase, next_context(session)))
+		return;
+	d->work_session = session->id;
+	loop_timer_in(d->work, WORK_AFTER_NS);
+}
+
 /* Nothing runs: come down, or where the next request will want to be. */
-static void after_last(struct daemon *d, const struct session *session, const struct request *ended, uint64_t total_ns, uint64_t now_ns)
+static void after_last(struct daemon *d, const struct session *session, uint64_t total_ns, uint64_t now_ns)
 {
 	uint64_t gap_ns = session->period_ns > total_ns ? session->period_ns - total_ns : 0;
-	uint32_t context = ended->context + session->growth;
 	size_t point;
 
 	if (d->requests || profiles_count(d))
 		return;
 	loop_timer_in(d->idle, d->config.release_after_ns);
-	if (context > CONTEXT_TOKENS_MAX)
-		context = CONTEXT_TOKENS_MAX;
-	/* What has to be made anew for the next request is made now, piece by piece, not when that waits for it. */
-	model_work(session->entry->model, ended->phase, context);
-	const struct surface *surface = model_surface_at_hand(session->entry->model, ended->phase, context);
+	const struct surface *surface = model_surface_at_hand(session->entry->model, session->phase, next_context(session));
 	if (d->clocks.held && governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))
 		clocks_apply(&d->clocks, point);
 }
@@ -546,7 +569,7 @@ static void after_last(struct daemon *d, const struct session *session, const st
 void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	uint64_t id, total_ns = 0, ack = 0;
-	struct request *request, ended;
+	struct request *request;
 	struct session *session;
 	bool missed;
 
@@ -577,7 +600,6 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	session->missed += missed;
 	d->requests_ended++;
 	tally_ended(d, session, total_ns, missed);
-	ended = *request;
 	request_drop(d, request);
 	/* The answer before what may take long, and nobody waits for. */
 	if (ack) {
@@ -585,7 +607,8 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_end(c);
 		connection_flush(c);
 	}
-	after_last(d, session, &ended, total_ns, now_ns);
+	work_later(d, session);
+	after_last(d, session, total_ns, now_ns);
 }
 
 void requests_expire(void *daemon)

@@ -324,10 +324,10 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 	return serve(model, slot, phase);
 }
 
-/* Few rows are fitted and predicted from in no time. */
+/* Few rows are fitted and predicted from in no time; and before the first fit there is nothing else at hand. */
 static bool quick(const struct phase_state *state)
 {
-	return !state->any || state->stale || state->fit.rows <= REFIT_ROWS_QUICK;
+	return !state->any || !state->fit.modes || (!state->layers && state->fit.rows <= REFIT_ROWS_QUICK);
 }
 
 const struct surface *model_surface_at_hand(struct model *model, enum phase phase, uint32_t context)
@@ -354,19 +354,16 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
 	return serve(model, slot, phase);
 }
 
-bool model_work(struct model *model, enum phase phase, uint32_t context)
+/* What model_surface_at_hand() left out first. */
+static enum work { WORK_NONE, WORK_FIT, WORK_KNOT } first_work(struct model *model, enum phase phase, uint32_t context, uint32_t *at)
 {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t step = context_step(context), knot[2];
 
-	if (quick(state)) {
-		model_surface(model, phase, context);
-		return false;
-	}
-	if (refit_due(state)) {
-		model_refit(model, phase);
-		return true;
-	}
+	if (quick(state))
+		return WORK_NONE;
+	if (refit_due(state))
+		return WORK_FIT;
 	context_knots(step, &knot[0], &knot[1]);
 	if (phase == PHASE_RUN)
 		knot[0] = knot[1] = step;
@@ -374,10 +371,29 @@ bool model_work(struct model *model, enum phase phase, uint32_t context)
 		const struct slot *slot = slot_at(model, phase, knot[k]);
 		if (slot && slot->generation == state->generation)
 			continue;
-		knot_slot(model, phase, knot[k]);
-		return true;
+		*at = knot[k];
+		return WORK_KNOT;
 	}
-	return false;
+	return WORK_NONE;
+}
+
+bool model_work_due(struct model *model, enum phase phase, uint32_t context)
+{
+	uint32_t at;
+
+	return first_work(model, phase, context, &at) != WORK_NONE;
+}
+
+bool model_work(struct model *model, enum phase phase, uint32_t context)
+{
+	uint32_t at;
+	enum work work = first_work(model, phase, context, &at);
+
+	if (work == WORK_FIT)
+		model_refit(model, phase);
+	else if (work == WORK_KNOT)
+		knot_slot(model, phase, at);
+	return work != WORK_NONE;
 }
 
 enum surface_state model_state(const struct model *model, enum phase phase)

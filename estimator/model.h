@@ -88,12 +88,14 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
  * takes an interpolation, or at contexts a factor of 1.4 apart a pass over the grid, but no fit. */
 const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context);
 
-/* The same for who cannot wait: what of it takes milliseconds (a fit of many rows, a pass over the grid) is left
- * to model_work(), and meanwhile the surface is that of the fit before. */
+/* The same for who cannot wait: what of it takes milliseconds (a fit of many rows or of layers, a pass over the grid) is
+ * left to model_work(), and meanwhile the surface is that of the fit before. */
 const struct surface *model_surface_at_hand(struct model *model, enum phase phase, uint32_t context);
 
-/* One piece of what model_surface_at_hand() left out for this phase and context. Returns whether there was one that took
- * milliseconds: call again when there is time. */
+/* Whether model_surface_at_hand() left anything out for this phase and context. */
+bool model_work_due(struct model *model, enum phase phase, uint32_t context);
+
+/* One piece of it, at most some milliseconds. Returns whether there was one: call again when there is time. */
 bool model_work(struct model *model, enum phase phase, uint32_t context);
 
 enum surface_state model_state(const struct model *model, enum phase phase);

@@ -2,7 +2,7 @@
 /* An OpenCL program that knows nothing of boards: a chain of kernels, read back
  * with a blocking read, again and again. Prints the time of each round, what
  * profiling says of its kernels, and the result.
- * usage: cl_program KERNELS ROUNDS [ooo] */
+ * usage: cl_program KERNELS ROUNDS [in|ooo] [PAUSE_US]    the pause comes before every second round */
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 #include <stdint.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ITEMS 8192
 #define KERNELS_MAX 256
@@ -56,6 +57,7 @@ static double profiled_ms(cl_event *events, int kernels)
 int main(int argc, char **argv)
 {
 	int kernels = argc > 1 ? atoi(argv[1]) : 20, rounds = argc > 2 ? atoi(argv[2]) : 5;
+	useconds_t pause_us = argc > 4 ? (useconds_t)atoi(argv[4]) : 0;
 	cl_command_queue_properties flags = CL_QUEUE_PROFILING_ENABLE;
 	static float data[ITEMS];
 	cl_event events[KERNELS_MAX];
@@ -86,8 +88,11 @@ int main(int argc, char **argv)
 	clSetKernelArg(kernel, 0, sizeof(buffer), &buffer);
 	clSetKernelArg(kernel, 1, sizeof(n), &n);
 	for (int round = 0; round < rounds; round++) {
-		double begin = now_ms();
+		double begin;
 
+		if (round % 2)
+			usleep(pause_us);
+		begin = now_ms();
 		for (int i = 0; i < kernels; i++)
 			if (clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, i > 0, i > 0 ? &events[i - 1] : NULL, &events[i]) != CL_SUCCESS)
 				return 1;

@@ -69,6 +69,11 @@ def main():
     say(f"a round of {KERNELS} launches against the board's own reckoning: {min(errors):.2f} to {max(errors):.2f} % longer")
     ok(re.search(r"flamed-board-opencl: \d+ launches; ends reported late by \d+ us", err) is not None, "the layer prints its own error", err)
     say(err.strip().split("\n")[-1])
+    waits = b.path("/waits.csv")
+    rc, _, _, _, err = run(KERNELS, 12, "in", 1500, FLAMED_BOARD_WAITS=waits, **env)
+    due = [int(line.split(",")[3]) / 1e6 for line in open(waits).read().split()[1:]]
+    ok(rc == 0 and len(due) >= 10 and abs(median(due[0::2]) - median(due[1::2])) < 0.5, "a host that rested before its first launch is no faster for it",
+       due)
     begin = b.page.busy_ns[1]
     run(KERNELS, 2, **env)
     ok(b.page.busy_ns[1] > begin, "the board sees the load")

@@ -476,9 +476,11 @@ static void work_in_pieces(void **state)
 	}
 	const struct surface *s = model_surface_at_hand(model, PHASE_RUN, 0);
 	assert_true(fabsf(s->latency_ns[23] / before[23] - 1) < 0.1F); /* far from there: the old fit's */
+	assert_true(model_work_due(model, PHASE_RUN, 0));
 	while (model_work(model, PHASE_RUN, 0))
 		assert_in_range(++pieces, 1, 4);
 	assert_in_range(pieces, 2, 4); /* a fit, and a pass over the grid */
+	assert_false(model_work_due(model, PHASE_RUN, 0));
 	s = model_surface_at_hand(model, PHASE_RUN, 0);
 	for (size_t i = 0; i < grid.points; i++)
 		assert_float_equal(s->latency_ns[i] / model_surface(whole, PHASE_RUN, 0)->latency_ns[i], 1, 1e-4F);

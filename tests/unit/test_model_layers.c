@@ -113,6 +113,33 @@ static void test_layers_and_totals(void **state)
 	free(rows);
 }
 
+/* A fit of layers takes milliseconds: who asks in a hurry gets the surface as it was, until the work was done. */
+static void test_layers_hold_nobody_up(void **state)
+{
+	struct model *model = new_model(SIM_DNN);
+	struct layer *rows = calloc(5 * REPS * sim.layers, sizeof(*rows));
+	float *before = calloc(grid.points, sizeof(*before));
+	size_t count, bytes = grid.points * sizeof(*before), pieces = 0;
+
+	(void)state;
+	count = profile(model, 4, rows);
+	memcpy(before, model_surface(model, PHASE_RUN, 0)->latency_ns, bytes);
+	assert_false(model_work_due(model, PHASE_RUN, 0));
+	profile(model, 1, rows + count);
+	assert_memory_equal(model_surface_at_hand(model, PHASE_RUN, 0)->latency_ns, before, bytes);
+	assert_true(model_work_due(model, PHASE_RUN, 0));
+	while (model_work(model, PHASE_RUN, 0))
+		assert_in_range(++pieces, 1, 3);
+	assert_int_equal(pieces, 2); /* a fit, and a pass over the grid */
+	assert_false(model_work_due(model, PHASE_RUN, 0));
+	const struct surface *after = model_surface_at_hand(model, PHASE_RUN, 0);
+	assert_memory_not_equal(after->latency_ns, before, bytes);
+	assert_ptr_equal(after, model_surface(model, PHASE_RUN, 0));
+	model_free(model);
+	free(before);
+	free(rows);
+}
+
 /* Layers alone, before anything was measured end to end. */
 static void test_layers_alone(void **state)
 {
@@ -293,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_layers_that_contradict), cmocka_unit_test(test_store_limits),
 		cmocka_unit_test(test_contexts),               cmocka_unit_test(test_growing_decode),
 		cmocka_unit_test(test_one_context),            cmocka_unit_test(test_layers_with_every_token),
+		cmocka_unit_test(test_layers_hold_nobody_up),
 	};
 
 	return cmocka_run_group_tests(tests, open_simulation, close_simulation);

@@ -49,7 +49,9 @@ struct request {
 	uint64_t epoch;                 /* of the clocks when it began to run */
 	bool contended, waiting;
 	uint64_t serial;                /* waits for this answer of the keeper */
-	uint64_t power_uw;              /* sampled while it ran; 0: not */
+	uint64_t power_uw;              /* mean of the readings while it ran; 0: none */
+	uint32_t readings, readings_due;
+	uint64_t readings_apart_ns;
 };
 
 struct daemon {

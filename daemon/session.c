@@ -19,6 +19,10 @@
 #define WORK_AFTER_NS    NS_PER_MS /* of a request's end: one that follows at once has been answered by then */
 #define POWER_FROM       0.1  /* of a request, after which it draws what it draws */
 #define GOLDEN_RATIO     0.618034 /* its multiples are spread evenly between whole numbers, however many */
+#define SENSOR_NS        (20 * NS_PER_MS) /* a sensor's reading is the mean of so long before it */
+#define READINGS_NEW     4    /* requests at a point before which it is hardly known, */
+#define READINGS_MOST    4.0  /* and readings in one of them */
+#define READINGS_APART_NS (5 * NS_PER_MS) /* at least: one costs up to a millisecond */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
 
 uint64_t daemon_now_ns(const struct daemon *d)
@@ -354,29 +358,38 @@ static uint64_t sample_power(struct daemon *d)
 }
 
 /* A power that a sensor shows for a moment is that of some part of an inference: it is read at another
- * moment each time, spread evenly, so that the mean is of the whole. A counter's mean is so anyway. */
-static void sample_later(struct daemon *d, const struct request *request)
+ * moment each time, spread evenly, so that the mean is of the whole; at a point hardly known several times
+ * in one, and, where that is long enough, only when the sensor's window is past a move. A counter's mean is so anyway. */
+static void sample_later(struct daemon *d, struct request *request)
 {
 	const struct decision *decision = &request->session->decision;
-	uint64_t at_ns;
+	uint64_t from_ns = (uint64_t)(POWER_FROM * (double)decision->predicted_ns), past_ns = decision->settle_ns + SENSOR_NS, run_ns;
 
-	if (!d->meter || d->energy_meter || d->requests > 1 || !decision->predicted_ns)
+	if (!d->meter || d->energy_meter || d->requests > 1)
 		return;
-	at_ns = decision->settle_ns + (uint64_t)((POWER_FROM + (1 - POWER_FROM) * d->power_phase) * (double)decision->predicted_ns);
-	if (!sample_is_due(d, request->begin_ns + at_ns))
+	if (request->serial && past_ns > from_ns && past_ns < decision->predicted_ns)
+		from_ns = past_ns;
+	if (!decision->predicted_ns || !sample_is_due(d, request->begin_ns + from_ns))
 		return;
+	run_ns = decision->predicted_ns - from_ns;
+	request->readings_due = decision->measured < READINGS_NEW ? (uint32_t)fmin(READINGS_MOST, 1 + (double)(run_ns / READINGS_APART_NS)) : 1;
+	request->readings_apart_ns = run_ns / request->readings_due;
 	d->power_phase = fmod(d->power_phase + GOLDEN_RATIO, 1);
 	d->power_request = request->id;
-	loop_timer_in(d->power, at_ns);
+	loop_timer_in(d->power, from_ns + (uint64_t)(d->power_phase * (double)request->readings_apart_ns));
 }
 
 void sample_in_flight(void *daemon)
 {
 	struct daemon *d = daemon;
 	struct request *request = request_find(d, NULL, d->power_request);
+	uint64_t uw = request && d->requests == 1 ? sample_power(d) : 0;
 
-	if (request && d->requests == 1)
-		request->power_uw = sample_power(d);
+	if (!uw)
+		return;
+	request->power_uw = (request->power_uw * request->readings + uw) / (request->readings + 1);
+	if (++request->readings < request->readings_due)
+		loop_timer_in(d->power, request->readings_apart_ns);
 }
 
 /* Of a request that ends now. What a replay reports did not pass, so that its only moment is this one. */
@@ -506,7 +519,7 @@ static void learn(struct daemon *d, const struct request *request, uint64_t tota
 	if (power_uw)
 		session->power_uw = session->power_uw > 0 ? (1 - SMOOTHING) * session->power_uw + SMOOTHING * (double)power_uw : (double)power_uw;
 	model_observe(entry->model, request->phase, request->context, clocks_point(&d->clocks), run_ns(request, total_ns), power_uw,
-		      request->contended);
+		      request->readings ? request->readings : 1, request->contended);
 	if (!entry->dirty)
 		loop_timer_in(d->save, d->config.save_interval_ns);
 	entry->dirty = true;

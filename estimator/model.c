@@ -18,7 +18,7 @@
 #define DRIFT_UNIT_MIN 0.005 /* log: less than half a percent is nothing to fit anew for */
 #define POWER_DRIFT_UNIT_MIN 0.02
 #define POWER_SURER    4.0  /* times as many readings */
-#define POWER_VAR_FIRST 2.5e-3 /* (5 %)^2 */
+#define POWER_VAR_FIRST 1e-2 /* (10 %)^2 */
 #define POWER_VAR_RATE 0.1
 #define PLAN_STOP      0.5  /* of ready_width: tight enough to stop measuring */
 #define PLAN_CONTEXTS  4    /* looked at */
@@ -167,18 +167,18 @@ static void note_drift(const struct model *model, struct phase_state *state, con
 	state->since += state->since < UINT32_MAX;
 }
 
-/* One reading while a request ran. How widely they scatter says how many it takes. */
-static void learn_power(struct model *model, struct cell *cell, double power_uw)
+/* The mean of `n` readings while a request ran. How widely they scatter says how many it takes. */
+static void learn_power(struct model *model, struct cell *cell, double power_uw, double n)
 {
 	if (cell->power_n > 0) {
 		double off = power_uw / cell->power_uw - 1;
-		model->power_var += POWER_VAR_RATE * (off * off * cell->power_n / (cell->power_n + 1) - model->power_var);
+		model->power_var += POWER_VAR_RATE * (off * off * n * cell->power_n / (cell->power_n + n) - model->power_var);
 	}
-	cell_learn_power(cell, power_uw, 1);
+	cell_learn_power(cell, power_uw, n);
 }
 
 int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
-		  uint64_t power_uw, bool contended)
+		  uint64_t power_uw, uint32_t readings, bool contended)
 {
 	struct phase_state *state = &model->phase[phase];
 	double log_ns, change, grown;
@@ -204,7 +204,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 	state->fresh += cell->n == 0;
 	cell->n += cell->n < UINT32_MAX;
 	if (power_uw)
-		learn_power(model, cell, (double)power_uw);
+		learn_power(model, cell, (double)power_uw, readings);
 	note_drift(model, state, cell);
 	surface_nudge(model, cell, change);
 	return 0;

@@ -74,11 +74,11 @@ int model_learn_layers(struct model *model, const struct layer *layers, size_t c
 
 /* A finished request, at the point that was in force throughout. Updates the
  * cell, its neighbours and the slow-down; at most 20 us, refitting at most
- * every few dozen calls or when the prediction was far off. power_uw 0: not
- * measured. contended: other requests shared the GPU; then it counts for the
+ * every few dozen calls or when the prediction was far off. power_uw: the mean
+ * of so many readings, spread evenly over it; 0: not measured. contended: other requests shared the GPU; then it counts for the
  * slow-down only. Returns 0 or -EINVAL. */
 int model_observe(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns,
-		  uint64_t power_uw, bool contended);
+		  uint64_t power_uw, uint32_t readings, bool contended);
 
 /* The surface at a phase and context, refitted if something was learned.
  * Never NULL for a model with any phase; with nothing measured state is

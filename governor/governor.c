@@ -22,6 +22,7 @@
 #define TRIAL_SEEN 2           /* requests at the present point before another is tried */
 #define TRIAL_EAGER 40         /* requests after learning; later every TRIAL_EVERY-th looks for one */
 #define TRIAL_EVERY 16
+#define HOME_RESERVE 0.01
 #define STEPS 3                /* on the way to a cheaper point, one after the other */
 #define INVEST_GAIN 0.05       /* of power, for a move that may make one request late */
 #define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
@@ -174,6 +175,20 @@ static size_t cheapest_standing(struct governor_task *t)
 	return scan_cheapest(t->demand, t->count, &t->price, none_ns, t->board.grid->points, t->board.current_known ? t->board.current : SIZE_MAX);
 }
 
+/* The same for a home that takes more than one request to come to: by then it has to fit still, whatever is learned meanwhile. */
+static size_t cheapest_lasting(struct governor_task *t)
+{
+	struct demand now = t->demand[0];
+	size_t home;
+
+	if (t->count > 1)
+		return t->home;
+	t->demand[0].scale *= (float)(1 + HOME_RESERVE);
+	home = cheapest_standing(t);
+	t->demand[0] = now;
+	return home == SIZE_MAX ? t->home : home;
+}
+
 /* Chance that a request misses at a point: its logarithm taken as normal, with
  * the bound at its quantile. */
 static double risk(double predicted_ns, double bound_ns, double slack_ns)
@@ -284,6 +299,7 @@ static size_t within_reach(struct governor_task *t)
 	if (fits(t, t->home, t->governor->moves.ns[t->home]))
 		return t->home;
 	best = cheapest(t, t->soft);
+	t->home = cheapest_lasting(t);
 	stone = best != SIZE_MAX && may_step(t, best) ? stepping_stone(t, best) : SIZE_MAX;
 	t->steps = stone != SIZE_MAX;
 	return t->steps ? stone : best;
@@ -322,22 +338,30 @@ static bool gap_will_do(const struct governor_task *t, size_t to)
 	return false;
 }
 
+/* What a trial may risk for so much less power. */
+static double risk_worth(double gain, double most)
+{
+	return fmin(most, gain > INVEST_GAIN ? 1 : TRIAL_RISK + (TRIAL_RISK_LEARNING - TRIAL_RISK) * gain / INVEST_GAIN);
+}
+
 /* A cheaper point hardly ever run, whose bound is a little over the slack: nothing
  * but a request there can tell. The best of gain over risk; SIZE_MAX: none. */
 static size_t cheaper_trial(const struct governor_task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest.session];
-	double most = memory_eager(s) ? s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING : TRIAL_RISK, best_score = 0;
+	bool settled = best == t->board.current && t->surface->measured[best] >= (memory_eager(s) ? 1 : TRIAL_SEEN);
+	double most = !settled || !memory_eager(s) ? TRIAL_RISK : s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING, best_score = 0;
 	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
 	size_t found = SIZE_MAX;
 
-	if (best != t->board.current || s->boost > 1 || s->credit <= 0 || t->surface->measured[best] < (memory_eager(s) ? 1 : TRIAL_SEEN))
+	if (s->boost > 1 || s->credit <= 0)
 		return SIZE_MAX;
-	for (size_t i = 0; i < t->board.grid->points; i++) {
+	/* On the move there is one such point at most: where it is now. */
+	for (size_t i = settled ? 0 : t->board.current; i < (settled ? t->board.grid->points : t->board.current + 1); i++) {
 		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->moves.ns[i]))
 			continue;
 		double p = risk_at(t, i, t->governor->moves.ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
-		if (p <= fmin(gain(t, best, i) > INVEST_GAIN ? most : TRIAL_RISK_LEARNING, fmin(most, s->credit)) && score > best_score &&
+		if (p <= fmin(risk_worth(gain(t, best, i), most), s->credit) && score > best_score &&
 		    (p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE || !gap_will_do(t, i))) {
 			best_score = score;
 			found = i;
@@ -460,6 +484,7 @@ static void describe(const struct governor_task *t, struct decision *out)
 	out->slack_ns = t->newest.deadline_ns > starts_ns ? t->newest.deadline_ns - starts_ns : 0;
 	out->power_uw = s->power_uw[out->point];
 	out->power_known = s->power_known;
+	out->measured = s->measured[out->point];
 	out->source = (enum bound_source)s->source[out->point];
 	out->regime = (enum regime)s->regime[out->point];
 }
@@ -472,7 +497,7 @@ static void remember(struct governor_task *t, const struct decision *out)
 
 	s->trial = out->trial;
 	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
-	s->seen = t->surface->measured[out->point];
+	s->seen = out->measured;
 	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
 	s->wanted = t->home;
 	s->point = out->point;
@@ -667,7 +692,10 @@ bool governor_idle(struct governor *governor, const struct governor_board *board
 	size_t home = next_home(&t, relative_ns);
 	if (home == SIZE_MAX)
 		return false;
-	*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : towards(&t, home, expected_gap_ns);
+	if (governor->task.steps) /* is on its way home: there and nowhere else */
+		*point = home;
+	else
+		*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : towards(&t, home, expected_gap_ns);
 	return *point != board->current && in_time(&t, *point, expected_gap_ns) &&
 	       (*point != home || gain(&t, board->current, home) >= governor->options.gain_min);
 }

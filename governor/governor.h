@@ -68,6 +68,7 @@ struct decision {
 	bool held;          /* a recent miss is in `factor` */
 	double power_uw;    /* or relative cost */
 	bool power_known;
+	uint32_t measured;  /* requests that ran at `point` before */
 	enum bound_source source;
 	enum regime regime;
 	size_t runner_up;   /* by governor_explain(): cheaper than `point`: the cheapest that only a rule of thrift or caution refused

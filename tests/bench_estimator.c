@@ -99,7 +99,7 @@ static double observe_ns(struct model *model, const struct grid *grid)
 
 	for (size_t i = 0; i < 20000; i++) {
 		struct op_point p = grid_point(grid, 600 + i % 7 * 4);
-		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(truth_ns(p) * (1 + 0.01 * (double)(i % 3))), 7000000, false);
+		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(truth_ns(p) * (1 + 0.01 * (double)(i % 3))), 7000000, 1, false);
 	}
 	return (now_ns() - begin) / 20000;
 }

@@ -114,7 +114,7 @@ static struct outcome run(const struct loop *loop)
 			out.power += price(loop, d.point);
 		}
 		model_observe(model, PHASE_RUN, 0, grid_point(&loop->plant->grid, d.point), (uint64_t)latency_ns,
-			      loop->sensor ? (uint64_t)seen_uw : 0, false);
+			      loop->sensor ? (uint64_t)seen_uw : 0, 1, false);
 		governor_ended(&governor, 0, (uint64_t)latency_ns, (uint64_t)loop->deadline_ns, d.bound_ns);
 		now_ns += (uint64_t)latency_ns;
 	}

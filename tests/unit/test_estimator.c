@@ -350,7 +350,7 @@ static void wrong_calls(void **state)
 	(void)state;
 
 	assert_int_equal(model_learn_sample(model, &nothing), -EINVAL);
-	assert_int_equal(model_observe(model, PHASE_RUN, 0, nothing.point, 0, 0, false), -EINVAL);
+	assert_int_equal(model_observe(model, PHASE_RUN, 0, nothing.point, 0, 0, 1, false), -EINVAL);
 	assert_int_equal(model_surface(model, PHASE_RUN, 0)->state, SURFACE_NONE);
 	assert_int_equal(model_state(model, PHASE_RUN), SURFACE_NONE);
 	/* With nothing known the first point is the fastest; none allowed, none chosen. */
@@ -392,7 +392,7 @@ static void stored_and_loaded(void **state)
 		learn(model, grid_point(&grid, k * 3 + 2), truth_ns(grid_point(&grid, k * 3 + 2)));
 	model_surface(model, PHASE_RUN, 0);
 	for (int i = 0; i < 50; i++)
-		model_observe(model, PHASE_RUN, 0, grid_point(&grid, 9), (uint64_t)truth_ns(grid_point(&grid, 9)), 0, false);
+		model_observe(model, PHASE_RUN, 0, grid_point(&grid, 9), (uint64_t)truth_ns(grid_point(&grid, 9)), 0, 1, false);
 	count = model_samples(model, &samples);
 	assert_int_equal(count, 9);
 	for (long i = 0; i < count; i++)
@@ -442,7 +442,7 @@ static void anything_at_all(void **state)
 			if (i % 2)
 				assert_int_equal(model_learn_sample(model, &s), 0);
 			else
-				assert_int_equal(model_observe(model, s.phase, s.context, s.point, s.latency_ns, s.power_uw, i % 10 == 0), 0);
+				assert_int_equal(model_observe(model, s.phase, s.context, s.point, s.latency_ns, s.power_uw, 1, i % 10 == 0), 0);
 			const struct surface *f = model_surface(model, s.phase, s.context);
 			for (size_t k = 0; k < grid.points && f->state != SURFACE_NONE; k++) {
 				assert_true(isfinite(f->bound_ns[k]) && f->latency_ns[k] > 0 && f->bound_ns[k] >= f->latency_ns[k]);
@@ -471,8 +471,8 @@ static void work_in_pieces(void **state)
 	/* Requests run where nothing was measured, and take longer than thought there. */
 	for (size_t i = 0; i < 200; i++) {
 		struct op_point p = grid_point(&grid, 3 + i % 3 * 3);
-		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, false);
-		model_observe(whole, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, false);
+		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, 1, false);
+		model_observe(whole, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, 1, false);
 	}
 	const struct surface *s = model_surface_at_hand(model, PHASE_RUN, 0);
 	assert_true(fabsf(s->latency_ns[23] / before[23] - 1) < 0.1F); /* far from there: the old fit's */

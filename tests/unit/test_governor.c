@@ -642,6 +642,36 @@ static void test_trial_goes_on(void **state)
 	assert_int_not_equal(d.point, tried);
 }
 
+/* A point hardly known, its bound over the slack by a hair, is not left for a dearer one: staying tells what it is. */
+static void test_trial_stays(void **state)
+{
+	(void)state;
+	uint64_t deadline_ns = 100 * MS;
+	struct governor_board board;
+	struct decision d;
+
+	for (int known = 0; known < 2; known++) {
+		fresh();
+		make_grid(1, 2, 1);
+		random_plane(&plane[0]);
+		plane[0].surface.slowdown = plane[0].surface.slowdown_bound = 1;
+		for (size_t i = 0; i < 2; i++) {
+			plane[0].bound[i] = i ? 80e6F : 100.1e6F;
+			plane[0].latency[i] = plane[0].bound[i] / 1.02F;
+			plane[0].power[i] = i ? 6e6F : 5e6F;
+			plane[0].measured[i] = known ? 10 : 2;
+		}
+		board = make_board();
+		board.current = 0;
+		governor.session[0].credit = 1;
+		d = decide(&board, 0, NS_PER_S, deadline_ns);
+		assert_true(d.feasible);
+		assert_int_equal(d.trial, !known);
+		assert_int_equal(d.point, known);
+		assert_int_equal(d.measured, known ? 10 : 2);
+	}
+}
+
 /* A trial is taken only where the slack about covers the prediction, and ends with the credit. */
 static void test_trial(void **state)
 {
@@ -686,7 +716,7 @@ int main(void)
 		cmocka_unit_test(test_share_of_misses), cmocka_unit_test(test_memory_dwell),	  cmocka_unit_test(test_energy),
 		cmocka_unit_test(test_standby),		 cmocka_unit_test(test_waits),		  cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_stepping_stone), cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
-		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_trial_goes_on),		 cmocka_unit_test(test_many_requests),
+		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_trial_goes_on), cmocka_unit_test(test_trial_stays),		 cmocka_unit_test(test_many_requests),
 	};
 
 	return cmocka_run_group_tests_name("governor", tests, NULL, NULL);

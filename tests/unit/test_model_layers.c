@@ -244,7 +244,7 @@ static void test_layers_with_every_token(void **state)
 		struct op_point point = measure_point(&grid, (context / 50 * 131) % grid.points);
 		struct sample sample = measure_sample(&measure, point, context, 1, rows);
 		assert_int_equal(model_learn_layers(model, rows, sim.layers), 0);
-		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, sample.latency_ns, 0, false), 0);
+		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, sample.latency_ns, 0, 1, false), 0);
 		long n = model_layers(model, &stored);
 		free(stored);
 		same = (size_t)n == most ? same + 1 : 0;
@@ -305,7 +305,7 @@ static void test_growing_decode(void **state)
 
 		if (context > 200)
 			errors_add(&errors, (double)s->latency_ns[grid.points - 2] * s->slowdown, truth);
-		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, (uint64_t)truth, 0, false), 0);
+		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, (uint64_t)truth, 0, 1, false), 0);
 	}
 	printf("# | decode growing over 1,200 tokens, 10 %% slower than profiled: mean error %.2f %%\n", 100 * errors_mean(&errors));
 	assert_true(errors_mean(&errors) < 0.03);

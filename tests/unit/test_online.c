@@ -52,7 +52,7 @@ static uint64_t request(struct model *model, size_t point, double factor, bool c
 	struct op_point p = grid_point(model_surface(model, PHASE_RUN, 0)->grid, point);
 	uint64_t ns = (uint64_t)(truth_ns(p) * factor * sim_noise_next(&noise));
 
-	assert_int_equal(model_observe(model, PHASE_RUN, 0, p, ns, 0, contended), 0);
+	assert_int_equal(model_observe(model, PHASE_RUN, 0, p, ns, 0, 1, contended), 0);
 	return ns;
 }
 
@@ -202,7 +202,7 @@ static void neighbours(void **state)
 	for (size_t i = 0; i < 3; i++)
 		before[i] = s->latency_ns[cells[i]];
 	for (int i = 0; i < 3; i++)
-		model_observe(model, PHASE_RUN, 0, grid_point(s->grid, 27), (uint64_t)(before[0] * 1.08), 0, false);
+		model_observe(model, PHASE_RUN, 0, grid_point(s->grid, 27), (uint64_t)(before[0] * 1.08), 0, 1, false);
 	for (size_t i = 0; i < 3; i++)
 		moved[i] = s->latency_ns[cells[i]] / before[i] - 1;
 	printf("# | a cell 8 %% off moves itself by %.1f %%, the next two by %.1f %% and %.1f %%\n", 100 * moved[0], 100 * moved[1],
@@ -234,12 +234,12 @@ static void lone_reading(void **state)
 	for (int k = 0; k < 2; k++) {
 		for (int i = 0; i < (k ? 200 : 1); i++) {
 			p = grid_point(model_surface(model, PHASE_RUN, 0)->grid, 29);
-			assert_int_equal(model_observe(model, PHASE_RUN, 0, p, (uint64_t)truth_ns(p), (uint64_t)(2 * truth_uw(p)), false), 0);
+			assert_int_equal(model_observe(model, PHASE_RUN, 0, p, (uint64_t)truth_ns(p), (uint64_t)(2 * truth_uw(p)), 1, false), 0);
 		}
 		for (int i = 0; i < 80; i++) {
 			struct op_point other = grid_point(model_surface(model, PHASE_RUN, 0)->grid, 43);
 			assert_int_equal(model_observe(model, PHASE_RUN, 0, other, (uint64_t)truth_ns(other),
-						       (uint64_t)(truth_uw(other) * (i % 2 ? 0.6 : 1.4)), false), 0);
+						       (uint64_t)(truth_uw(other) * (i % 2 ? 0.6 : 1.4)), 1, false), 0);
 		}
 		off[k] = model_surface(model, PHASE_RUN, 0)->power_uw[29] / truth_uw(p) - 1;
 	}

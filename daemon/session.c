@@ -372,7 +372,7 @@ static void sample_later(struct daemon *d, struct request *request)
 	if (!decision->predicted_ns || !sample_is_due(d, request->begin_ns + from_ns))
 		return;
 	run_ns = decision->predicted_ns - from_ns;
-	request->readings_due = decision->measured < READINGS_NEW ? (uint32_t)fmin(READINGS_MOST, 1 + (double)(run_ns / READINGS_APART_NS)) : 1;
+	request->readings_due = decision->measured < READINGS_NEW ? (uint32_t)fmax(fmin(READINGS_MOST, (double)(run_ns / READINGS_APART_NS)), 1) : 1;
 	request->readings_apart_ns = run_ns / request->readings_due;
 	d->power_phase = fmod(d->power_phase + GOLDEN_RATIO, 1);
 	d->power_request = request->id;

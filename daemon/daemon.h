@@ -50,8 +50,7 @@ struct request {
 	bool contended, waiting;
 	uint64_t serial;                /* waits for this answer of the keeper */
 	uint64_t power_uw;              /* mean of the readings while it ran; 0: none */
-	uint32_t readings, readings_due;
-	uint64_t readings_apart_ns;
+	uint32_t readings;              /* that it is the mean of */
 };
 
 struct daemon {
@@ -71,7 +70,9 @@ struct daemon {
 	uint64_t power_sampled_ns;      /* service time of it */
 	struct op_point power_point;    /* and the clocks it was taken at */
 	double power_phase;             /* share of a request after which the next is taken, [0, 1) */
-	uint64_t power_request;         /* of the request it is for */
+	uint64_t power_request;         /* of the request it is for, */
+	uint32_t power_left;            /* readings of it that follow, */
+	uint64_t power_apart_ns;        /* and the time between them */
 	uint64_t started_ns;            /* real time */
 	uint64_t ahead_ns;              /* service time less real time */
 	unsigned sessions, requests;

@@ -21,7 +21,7 @@
 #define GOLDEN_RATIO     0.618034 /* its multiples are spread evenly between whole numbers, however many */
 #define SENSOR_NS        (20 * NS_PER_MS) /* a sensor's reading is the mean of so long before it */
 #define READINGS_NEW     4    /* requests at a point before which it is hardly known, */
-#define READINGS_MOST    4.0  /* and readings in one of them */
+#define READINGS_MOST    4    /* and readings in one of them */
 #define READINGS_APART_NS (5 * NS_PER_MS) /* at least: one costs up to a millisecond */
 #define DONE_MAX         0.95 /* a request that is late is not taken for finished */
 
@@ -360,10 +360,10 @@ static uint64_t sample_power(struct daemon *d)
 /* A power that a sensor shows for a moment is that of some part of an inference: it is read at another
  * moment each time, spread evenly, so that the mean is of the whole; at a point hardly known several times
  * in one, and, where that is long enough, only when the sensor's window is past a move. A counter's mean is so anyway. */
-static void sample_later(struct daemon *d, struct request *request)
+static void sample_later(struct daemon *d, const struct request *request)
 {
 	const struct decision *decision = &request->session->decision;
-	uint64_t from_ns = (uint64_t)(POWER_FROM * (double)decision->predicted_ns), past_ns = decision->settle_ns + SENSOR_NS, run_ns;
+	uint64_t from_ns = (uint64_t)(POWER_FROM * (double)decision->predicted_ns), past_ns = decision->settle_ns + SENSOR_NS;
 
 	if (!d->meter || d->energy_meter || d->requests > 1)
 		return;
@@ -371,12 +371,16 @@ static void sample_later(struct daemon *d, struct request *request)
 		from_ns = past_ns;
 	if (!decision->predicted_ns || !sample_is_due(d, request->begin_ns + from_ns))
 		return;
-	run_ns = decision->predicted_ns - from_ns;
-	request->readings_due = decision->measured < READINGS_NEW ? (uint32_t)fmax(fmin(READINGS_MOST, (double)(run_ns / READINGS_APART_NS)), 1) : 1;
-	request->readings_apart_ns = run_ns / request->readings_due;
+	d->power_left = 0;
+	d->power_apart_ns = decision->predicted_ns - from_ns;
+	if (decision->measured < READINGS_NEW && d->power_apart_ns >= 2 * READINGS_APART_NS) {
+		uint64_t readings = d->power_apart_ns / READINGS_APART_NS < READINGS_MOST ? d->power_apart_ns / READINGS_APART_NS : READINGS_MOST;
+		d->power_left = (uint32_t)readings - 1;
+		d->power_apart_ns /= readings;
+	}
 	d->power_phase = fmod(d->power_phase + GOLDEN_RATIO, 1);
 	d->power_request = request->id;
-	loop_timer_in(d->power, from_ns + (uint64_t)(d->power_phase * (double)request->readings_apart_ns));
+	loop_timer_in(d->power, from_ns + (uint64_t)(d->power_phase * (double)d->power_apart_ns));
 }
 
 void sample_in_flight(void *daemon)
@@ -388,8 +392,11 @@ void sample_in_flight(void *daemon)
 	if (!uw)
 		return;
 	request->power_uw = (request->power_uw * request->readings + uw) / (request->readings + 1);
-	if (++request->readings < request->readings_due)
-		loop_timer_in(d->power, request->readings_apart_ns);
+	request->readings++;
+	if (d->power_left) {
+		d->power_left--;
+		loop_timer_in(d->power, d->power_apart_ns);
+	}
 }
 
 /* Of a request that ends now. What a replay reports did not pass, so that its only moment is this one. */

@@ -5,6 +5,7 @@
 #include "../common/clock.h"
 #include "memory.h"
 #include "moves.h"
+#include "task.h"
 
 #define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
 #define PAYBACK_REQUESTS 32    /* a move has to be worth its time within so many requests */
@@ -44,17 +45,6 @@ void governor_init(struct governor *governor, const struct governor_options *opt
 	governor->mem_tokens = MEM_BURST;
 	for (uint32_t i = 0; i < SESSIONS_MAX; i++)
 		governor_session_reset(governor, i);
-}
-
-const char *refusal_text(enum refusal refusal)
-{
-	static const char *const text[] = {
-		[REFUSED_NOT] = "", [REFUSED_BOUND] = "bound", [REFUSED_SETTLE] = "settle", [REFUSED_SHARED] = "shared",
-		[REFUSED_CEILING] = "ceiling", [REFUSED_FLOOR] = "floor", [REFUSED_HOLD] = "hold", [REFUSED_DWELL] = "dwell",
-		[REFUSED_GAIN] = "gain", [REFUSED_STANDBY] = "standby",
-	};
-
-	return (size_t)refusal < sizeof(text) / sizeof(*text) ? text[refusal] : "unknown";
 }
 
 static size_t top_point(const struct governor_task *t)
@@ -100,55 +90,6 @@ static void soft_limits(struct governor_task *t)
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		if (t->soft[c] > t->high[c])
 			t->soft[c] = t->high[c];
-}
-
-/* ---- demands ---- */
-
-static double base_factor(const struct governor_task *t, const struct surface *surface)
-{
-	return (1 + t->governor->options.margin) * fmax(surface->slowdown_bound, 0);
-}
-
-static double past_factor(const struct governor_task *t, uint32_t session)
-{
-	return t->past ? memory_factor(t->governor, session) : 1;
-}
-
-static void add_demand(struct governor_task *t, const struct governor_request *request)
-{
-	double factor = base_factor(t, request->surface) * past_factor(t, request->session);
-	double slack_ns = (double)request->deadline_ns - (double)t->now_ns - (double)request->flight_ns;
-	struct demand demand = {request->surface->bound_ns, (float)(factor * (1 - request->done)), (float)slack_ns};
-	size_t at = t->count++;
-
-	for (; at > 0 && t->demand[at - 1].slack_ns > demand.slack_ns; at--) {
-		t->demand[at] = t->demand[at - 1];
-		t->session[at] = t->session[at - 1];
-	}
-	t->demand[at] = demand;
-	t->session[at] = request->session;
-}
-
-/* `past`: with what past misses put on the bounds. */
-static void set_demands(struct governor_task *t, const struct governor_request *requests, size_t count, bool past)
-{
-	t->count = 0;
-	t->past = past;
-	for (size_t i = 0; i < count && i < REQUESTS_MAX; i++)
-		add_demand(t, &requests[i]);
-}
-
-static void set_price(struct governor_task *t, float horizon_ns)
-{
-	bool energy = t->governor->options.objective == OBJECTIVE_ENERGY;
-
-	t->price = (struct price){t->surface->power_uw, t->surface->idle_power_uw, t->surface->latency_ns,
-				  (float)t->surface->slowdown, energy ? fmaxf(horizon_ns, 1) : 0};
-}
-
-static bool fits(const struct governor_task *t, size_t point, double move_ns)
-{
-	return scan_late(t->demand, t->count, point) + (float)move_ns <= 0;
 }
 
 /* ---- the choice ---- */
@@ -232,8 +173,8 @@ static size_t without_past(struct governor_task *t, const struct governor_reques
 {
 	size_t best = fastest(t), other;
 
-	set_demands(t, requests, count, false);
-	*feasible = fits(t, best, t->governor->moves.ns[best]);
+	task_demands(t, requests, count, false);
+	*feasible = task_fits(t, best, t->governor->moves.ns[best]);
 	if (*feasible)
 		return best;
 	other = cheapest(t, t->low);
@@ -278,8 +219,8 @@ static size_t stepping_stone(const struct governor_task *t, size_t best)
 		for (unsigned c = 0; c < CLOCK_COUNT; c++)
 			axis[c] = mask & 1u << c ? to[c] : from[c];
 		size_t i = grid_index(t->board.grid, axis);
-		if (i == t->board.current || !(scan_price(&t->price, i) < most) || !fits(t, i, t->governor->moves.ns[i]) ||
-		    !fits(t, t->home, moves_cost(&t->board, axis, to, t->newest.waits)))
+		if (i == t->board.current || !(scan_price(&t->price, i) < most) || !task_fits(t, i, t->governor->moves.ns[i]) ||
+		    !task_fits(t, t->home, moves_cost(&t->board, axis, to, t->newest.waits)))
 			continue;
 		most = scan_price(&t->price, i);
 		stone = i;
@@ -296,7 +237,7 @@ static size_t within_reach(struct governor_task *t)
 	if (t->home == SIZE_MAX)
 		return SIZE_MAX;
 	move_from(t, t->soft);
-	if (fits(t, t->home, t->governor->moves.ns[t->home]))
+	if (task_fits(t, t->home, t->governor->moves.ns[t->home]))
 		return t->home;
 	best = cheapest(t, t->soft);
 	t->home = cheapest_lasting(t);
@@ -309,7 +250,7 @@ static bool worth_staying(const struct governor_task *t, size_t best)
 {
 	size_t current = t->board.current;
 
-	return t->board.current_known && isfinite(t->governor->moves.ns[current]) && fits(t, current, 0) &&
+	return t->board.current_known && isfinite(t->governor->moves.ns[current]) && task_fits(t, current, 0) &&
 	       gain(t, current, best) < gain_needed(t, best);
 }
 
@@ -344,25 +285,38 @@ static double risk_worth(double gain, double most)
 	return fmin(most, gain > INVEST_GAIN ? 1 : TRIAL_RISK + (TRIAL_RISK_LEARNING - TRIAL_RISK) * gain / INVEST_GAIN);
 }
 
-/* A cheaper point hardly ever run, whose bound is a little over the slack: nothing
- * but a request there can tell. The best of gain over risk; SIZE_MAX: none. */
+/* Gain over risk of a cheaper point hardly ever run, whose bound is a little over the slack; 0: not worth it. */
+static double trial_score(const struct governor_task *t, size_t best, size_t i, double most)
+{
+	double saved, p, p_there;
+
+	if (t->surface->measured[i] >= TRIAL_KNOWN || !isfinite(t->governor->moves.ns[i]) ||
+	    scan_price(&t->price, i) >= scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best)))
+		return 0;
+	saved = gain(t, best, i);
+	p = risk_at(t, i, t->governor->moves.ns[i]);
+	p_there = risk_at(t, i, 0);
+	if (p > risk_worth(saved, most) || (p - p_there > TRIAL_RISK_MOVE && gap_will_do(t, i)))
+		return 0;
+	return saved * (1 - p) / (p + TRIAL_RISK_FLOOR);
+}
+
+/* Nothing but a request there can tell what such a point is. SIZE_MAX: none. */
 static size_t cheaper_trial(const struct governor_task *t, size_t best)
 {
 	const struct governor_session *s = &t->governor->session[t->newest.session];
-	bool settled = best == t->board.current && t->surface->measured[best] >= (memory_eager(s) ? 1 : TRIAL_SEEN);
-	double most = !settled || !memory_eager(s) ? TRIAL_RISK : s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING, best_score = 0;
-	float limit = scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best));
-	size_t found = SIZE_MAX;
+	size_t current = t->board.current, found = SIZE_MAX;
+	bool eager = memory_eager(s);
+	double most = !eager ? TRIAL_RISK : s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING, best_score = 0;
 
 	if (s->boost > 1 || s->credit <= 0)
 		return SIZE_MAX;
-	/* On the move there is one such point at most: where it is now. */
-	for (size_t i = settled ? 0 : t->board.current; i < (settled ? t->board.grid->points : t->board.current + 1); i++) {
-		if (t->surface->measured[i] >= TRIAL_KNOWN || scan_price(&t->price, i) >= limit || !isfinite(t->governor->moves.ns[i]))
-			continue;
-		double p = risk_at(t, i, t->governor->moves.ns[i]), score = gain(t, best, i) * (1 - p) / (p + TRIAL_RISK_FLOOR);
-		if (p <= fmin(risk_worth(gain(t, best, i), most), s->credit) && score > best_score &&
-		    (p - risk_at(t, i, 0) <= TRIAL_RISK_MOVE || !gap_will_do(t, i))) {
+	/* On the move the only such point is where it is now: to stay. */
+	if (best != current || t->surface->measured[best] < (eager ? 1 : TRIAL_SEEN))
+		return trial_score(t, best, current, fmin(TRIAL_RISK, s->credit)) > 0 ? current : SIZE_MAX;
+	for (size_t i = 0; i < t->board.grid->points; i++) {
+		double score = trial_score(t, best, i, fmin(most, s->credit));
+		if (score > best_score) {
 			best_score = score;
 			found = i;
 		}
@@ -428,67 +382,6 @@ static size_t consider_trial(struct governor_task *t, size_t best, struct decisi
 	return out->trial ? trial : best;
 }
 
-/* ---- saying why ---- */
-
-/* The rule that refused a point that is cheaper than the chosen one. */
-static enum refusal why_not(const struct governor_task *t, size_t point)
-{
-	size_t axis[CLOCK_COUNT], from[CLOCK_COUNT], newest = 0;
-	struct demand alone;
-
-	grid_axes(t->board.grid, point, axis);
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		if (axis[c] > t->high[c])
-			return REFUSED_CEILING;
-		if (axis[c] < t->low[c])
-			return REFUSED_FLOOR;
-	}
-	grid_axes(t->board.grid, t->board.current, from);
-	float move_ns = moves_cost(&t->board, from, axis, t->newest.waits);
-	if (fits(t, point, move_ns)) {
-		if (axis[CLOCK_MEM] < t->soft[CLOCK_MEM] && t->governor->mem_tokens < 1)
-			return REFUSED_DWELL;
-		return moves_within(axis, t->soft, t->high) ? REFUSED_GAIN : REFUSED_STANDBY;
-	}
-	if (fits(t, point, 0))
-		return REFUSED_SETTLE;
-	while (newest + 1 < t->count && t->session[newest] != t->newest.session)
-		newest++;
-	alone = t->demand[newest];
-	if (t->count > 1 && scan_late(&alone, 1, point) + move_ns <= 0)
-		return REFUSED_SHARED;
-	alone.scale /= (float)past_factor(t, t->newest.session);
-	return t->count == 1 && scan_late(&alone, 1, point) + move_ns <= 0 ? REFUSED_HOLD : REFUSED_BOUND;
-}
-
-static uint64_t settle_to(const struct governor_task *t, size_t point)
-{
-	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
-
-	grid_axes(t->board.grid, t->board.current, from);
-	grid_axes(t->board.grid, point, to);
-	return (uint64_t)moves_cost(&t->board, from, to, true);
-}
-
-static void describe(const struct governor_task *t, struct decision *out)
-{
-	const struct surface *s = t->surface;
-	uint64_t starts_ns = t->now_ns + t->newest.flight_ns;
-	double left = 1 - t->newest.done;
-
-	out->factor = base_factor(t, t->surface) * past_factor(t, t->newest.session);
-	out->held = t->past && t->governor->session[t->newest.session].boost > 1;
-	out->predicted_ns = (uint64_t)(s->latency_ns[out->point] * s->slowdown * left);
-	out->bound_ns = (uint64_t)(s->bound_ns[out->point] * out->factor * left);
-	out->settle_ns = settle_to(t, out->point);
-	out->slack_ns = t->newest.deadline_ns > starts_ns ? t->newest.deadline_ns - starts_ns : 0;
-	out->power_uw = s->power_uw[out->point];
-	out->power_known = s->power_known;
-	out->measured = s->measured[out->point];
-	out->source = (enum bound_source)s->source[out->point];
-	out->regime = (enum regime)s->regime[out->point];
-}
-
 /* ---- the verbs ---- */
 
 static void remember(struct governor_task *t, const struct decision *out)
@@ -509,8 +402,8 @@ static void remember(struct governor_task *t, const struct decision *out)
 static void choose(struct governor_task *t, const struct governor_request *requests, size_t count, struct decision *out)
 {
 	t->thrifty = SIZE_MAX;
-	set_demands(t, requests, count, true);
-	set_price(t, (float)t->newest.deadline_ns - (float)t->now_ns);
+	task_demands(t, requests, count, true);
+	task_price(t, (float)t->newest.deadline_ns - (float)t->now_ns);
 	soft_limits(t);
 	out->feasible = true;
 	out->point = within_reach(t);
@@ -523,9 +416,9 @@ static void choose(struct governor_task *t, const struct governor_request *reque
 		out->point = t->board.current;
 	}
 	out->point = consider_trial(t, out->point, out);
-	out->step = t->steps && !out->trial;
+	out->step = t->steps = t->steps && !out->trial;
 	out->stays = !out->feasible && t->board.current_known && out->point == t->board.current && about_in_time(t, out->point);
-	describe(t, out);
+	task_describe(t, out);
 }
 
 static bool any_unknown(const struct governor_request *requests, size_t count)
@@ -555,38 +448,16 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		moves_limits(board, c, &t->low[c], &t->high[c]);
 	refill_mem(governor, now_ns);
-	memory_begin(governor, newest, (uint64_t)(t->surface->bound_ns[top_point(t)] * base_factor(t, t->surface)));
+	memory_begin(governor, newest, (uint64_t)(t->surface->bound_ns[top_point(t)] * task_base_factor(t, t->surface)));
 	for (size_t i = 0; i < count; i++)
 		out->learning = out->learning || requests[i].surface->state != SURFACE_READY;
 	if (any_unknown(requests, count)) {
 		out->point = top_point(t);
-		describe(t, out);
+		task_describe(t, out);
 	} else {
 		choose(t, requests, count, out);
 	}
 	remember(t, out);
-}
-
-void governor_explain(const struct governor *governor, struct decision *decision)
-{
-	const struct governor_task *t = &governor->task;
-	float price;
-
-	if (t->count == 0)
-		return; /* a surface is not known yet: nothing was compared */
-	price = scan_price(&t->price, decision->point);
-	if (decision->step)
-		decision->runner_up = t->home;
-	else if (t->thrifty != SIZE_MAX && scan_price(&t->price, t->thrifty) < price)
-		decision->runner_up = t->thrifty;
-	else
-		decision->runner_up = scan_next_cheaper(&t->price, price, t->board.grid->points);
-	if (decision->runner_up == SIZE_MAX)
-		return;
-	decision->runner_up_refused = why_not(t, decision->runner_up);
-	decision->runner_up_bound_ns = (uint64_t)(t->surface->bound_ns[decision->runner_up] * decision->factor);
-	decision->runner_up_settle_ns = settle_to(t, decision->runner_up);
-	decision->runner_up_power_uw = t->surface->power_uw[decision->runner_up];
 }
 
 /* ---- between requests ---- */
@@ -594,9 +465,9 @@ void governor_explain(const struct governor *governor, struct decision *decision
 /* Where the session's next request will want to be, once there. */
 static size_t next_home(struct governor_task *t, uint64_t relative_ns)
 {
-	set_demands(t, &t->newest, 1, true);
+	task_demands(t, &t->newest, 1, true);
 	t->demand[0].slack_ns = (float)relative_ns;
-	set_price(t, (float)relative_ns);
+	task_price(t, (float)relative_ns);
 	soft_limits(t);
 	return cheapest_standing(t);
 }
@@ -617,7 +488,7 @@ static size_t idle_home(const struct governor_task *t, size_t home, uint64_t gap
 		bool memory_moves = axis[CLOCK_MEM] != to[CLOCK_MEM] && gap_ns < t->governor->options.mem_dwell_ns;
 		double saved = (double)(idle_uw[home] - idle_uw[i]) * (double)gap_ns;
 		if (memory_moves || !moves_within(axis, t->soft, t->high) || back_ns * IDLE_GAP_SETTLES > (double)gap_ns ||
-		    !fits(t, home, back_ns) || saved < t->surface->power_uw[home] * 2 * back_ns)
+		    !task_fits(t, home, back_ns) || saved < t->surface->power_uw[home] * 2 * back_ns)
 			continue;
 		best = i;
 		best_uw = idle_uw[i];
@@ -628,9 +499,9 @@ static size_t idle_home(const struct governor_task *t, size_t home, uint64_t gap
 /* In time for the next request: over within the gap, or inside its slack. */
 static bool in_time(const struct governor_task *t, size_t point, uint64_t gap_ns)
 {
-	double move_ns = (double)settle_to(t, point), rest_ns = GAP_SHARE * (double)gap_ns;
+	double move_ns = (double)moves_settle_ns(&t->board, point), rest_ns = GAP_SHARE * (double)gap_ns;
 
-	return move_ns <= rest_ns || fits(t, point, move_ns - rest_ns);
+	return move_ns <= rest_ns || task_fits(t, point, move_ns - rest_ns);
 }
 
 /* Home, or as much of the way down as there is time for: one clock in this gap, another in the next. */
@@ -642,7 +513,7 @@ static size_t towards(const struct governor_task *t, size_t home, uint64_t gap_n
 	if (in_time(t, home, gap_ns))
 		return home;
 	for (size_t i = 0; i < t->board.grid->points; i++) {
-		if (!(scan_price(&t->price, i) < best) || !fits(t, i, 0) || !in_time(t, i, gap_ns))
+		if (!(scan_price(&t->price, i) < best) || !task_fits(t, i, 0) || !in_time(t, i, gap_ns))
 			continue;
 		grid_axes(t->board.grid, i, axis);
 		if (!moves_within(axis, t->soft, t->high))

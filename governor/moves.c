@@ -42,6 +42,15 @@ float moves_cost(const struct governor_board *board, const size_t from[CLOCK_COU
 	return (float)(up || waits ? up_ns + down_ns : 0);
 }
 
+uint64_t moves_settle_ns(const struct governor_board *board, size_t point)
+{
+	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
+
+	grid_axes(board->grid, board->current, from);
+	grid_axes(board->grid, point, to);
+	return (uint64_t)moves_cost(board, from, to, true);
+}
+
 /* The next point of the grid, in its order: axes count up like digits. */
 static void next_axes(const struct grid *grid, size_t axis[CLOCK_COUNT])
 {

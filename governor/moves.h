@@ -16,6 +16,9 @@ bool moves_within(const size_t axis[CLOCK_COUNT], const size_t low[CLOCK_COUNT],
  * to settle, may be written after it. */
 float moves_cost(const struct governor_board *board, const size_t from[CLOCK_COUNT], const size_t to[CLOCK_COUNT], bool waits);
 
+/* moves_cost() to a point from where the board is, of a client that waits. */
+uint64_t moves_settle_ns(const struct governor_board *board, size_t point);
+
 /* moves_cost() of every point of board->grid from where the board is, INFINITY outside these axes. It is
  * made anew only when something of that has changed. Returns moves->ns. */
 const float *moves_to(struct moves *moves, const struct governor_board *board, const size_t low[CLOCK_COUNT],

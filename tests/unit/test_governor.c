@@ -7,87 +7,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
-#include "../../common/clock.h"
-#include "../../governor/governor.h"
+#include "planes.h"
 
-#define POINTS_MAX 1400
 #define ROUNDS 3000
-#define MS 1000000ULL
-
-struct plane {
-	struct surface surface;
-	float latency[POINTS_MAX], bound[POINTS_MAX], power[POINTS_MAX], idle[POINTS_MAX], bubble[POINTS_MAX];
-	uint8_t source[POINTS_MAX], regime[POINTS_MAX];
-	uint32_t measured[POINTS_MAX];
-};
-
-static struct governor governor;
-static struct grid grid;
-static struct plane plane[4];
-static uint64_t random_state;
-
-static uint64_t random_below(uint64_t n)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state % n;
-}
-
-static double uniform(double low, double high)
-{
-	return low + (high - low) * (double)random_below(1 << 30) / (1 << 30);
-}
-
-static void make_grid(size_t cpu, size_t gpu, size_t mem)
-{
-	size_t count[CLOCK_COUNT] = {cpu, gpu, mem};
-
-	grid = (struct grid){.points = cpu * gpu * mem};
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		grid.count[c] = count[c];
-		for (size_t i = 0; i < count[c]; i++)
-			grid.hz[c][i] = 300000000 + i * 100000000;
-	}
-}
-
-static void random_plane(struct plane *p)
-{
-	double e = uniform(1, 10), b = uniform(1, 10), m = uniform(0.5, 5), width = uniform(1.0, 1.2);
-
-	p->surface = (struct surface){.grid = &grid, .state = SURFACE_READY, .latency_ns = p->latency, .bound_ns = p->bound,
-				      .power_uw = p->power, .idle_power_uw = p->idle, .source = p->source, .regime = p->regime,
-				      .measured = p->measured, .bubble_ns = p->bubble, .power_known = true, .slowdown = 1,
-				      .slowdown_bound = uniform(1, 1.1)};
-	for (size_t i = 0; i < grid.points; i++) {
-		struct op_point at = grid_point(&grid, i);
-		double f = (double)at.hz[0] / 1e9, g = (double)at.hz[1] / 1e9, h = (double)at.hz[2] / 1e9;
-		p->latency[i] = (float)(1e6 * (1 + fmax(e / f, hypot(b / g, m / h))) * uniform(0.97, 1.03));
-		p->bound[i] = p->latency[i] * (float)width;
-		p->idle[i] = (float)(1e6 * (2 + f + g + h));
-		p->power[i] = p->idle[i] * (float)uniform(1.9, 2.1);
-		p->measured[i] = 0;
-	}
-}
-
-static struct governor_board make_board(void)
-{
-	return (struct governor_board){.grid = &grid, .current = grid.points - 1, .current_known = true,
-				       .ceiling_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX},
-				       .ceiling_config_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
-}
-
-static void fresh(void)
-{
-	struct governor_options options;
-
-	governor_options_default(&options);
-	governor_init(&governor, &options);
-}
 
 /* What rises has to settle, what comes down has to be written before that, or before one who waits. */
 static double settle_to(const struct governor_board *board, size_t point, bool waits)
@@ -242,26 +167,6 @@ static void test_random(void **state)
 	}
 	assert_in_range(infeasible, ROUNDS / 20, ROUNDS - ROUNDS / 20);
 	assert_in_range(moved, ROUNDS / 2, ROUNDS);
-}
-
-static struct decision decide(const struct governor_board *board, uint32_t session, uint64_t now_ns, uint64_t deadline_ns)
-{
-	struct governor_request request = {.surface = &plane[0].surface, .session = session, .begin_ns = now_ns,
-					   .deadline_ns = now_ns + deadline_ns, .waits = true};
-	struct decision decision;
-
-	governor_decide(&governor, board, &request, 1, now_ns, &decision);
-	governor_explain(&governor, &decision);
-	return decision;
-}
-
-static void one_model(void)
-{
-	random_state = 99;
-	make_grid(20, 8, 4);
-	random_plane(&plane[0]);
-	plane[0].surface.slowdown_bound = 1;
-	fresh();
 }
 
 static void test_nothing_measured(void **state)
@@ -581,114 +486,6 @@ static void test_prepare(void **state)
 	assert_int_equal(governor_prepare(&governor, &board, &plane[0].surface, 0, deadline_ns, NS_PER_S), grid.points - 1);
 }
 
-/* Trials of one session that all fail. */
-static size_t failing_trials(uint64_t deadline_ns)
-{
-	uint64_t now_ns = NS_PER_S;
-	size_t trials = 0;
-	struct governor_board board = make_board();
-
-	fresh();
-	for (size_t i = 0; i < grid.points; i++)
-		plane[0].measured[i] = 0;
-	for (int i = 0; i < 300; i++) {
-		struct decision d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
-		assert_true(d.trial ? (double)d.predicted_ns < 1.1 * (double)deadline_ns : d.bound_ns <= deadline_ns);
-		trials += d.trial;
-		board.current = d.point;
-		plane[0].measured[d.point]++;
-		governor_ended(&governor, 0, d.trial ? deadline_ns + 1 : d.predicted_ns, deadline_ns, d.bound_ns);
-	}
-	return trials;
-}
-
-/* The request that moves to a point is not a measurement of it: the trial goes on with the next, and ends there. */
-static void test_trial_goes_on(void **state)
-{
-	(void)state;
-	uint64_t now_ns = NS_PER_S, deadline_ns;
-	struct governor_board board;
-	struct decision d;
-	size_t tries = 0;
-
-	one_model();
-	for (size_t i = 0; i < grid.points; i++)
-		plane[0].bound[i] = plane[0].latency[i] * 1.15F;
-	do {
-		fresh();
-		memset(plane[0].measured, 0, sizeof(plane[0].measured));
-		board = make_board();
-		deadline_ns = (uint64_t)plane[0].bound[grid.points - tries * grid.points / 30 - 1];
-		for (int i = 0; i < 40; i++) {
-			d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
-			board.current = d.point;
-			if (d.trial)
-				break;
-			plane[0].measured[d.point]++;
-			governor_ended(&governor, 0, d.predicted_ns, deadline_ns, d.bound_ns);
-		}
-		assert_in_range(++tries, 1, 29);
-	} while (!d.trial);
-	governor_ended(&governor, 0, d.predicted_ns, deadline_ns, d.bound_ns);
-	size_t tried = d.point;
-	d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
-	assert_true(d.trial);
-	assert_int_equal(d.point, tried);
-	plane[0].measured[tried]++;
-	plane[0].bound[tried] = 1.1F * (float)deadline_ns; /* it does not do */
-	governor_ended(&governor, 0, deadline_ns, deadline_ns, d.bound_ns);
-	plane[0].latency[tried] = 1.05F * (float)deadline_ns;
-	d = decide(&board, 0, now_ns += 50 * MS, deadline_ns);
-	assert_int_not_equal(d.point, tried);
-}
-
-/* A point hardly known, its bound over the slack by a hair, is not left for a dearer one: staying tells what it is. */
-static void test_trial_stays(void **state)
-{
-	(void)state;
-	uint64_t deadline_ns = 100 * MS;
-	struct governor_board board;
-	struct decision d;
-
-	for (int known = 0; known < 2; known++) {
-		fresh();
-		make_grid(1, 2, 1);
-		random_plane(&plane[0]);
-		plane[0].surface.slowdown = plane[0].surface.slowdown_bound = 1;
-		for (size_t i = 0; i < 2; i++) {
-			plane[0].bound[i] = i ? 80e6F : 100.1e6F;
-			plane[0].latency[i] = plane[0].bound[i] / 1.02F;
-			plane[0].power[i] = i ? 6e6F : 5e6F;
-			plane[0].measured[i] = known ? 10 : 2;
-		}
-		board = make_board();
-		board.current = 0;
-		governor.session[0].credit = 1;
-		d = decide(&board, 0, NS_PER_S, deadline_ns);
-		assert_true(d.feasible);
-		assert_int_equal(d.trial, !known);
-		assert_int_equal(d.point, known);
-		assert_int_equal(d.measured, known ? 10 : 2);
-	}
-}
-
-/* A trial is taken only where the slack about covers the prediction, and ends with the credit. */
-static void test_trial(void **state)
-{
-	(void)state;
-	size_t sum = 0;
-
-	one_model();
-	for (size_t i = 0; i < grid.points; i++)
-		plane[0].bound[i] = plane[0].latency[i] * 1.15F;
-	for (size_t i = 1; i < 30; i++) {
-		size_t trials = failing_trials((uint64_t)plane[0].bound[grid.points - i * grid.points / 30]);
-		assert_in_range(trials, 0, 2);
-		sum += trials;
-	}
-	assert_in_range(sum, 5, 58);
-}
-
 static void test_many_requests(void **state)
 {
 	(void)state;
@@ -716,7 +513,7 @@ int main(void)
 		cmocka_unit_test(test_share_of_misses), cmocka_unit_test(test_memory_dwell),	  cmocka_unit_test(test_energy),
 		cmocka_unit_test(test_standby),		 cmocka_unit_test(test_waits),		  cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_stepping_stone), cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
-		cmocka_unit_test(test_trial),		 cmocka_unit_test(test_trial_goes_on), cmocka_unit_test(test_trial_stays),		 cmocka_unit_test(test_many_requests),
+		cmocka_unit_test(test_many_requests),
 	};
 
 	return cmocka_run_group_tests_name("governor", tests, NULL, NULL);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What a decision is about: the requests' demands, the price of points, and whether a point fits. */
+#ifndef GOVERNOR_TASK_H
+#define GOVERNOR_TASK_H
+
+#include "governor.h"
+
+/* Factors on the bounds of a surface, or of a session's requests: margin and slow-down; past misses, where the task counts them. */
+double task_base_factor(const struct governor_task *t, const struct surface *surface);
+double task_past_factor(const struct governor_task *t, uint32_t session);
+
+/* Demands of requests, in the order of their deadlines. `past`: with what past misses put on the bounds. */
+void task_demands(struct governor_task *t, const struct governor_request *requests, size_t count, bool past);
+
+/* By the governor's objective; the horizon counts for energy only. */
+void task_price(struct governor_task *t, float horizon_ns);
+
+/* Is every request in time at this point, after so long a move? */
+bool task_fits(const struct governor_task *t, size_t point, double move_ns);
+
+/* Fill in what follows from out->point. */
+void task_describe(const struct governor_task *t, struct decision *out);
+
+#endif

@@ -117,12 +117,12 @@ static void status_line(struct daemon *d)
 		      clocks_fault(&d->clocks)[0] ? "; degraded: " : "", clocks_fault(&d->clocks));
 }
 
-static void on_message(void *arg, struct connection *c, const struct kv *kv)
+static bool on_message(void *arg, struct connection *c, const struct kv *kv)
 {
 	static const struct {
 		const char *op;
 		void (*handle)(struct daemon *d, struct connection *c, const struct kv *kv);
-		bool pauses; /* no request waits for it: others' come first */
+		bool asks; /* no request waits for it: others' come first */
 	} ops[] = {
 		{ "begin", request_begin, false },   { "end", request_end, false },       { "open", session_open, true },
 		{ "close", session_close, false },   { "profile", profile_open, true },   { "sample", profile_sample, true },
@@ -134,18 +134,22 @@ static void on_message(void *arg, struct connection *c, const struct kv *kv)
 
 	if (kv->count == 0 || strcmp(kv->pair[0].key, "op")) {
 		reply_error(c, EINVAL, "op: has to be the first key of a message");
-		return;
+		return true;
 	}
 	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
 		if (strcmp(kv->pair[0].value, ops[i].op))
 			continue;
-		uint64_t start_ns = ops[i].pauses ? clock_now_ns() : 0;
+		bool after_others = ops[i].asks && d->sessions > c->sessions;
+		if (after_others && !connection_may_ask(c))
+			return false;
+		uint64_t start_ns = after_others ? clock_now_ns() : 0;
 		ops[i].handle(d, c, kv);
-		if (ops[i].pauses && d->sessions > c->sessions)
-			connection_pause(c, clock_now_ns() - start_ns);
-		return;
+		if (after_others)
+			connection_asked(c, clock_now_ns() - start_ns);
+		return true;
 	}
 	reply_error(c, EINVAL, "op: unknown operation %.64s", kv->pair[0].value);
+	return true;
 }
 
 static void on_closed(void *arg, struct connection *c)

@@ -22,7 +22,7 @@
 #define ACCEPT_STEP_NS (500 * NS_PER_US) /* one connection in so long, past a burst: taking one costs as much as some requests */
 #define ACCEPT_BURST   256
 #define TURN_NS        (20 * NS_PER_US)  /* of one connection before others have theirs */
-#define PAUSE_TIMES    300 /* after a query, so many times what it took, while others have sessions */
+#define PAUSE_TIMES    300 /* after a question no other for so many times what it took */
 #define PAUSE_OVER_NS  (20 * NS_PER_US)
 #define PAUSE_NS_MAX   NS_PER_S
 #define REST_NS        (100 * NS_PER_MS) /* after running out of descriptors */
@@ -168,13 +168,13 @@ static long handle(struct connection *c)
 			return (long)used;
 		}
 		int rc = kv_parse(c->in + used, (size_t)n, &kv, &line);
-		used += (size_t)n;
 		if (rc == -E2BIG)
 			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
 		else if (rc < 0)
 			reply_error(c, EINVAL, "line %zu is no key=value with a key of a-z 0-9 _ .", line);
-		else
-			c->server->handlers.message(c->server->handlers.arg, c, &kv);
+		else if (!c->server->handlers.message(c->server->handlers.arg, c, &kv))
+			break;
+		used += (size_t)n;
 	}
 	return (long)used;
 }
@@ -260,23 +260,32 @@ void connection_resume(struct connection *c)
 		work(c);
 }
 
-static void on_pause_over(void *arg)
+static void on_may_ask(void *arg)
 {
 	connection_resume(arg);
 }
 
-void connection_pause(struct connection *c, uint64_t took_ns)
+void connection_asked(struct connection *c, uint64_t took_ns)
 {
 	uint64_t pause_ns = took_ns < PAUSE_NS_MAX / PAUSE_TIMES ? took_ns * PAUSE_TIMES : PAUSE_NS_MAX;
 
-	if (took_ns < PAUSE_OVER_NS || c->held || c->dead)
-		return;
+	if (took_ns >= PAUSE_OVER_NS)
+		c->asks_from_ns = clock_now_ns() + pause_ns;
+}
+
+bool connection_may_ask(struct connection *c)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (now_ns >= c->asks_from_ns)
+		return true;
 	if (!c->pause)
-		c->pause = loop_timer(c->server->loop, on_pause_over, c);
+		c->pause = loop_timer(c->server->loop, on_may_ask, c);
 	if (!c->pause)
-		return;
+		return true;
 	c->held = true;
-	loop_timer_in(c->pause, pause_ns);
+	loop_timer_in(c->pause, c->asks_from_ns - now_ns);
+	return false;
 }
 
 /* Connections whose turn ended with messages left: another turn of each. */

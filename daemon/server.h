@@ -23,8 +23,10 @@ struct connection {
 	size_t sent, reply_start;
 	bool closing;            /* flush, then close */
 	bool dead;               /* freed once nobody is inside */
-	bool held;               /* replies wait for the clocks, or it pauses: nothing more is parsed */
+	bool held;               /* replies wait for the clocks, or a question for its turn: nothing more is parsed */
+	uint64_t asks_from_ns;   /* not before: its last question took long */
 	bool backlog;            /* whole messages are left from its turn: nothing more is read */
+	bool replays;            /* reported a total that did not pass */
 	unsigned busy;           /* handlers inside */
 	unsigned sessions;
 	struct tally *tally;
@@ -32,8 +34,9 @@ struct connection {
 };
 
 struct server_handlers {
-	/* One whole message. The handler builds its reply with reply_*(), or holds the connection. */
-	void (*message)(void *arg, struct connection *connection, const struct kv *kv);
+	/* One whole message. The handler builds its reply with reply_*(), or holds the connection. False: it is
+	 * to come again when the connection, which connection_may_ask() held, goes on. */
+	bool (*message)(void *arg, struct connection *connection, const struct kv *kv);
 	/* The connection goes: end what it owns. */
 	void (*closed)(void *arg, struct connection *connection);
 	void *arg;
@@ -57,9 +60,11 @@ void reply_error(struct connection *connection, int errnum, const char *format, 
 /* Send what is written so far at once: for a handler that has more to do. */
 void connection_flush(struct connection *connection);
 
-/* After a message that is no part of a request and took so long: the next one of
- * this connection waits a multiple of it, so that questions do not slow requests. */
-void connection_pause(struct connection *connection, uint64_t took_ns);
+/* Questions, which no request waits for, must not slow requests: the next one of this connection comes not before a
+ * multiple of what the last took. A request of its own is not held up by that. */
+void connection_asked(struct connection *connection, uint64_t took_ns);
+/* False: not yet. The connection is held until then. */
+bool connection_may_ask(struct connection *connection);
 
 /* Hold and let go: what is queued behind is parsed then. Resume from an event
  * of another source only, never inside a handler. */

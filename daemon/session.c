@@ -365,7 +365,7 @@ static void sample_later(struct daemon *d, const struct request *request)
 	const struct decision *decision = &request->session->decision;
 	uint64_t from_ns = (uint64_t)(POWER_FROM * (double)decision->predicted_ns), past_ns = decision->settle_ns + SENSOR_NS;
 
-	if (!d->meter || d->energy_meter || d->requests > 1)
+	if (!d->meter || d->energy_meter || d->requests > 1 || request->session->connection->replays)
 		return;
 	if (request->serial && past_ns > from_ns && past_ns < decision->predicted_ns)
 		from_ns = past_ns;
@@ -400,13 +400,11 @@ void sample_in_flight(void *daemon)
 }
 
 /* Of a request that ends now. What a replay reports did not pass, so that its only moment is this one. */
-static uint64_t power_of(struct daemon *d, const struct request *request, uint64_t total_ns)
+static uint64_t power_of(struct daemon *d, const struct request *request)
 {
-	bool passed = clock_now_ns() - request->arrived_ns >= total_ns / 2;
-
 	if (request->contended)
 		return 0;
-	if (request->power_uw || (passed && !d->energy_meter))
+	if (!request->session->connection->replays && !d->energy_meter)
 		return request->power_uw;
 	return sample_is_due(d, daemon_now_ns(d)) ? sample_power(d) : 0;
 }
@@ -502,13 +500,19 @@ static bool clocks_stood(const struct daemon *d, const struct request *request, 
 	return request->serial == 0 || request->session->decision.settle_ns * SETTLE_SHARE <= total_ns;
 }
 
-/* How long it ran: the wait for the clocks is in a total that really passed,
- * and not in one that a replay reports at once. */
-static uint64_t run_ns(const struct request *request, uint64_t total_ns)
+/* A client that once reports a total that did not pass replays what was recorded: with a machine held up
+ * for just as long another of its totals may look real. */
+static void find_replay(struct connection *c, const struct request *request, uint64_t total_ns)
 {
 	uint64_t passed_ns = clock_now_ns() - request->arrived_ns;
 
-	return passed_ns >= total_ns - total_ns / REPLAY_SHARE && request->waited_ns < total_ns ? total_ns - request->waited_ns : total_ns;
+	c->replays = c->replays || passed_ns < total_ns - total_ns / REPLAY_SHARE;
+}
+
+/* How long it ran: the wait for the clocks is in a total that really passed, and not in a replay's. */
+static uint64_t run_ns(const struct request *request, uint64_t total_ns)
+{
+	return !request->session->connection->replays && request->waited_ns < total_ns ? total_ns - request->waited_ns : total_ns;
 }
 
 static void learn(struct daemon *d, const struct request *request, uint64_t total_ns)
@@ -522,7 +526,7 @@ static void learn(struct daemon *d, const struct request *request, uint64_t tota
 	/* The governor adds up what shares the GPU: it must not show as a slow-down, too. */
 	if (request->contended && model_state(entry->model, request->phase) != SURFACE_NONE)
 		return;
-	power_uw = power_of(d, request, total_ns);
+	power_uw = power_of(d, request);
 	if (power_uw)
 		session->power_uw = session->power_uw > 0 ? (1 - SMOOTHING) * session->power_uw + SMOOTHING * (double)power_uw : (double)power_uw;
 	model_observe(entry->model, request->phase, request->context, clocks_point(&d->clocks), run_ns(request, total_ns), power_uw,
@@ -610,6 +614,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		d->ahead_ns += request->begin_ns + total_ns - now_ns;
 	now_ns = daemon_now_ns(d);
 	missed = total_ns > request->asked_ns;
+	find_replay(c, request, total_ns);
 	learn(d, request, total_ns);
 	clocks_forget(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), total_ns, request->asked_ns, request->bound_ns);

@@ -146,6 +146,7 @@ void reply_end(struct connection *c)
 /* Handle whole messages. Returns the bytes used, -1 when the connection must end. */
 static long handle(struct connection *c)
 {
+	static char text[MESSAGE_BYTES_MAX]; /* parsing writes into it, and the message may have to come again */
 	static struct kv kv;
 	uint64_t until_ns = clock_now_ns() + TURN_NS;
 	size_t used = 0;
@@ -167,7 +168,8 @@ static long handle(struct connection *c)
 			c->closing = true;
 			return (long)used;
 		}
-		int rc = kv_parse(c->in + used, (size_t)n, &kv, &line);
+		memcpy(text, c->in + used, (size_t)n);
+		int rc = kv_parse(text, (size_t)n, &kv, &line);
 		if (rc == -E2BIG)
 			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
 		else if (rc < 0)
@@ -269,7 +271,7 @@ void connection_asked(struct connection *c, uint64_t took_ns)
 {
 	uint64_t pause_ns = took_ns < PAUSE_NS_MAX / PAUSE_TIMES ? took_ns * PAUSE_TIMES : PAUSE_NS_MAX;
 
-	if (took_ns >= PAUSE_OVER_NS)
+	if (took_ns >= PAUSE_OVER_NS && !c->held) /* whose answer waits is slowed enough */
 		c->asks_from_ns = clock_now_ns() + pause_ns;
 }
 

@@ -608,13 +608,14 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	session = request->session;
 	uint64_t now_ns = daemon_now_ns(d);
-	if (total_ns == 0)
+	if (total_ns)
+		find_replay(c, request, total_ns);
+	else
 		total_ns = now_ns - request->begin_ns;
 	if (request->begin_ns + total_ns > now_ns)
 		d->ahead_ns += request->begin_ns + total_ns - now_ns;
 	now_ns = daemon_now_ns(d);
 	missed = total_ns > request->asked_ns;
-	find_replay(c, request, total_ns);
 	learn(d, request, total_ns);
 	clocks_forget(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), total_ns, request->asked_ns, request->bound_ns);

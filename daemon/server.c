@@ -143,8 +143,8 @@ void reply_end(struct connection *c)
 	reply_error(c, error, "the reply does not fit a message");
 }
 
-/* Handle whole messages. Returns the bytes used, -1 when the connection must end. */
-static long handle(struct connection *c)
+/* Handle whole messages. Returns the bytes used. */
+static size_t handle(struct connection *c)
 {
 	static char text[MESSAGE_BYTES_MAX]; /* parsing writes into it, and the message may have to come again */
 	static struct kv kv;
@@ -166,7 +166,7 @@ static long handle(struct connection *c)
 		if (n < 0) {
 			reply_error(c, EMSGSIZE, "a line holds at most %d bytes, a message %d", LINE_BYTES_MAX, MESSAGE_BYTES_MAX);
 			c->closing = true;
-			return (long)used;
+			return used;
 		}
 		memcpy(text, c->in + used, (size_t)n);
 		int rc = kv_parse(text, (size_t)n, &kv, &line);
@@ -178,7 +178,7 @@ static long handle(struct connection *c)
 			break;
 		used += (size_t)n;
 	}
-	return (long)used;
+	return used;
 }
 
 /* Parse what is there, send what there is to send. */
@@ -187,9 +187,9 @@ static void work(struct connection *c)
 	bool alive;
 
 	c->busy++;
-	long used = handle(c);
-	memmove(c->in, c->in + used, c->in_len - (size_t)used);
-	c->in_len -= (size_t)used;
+	size_t used = handle(c);
+	memmove(c->in, c->in + used, c->in_len - used);
+	c->in_len -= used;
 	alive = !c->dead && flush(c);
 	c->busy--;
 	if (!alive)

@@ -500,13 +500,12 @@ static bool clocks_stood(const struct daemon *d, const struct request *request, 
 	return request->serial == 0 || request->session->decision.settle_ns * SETTLE_SHARE <= total_ns;
 }
 
-/* A client that once reports a total that did not pass replays what was recorded: with a machine held up
+/* A client that once reports a total that did not pass replays what was recorded: on a machine held up
  * for just as long another of its totals may look real. */
-static void find_replay(struct connection *c, const struct request *request, uint64_t total_ns)
+static void find_replay(const struct request *request, uint64_t total_ns)
 {
-	uint64_t passed_ns = clock_now_ns() - request->arrived_ns;
-
-	c->replays = c->replays || passed_ns < total_ns - total_ns / REPLAY_SHARE;
+	if (clock_now_ns() - request->arrived_ns < total_ns - total_ns / REPLAY_SHARE)
+		request->session->connection->replays = true;
 }
 
 /* How long it ran: the wait for the clocks is in a total that really passed, and not in a replay's. */
@@ -609,7 +608,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	session = request->session;
 	uint64_t now_ns = daemon_now_ns(d);
 	if (total_ns)
-		find_replay(c, request, total_ns);
+		find_replay(request, total_ns);
 	else
 		total_ns = now_ns - request->begin_ns;
 	if (request->begin_ns + total_ns > now_ns)

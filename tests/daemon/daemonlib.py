@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Start the real flamed and keeper on a tree in a directory and talk to them."""
+import csv
 import glob
 import os
 import shutil
@@ -168,6 +169,12 @@ class Daemon:
     def write(self, path, text):
         with open(self.sys + path, "w") as f:
             f.write(f"{text}\n")
+
+    def learned(self, model):
+        """The only row of a model's file; None where there is no file, or more rows."""
+        path = glob.glob(f"{self.state}/models/{model}*.csv")
+        rows = list(csv.DictReader(open(path[0]))) if path else []
+        return rows[0] if len(rows) == 1 else None
 
     def knobs(self):
         paths = []

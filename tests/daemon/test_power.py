@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: MIT
 # A sensor shows what is drawn at the moment, and an inference does not draw the same from beginning to end: what is learned is
 # the mean over the whole of it. A replay that lets no time pass has one moment only.
-import csv
-
 from daemonlib import *
 
 REQUESTS, HALF_S = 40, 0.015
@@ -20,10 +18,8 @@ def draw(d, watts):
 
 
 def learned_w(d, model):
-    """Watts and readings of the only point there is."""
-    path = glob.glob(f"{d.state}/models/{model}*.csv")
-    rows = list(csv.DictReader(open(path[0]))) if path else []
-    return int(rows[0]["power_uw"] or 0) / 1e6 if len(rows) == 1 else None
+    row = d.learned(model)
+    return int(row["power_uw"] or 0) / 1e6 if row else None
 
 
 d = Daemon(config="[flamed]\nsave_interval = 1 s\n[clocks]\ncpu = leave\ngpu = leave\nmem = leave\n[power]\nsample_interval = 1 ms\n")

@@ -14,8 +14,7 @@ PYTHON = "/usr/bin/python3"
 ERROR_MAX = 5.0      # mean, percent
 POWER_MAX = 1.05     # of the cheapest point that meets the deadline
 MISSED_MAX = 0.01
-GROSS_ERROR, GROSS_POWER, GROSS_MISSED = 3 * ERROR_MAX, 2.0, 0.1 # these fail on any machine
-GROSS_POWER_CALM = 1.3 # and this on one that disturbed nothing
+GROSS_ERROR, GROSS_POWER, GROSS_MISSED = 3 * ERROR_MAX, 1.3, 0.1 # these fail on any machine
 SEEN_FIRST = 5       # inferences that teach the layer where one ends
 LEARNT_FROM = 30     # more that flamed may learn from
 COUNTED = 100        # and those that count
@@ -290,7 +289,7 @@ def deadlines(proof, kind, path, layers):
         ratio = power / min(power, best[1]) if best else 1
         say(f"{kind}: deadline {deadline_ns / 1e6:.1f} ms: {power / 1e6:.2f} W, {ratio:.3f} x the cheapest of a sweep ({tried} cheaper candidates "
             f"measured{', ' + mhz(best[0]) if best else ''})")
-        judge(ratio <= POWER_MAX, ratio > (GROSS_POWER_CALM if tally.undisturbed else GROSS_POWER), tally.undisturbed,
+        judge(ratio <= POWER_MAX, ratio > GROSS_POWER, tally.undisturbed,
               f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: power <= {POWER_MAX:g} of the cheapest of a sweep", f"{ratio:.3f}")
         ok(0 < power < top_uw, f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: less power than at full clocks", f"{power} {top_uw}")
 

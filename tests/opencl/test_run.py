@@ -92,7 +92,7 @@ def programs(place):
     """Each beside a session that must not notice. Of inferences shorter than flamed takes to answer, some may be no requests."""
     for name, program, status, requests, sessions in (
             ("a plain one", "runs=60 gap=1000 size=65536", 0, 40, 1), ("one that asks instead of waiting", "runs=60 gap=1000 size=65536 poll", 0, 40, 1),
-            ("one that waits for a callback", "runs=80 gap=1000 size=65536 notify", 0, 40, 1), ("prefill, then decode", "runs=80 gap=1000 decode", 0, 30, 2),
+            ("one that waits for a callback", "runs=80 gap=1000 size=65536 notify", 0, 40, 1), ("prefill, then decode", "runs=80 gap=1000 decode", 0, 40, 2),
             ("one whose shapes keep changing", "runs=60 kernels=4 shapes size=1024 gap=1000", 0, 0, None),
             ("one that never waits", "runs=60 no-wait gap=1000", 0, 0, 0),
             ("one that forks", "runs=60 gap=1000 fork", 0, 40, 1), ("one that execs", "runs=40 gap=1000 exec", 0, 40, 2),
@@ -103,8 +103,7 @@ def programs(place):
         run = subprocess.run(place.words("net", program), env=dict(place.env, FLAMED_SUMMARY="2"), capture_output=True, text=True, timeout=60)
         seen = tally(run.stderr)
         ok(run.returncode == status and run.stdout == plain.stdout, f"{name}: its own output and status", f"{run.returncode} {run.stderr[-800:]}")
-        inferences = int(re.search(r"runs=(\d+)", program)[1]) * (2 if "exec" in program else 1)
-        ok(requests <= seen.get("requests", 0) <= inferences and sessions in (None, seen.get("sessions")), f"{name}: its inferences are requests", f"{run.stderr[:300]} {seen}")
+        ok(requests <= seen.get("requests", 0) <= requests + 40 and sessions in (None, seen.get("sessions")), f"{name}: its inferences are requests", f"{run.stderr[:300]} {seen}")
         undisturbed = undisturbed and other.request()
         other.close()
         ok(undisturbed and place.back(), f"{name}: another session goes on, then the clocks are back", place.knobs())

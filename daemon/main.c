@@ -117,38 +117,45 @@ static void status_line(struct daemon *d)
 		      clocks_fault(&d->clocks)[0] ? "; degraded: " : "", clocks_fault(&d->clocks));
 }
 
+static const struct op {
+	const char *name;
+	void (*handle)(struct daemon *d, struct connection *c, const struct kv *kv);
+	bool asks; /* no request waits for it: others' come first */
+} ops[] = {
+	{ "begin", request_begin, false },   { "end", request_end, false },       { "open", session_open, true },
+	{ "close", session_close, false },   { "profile", profile_open, true },   { "sample", profile_sample, true },
+	{ "hello", query_hello, true },      { "status", query_status, true },    { "models", query_models, true },
+	{ "surface", query_surface, true },  { "explain", query_explain, true },  { "release", query_release, true },
+	{ "tally", tally_read, true },
+};
+
+static const struct op *find_op(const char *name)
+{
+	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
+		if (strcmp(name, ops[i].name) == 0)
+			return &ops[i];
+	}
+	return NULL;
+}
+
 static bool on_message(void *arg, struct connection *c, const struct kv *kv)
 {
-	static const struct {
-		const char *op;
-		void (*handle)(struct daemon *d, struct connection *c, const struct kv *kv);
-		bool asks; /* no request waits for it: others' come first */
-	} ops[] = {
-		{ "begin", request_begin, false },   { "end", request_end, false },       { "open", session_open, true },
-		{ "close", session_close, false },   { "profile", profile_open, true },   { "sample", profile_sample, true },
-		{ "hello", query_hello, false },     { "status", query_status, true },    { "models", query_models, true },
-		{ "surface", query_surface, true },  { "explain", query_explain, true },  { "release", query_release, true },
-		{ "tally", tally_read, true },
-	};
 	struct daemon *d = arg;
+	bool named = kv->count > 0 && strcmp(kv->pair[0].key, "op") == 0;
+	const struct op *op = named ? find_op(kv->pair[0].value) : NULL;
+	bool after_others = (!op || op->asks) && d->sessions > c->sessions;
 
-	if (kv->count == 0 || strcmp(kv->pair[0].key, "op")) {
+	if (after_others && !connection_may_ask(c))
+		return false;
+	uint64_t start_ns = after_others ? clock_now_ns() : 0;
+	if (op)
+		op->handle(d, c, kv);
+	else if (named)
+		reply_error(c, EINVAL, "op: unknown operation %.64s", kv->pair[0].value);
+	else
 		reply_error(c, EINVAL, "op: has to be the first key of a message");
-		return true;
-	}
-	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
-		if (strcmp(kv->pair[0].value, ops[i].op))
-			continue;
-		bool after_others = ops[i].asks && d->sessions > c->sessions;
-		if (after_others && !connection_may_ask(c))
-			return false;
-		uint64_t start_ns = after_others ? clock_now_ns() : 0;
-		ops[i].handle(d, c, kv);
-		if (after_others)
-			connection_asked(c, clock_now_ns() - start_ns);
-		return true;
-	}
-	reply_error(c, EINVAL, "op: unknown operation %.64s", kv->pair[0].value);
+	if (after_others)
+		connection_asked(c, clock_now_ns() - start_ns);
 	return true;
 }
 

@@ -22,8 +22,8 @@
 #define ACCEPT_STEP_NS (500 * NS_PER_US) /* one connection in so long, past a burst: taking one costs as much as some requests */
 #define ACCEPT_BURST   256
 #define TURN_NS        (20 * NS_PER_US)  /* of one connection before others have theirs */
-#define PAUSE_TIMES    300 /* after a question no other for so many times what it took */
-#define PAUSE_OVER_NS  (20 * NS_PER_US)
+#define PAUSE_TIMES    300 /* questions of one connection may take one part in so many of the time, */
+#define PAUSE_BURST_NS (20 * NS_PER_US * PAUSE_TIMES) /* past a burst */
 #define PAUSE_NS_MAX   NS_PER_S
 #define REST_NS        (100 * NS_PER_MS) /* after running out of descriptors */
 
@@ -169,6 +169,7 @@ static size_t handle(struct connection *c)
 			return used;
 		}
 		memcpy(text, c->in + used, (size_t)n);
+		uint64_t start_ns = clock_now_ns();
 		int rc = kv_parse(text, (size_t)n, &kv, &line);
 		if (rc == -E2BIG)
 			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
@@ -176,6 +177,10 @@ static size_t handle(struct connection *c)
 			reply_error(c, EINVAL, "line %zu is no key=value with a key of a-z 0-9 _ .", line);
 		else if (!c->server->handlers.message(c->server->handlers.arg, c, &kv))
 			break;
+		if (rc < 0) { /* what is no message counts as a question, too */
+			connection_asked(c, clock_now_ns() - start_ns);
+			(void)!connection_may_ask(c);
+		}
 		used += (size_t)n;
 	}
 	return used;
@@ -269,24 +274,25 @@ static void on_may_ask(void *arg)
 
 void connection_asked(struct connection *c, uint64_t took_ns)
 {
-	uint64_t pause_ns = took_ns < PAUSE_NS_MAX / PAUSE_TIMES ? took_ns * PAUSE_TIMES : PAUSE_NS_MAX;
+	uint64_t now_ns = clock_now_ns();
+	uint64_t from_ns = (c->asks_from_ns > now_ns ? c->asks_from_ns : now_ns) + took_ns * PAUSE_TIMES;
 
-	if (took_ns >= PAUSE_OVER_NS && !c->held) /* whose answer waits is slowed enough */
-		c->asks_from_ns = clock_now_ns() + pause_ns;
+	if (!c->held) /* whose answer waits is slowed enough */
+		c->asks_from_ns = from_ns < now_ns + PAUSE_NS_MAX ? from_ns : now_ns + PAUSE_NS_MAX;
 }
 
 bool connection_may_ask(struct connection *c)
 {
 	uint64_t now_ns = clock_now_ns();
 
-	if (now_ns >= c->asks_from_ns)
+	if (now_ns + PAUSE_BURST_NS >= c->asks_from_ns)
 		return true;
 	if (!c->pause)
 		c->pause = loop_timer(c->server->loop, on_may_ask, c);
 	if (!c->pause)
 		return true;
 	c->held = true;
-	loop_timer_in(c->pause, c->asks_from_ns - now_ns);
+	loop_timer_in(c->pause, c->asks_from_ns - now_ns); /* for a whole burst again: timers cost, too */
 	return false;
 }
 

@@ -24,7 +24,7 @@ struct connection {
 	bool closing;            /* flush, then close */
 	bool dead;               /* freed once nobody is inside */
 	bool held;               /* replies wait for the clocks, or a question for its turn: nothing more is parsed */
-	uint64_t asks_from_ns;   /* not before: its last question took long */
+	uint64_t asks_from_ns;   /* when what its questions took is paid back */
 	bool backlog;            /* whole messages are left from its turn: nothing more is read */
 	bool replays;            /* reported a total that did not pass */
 	unsigned busy;           /* handlers inside */
@@ -60,8 +60,8 @@ void reply_error(struct connection *connection, int errnum, const char *format, 
 /* Send what is written so far at once: for a handler that has more to do. */
 void connection_flush(struct connection *connection);
 
-/* Questions, which no request waits for, must not slow requests: the next one of this connection comes not before a
- * multiple of what the last took. A request of its own is not held up by that. */
+/* Questions, which no request waits for, must not slow requests: those of a connection may take a small part of the
+ * time, past a burst. A request of its own is not held up by that. */
 void connection_asked(struct connection *connection, uint64_t took_ns);
 /* False: not yet. The connection is held until then. */
 bool connection_may_ask(struct connection *connection);

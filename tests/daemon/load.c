@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Load on a running flamed, seen from its clients.
  *   load pairs SOCKET CONNECTIONS SESSIONS PAIRS   begin/end over many sessions, every reply checked
- *   load flood SOCKET KIND ROUNDS                  round trips of one client beside another that floods */
+ *   load flood SOCKET KIND ROUNDS CPU OTHER        round trips of one client, on CPU, beside another that floods, on OTHER */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -231,21 +232,33 @@ static uint64_t quantile(uint64_t *values, size_t count, unsigned percent)
 	return values[count * percent / 100];
 }
 
+static void run_on(unsigned cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		fail("sched_setaffinity");
+}
+
 /* Blocks alone and beside the other take turns; the 99th percentile of each, the
  * median over all: what else runs here strikes some blocks only. The other runs at the lowest priority:
  * what is measured is flamed, not who gets the processor. */
-static int beside(const char *kind, unsigned rounds)
+static int beside(const char *kind, unsigned rounds, unsigned cpu, unsigned other_cpu)
 {
 	static uint64_t trip_ns[BLOCK], alone_ns[ROUNDS_MOST], flooded_ns[ROUNDS_MOST];
 	struct client c = { .fd = connect_to_flamed() };
 	pid_t other;
 
 	c.session = open_session(c.fd, 0);
+	run_on(cpu);
 	round_trips(&c, trip_ns);
 	other = fork();
 	if (other == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		setpriority(PRIO_PROCESS, 0, 19);
+		run_on(other_cpu);
 		flood(kind);
 	}
 	for (unsigned i = 0; i < rounds; i++) {
@@ -273,13 +286,13 @@ static int beside(const char *kind, unsigned rounds)
 int main(int argc, char **argv)
 {
 	if (argc < 5) {
-		fprintf(stderr, "usage: load pairs SOCKET CONNECTIONS SESSIONS PAIRS | load flood SOCKET KIND ROUNDS\n");
+		fprintf(stderr, "usage: load pairs SOCKET CONNECTIONS SESSIONS PAIRS | load flood SOCKET KIND ROUNDS CPU OTHER\n");
 		return 2;
 	}
 	path = argv[2];
 	if (strcmp(argv[1], "pairs") == 0 && argc == 6 && atoi(argv[3]) <= CONNECTIONS_MOST)
 		return pairs((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), strtoull(argv[5], NULL, 10));
-	if (strcmp(argv[1], "flood") == 0 && argc == 5 && atoi(argv[4]) > 0 && atoi(argv[4]) <= ROUNDS_MOST)
-		return beside(argv[3], (unsigned)atoi(argv[4]));
+	if (strcmp(argv[1], "flood") == 0 && argc == 7 && atoi(argv[4]) > 0 && atoi(argv[4]) <= ROUNDS_MOST)
+		return beside(argv[3], (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]), (unsigned)atoi(argv[6]));
 	return 2;
 }

@@ -69,12 +69,17 @@ def many():
 
 
 def beside():
+    # Where everything runs is fixed: by itself it changes what a round trip takes tenfold. The client shares flamed's core, where a
+    # round trip is shortest and the other shows most. But for two that both run requests: each waits for one message of the other's
+    # there, as it must.
+    cpus = sorted(os.sched_getaffinity(0))
     d = Daemon(build=RELEASE)
+    os.sched_setaffinity(d.process.pid, cpus[:1])
     os.setpriority(os.PRIO_PROCESS, d.process.pid, -20) if os.geteuid() == 0 else None
     for kind, what in KINDS.items():
         before, best, rc = proc(d.process.pid, "VmRSS:"), None, 0
         for _ in range(TRIES):
-            rc, words, err = load("flood", d.socket, kind, ROUNDS)
+            rc, words, err = load("flood", d.socket, kind, ROUNDS, cpus[-1] if kind == "begin" else cpus[0], cpus[-1])
             if rc == 0 and (best is None or float(words["ratio"]) < float(best["ratio"])):
                 best = words
             if best and float(best["ratio"]) <= 2:

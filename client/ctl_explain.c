@@ -151,6 +151,8 @@ static void print_explanation(const struct ctl *ctl)
 	printf(".\n");
 	if (ctl_u64(ctl, "feasible"))
 		printf("Chosen: ");
+	else if (ctl_u64(ctl, "late_once"))
+		printf("%sMoving takes longer than this one had%s, so it went where those that follow are in time: ", sgr(ctl, SGR_YELLOW), sgr(ctl, SGR_OFF));
 	else if (ctl_u64(ctl, "stays"))
 		printf("%sNo point can promise that%s in the time that moving takes, and this one hardly ever misses it: ", sgr(ctl, SGR_YELLOW), sgr(ctl, SGR_OFF));
 	else

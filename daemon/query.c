@@ -356,6 +356,7 @@ static void explain_text(const struct session *session, const struct grid *grid,
 		 format_frequency(gpu, sizeof(gpu), session->point.hz[CLOCK_GPU]), format_frequency(mem, sizeof(mem), session->point.hz[CLOCK_MEM]),
 		 x->step       ? "is a step on the way to where it cannot go at once, with"
 		 : x->feasible ? "is the cheapest point that fits, with"
+		 : x->late_once ? "is where the next will be in time, moving there takes too long for this one, with"
 		 : x->stays    ? "stays, as moving takes longer than what it is over its slack by, with"
 			       : "is as fast as it may go and cannot meet it, with",
 		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source), x->learning ? "; still learning" : "",
@@ -410,6 +411,7 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "learning", x->learning);
 	kv_add_u64(out, "trial", x->trial);
 	kv_add_u64(out, "step", x->step);
+	kv_add_u64(out, "late_once", x->late_once);
 	kv_add_u64(out, "stays", x->stays);
 	kv_add_u64(out, "deadline_ns", session->deadline_ns);
 	kv_add_u64(out, "slack_ns", x->slack_ns);

@@ -6,30 +6,14 @@
 #include "memory.h"
 #include "moves.h"
 #include "task.h"
+#include "trial.h"
 
 #define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
-#define PAYBACK_REQUESTS 32    /* a move has to be worth its time within so many requests */
 #define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
-#define TRIAL_RISK 0.12        /* of missing, at most */
-#define TRIAL_RISK_LEARNING 0.7
-#define TRIAL_RISK_BOLD 0.9    /* with two misses to spare: nothing else tells what a clock never moved does */
-#define LOST 0.5               /* this likely to be missed, a deadline is taken for lost, */
-#define HOPE 0.85              /* and what may be in time at this share of its predicted latency is worth trying; */
-#define HOPE_STEP 0.005        /* the more of them are lost one after the other, the less there is to lose */
-#define HOPE_LEAST 0.7
-#define TRIAL_RISK_FLOOR 0.02  /* beside what the bound says */
-#define TRIAL_RISK_MOVE 0.2    /* that the time to move adds: a miss should be owed to what is to be learned */
-#define TRIAL_KNOWN 4          /* requests at a point after which its bound stands */
-#define TRIAL_SEEN 2           /* requests at the present point before another is tried */
-#define TRIAL_EAGER 40         /* requests after learning; later every TRIAL_EVERY-th looks for one */
-#define TRIAL_EVERY 16
 #define HOME_RESERVE 0.01
 #define STEPS 3                /* on the way to a cheaper point, one after the other */
-#define INVEST_GAIN 0.05       /* of power, for a move that may make one request late */
-#define BOUND_Z 2.054          /* standard normal quantile of the surface's bound (0.98) */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
 #define NO_GAP_NS NS_PER_MS    /* the next request is about to decide by itself */
-#define GAP_SHARE 0.8          /* of a gap may be spent on moving: neither is ever quite as expected */
 #define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
 
 void governor_options_default(struct governor_options *options)
@@ -130,28 +114,10 @@ static size_t cheapest_lasting(struct governor_task *t)
 	return home == SIZE_MAX ? t->home : home;
 }
 
-/* Chance that a request misses at a point: its logarithm taken as normal, with
- * the bound at its quantile. */
-static double risk(double predicted_ns, double bound_ns, double slack_ns)
-{
-	if (!(predicted_ns > 0) || !(slack_ns > 0))
-		return 1;
-	if (bound_ns <= predicted_ns)
-		return slack_ns < predicted_ns;
-	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
-}
-
-static double risk_at(const struct governor_task *t, size_t i, double move_ns)
-{
-	const struct demand *d = &t->demand[0];
-
-	return risk(t->surface->latency_ns[i] * t->surface->slowdown, t->surface->bound_ns[i] * d->scale, d->slack_ns - move_ns);
-}
-
 /* Over its slack by the bound alone, and moving elsewhere takes longer than that is over: it will hardly be late. */
 static bool about_in_time(const struct governor_task *t, size_t point)
 {
-	return t->count == 1 && isfinite(t->governor->moves.ns[point]) && risk_at(t, point, 0) <= TRIAL_RISK && t->home != SIZE_MAX;
+	return t->count == 1 && isfinite(t->governor->moves.ns[point]) && task_risk(t, point, 0) <= RISK_SMALL && t->home != SIZE_MAX;
 }
 
 /* Nothing fits: as we are if that is about in time; else every clock up, or where the bound is clearly lower. */
@@ -168,6 +134,15 @@ static size_t fastest(struct governor_task *t)
 	return best;
 }
 
+/* Late whatever is done, but only for the time to move: this one request goes to where those that follow it fit. */
+static size_t way_out(struct governor_task *t, size_t best)
+{
+	if (t->count > 1 || !t->board.current_known || about_in_time(t, t->board.current))
+		return best;
+	t->home = cheapest_standing(t);
+	return t->home == SIZE_MAX ? best : cheapest_lasting(t);
+}
+
 /* Not held up by past misses any more, as nothing fits with them. */
 static size_t without_past(struct governor_task *t, const struct governor_request *requests, size_t count, bool *feasible)
 {
@@ -179,22 +154,7 @@ static size_t without_past(struct governor_task *t, const struct governor_reques
 		return best;
 	other = cheapest(t, t->low);
 	*feasible = other != SIZE_MAX;
-	return *feasible ? other : best;
-}
-
-/* Share of power that a move has to save. */
-static double gain_needed(const struct governor_task *t, size_t to)
-{
-	double slack_ns = (double)(t->newest.deadline_ns - t->newest.begin_ns);
-
-	return fmax(t->governor->options.gain_min, t->governor->moves.ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
-}
-
-static double gain(const struct governor_task *t, size_t from, size_t to)
-{
-	double old = scan_price(&t->price, from);
-
-	return old > 0 ? 1 - scan_price(&t->price, to) / old : 0;
+	return *feasible ? other : way_out(t, best);
 }
 
 /* It pays only where nothing else moves the clocks meanwhile, and the next request wants the same. */
@@ -203,24 +163,32 @@ static bool may_step(const struct governor_task *t, size_t best)
 	const struct governor_session *s = &t->governor->session[t->newest.session];
 
 	return t->count == 1 && t->board.current_known && s->wanted == t->home && s->point == t->board.current &&
-	       (s->steps < STEPS || s->requests % TRIAL_EVERY == 0) && gain(t, best, t->home) >= gain_needed(t, t->home);
+	       (s->steps < STEPS || s->requests % TRIAL_EVERY == 0) && task_gain(t, best, t->home) >= task_gain_needed(t, t->home);
 }
 
-/* A point with some clocks of home and the others of today, from where home can be reached: the
- * cheapest of them, if that pays. SIZE_MAX: none. */
+/* Of the time between two requests, what may go into moving after one at this point. */
+static double rest_ns(const struct governor_task *t, size_t i)
+{
+	return GAP_SHARE * fmax(task_apart_ns(t) - t->surface->latency_ns[i] * t->surface->slowdown, 0);
+}
+
+/* A point with some clocks of home, some of today and some as high as they go, from where home can be reached in the
+ * next request or the gap before it: the cheapest of them, if that pays. SIZE_MAX: none. */
 static size_t stepping_stone(const struct governor_task *t, size_t best)
 {
-	size_t from[CLOCK_COUNT], to[CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
+	size_t way[3][CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
 	float price = scan_price(&t->price, best), most = price + PAYBACK_REQUESTS * (price - scan_price(&t->price, t->home));
 
-	grid_axes(t->board.grid, t->board.current, from);
-	grid_axes(t->board.grid, t->home, to);
-	for (unsigned mask = 1; mask < (1u << CLOCK_COUNT) - 1; mask++) {
-		for (unsigned c = 0; c < CLOCK_COUNT; c++)
-			axis[c] = mask & 1u << c ? to[c] : from[c];
+	grid_axes(t->board.grid, t->board.current, way[0]);
+	grid_axes(t->board.grid, t->home, way[1]);
+	memcpy(way[2], t->high, sizeof(way[2]));
+	for (unsigned k = 0; k < 27; k++) {
+		axis[CLOCK_CPU] = way[k % 3][CLOCK_CPU];
+		axis[CLOCK_GPU] = way[k / 3 % 3][CLOCK_GPU];
+		axis[CLOCK_MEM] = way[k / 9][CLOCK_MEM];
 		size_t i = grid_index(t->board.grid, axis);
-		if (i == t->board.current || !(scan_price(&t->price, i) < most) || !task_fits(t, i, t->governor->moves.ns[i]) ||
-		    !task_fits(t, t->home, moves_cost(&t->board, axis, to, t->newest.waits)))
+		if (i == t->board.current || i == t->home || !(scan_price(&t->price, i) < most) || !task_fits(t, i, t->governor->moves.ns[i]) ||
+		    !task_fits(t, t->home, fmax(moves_cost(&t->board, axis, way[1], t->newest.waits) - rest_ns(t, i), 0)))
 			continue;
 		most = scan_price(&t->price, i);
 		stone = i;
@@ -251,135 +219,7 @@ static bool worth_staying(const struct governor_task *t, size_t best)
 	size_t current = t->board.current;
 
 	return t->board.current_known && isfinite(t->governor->moves.ns[current]) && task_fits(t, current, 0) &&
-	       gain(t, current, best) < gain_needed(t, best);
-}
-
-/* ---- trials ---- */
-
-static bool may_try(const struct governor_task *t)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-
-	return t->count == 1 && t->board.current_known && (s->requests <= s->eager_until + TRIAL_EAGER || s->requests % TRIAL_EVERY == 0);
-}
-
-/* Will the time between requests do to move at least one of the clocks? */
-static bool gap_will_do(const struct governor_task *t, size_t to)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-	double apart_ns = fmin((double)s->period_ns, (double)s->apart_ns);
-	double gap_ns = apart_ns - t->surface->latency_ns[t->board.current] * t->surface->slowdown;
-	size_t from[CLOCK_COUNT], axis[CLOCK_COUNT];
-
-	grid_axes(t->board.grid, t->board.current, from);
-	grid_axes(t->board.grid, to, axis);
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		if (axis[c] != from[c] && (double)t->board.settle_ns[c] <= gap_ns)
-			return true;
-	return false;
-}
-
-/* What a trial may risk for so much less power. */
-static double risk_worth(double gain, double most)
-{
-	return fmin(most, gain > INVEST_GAIN ? 1 : TRIAL_RISK + (TRIAL_RISK_LEARNING - TRIAL_RISK) * gain / INVEST_GAIN);
-}
-
-/* Gain over risk of a cheaper point hardly ever run, whose bound is a little over the slack; 0: not worth it. */
-static double trial_score(const struct governor_task *t, size_t best, size_t i, double most)
-{
-	double saved, p, p_there;
-
-	if (t->surface->measured[i] >= TRIAL_KNOWN || !isfinite(t->governor->moves.ns[i]) ||
-	    scan_price(&t->price, i) >= scan_price(&t->price, best) * (float)(1 - 2 * gain_needed(t, best)))
-		return 0;
-	saved = gain(t, best, i);
-	p = risk_at(t, i, t->governor->moves.ns[i]);
-	p_there = risk_at(t, i, 0);
-	if (p > risk_worth(saved, most) || (p - p_there > TRIAL_RISK_MOVE && gap_will_do(t, i)))
-		return 0;
-	return saved * (1 - p) / (p + TRIAL_RISK_FLOOR);
-}
-
-/* Nothing but a request there can tell what such a point is. SIZE_MAX: none. */
-static size_t cheaper_trial(const struct governor_task *t, size_t best)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-	size_t current = t->board.current, found = SIZE_MAX;
-	bool eager = memory_eager(s);
-	double most = !eager ? TRIAL_RISK : s->credit >= 2 ? TRIAL_RISK_BOLD : TRIAL_RISK_LEARNING, best_score = 0;
-
-	if (s->boost > 1 || s->credit <= 0)
-		return SIZE_MAX;
-	/* On the move the only such point is where it is now: to stay. */
-	if (best != current || t->surface->measured[best] < (eager ? 1 : TRIAL_SEEN))
-		return trial_score(t, best, current, fmin(TRIAL_RISK, s->credit)) > 0 ? current : SIZE_MAX;
-	for (size_t i = 0; i < t->board.grid->points; i++) {
-		double score = trial_score(t, best, i, fmin(most, s->credit));
-		if (score > best_score) {
-			best_score = score;
-			found = i;
-		}
-	}
-	return found;
-}
-
-/* Nothing is known to fit; what was never run may, if it is not far from it.
- * Real surfaces have inversions: the fastest point is not always the top. */
-static size_t hopeful_trial(const struct governor_task *t, size_t best)
-{
-	size_t found = SIZE_MAX;
-	float least = INFINITY, hope = (float)fmax(HOPE - HOPE_STEP * t->governor->session[t->newest.session].lost, HOPE_LEAST);
-
-	if (risk_at(t, best, t->governor->moves.ns[best]) < LOST)
-		return SIZE_MAX;
-	for (size_t i = 0; i < t->board.grid->points; i++) {
-		float predicted = t->surface->latency_ns[i] * (float)t->surface->slowdown;
-		float slack_ns = t->demand[0].slack_ns - t->governor->moves.ns[i];
-		if (t->surface->measured[i] || predicted >= least || predicted * hope > slack_ns)
-			continue;
-		least = predicted;
-		found = i;
-	}
-	return found;
-}
-
-/* Where the time to move is all that is in the way, and will be: a request that may be late, or
- * surely is, buys all that follow. The likelier it is late, the more it has to save. */
-static size_t invest(const struct governor_task *t, size_t best)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-	double p;
-
-	if (t->home == SIZE_MAX || s->boost > 1 || !s->period_ns || gap_will_do(t, t->home))
-		return SIZE_MAX;
-	p = risk_at(t, t->home, t->governor->moves.ns[t->home]);
-	if (s->credit < 1 && p > fmin(TRIAL_RISK, s->credit))
-		return SIZE_MAX;
-	return gain(t, best, t->home) > fmax(INVEST_GAIN * fmin(p / TRIAL_RISK, 1), 2 * gain_needed(t, t->home)) ? t->home : SIZE_MAX;
-}
-
-/* A request that moved there while it ran tells nothing of the point: the trial goes on until one has
- * run there from beginning to end. */
-static bool goes_on(const struct governor_task *t)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-	size_t current = t->board.current;
-
-	return t->count == 1 && t->board.current_known && s->trial && !s->late && s->point == current && t->surface->measured[current] == s->seen &&
-	       isfinite(t->governor->moves.ns[current]) && risk_at(t, current, 0) <= TRIAL_RISK_LEARNING;
-}
-
-static size_t consider_trial(struct governor_task *t, size_t best, struct decision *out)
-{
-	size_t trial = goes_on(t) ? t->board.current : SIZE_MAX;
-
-	if (trial == SIZE_MAX && may_try(t) && out->feasible)
-		trial = invest(t, best);
-	if (may_try(t) && trial == SIZE_MAX)
-		trial = out->feasible ? cheaper_trial(t, best) : hopeful_trial(t, best);
-	out->trial = trial != SIZE_MAX;
-	return out->trial ? trial : best;
+	       task_gain(t, current, best) < task_gain_needed(t, best);
 }
 
 /* ---- the verbs ---- */
@@ -388,12 +228,14 @@ static void remember(struct governor_task *t, const struct decision *out)
 {
 	struct governor_session *s = &t->governor->session[t->newest.session];
 
+	s->back = !out->feasible && !out->trial && t->home != SIZE_MAX && (s->trial || s->back);
 	s->trial = out->trial;
 	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
 	s->seen = out->measured;
 	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
 	s->wanted = t->home;
 	s->point = out->point;
+	s->ahead = SIZE_MAX;
 	if (out->feasible && memory_is_tight(s, t->newest.deadline_ns - t->newest.begin_ns))
 		grid_axes(t->board.grid, out->point, s->home);
 	note_mem(t->governor, t->board.grid, out->point);
@@ -415,8 +257,14 @@ static void choose(struct governor_task *t, const struct governor_request *reque
 		t->thrifty = out->point;
 		out->point = t->board.current;
 	}
-	out->point = consider_trial(t, out->point, out);
+	size_t trial = trial_now(t, out->point, out->feasible);
+	out->trial = trial != SIZE_MAX;
+	if (out->trial) {
+		out->point = trial;
+		out->feasible = out->feasible || trial == t->governor->session[t->newest.session].ahead; /* it was, before the gap */
+	}
 	out->step = t->steps = t->steps && !out->trial;
+	out->late_once = !out->feasible && count == 1 && task_fits(t, out->point, 0);
 	out->stays = !out->feasible && t->board.current_known && out->point == t->board.current && about_in_time(t, out->point);
 	task_describe(t, out);
 }
@@ -567,6 +415,13 @@ bool governor_idle(struct governor *governor, const struct governor_board *board
 		*point = home;
 	else
 		*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : towards(&t, home, expected_gap_ns);
+	if (*point == board->current) {
+		t.newest.waits = true; /* it may */
+		move_from(&t, t.soft);
+		*point = trial_ahead(&t, GAP_SHARE * (double)expected_gap_ns);
+		governor->session[governor->last_session].ahead = *point;
+		return *point != SIZE_MAX;
+	}
 	return *point != board->current && in_time(&t, *point, expected_gap_ns) &&
-	       (*point != home || gain(&t, board->current, home) >= governor->options.gain_min);
+	       (*point != home || task_gain(&t, board->current, home) >= governor->options.gain_min);
 }

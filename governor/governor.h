@@ -61,6 +61,7 @@ struct decision {
 	bool learning;      /* a surface was not ready */
 	bool trial;         /* bound, or bound and settle, over the slack: taken once, to learn or to get there */
 	bool step;          /* dearer than need be, once: the runner-up, cheaper still, can be reached from there */
+	bool late_once;     /* not feasible for the time to move alone: where those that follow it are in time */
 	bool stays;         /* not feasible, but hardly ever late as it is, and moving takes longer than that is worth */
 	uint64_t predicted_ns, bound_ns, settle_ns; /* of the newest request at `point` */
 	uint64_t slack_ns;
@@ -117,11 +118,13 @@ struct governor {
 		double credit;      /* misses that may still be spent on trials */
 		bool known;         /* has begun a request */
 		bool trial, feasible; /* of the newest decision */
+		bool back;          /* it is late as it comes back from a trial */
 		uint32_t seen;      /* requests that had been measured at its point */
 		bool late;          /* the newest request that ended */
 		uint32_t requests;  /* begun */
 		uint32_t lost;      /* one after the other, late as they had to be */
 		size_t point, wanted; /* of the newest decision: where to, and where to if moving took no time */
+		size_t ahead;       /* where the clocks went in the gap for the next request to try; SIZE_MAX: nowhere */
 		uint32_t steps;     /* taken, and not yet there */
 		uint32_t eager_until; /* learning at some risk until so many were */
 		uint64_t bands;     /* half octaves of deadlines seen */

@@ -10,7 +10,7 @@
 #define BOOST_GONE 1.005
 #define CAUTION_STEP 0.01
 #define CAUTION_MAX 0.25
-#define CREDIT_LEARNING 3.0   /* of a session with a model that is being learned, */
+#define CREDIT_LEARNING 5.0   /* of a session with a model that is being learned, */
 #define CREDIT_START 0.3      /* and with one that is known */
 #define CREDIT_BAND 1.0       /* with deadlines of a kind it did not have yet */
 #define CREDIT_REFILL 0.001   /* per request */
@@ -24,7 +24,7 @@
 static void forget(struct governor_session *s)
 {
 	*s = (struct governor_session){
-		.boost = 1, .credit = CREDIT_START, .tight_ns = {UINT64_MAX, UINT64_MAX}, .point = SIZE_MAX, .wanted = SIZE_MAX};
+		.boost = 1, .credit = CREDIT_START, .tight_ns = {UINT64_MAX, UINT64_MAX}, .point = SIZE_MAX, .wanted = SIZE_MAX, .ahead = SIZE_MAX};
 }
 
 void governor_session_reset(struct governor *governor, uint32_t session)
@@ -148,12 +148,9 @@ void memory_standby(const struct governor *governor, const struct governor_reque
 static void missed(struct governor_session *s, const struct governor_options *options, double over)
 {
 	s->lost += !s->feasible && s->lost < UINT32_MAX;
-	if (!s->feasible)
-		return; /* nothing could have met it */
-	if (s->trial) {
-		s->credit -= 1;
-		return;
-	}
+	s->credit -= s->trial || s->back;
+	if (s->trial || !s->feasible)
+		return; /* the price of a trial; or nothing could have met it */
 	if (s->seen || !memory_eager(s))
 		s->credit = fmax(s->credit - 1, -1);
 	s->hold = options->hold_requests;

@@ -5,6 +5,8 @@
 #include "memory.h"
 #include "moves.h"
 
+#define BOUND_Z 2.054 /* standard normal quantile of the surface's bound (0.98) */
+
 double task_base_factor(const struct governor_task *t, const struct surface *surface)
 {
 	return (1 + t->governor->options.margin) * fmax(surface->slowdown_bound, 0);
@@ -49,6 +51,40 @@ void task_price(struct governor_task *t, float horizon_ns)
 bool task_fits(const struct governor_task *t, size_t point, double move_ns)
 {
 	return scan_late(t->demand, t->count, point) + (float)move_ns <= 0;
+}
+
+/* The logarithm of the latency is taken as normal, with the bound at its quantile. */
+double task_risk(const struct governor_task *t, size_t point, double move_ns)
+{
+	double predicted_ns = t->surface->latency_ns[point] * t->surface->slowdown, bound_ns = t->surface->bound_ns[point] * t->demand[0].scale;
+	double slack_ns = t->demand[0].slack_ns - move_ns;
+
+	if (!(predicted_ns > 0) || !(slack_ns > 0))
+		return 1;
+	if (bound_ns <= predicted_ns)
+		return slack_ns < predicted_ns;
+	return 0.5 * erfc(BOUND_Z * log(slack_ns / predicted_ns) / log(bound_ns / predicted_ns) / sqrt(2));
+}
+
+double task_gain(const struct governor_task *t, size_t from, size_t to)
+{
+	double old = scan_price(&t->price, from);
+
+	return old > 0 ? 1 - scan_price(&t->price, to) / old : 0;
+}
+
+double task_gain_needed(const struct governor_task *t, size_t to)
+{
+	double slack_ns = (double)(t->newest.deadline_ns - t->newest.begin_ns);
+
+	return fmax(t->governor->options.gain_min, t->governor->moves.ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
+}
+
+double task_apart_ns(const struct governor_task *t)
+{
+	const struct governor_session *s = &t->governor->session[t->newest.session];
+
+	return fmin((double)s->period_ns, (double)s->apart_ns);
 }
 
 void task_describe(const struct governor_task *t, struct decision *out)

@@ -18,6 +18,19 @@ void task_price(struct governor_task *t, float horizon_ns);
 /* Is every request in time at this point, after so long a move? */
 bool task_fits(const struct governor_task *t, size_t point, double move_ns);
 
+/* Chance that the task's only request misses at a point after so long a move. */
+double task_risk(const struct governor_task *t, size_t point, double move_ns);
+#define RISK_SMALL 0.12 /* of one request: what hardly ever happens */
+
+/* Share of power saved by moving, and how much a move has to save. */
+double task_gain(const struct governor_task *t, size_t from, size_t to);
+double task_gain_needed(const struct governor_task *t, size_t to);
+#define PAYBACK_REQUESTS 32 /* a move has to be worth its time within so many */
+
+/* How far apart the newest request's session begins its requests, as far as can be told; 0: it cannot. */
+double task_apart_ns(const struct governor_task *t);
+#define GAP_SHARE 0.8 /* of a gap may be spent on moving: neither is ever quite as expected */
+
 /* Fill in what follows from out->point. */
 void task_describe(const struct governor_task *t, struct decision *out);
 

@@ -113,7 +113,11 @@ static void check_choice(const struct governor_board *board, const struct govern
 	}
 	if (cheapest == SIZE_MAX) {
 		assert_true(!d->feasible || late_at(board, request, count, d->point, now_ns) <= slack);
-		if (count == 1 && !d->feasible)
+		assert_true(!d->late_once || (count == 1 && !d->feasible));
+		/* As fast as it may go; or, where only the move takes too long, where the next one is in time. */
+		if (d->late_once)
+			assert_true(late_at(board, request, count, d->point, now_ns) - settle_to(board, d->point, request[0].waits) <= slack);
+		else if (count == 1 && !d->feasible)
 			assert_true(s->bound_ns[d->point] <= 1.0201 * s->bound_ns[fastest]);
 		return;
 	}
@@ -466,6 +470,38 @@ static void test_hardly_late(void **state)
 	assert_true(plane[0].bound[d.point] < plane[0].bound[board.current]);
 }
 
+/* Moving up takes longer than a request has: one is late for it, and the next is in time; no other point is tried instead. */
+static void test_late_once(void **state)
+{
+	(void)state;
+	struct governor_board board = make_board();
+	struct governor_request request = {.surface = &plane[0].surface, .begin_ns = NS_PER_S};
+	struct decision d;
+
+	one_model();
+	for (size_t i = 0; i < grid.points; i++)
+		plane[0].measured[i] = 0;
+	board.current = 0;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		board.settle_ns[c] = board.write_ns[c] = 200 * MS;
+	request.deadline_ns = request.begin_ns + (uint64_t)(plane[0].bound[grid.points - 1] * 1.3);
+	governor_decide(&governor, &board, &request, 1, request.begin_ns, &d);
+	assert_true(!d.feasible && d.late_once && !d.trial);
+	assert_true(plane[0].bound[d.point] <= (double)(request.deadline_ns - request.begin_ns));
+	size_t point = board.current = d.point;
+	governor_ended(&governor, 0, 500 * MS, request.deadline_ns - request.begin_ns, d.bound_ns);
+	request.begin_ns += NS_PER_S;
+	request.deadline_ns += NS_PER_S;
+	governor_decide(&governor, &board, &request, 1, request.begin_ns, &d);
+	assert_true(d.feasible && !d.late_once);
+	assert_int_equal(d.point, point);
+	/* What no point can meet is another thing: as fast as may be. */
+	request.deadline_ns = request.begin_ns + MS;
+	plane[0].measured[grid.points - 1] = 10;
+	governor_decide(&governor, &board, &request, 1, request.begin_ns, &d);
+	assert_true(!d.feasible && !d.late_once);
+}
+
 static void test_prepare(void **state)
 {
 	(void)state;
@@ -512,7 +548,7 @@ int main(void)
 		cmocka_unit_test(test_random),		 cmocka_unit_test(test_nothing_measured), cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_share_of_misses), cmocka_unit_test(test_memory_dwell),	  cmocka_unit_test(test_energy),
 		cmocka_unit_test(test_standby),		 cmocka_unit_test(test_waits),		  cmocka_unit_test(test_idle),
-		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_stepping_stone), cmocka_unit_test(test_hardly_late),	  cmocka_unit_test(test_prepare),
+		cmocka_unit_test(test_step_by_step),	  cmocka_unit_test(test_stepping_stone), cmocka_unit_test(test_hardly_late), cmocka_unit_test(test_late_once),	  cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_many_requests),
 	};
 

@@ -119,12 +119,100 @@ static void test_trial(void **state)
 	assert_in_range(sum, 5, 58);
 }
 
+/* Two points, the cheaper hardly known and likely in time; moving takes as long as a request has. */
+static struct governor_board slow_board(uint64_t deadline_ns)
+{
+	struct governor_board board;
+
+	fresh();
+	make_grid(1, 2, 1);
+	random_plane(&plane[0]);
+	plane[0].surface.state = SURFACE_LEARNING;
+	plane[0].surface.slowdown = plane[0].surface.slowdown_bound = 1;
+	for (size_t i = 0; i < 2; i++) {
+		plane[0].latency[i] = (i ? 0.6F : 0.9F) * (float)deadline_ns;
+		plane[0].bound[i] = (i ? 0.65F : 1.1F) * (float)deadline_ns;
+		plane[0].power[i] = i ? 9e6F : 5e6F;
+		plane[0].measured[i] = i ? 3 : 0;
+	}
+	board = make_board();
+	board.settle_ns[CLOCK_GPU] = board.write_ns[CLOCK_GPU] = deadline_ns;
+	return board;
+}
+
+/* Requests one after the other, `apart_ns` between their begins, until one is not at the dear point. */
+static int requests_until_cheap(struct governor_board *board, uint64_t apart_ns, uint64_t deadline_ns, struct decision *d)
+{
+	for (int i = 0; i < 20; i++) {
+		*d = decide(board, 0, NS_PER_S + (uint64_t)i * apart_ns, deadline_ns);
+		if (d->point == 0)
+			return i;
+		governor_ended(&governor, 0, d->predicted_ns, deadline_ns, d->bound_ns);
+	}
+	return -1;
+}
+
+/* Where every request follows the last, one is given up to get there, if there are misses to spare: it, and the way back. */
+static void test_trial_bought(void **state)
+{
+	(void)state;
+	uint64_t deadline_ns = 20 * MS;
+	struct governor_board board;
+	struct decision d;
+
+	for (int credit = 1; credit <= 5; credit++) {
+		board = slow_board(deadline_ns);
+		decide(&board, 0, NS_PER_S - 12 * MS, deadline_ns);
+		governor_ended(&governor, 0, 12 * MS, deadline_ns, 13 * MS);
+		governor.session[0].credit = credit;
+		int n = requests_until_cheap(&board, 12 * MS, deadline_ns, &d);
+		assert_int_equal(n >= 0, credit >= 2);
+		if (n < 0)
+			continue;
+		assert_true(d.trial);
+		board.current = 0;
+		governor_ended(&governor, 0, deadline_ns + 18 * MS, deadline_ns, d.bound_ns);
+		assert_true(governor.session[0].credit < credit - 0.9);
+		/* It does not do: the way back is late too, and is the trial's as well. */
+		plane[0].latency[0] = 1.2F * (float)deadline_ns;
+		plane[0].bound[0] = 1.25F * (float)deadline_ns;
+		plane[0].measured[0] = 1;
+		d = decide(&board, 0, 2 * NS_PER_S, deadline_ns);
+		assert_true(!d.feasible && d.late_once && d.point == 1);
+		governor_ended(&governor, 0, deadline_ns + 12 * MS, deadline_ns, d.bound_ns);
+		assert_true(governor.session[0].credit < credit - 1.9);
+	}
+}
+
+/* Where there is a gap that will do, the clocks go there in it, and the request that follows is the trial. */
+static void test_trial_ahead(void **state)
+{
+	(void)state;
+	uint64_t deadline_ns = 20 * MS, apart_ns = 60 * MS;
+	struct governor_board board = slow_board(deadline_ns);
+	struct decision d;
+	size_t point = SIZE_MAX;
+
+	assert_int_equal(requests_until_cheap(&board, apart_ns, deadline_ns, &d), -1);
+	assert_true(governor_idle(&governor, &board, &plane[0].surface, apart_ns - 12 * MS, 2 * NS_PER_S, &point));
+	assert_int_equal(point, 0);
+	board.current = point;
+	d = decide(&board, 0, 2 * NS_PER_S + 48 * MS, deadline_ns);
+	assert_true(d.trial && d.feasible && d.point == 0);
+	/* Too short a gap is none. */
+	board = slow_board(deadline_ns);
+	requests_until_cheap(&board, apart_ns, deadline_ns, &d);
+	assert_false(governor_idle(&governor, &board, &plane[0].surface, 8 * MS, 2 * NS_PER_S, &point));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_trial),
 		cmocka_unit_test(test_trial_goes_on),
 		cmocka_unit_test(test_trial_stays),
+		cmocka_unit_test(test_trial_bought),
+		cmocka_unit_test(test_trial_ahead),
 	};
 
 	return cmocka_run_group_tests_name("trials", tests, NULL, NULL);

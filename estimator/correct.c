@@ -54,6 +54,9 @@ static double judge(struct correct *c, double innovation, double cell_var)
 	double clipped = copysign(fmin(size, STRANGE * sd), innovation);
 	bool repeated = c->strange * innovation > 0;
 
+	/* What had slowed the board is over: not what is hardly known of this cell. */
+	if (innovation < 0 && c->slow > 0 && size >= SURPRISE * sqrt(c->slow_var + c->noise_var))
+		c->slow_var = fmin(c->slow_var + fmin(size, c->slow) * fmin(size, c->slow), SLOW_VAR_MAX);
 	if (size <= STRANGE * sd) {
 		c->strange = 0;
 		return innovation;

@@ -10,7 +10,8 @@
 #define WRITE_STEP_NS (200 * NS_PER_US)
 #define SETTLE_MARGIN 1.25 /* head room on a write time */
 #define WRITE_SMOOTHING 4  /* one write moves the estimate by a quarter of the way */
-#define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted */
+#define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted, */
+#define WRITE_FORGET_EVERY 16 /* so many at once: each time all costs of moving are made anew */
 
 static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
 {
@@ -221,10 +222,12 @@ void clocks_lose(struct clocks *clocks)
 
 void clocks_forget(struct clocks *clocks)
 {
+	if (++clocks->forgets % WRITE_FORGET_EVERY)
+		return;
 	for (int i = 0; i < CLOCK_COUNT; i++) {
 		const struct clock_domain *domain = &clocks->board->clock[i];
 
-		clocks->view.write_ns[i] -= clocks->view.write_ns[i] / WRITE_FORGET;
+		clocks->view.write_ns[i] -= clocks->view.write_ns[i] * WRITE_FORGET_EVERY / WRITE_FORGET;
 		if (clocks->managed[i] && !domain->settle_documented && write_is_settle(domain) && clocks->timed[i])
 			clocks->view.settle_ns[i] = clocks->view.write_ns[i];
 	}

@@ -17,6 +17,7 @@ struct clocks {
 	struct keeper_reply last;        /* newest answer; op 0: none yet */
 	bool managed[CLOCK_COUNT];       /* controllable and not left alone */
 	bool timed[CLOCK_COUNT];         /* a write of it was measured */
+	unsigned forgets;                /* requests for clocks_forget() */
 	bool held;                       /* a target stands; else the kernel has them */
 	bool released;                   /* by op=release: nothing is written until the next begin */
 	size_t target;                   /* grid point asked for, while held */

@@ -26,20 +26,30 @@ bool moves_within(const size_t axis[CLOCK_COUNT], const size_t low[CLOCK_COUNT],
 	return true;
 }
 
+/* One clock's part of the cost of a move. */
+struct part {
+	uint64_t ns;
+	bool up, within;
+};
+
+static struct part part_of(const struct governor_board *board, int clock, size_t from, size_t to)
+{
+	if (!board->current_known || to > from)
+		return (struct part){.ns = board->settle_ns[clock], .up = true};
+	return (struct part){.ns = to < from ? board->write_ns[clock] : 0};
+}
+
 float moves_cost(const struct governor_board *board, const size_t from[CLOCK_COUNT], const size_t to[CLOCK_COUNT], bool waits)
 {
-	uint64_t up_ns = 0, down_ns = 0;
-	bool up = !board->current_known;
+	bool costs = waits;
+	uint64_t ns = 0;
 
 	for (int c = 0; c < CLOCK_COUNT; c++) {
-		if (board->current_known && from[c] == to[c])
-			continue;
-		bool rises = !board->current_known || to[c] > from[c];
-		up = up || rises;
-		up_ns += rises ? board->settle_ns[c] : 0;
-		down_ns += rises ? 0 : board->write_ns[c];
+		struct part part = part_of(board, c, from[c], to[c]);
+		ns += part.ns;
+		costs = costs || part.up;
 	}
-	return (float)(up || waits ? up_ns + down_ns : 0);
+	return costs ? (float)ns : 0;
 }
 
 uint64_t moves_settle_ns(const struct governor_board *board, size_t point)
@@ -51,18 +61,26 @@ uint64_t moves_settle_ns(const struct governor_board *board, size_t point)
 	return (uint64_t)moves_cost(board, from, to, true);
 }
 
-/* The next point of the grid, in its order: axes count up like digits. */
-static void next_axes(const struct grid *grid, size_t axis[CLOCK_COUNT])
+/* Point by point in the order of the grid, the memory clock fastest. */
+static void fill(float *ns, const struct grid *grid, struct part part[CLOCK_COUNT][GRID_AXIS_MAX], bool waits)
 {
-	for (int c = CLOCK_COUNT - 1; c >= 0 && ++axis[c] == grid->count[c]; c--)
-		axis[c] = 0;
+	for (size_t cpu = 0; cpu < grid->count[CLOCK_CPU]; cpu++)
+		for (size_t gpu = 0; gpu < grid->count[CLOCK_GPU]; gpu++) {
+			struct part a = part[CLOCK_CPU][cpu], b = part[CLOCK_GPU][gpu];
+			for (size_t mem = 0; mem < grid->count[CLOCK_MEM]; mem++) {
+				struct part c = part[CLOCK_MEM][mem];
+				bool costs = waits || a.up || b.up || c.up;
+				*ns++ = a.within && b.within && c.within ? (costs ? (float)(a.ns + b.ns + c.ns) : 0) : INFINITY;
+			}
+		}
 }
 
 const float *moves_to(struct moves *moves, const struct governor_board *board, const size_t low[CLOCK_COUNT],
 		      const size_t high[CLOCK_COUNT], bool waits)
 {
 	const struct grid *grid = board->grid;
-	size_t from[CLOCK_COUNT] = {0}, axis[CLOCK_COUNT] = {0};
+	struct part part[CLOCK_COUNT][GRID_AXIS_MAX];
+	size_t from[CLOCK_COUNT] = {0};
 	struct moves_key key = {.current = board->current, .known = board->current_known, .waits = waits};
 
 	memcpy(key.count, grid->count, sizeof(key.count));
@@ -75,7 +93,11 @@ const float *moves_to(struct moves *moves, const struct governor_board *board, c
 	moves->key = key;
 	if (board->current_known)
 		grid_axes(grid, board->current, from);
-	for (size_t i = 0; i < grid->points; i++, next_axes(grid, axis))
-		moves->ns[i] = moves_within(axis, low, high) ? moves_cost(board, from, axis, waits) : INFINITY;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		for (size_t i = 0; i < grid->count[c]; i++) {
+			part[c][i] = part_of(board, c, from[c], i);
+			part[c][i].within = i >= low[c] && i <= high[c];
+		}
+	fill(moves->ns, grid, part, waits);
 	return moves->ns;
 }

@@ -62,14 +62,19 @@ static bool late_back(const struct governor_task *t, size_t from)
 	return task_risk(t, current, moves_cost(&t->board, axis, to, t->newest.waits)) > RISK_LEARNING;
 }
 
-/* Cheaper by enough, and not out of the question: a risk over RISK_BOLD, told without its logarithms. */
-static bool worth_a_look(const struct governor_task *t, size_t best, size_t i)
+/* So cheap a point has to be to be tried instead of `best`. */
+static float price_below(const struct governor_task *t, size_t best)
+{
+	return scan_price(&t->price, best) * (float)(1 - 2 * task_gain_needed(t, best));
+}
+
+/* Allowed, and not out of the question: a risk over RISK_BOLD, told without its logarithms. */
+static bool worth_a_look(const struct governor_task *t, size_t i)
 {
 	const struct demand *d = &t->demand[0];
 	float predicted_ns = t->surface->latency_ns[i] * (float)t->surface->slowdown;
 
-	return isfinite(t->governor->moves.ns[i]) && predicted_ns * predicted_ns <= d->slack_ns * t->surface->bound_ns[i] * d->scale &&
-	       scan_price(&t->price, i) < scan_price(&t->price, best) * (float)(1 - 2 * task_gain_needed(t, best));
+	return predicted_ns * predicted_ns <= d->slack_ns * t->surface->bound_ns[i] * d->scale && isfinite(t->governor->moves.ns[i]);
 }
 
 /* Gain over the misses it may cost, of a cheaper point hardly ever run whose bound is a little over the slack; 0: not worth
@@ -81,7 +86,7 @@ static double score(const struct governor_task *t, size_t best, size_t i, double
 	double saved, p, p_there;
 	bool bought, back;
 
-	if (!worth_a_look(t, best, i))
+	if (!worth_a_look(t, i))
 		return 0;
 	saved = task_gain(t, best, i);
 	p_there = task_risk(t, i, 0);
@@ -100,6 +105,7 @@ static size_t cheaper(const struct governor_task *t, size_t best, double free_ns
 {
 	const struct governor_session *s = session_of(t);
 	size_t current = t->board.current, found = SIZE_MAX;
+	float below = price_below(t, best);
 	bool eager = memory_eager(s);
 	double most = fmin(!eager ? RISK_SMALL : s->credit >= BOLD_CREDIT ? RISK_BOLD : RISK_LEARNING, s->credit), best_score = 0;
 
@@ -107,9 +113,9 @@ static size_t cheaper(const struct governor_task *t, size_t best, double free_ns
 		return SIZE_MAX;
 	/* On the move the only such point is where it is now: to stay. */
 	if (best != current || t->surface->measured[best] < (eager ? 1 : SEEN))
-		return score(t, best, current, 0, fmin(RISK_SMALL, s->credit)) > 0 ? current : SIZE_MAX;
+		return scan_price(&t->price, current) < below && score(t, best, current, 0, fmin(RISK_SMALL, s->credit)) > 0 ? current : SIZE_MAX;
 	for (size_t i = 0; i < t->board.grid->points; i++) {
-		double this_score = score(t, best, i, free_ns, most);
+		double this_score = scan_price(&t->price, i) < below ? score(t, best, i, free_ns, most) : 0;
 		if (this_score > best_score) {
 			best_score = this_score;
 			found = i;

@@ -143,6 +143,7 @@ static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t
 	knob->begun_ns = 0;
 	if (tree_read_knob(knob, text, sizeof(text)) < 0)
 		text[0] = '\0';
+	tree_heard(knob, text);
 	if (own && strcmp(text, device_read(device, knob->knob, shown, sizeof(shown))) == 0)
 		return;
 	account(run, now_ns);

@@ -122,6 +122,7 @@ static void add_knob(struct builder *b, size_t index, enum knob knob, const char
 	file->knob = knob;
 	file->watch = file->lease_fd = -1;
 	add(b, dir, name, "%s", device_read(device, knob, text, sizeof(text)));
+	strcpy(file->seen, text);
 	tree->knobs++;
 }
 
@@ -441,19 +442,25 @@ ssize_t tree_read_knob(const struct knob_file *knob, char *buf, size_t size)
 	return file_read_text(AT_FDCWD, knob->path, buf, size);
 }
 
+void tree_heard(struct knob_file *knob, const char *text)
+{
+	snprintf(knob->seen, sizeof(knob->seen), "%s", text);
+}
+
 void tree_show_knob(struct knob_file *knob, const struct device *device)
 {
-	char want[64], have[64];
+	char want[64], have[KNOB_VALUE_MAX];
 
 	device_read(device, knob->knob, want, sizeof(want));
-	if (tree_read_knob(knob, have, sizeof(have)) >= 0 && strcmp(want, have) == 0)
-		return;
+	if (tree_read_knob(knob, have, sizeof(have)) >= 0 && (strcmp(want, have) == 0 || strcmp(have, knob->seen) != 0))
+		return; /* as it should be, or written a moment ago */
 	cleanup_fd(&knob->lease_fd); /* or our own open would wait for it */
 	knob->lease_fd = -1;
 	CLEANUP_FD int fd = open(knob->path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 	if (fd >= 0)
 		knob->own_write = true;
 	show(fd, want);
+	tree_heard(knob, want);
 }
 
 bool tree_userspace(struct tree *tree, size_t index, const struct device *device)

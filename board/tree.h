@@ -20,6 +20,7 @@ struct knob_file {
 	uint64_t release_ns; /* a writer waits until then; 0: nobody */
 	uint64_t begun_ns;   /* when the last writer came */
 	bool own_write; /* the next event may be our own */
+	char seen[KNOB_VALUE_MAX]; /* what it held when we last wrote or heard of it: another text is a write that we shall hear of */
 };
 
 struct tree {
@@ -45,7 +46,9 @@ void tree_close(struct tree *tree);
 
 /* Text of a knob; length or -errno. */
 ssize_t tree_read_knob(const struct knob_file *knob, char *buf, size_t size);
-/* Make a knob read what the device says, if it does not. */
+/* What was read is being dealt with. */
+void tree_heard(struct knob_file *knob, const char *text);
+/* Make a knob read what the device says, if it does not; one that was written and not heard of yet is left alone. */
 void tree_show_knob(struct knob_file *knob, const struct device *device);
 /* userspace/set_freq of a devfreq device appears and goes with the governor.
  * True when a knob was added (the last of tree->knob). */

@@ -137,7 +137,7 @@ static size_t fastest(struct governor_task *t)
 /* Late whatever is done, but only for the time to move: this one request goes to where those that follow it fit. */
 static size_t way_out(struct governor_task *t, size_t best)
 {
-	if (t->count > 1 || !t->board.current_known || about_in_time(t, t->board.current))
+	if (t->count > 1 || (t->board.current_known && about_in_time(t, t->board.current)))
 		return best;
 	t->home = cheapest_standing(t);
 	return t->home == SIZE_MAX ? best : cheapest_lasting(t);
@@ -172,23 +172,25 @@ static double rest_ns(const struct governor_task *t, size_t i)
 	return GAP_SHARE * fmax(task_apart_ns(t) - t->surface->latency_ns[i] * t->surface->slowdown, 0);
 }
 
-/* A point with some clocks of home, some of today and some as high as they go, from where home can be reached in the
- * next request or the gap before it: the cheapest of them, if that pays. SIZE_MAX: none. */
+/* A point with some clocks of home, some of today and, where there are gaps, some as high as they go, from where home can be
+ * reached in the next request or the gap before it: the cheapest of them, if that pays. SIZE_MAX: none. Where requests follow
+ * each other at once now, they will there, too. */
 static size_t stepping_stone(const struct governor_task *t, size_t best)
 {
+	bool gaps = rest_ns(t, t->board.current) > GAP_SHARE * NO_GAP_NS;
 	size_t way[3][CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
 	float price = scan_price(&t->price, best), most = price + PAYBACK_REQUESTS * (price - scan_price(&t->price, t->home));
 
 	grid_axes(t->board.grid, t->board.current, way[0]);
 	grid_axes(t->board.grid, t->home, way[1]);
-	memcpy(way[2], t->high, sizeof(way[2]));
+	memcpy(way[2], gaps ? t->high : way[0], sizeof(way[2]));
 	for (unsigned k = 0; k < 27; k++) {
 		axis[CLOCK_CPU] = way[k % 3][CLOCK_CPU];
 		axis[CLOCK_GPU] = way[k / 3 % 3][CLOCK_GPU];
 		axis[CLOCK_MEM] = way[k / 9][CLOCK_MEM];
 		size_t i = grid_index(t->board.grid, axis);
 		if (i == t->board.current || i == t->home || !(scan_price(&t->price, i) < most) || !task_fits(t, i, t->governor->moves.ns[i]) ||
-		    !task_fits(t, t->home, fmax(moves_cost(&t->board, axis, way[1], t->newest.waits) - rest_ns(t, i), 0)))
+		    !task_fits(t, t->home, fmax(moves_cost(&t->board, axis, way[1], t->newest.waits) - (gaps ? rest_ns(t, i) : 0), 0)))
 			continue;
 		most = scan_price(&t->price, i);
 		stone = i;

@@ -10,10 +10,11 @@
 #define BOOST_GONE 1.005
 #define CAUTION_STEP 0.01
 #define CAUTION_MAX 0.25
-#define CREDIT_LEARNING 5.0   /* of a session with a model that is being learned, */
+#define CREDIT_NEW 5.0        /* of a session with a model that nothing is known of, */
+#define CREDIT_LEARNING 1.5   /* with one that is being learned, */
 #define CREDIT_START 0.3      /* and with one that is known */
 #define CREDIT_BAND 1.0       /* with deadlines of a kind it did not have yet */
-#define CREDIT_REFILL 0.001   /* per request */
+#define CREDIT_REFILL 0.002   /* per request */
 #define CREDIT_MAX 1.0
 #define MISSES_WINDOW 400.0   /* requests */
 #define TIGHT_WINDOW 64       /* requests */
@@ -75,7 +76,7 @@ void memory_begin(struct governor *governor, const struct governor_request *requ
 		s->period_ns = s->period_ns ? s->period_ns - s->period_ns / 4 + s->apart_ns / 4 : s->apart_ns;
 	}
 	if (!s->known && request->surface->state != SURFACE_READY)
-		s->credit = CREDIT_LEARNING;
+		s->credit = request->surface->state == SURFACE_NONE ? CREDIT_NEW : CREDIT_LEARNING;
 	s->known = true;
 	s->begin_ns = request->begin_ns;
 	learn_band(s, relative_ns);

@@ -11,7 +11,8 @@
 #define BOLD_CREDIT 4
 #define RISK_FLOOR 0.02    /* beside what the bound says */
 #define RISK_MOVE 0.2      /* that the time to move adds: a miss should be owed to what is to be learned, */
-#define BUY_GAIN 0.05      /* or, where no gap will do to move, buy so much power for all that follow */
+#define WORTH_GAIN 0.05    /* of power, that is worth any risk allowed; or, where no gap will do to move, one request for all that follow, */
+#define BUY_CREDIT 0.25    /* with a miss to spare, or so much of one the more is saved */
 #define KNOWN 4            /* requests at a point after which its bound stands */
 #define SEEN 2             /* requests at the present point before another is tried */
 #define EAGER 40           /* requests after learning in which every one looks for a trial */
@@ -49,7 +50,7 @@ static bool gap_will_do(const struct governor_task *t, size_t to)
 /* What may be risked for so much less power. */
 static double risk_worth(double saved, double most)
 {
-	return fmin(most, saved > BUY_GAIN ? 1 : RISK_SMALL + (RISK_LEARNING - RISK_SMALL) * saved / BUY_GAIN);
+	return fmin(most, saved > WORTH_GAIN ? 1 : RISK_SMALL + (RISK_LEARNING - RISK_SMALL) * saved / WORTH_GAIN);
 }
 
 /* A request that had to come back from there would be late by the move alone. */
@@ -91,11 +92,14 @@ static double score(const struct governor_task *t, size_t best, size_t i, double
 	saved = task_gain(t, best, i);
 	p_there = task_risk(t, i, 0);
 	p = t->governor->moves.ns[i] > free_ns ? task_risk(t, i, t->governor->moves.ns[i] - free_ns) : p_there;
-	bought = p - p_there > RISK_MOVE;
-	if (bought ? saved < BUY_GAIN || !s->period_ns || free_ns > 0 || gap_will_do(t, i) : t->surface->measured[i] >= KNOWN)
+	if (p - p_there > RISK_MOVE && (free_ns > 0 || gap_will_do(t, i)))
 		return 0;
 	back = p_there > RISK_SMALL && late_back(t, i);
-	if ((bought ? p_there : p) > risk_worth(saved, back ? fmin(most, RISK_LEARNING) : most) || (bought + back && s->credit < bought + back))
+	most = risk_worth(saved, back ? fmin(most, RISK_LEARNING) : most);
+	bought = p > most;
+	if (bought ? p_there > most || p - p_there <= RISK_MOVE || saved < WORTH_GAIN || !s->period_ns : t->surface->measured[i] >= KNOWN)
+		return 0;
+	if (bought + back && s->credit < (bought ? fmax(1 - 2 * saved, BUY_CREDIT) : 0) + back)
 		return 0;
 	return saved * (1 - p_there) / (p + p_there * back + RISK_FLOOR);
 }

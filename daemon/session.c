@@ -16,6 +16,7 @@
 #define SETTLE_SHARE     20   /* a run that began while clocks moved is learned from when settling was under 1/20 of it */
 #define REPLAY_SHARE     8    /* a total that is over the time that passed by more than 1/8 is a replay's */
 #define PUT_OFF_NS       NS_PER_MS /* a request that comes so soon after another's end was waiting for it */
+#define LOOK_AHEAD       3    /* requests for which surfaces are made ahead */
 #define WORK_AFTER_NS    NS_PER_MS /* of a request's end: one that follows at once has been answered by then */
 #define POWER_FROM       0.1  /* of a request, after which it draws what it draws */
 #define GOLDEN_RATIO     0.618034 /* its multiples are spread evenly between whole numbers, however many */
@@ -548,18 +549,31 @@ static bool learn_layers(struct daemon *d, struct connection *c, const struct re
 	return true;
 }
 
-/* Of the next request of a session, as far as can be told. */
-static uint32_t next_context(const struct session *session)
+/* Of the n-th request of a session from now, as far as can be told. */
+static uint32_t context_ahead(const struct session *session, uint32_t n)
 {
-	return session->context < CONTEXT_TOKENS_MAX - session->growth ? session->context + session->growth : CONTEXT_TOKENS_MAX;
+	uint64_t context = session->context + (uint64_t)n * session->growth;
+
+	return context < CONTEXT_TOKENS_MAX ? (uint32_t)context : CONTEXT_TOKENS_MAX;
+}
+
+/* The next request for which something has to be made; 0: none of those looked at. Back to back there may be no time left
+ * for what only the very next one needs. */
+static uint32_t work_due(const struct session *session)
+{
+	for (uint32_t n = 1; n <= LOOK_AHEAD; n++)
+		if (model_work_due(session->entry->model, session->phase, context_ahead(session, n)))
+			return n;
+	return 0;
 }
 
 void work_ahead(void *daemon)
 {
 	struct daemon *d = daemon;
 	const struct session *session = session_find(d, NULL, d->work_session);
+	uint32_t n = session ? work_due(session) : 0;
 
-	if (session && model_work(session->entry->model, session->phase, next_context(session)))
+	if (n && model_work(session->entry->model, session->phase, context_ahead(session, n)))
 		loop_timer_in(d->work, 0);
 	else
 		d->work_session = 0;
@@ -569,7 +583,7 @@ void work_ahead(void *daemon)
  * at once it finds the surface as it was, and the work is done while it runs. */
 static void work_later(struct daemon *d, const struct session *session)
 {
-	if (d->work_session || !model_work_due(session->entry->model, session->phase, next_context(session)))
+	if (d->work_session || !work_due(session))
 		return;
 	d->work_session = session->id;
 	loop_timer_in(d->work, WORK_AFTER_NS);
@@ -584,7 +598,7 @@ static void after_last(struct daemon *d, const struct session *session, uint64_t
 	if (d->requests || profiles_count(d))
 		return;
 	loop_timer_in(d->idle, d->config.release_after_ns);
-	const struct surface *surface = model_surface_at_hand(session->entry->model, session->phase, next_context(session));
+	const struct surface *surface = model_surface_at_hand(session->entry->model, session->phase, context_ahead(session, 1));
 	if (d->clocks.held && governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))
 		clocks_apply(&d->clocks, point);
 }

@@ -10,7 +10,8 @@
 
 #define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
 #define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
-#define HOME_RESERVE 0.01
+#define HOME_RESERVE 0.01      /* what is learned on the way may make a goal a little slower */
+#define AWAY_RESERVE 0.03      /* of who was late to get there, and should not be so again */
 #define STEPS 3                /* on the way to a cheaper point, one after the other */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
 #define NO_GAP_NS NS_PER_MS    /* the next request is about to decide by itself */
@@ -101,14 +102,14 @@ static size_t cheapest_standing(struct governor_task *t)
 }
 
 /* The same for a home that takes more than one request to come to: by then it has to fit still, whatever is learned meanwhile. */
-static size_t cheapest_lasting(struct governor_task *t)
+static size_t cheapest_lasting(struct governor_task *t, double reserve)
 {
 	struct demand now = t->demand[0];
 	size_t home;
 
 	if (t->count > 1)
 		return t->home;
-	t->demand[0].scale *= (float)(1 + HOME_RESERVE);
+	t->demand[0].scale *= (float)(1 + reserve);
 	home = cheapest_standing(t);
 	t->demand[0] = now;
 	return home == SIZE_MAX ? t->home : home;
@@ -140,7 +141,7 @@ static size_t way_out(struct governor_task *t, size_t best)
 	if (t->count > 1 || (t->board.current_known && about_in_time(t, t->board.current)))
 		return best;
 	t->home = cheapest_standing(t);
-	return t->home == SIZE_MAX ? best : cheapest_lasting(t);
+	return t->home == SIZE_MAX ? best : cheapest_lasting(t, AWAY_RESERVE);
 }
 
 /* Not held up by past misses any more, as nothing fits with them. */
@@ -210,7 +211,7 @@ static size_t within_reach(struct governor_task *t)
 	if (task_fits(t, t->home, t->governor->moves.ns[t->home]))
 		return t->home;
 	best = cheapest(t, t->soft);
-	t->home = cheapest_lasting(t);
+	t->home = cheapest_lasting(t, HOME_RESERVE);
 	stone = best != SIZE_MAX && may_step(t, best) ? stepping_stone(t, best) : SIZE_MAX;
 	t->steps = stone != SIZE_MAX;
 	return t->steps ? stone : best;

@@ -11,6 +11,7 @@
 #define SETTLE_MARGIN 1.25 /* head room on a write time */
 #define WRITE_SMOOTHING 4  /* one write moves the estimate by a quarter of the way */
 #define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted, */
+#define MOVES_KNOWN   2    /* moves of a clock that tell what the least is; one alone may have been a long one */
 #define WRITE_FORGET_EVERY 16 /* so many at once: each time all costs of moving are made anew */
 
 static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
@@ -180,6 +181,8 @@ static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply
 		/* A clock that stayed where it was tells nothing about moving it. */
 		if (clocks->timed[i] && reply->actual.hz[i] == clocks->last.actual.hz[i])
 			continue;
+		if (reply->actual.hz[i] != clocks->last.actual.hz[i] && (clocks->moves[i]++ == 0 || seen_ns < clocks->least_ns[i]))
+			clocks->least_ns[i] = seen_ns;
 		/* A lone long one is the scheduler's; a board that got slower shows again. */
 		if (clocks->timed[i] && seen_ns > 2 * view->write_ns[i] + WRITE_STEP_NS)
 			seen_ns = 2 * view->write_ns[i] + WRITE_STEP_NS;
@@ -226,8 +229,11 @@ void clocks_forget(struct clocks *clocks)
 		return;
 	for (int i = 0; i < CLOCK_COUNT; i++) {
 		const struct clock_domain *domain = &clocks->board->clock[i];
+		uint64_t least_ns = clocks->moves[i] >= MOVES_KNOWN ? clocks->least_ns[i] : 0;
+		uint64_t doubted_ns = clocks->view.write_ns[i] - clocks->view.write_ns[i] * WRITE_FORGET_EVERY / WRITE_FORGET;
 
-		clocks->view.write_ns[i] -= clocks->view.write_ns[i] * WRITE_FORGET_EVERY / WRITE_FORGET;
+		if (clocks->view.write_ns[i] > least_ns)
+			clocks->view.write_ns[i] = doubted_ns > least_ns ? doubted_ns : least_ns;
 		if (clocks->managed[i] && !domain->settle_documented && write_is_settle(domain) && clocks->timed[i])
 			clocks->view.settle_ns[i] = clocks->view.write_ns[i];
 	}

@@ -17,6 +17,8 @@ struct clocks {
 	struct keeper_reply last;        /* newest answer; op 0: none yet */
 	bool managed[CLOCK_COUNT];       /* controllable and not left alone */
 	bool timed[CLOCK_COUNT];         /* a write of it was measured */
+	unsigned moves[CLOCK_COUNT];     /* of them, those that moved it */
+	uint64_t least_ns[CLOCK_COUNT];  /* that a move of it took, with head room */
 	unsigned forgets;                /* requests for clocks_forget() */
 	bool held;                       /* a target stands; else the kernel has them */
 	bool released;                   /* by op=release: nothing is written until the next begin */
@@ -51,7 +53,7 @@ void clocks_lose(struct clocks *clocks);
  * not managed are what the axis says. */
 struct op_point clocks_point(const struct clocks *clocks);
 
-/* A request ended: doubt the write times a little. One that was long by chance
+/* A request ended: doubt the write times a little, down to the least that a move took. One that was long by chance
  * would otherwise keep the clocks from ever moving, and so from being timed again. */
 void clocks_forget(struct clocks *clocks);
 

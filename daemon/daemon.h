@@ -27,6 +27,7 @@ struct session {
 	uint64_t requests, missed, unended;
 	unsigned active;
 	uint64_t last_begin_ns, last_end_ns, period_ns; /* service time; smoothed distance of begins */
+	uint64_t gap_ns[2];     /* from an end to the next begin, the newest first */
 	uint32_t growth;        /* of the context from the last request to the newest */
 	uint64_t total_ns[SESSION_TOTALS]; /* ring */
 	uint64_t total_sum_ns;

@@ -331,6 +331,8 @@ static void session_began(struct session *session, const struct request *request
 			apart_ns = session->deadline_ns;
 		mean_ns += (mean_ns > 0 ? SMOOTHING : 1) * ((double)apart_ns - mean_ns);
 		session->period_ns = (uint64_t)mean_ns;
+		session->gap_ns[1] = session->gap_ns[0];
+		session->gap_ns[0] = request->begin_ns > session->last_end_ns ? request->begin_ns - session->last_end_ns : 0;
 	}
 	session->growth = session->phase == request->phase && request->context > session->context ? request->context - session->context : 0;
 	session->last_begin_ns = request->begin_ns;
@@ -593,7 +595,12 @@ static void work_later(struct daemon *d, const struct session *session)
 static void after_last(struct daemon *d, const struct session *session, uint64_t total_ns, uint64_t now_ns)
 {
 	uint64_t gap_ns = session->period_ns > total_ns ? session->period_ns - total_ns : 0;
+	uint64_t seen_ns = session->gap_ns[0] > session->gap_ns[1] ? session->gap_ns[0] : session->gap_ns[1];
 	size_t point;
+
+	/* Where each request follows the end of the last, and not a clock, the mean distance of their begins tells of no gap. */
+	if (gap_ns > seen_ns)
+		gap_ns = seen_ns;
 
 	if (d->requests || profiles_count(d))
 		return;

@@ -55,7 +55,7 @@ enum flamed_state {
 /* What flamed decided for a request. A clock of 0 Hz is not controlled. */
 struct flamed_decision {
 	int applied;   /* 1: waited for, the clocks are in force; 0: they may still be moving */
-	int feasible;  /* 0: no operating point can meet the deadline; flamed goes as fast as it may */
+	int feasible;  /* 0: the deadline cannot be met: flamed goes as fast as it may or, if only the move takes too long, where the next are in time */
 	uint64_t cpu_hz, gpu_hz, mem_hz;
 	uint64_t predicted_ns; /* expected length of the inference */
 	uint64_t bound_ns;     /* upper bound that the decision was made by */

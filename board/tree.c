@@ -122,7 +122,7 @@ static void add_knob(struct builder *b, size_t index, enum knob knob, const char
 	file->knob = knob;
 	file->watch = file->lease_fd = -1;
 	add(b, dir, name, "%s", device_read(device, knob, text, sizeof(text)));
-	strcpy(file->seen, text);
+	tree_heard(file, text);
 	tree->knobs++;
 }
 
@@ -457,8 +457,9 @@ void tree_show_knob(struct knob_file *knob, const struct device *device)
 	cleanup_fd(&knob->lease_fd); /* or our own open would wait for it */
 	knob->lease_fd = -1;
 	CLEANUP_FD int fd = open(knob->path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-	if (fd >= 0)
-		knob->own_write = true;
+	if (fd < 0)
+		return;
+	knob->own_write = true;
 	show(fd, want);
 	tree_heard(knob, want);
 }

@@ -11,8 +11,8 @@
 #define SETTLE_MARGIN 1.25 /* head room on a write time */
 #define WRITE_SMOOTHING 4  /* one write moves the estimate by a quarter of the way */
 #define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted, */
-#define MOVES_KNOWN   2    /* moves of a clock that tell what the least is; one alone may have been a long one */
 #define WRITE_FORGET_EVERY 16 /* so many at once: each time all costs of moving are made anew */
+#define MOVES_KNOWN   2    /* moves of a clock that tell what the least is; one alone may have been a long one */
 
 static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
 {
@@ -175,13 +175,14 @@ static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply
 	for (int i = 0; i < CLOCK_COUNT; i++) {
 		const struct clock_domain *domain = &clocks->board->clock[i];
 		uint64_t seen_ns = (uint64_t)((double)reply->write_ns[i] * SETTLE_MARGIN);
+		bool moved = reply->actual.hz[i] != clocks->last.actual.hz[i];
 
 		if (!clocks->managed[i] || seen_ns == 0)
 			continue;
 		/* A clock that stayed where it was tells nothing about moving it. */
-		if (clocks->timed[i] && reply->actual.hz[i] == clocks->last.actual.hz[i])
+		if (clocks->timed[i] && !moved)
 			continue;
-		if (reply->actual.hz[i] != clocks->last.actual.hz[i] && (clocks->moves[i]++ == 0 || seen_ns < clocks->least_ns[i]))
+		if (moved && (clocks->moves[i]++ == 0 || seen_ns < clocks->least_ns[i]))
 			clocks->least_ns[i] = seen_ns;
 		/* A lone long one is the scheduler's; a board that got slower shows again. */
 		if (clocks->timed[i] && seen_ns > 2 * view->write_ns[i] + WRITE_STEP_NS)

@@ -598,12 +598,11 @@ static void after_last(struct daemon *d, const struct session *session, uint64_t
 	uint64_t seen_ns = session->gap_ns[0] > session->gap_ns[1] ? session->gap_ns[0] : session->gap_ns[1];
 	size_t point;
 
+	if (d->requests || profiles_count(d))
+		return;
 	/* Where each request follows the end of the last, and not a clock, the mean distance of their begins tells of no gap. */
 	if (gap_ns > seen_ns)
 		gap_ns = seen_ns;
-
-	if (d->requests || profiles_count(d))
-		return;
 	loop_timer_in(d->idle, d->config.release_after_ns);
 	const struct surface *surface = model_surface_at_hand(session->entry->model, session->phase, context_ahead(session, 1));
 	if (d->clocks.held && governor_idle(&d->governor, &d->clocks.view, surface, gap_ns, now_ns, &point))

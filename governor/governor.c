@@ -13,6 +13,7 @@
 #define HOME_RESERVE 0.01      /* what is learned on the way may make a goal a little slower */
 #define AWAY_RESERVE 0.03      /* of who was late to get there, and should not be so again */
 #define STEPS 3                /* on the way to a cheaper point, one after the other */
+#define WAYS 3                 /* where a clock may stand on a stepping stone: as now, as at home, as high as it goes */
 #define IDLE_GAP_NS (50 * NS_PER_MS)
 #define NO_GAP_NS NS_PER_MS    /* the next request is about to decide by itself */
 #define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
@@ -167,31 +168,35 @@ static bool may_step(const struct governor_task *t, size_t best)
 	       (s->steps < STEPS || s->requests % TRIAL_EVERY == 0) && task_gain(t, best, t->home) >= task_gain_needed(t, t->home);
 }
 
-/* Of the time between two requests, what may go into moving after one at this point. */
+/* Of the time between two requests, what may go into moving after one at this point. Where they follow each other at once
+ * now, they will there, too. */
 static double rest_ns(const struct governor_task *t, size_t i)
 {
-	return GAP_SHARE * fmax(task_apart_ns(t) - t->surface->latency_ns[i] * t->surface->slowdown, 0);
+	return task_gap_ns(t, t->board.current) > NO_GAP_NS ? GAP_SHARE * fmax(task_gap_ns(t, i), 0) : 0;
+}
+
+/* The k-th of all points whose clocks stand one of these ways each. */
+static size_t mixture(const struct grid *grid, size_t way[WAYS][CLOCK_COUNT], unsigned k, size_t axis[CLOCK_COUNT])
+{
+	for (int c = 0; c < CLOCK_COUNT; c++, k /= WAYS)
+		axis[c] = way[k % WAYS][c];
+	return grid_index(grid, axis);
 }
 
 /* A point with some clocks of home, some of today and, where there are gaps, some as high as they go, from where home can be
- * reached in the next request or the gap before it: the cheapest of them, if that pays. SIZE_MAX: none. Where requests follow
- * each other at once now, they will there, too. */
+ * reached in the next request or the gap before it: the cheapest of them, if that pays. SIZE_MAX: none. */
 static size_t stepping_stone(const struct governor_task *t, size_t best)
 {
-	bool gaps = rest_ns(t, t->board.current) > GAP_SHARE * NO_GAP_NS;
-	size_t way[3][CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
+	size_t way[WAYS][CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
 	float price = scan_price(&t->price, best), most = price + PAYBACK_REQUESTS * (price - scan_price(&t->price, t->home));
 
 	grid_axes(t->board.grid, t->board.current, way[0]);
 	grid_axes(t->board.grid, t->home, way[1]);
-	memcpy(way[2], gaps ? t->high : way[0], sizeof(way[2]));
-	for (unsigned k = 0; k < 27; k++) {
-		axis[CLOCK_CPU] = way[k % 3][CLOCK_CPU];
-		axis[CLOCK_GPU] = way[k / 3 % 3][CLOCK_GPU];
-		axis[CLOCK_MEM] = way[k / 9][CLOCK_MEM];
-		size_t i = grid_index(t->board.grid, axis);
+	memcpy(way[2], rest_ns(t, t->board.current) > 0 ? t->high : way[0], sizeof(way[2]));
+	for (unsigned k = 0; k < WAYS * WAYS * WAYS; k++) {
+		size_t i = mixture(t->board.grid, way, k, axis);
 		if (i == t->board.current || i == t->home || !(scan_price(&t->price, i) < most) || !task_fits(t, i, t->governor->moves.ns[i]) ||
-		    !task_fits(t, t->home, fmax(moves_cost(&t->board, axis, way[1], t->newest.waits) - (gaps ? rest_ns(t, i) : 0), 0)))
+		    !task_fits(t, t->home, fmax(moves_cost(&t->board, axis, way[1], t->newest.waits) - rest_ns(t, i), 0)))
 			continue;
 		most = scan_price(&t->price, i);
 		stone = i;
@@ -231,7 +236,7 @@ static void remember(struct governor_task *t, const struct decision *out)
 {
 	struct governor_session *s = &t->governor->session[t->newest.session];
 
-	s->back = !out->feasible && !out->trial && t->home != SIZE_MAX && (s->trial || s->back);
+	s->back = !out->feasible && !out->trial && t->home != SIZE_MAX && ((s->trial && s->feasible) || s->back);
 	s->trial = out->trial;
 	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
 	s->seen = out->measured;
@@ -404,7 +409,7 @@ size_t governor_prepare(struct governor *governor, const struct governor_board *
 bool governor_idle(struct governor *governor, const struct governor_board *board, const struct surface *surface,
 		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point)
 {
-	const struct governor_session *s = &governor->session[governor->last_session];
+	struct governor_session *s = &governor->session[governor->last_session];
 	uint64_t relative_ns = memory_tight_ns(s);
 	struct governor_task t;
 
@@ -422,9 +427,9 @@ bool governor_idle(struct governor *governor, const struct governor_board *board
 		t.newest.waits = true; /* it may */
 		move_from(&t, t.soft);
 		*point = trial_ahead(&t, GAP_SHARE * (double)expected_gap_ns);
-		governor->session[governor->last_session].ahead = *point;
+		s->ahead = *point;
 		return *point != SIZE_MAX;
 	}
-	return *point != board->current && in_time(&t, *point, expected_gap_ns) &&
+	return in_time(&t, *point, expected_gap_ns) &&
 	       (*point != home || task_gain(&t, board->current, home) >= governor->options.gain_min);
 }

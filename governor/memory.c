@@ -149,7 +149,7 @@ void memory_standby(const struct governor *governor, const struct governor_reque
 static void missed(struct governor_session *s, const struct governor_options *options, double over)
 {
 	s->lost += !s->feasible && s->lost < UINT32_MAX;
-	s->credit -= s->trial || s->back;
+	s->credit -= (s->trial && s->feasible) || s->back;
 	if (s->trial || !s->feasible)
 		return; /* the price of a trial; or nothing could have met it */
 	if (s->seen || !memory_eager(s))

@@ -80,11 +80,11 @@ double task_gain_needed(const struct governor_task *t, size_t to)
 	return fmax(t->governor->options.gain_min, t->governor->moves.ns[to] / (PAYBACK_REQUESTS * fmax(slack_ns, 1)));
 }
 
-double task_apart_ns(const struct governor_task *t)
+double task_gap_ns(const struct governor_task *t, size_t point)
 {
 	const struct governor_session *s = &t->governor->session[t->newest.session];
 
-	return fmin((double)s->period_ns, (double)s->apart_ns);
+	return fmin((double)s->period_ns, (double)s->apart_ns) - t->surface->latency_ns[point] * t->surface->slowdown;
 }
 
 void task_describe(const struct governor_task *t, struct decision *out)

@@ -27,8 +27,8 @@ double task_gain(const struct governor_task *t, size_t from, size_t to);
 double task_gain_needed(const struct governor_task *t, size_t to);
 #define PAYBACK_REQUESTS 32 /* a move has to be worth its time within so many */
 
-/* How far apart the newest request's session begins its requests, as far as can be told; 0: it cannot. */
-double task_apart_ns(const struct governor_task *t);
+/* From the end of a request at this point to the next of its session, as far as can be told; negative: none. */
+double task_gap_ns(const struct governor_task *t, size_t point);
 #define GAP_SHARE 0.8 /* of a gap may be spent on moving: neither is ever quite as expected */
 
 /* Fill in what follows from out->point. */

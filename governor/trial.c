@@ -36,7 +36,7 @@ static bool may_try(const struct governor_task *t)
 /* Will the time between requests do to move at least one of the clocks? */
 static bool gap_will_do(const struct governor_task *t, size_t to)
 {
-	double gap_ns = task_apart_ns(t) - t->surface->latency_ns[t->board.current] * t->surface->slowdown;
+	double gap_ns = task_gap_ns(t, t->board.current);
 	size_t from[CLOCK_COUNT], axis[CLOCK_COUNT];
 
 	grid_axes(t->board.grid, t->board.current, from);
@@ -97,7 +97,9 @@ static double score(const struct governor_task *t, size_t best, size_t i, double
 	back = p_there > RISK_SMALL && late_back(t, i);
 	most = risk_worth(saved, back ? fmin(most, RISK_LEARNING) : most);
 	bought = p > most;
-	if (bought ? p_there > most || p - p_there <= RISK_MOVE || saved < WORTH_GAIN || !s->period_ns : t->surface->measured[i] >= KNOWN)
+	if (!bought && t->surface->measured[i] >= KNOWN)
+		return 0;
+	if (bought && (p_there > most || p - p_there <= RISK_MOVE || saved < WORTH_GAIN || !s->period_ns))
 		return 0;
 	if (bought + back && s->credit < (bought ? fmax(1 - 2 * saved, BUY_CREDIT) : 0) + back)
 		return 0;

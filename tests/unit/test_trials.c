@@ -205,6 +205,28 @@ static void test_trial_ahead(void **state)
 	assert_false(governor_idle(&governor, &board, &plane[0].surface, 8 * MS, 2 * NS_PER_S, &point));
 }
 
+/* What nothing can meet costs nothing: trials of faster points leave the misses that are there for cheaper ones. */
+static void test_trial_of_the_hopeless(void **state)
+{
+	(void)state;
+	uint64_t deadline_ns = 20 * MS;
+	struct governor_board board = slow_board(deadline_ns);
+	size_t trials = 0;
+
+	plane[0].latency[1] = plane[0].latency[0] = 1.1F * (float)deadline_ns;
+	plane[0].bound[1] = plane[0].bound[0] = 1.2F * (float)deadline_ns;
+	board.settle_ns[CLOCK_GPU] = board.write_ns[CLOCK_GPU] = 0;
+	for (int i = 0; i < 100; i++) {
+		struct decision d = decide(&board, 0, NS_PER_S + (uint64_t)i * deadline_ns, deadline_ns);
+		assert_false(d.feasible);
+		trials += d.trial;
+		board.current = d.point;
+		governor_ended(&governor, 0, deadline_ns + MS, deadline_ns, d.bound_ns);
+	}
+	assert_true(trials > 1);
+	assert_true(governor.session[0].credit > 0.2); /* of what is left once learning is over */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +235,7 @@ int main(void)
 		cmocka_unit_test(test_trial_stays),
 		cmocka_unit_test(test_trial_bought),
 		cmocka_unit_test(test_trial_ahead),
+		cmocka_unit_test(test_trial_of_the_hopeless),
 	};
 
 	return cmocka_run_group_tests_name("trials", tests, NULL, NULL);

@@ -119,7 +119,10 @@ static void settles_back_to_back(void) { simple(NANO, 8, 2, SETTLE_ORIN, 0); }
 static void no_memory_clock(void) { simple((struct plant_shape){29, 11, 0, false}, 7, 1.6, "", 0); }
 static void no_gpu(void) { simple((struct plant_shape){18, 0, 0, false}, 18, 2, "", 0); }
 
-static double fastest(void);
+static double fastest(void)
+{
+	return plant_fastest_ns(&drive.plant, (double)drive.context);
+}
 
 /* A model that is known, on clocks that take longer to move than a request has: nothing but a request that is late gets them
  * where the others are in time. */
@@ -137,11 +140,6 @@ static void settles_known(void)
 	steady(1.5, 500, 0.05);
 	verdict(current);
 	finish();
-}
-
-static double fastest(void)
-{
-	return plant_fastest_ns(&drive.plant, (double)drive.context);
 }
 
 static void changing(void)

@@ -15,7 +15,7 @@ uint64_t clock_now_ns(void)
 void clock_sleep_ns(uint64_t ns)
 {
 	uint64_t until_ns = clock_now_ns() + ns;
-	struct timespec until = { (time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S) };
+	struct timespec until = {(time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S)};
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
 		;

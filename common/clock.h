@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The one seam for time: everything that asks what time it is asks here. */
+/* The program's clock, in one file so that tests can replace it. */
 #ifndef COMMON_CLOCK_H
 #define COMMON_CLOCK_H
 

@@ -2,10 +2,12 @@
 #include "csv.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Cut the next line that is not empty or a comment off. NULL at the end. */
+/* Next line that is neither empty nor a comment, NUL-terminated in place; NULL at the end. */
 static char *next_line(struct csv *csv)
 {
 	while (*csv->next) {
@@ -33,7 +35,7 @@ static char *trim(char *field)
 	return field;
 }
 
-/* Split at commas. Returns the number of fields, or -1 when over `max`. */
+/* Split at commas. Returns the number of fields, or -1 if there are more than `max`. */
 static int split(char *line, const char **field, size_t max)
 {
 	size_t count = 0;
@@ -66,14 +68,16 @@ int csv_open(struct csv *csv, char *text)
 	}
 	count = split(line, csv->name, CSV_COLUMNS_MAX);
 	if (count < 0) {
-		snprintf(csv->message, sizeof(csv->message), "line %zu: more than %d columns", csv->line, CSV_COLUMNS_MAX);
+		snprintf(csv->message, sizeof(csv->message), "line %zu: more than %d columns", csv->line,
+			 CSV_COLUMNS_MAX);
 		return -EINVAL;
 	}
 	csv->columns = (size_t)count;
 	for (size_t i = 0; i < csv->columns; i++) {
 		if (csv_column(csv, csv->name[i]) == (int)i)
 			continue;
-		snprintf(csv->message, sizeof(csv->message), "line %zu: column %.64s appears twice", csv->line, csv->name[i]);
+		snprintf(csv->message, sizeof(csv->message), "line %zu: column %.64s appears twice", csv->line,
+			 csv->name[i]);
 		return -EINVAL;
 	}
 	return 0;
@@ -101,4 +105,57 @@ int csv_column(const struct csv *csv, const char *name)
 		if (strcmp(csv->name[i], name) == 0)
 			return (int)i;
 	return -1;
+}
+
+static void append(struct csv_out *out, const char *text, size_t len)
+{
+	if (!out->failed && out->len + len >= out->size) {
+		size_t size = 2 * (out->len + len + 1);
+		char *grown = realloc(out->text, size);
+
+		if (grown) {
+			out->text = grown;
+			out->size = size;
+		}
+		out->failed = !grown;
+	}
+	if (out->failed)
+		return;
+	memcpy(out->text + out->len, text, len);
+	out->len += len;
+	out->text[out->len] = '\0';
+}
+
+void csv_add(struct csv_out *out, const char *text)
+{
+	if (out->in_row)
+		append(out, ",", 1);
+	append(out, text, strlen(text));
+	out->in_row = true;
+}
+
+void csv_add_u64(struct csv_out *out, uint64_t value)
+{
+	char digits[21];
+
+	snprintf(digits, sizeof(digits), "%" PRIu64, value);
+	csv_add(out, digits);
+}
+
+void csv_end_row(struct csv_out *out)
+{
+	append(out, "\n", 1);
+	out->in_row = false;
+}
+
+char *csv_take(struct csv_out *out)
+{
+	char *text = out->text;
+
+	if (out->failed) {
+		free(text);
+		text = NULL;
+	}
+	*out = (struct csv_out){0};
+	return text;
 }

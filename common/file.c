@@ -70,7 +70,8 @@ ssize_t file_read_text(int dir_fd, const char *path, char *buf, size_t size)
 		return n;
 	if ((size_t)n == size)
 		return -EFBIG;
-	while (n > 0 && (buf[n - 1] == '\n' || buf[n - 1] == ' ' || buf[n - 1] == '\t' || buf[n - 1] == '\r' || buf[n - 1] == '\0'))
+	while (n > 0 && (buf[n - 1] == '\n' || buf[n - 1] == ' ' || buf[n - 1] == '\t' || buf[n - 1] == '\r' ||
+			 buf[n - 1] == '\0'))
 		n--;
 	buf[n] = '\0';
 	return n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small files, whole. And the cleanup attributes. */
+/* Reading and replacing whole small files, and cleanup attributes. */
 #ifndef COMMON_FILE_H
 #define COMMON_FILE_H
 
@@ -30,23 +30,22 @@ static inline void cleanup_mem(void *mem)
 #define CLEANUP_FILE __attribute__((cleanup(cleanup_file)))
 #define CLEANUP_MEM  __attribute__((cleanup(cleanup_mem)))
 
-/* Up to `size` bytes, or to the end. Returns the length or -errno. */
+/* Read up to `size` bytes, or to the end. Returns the length or a negative errno. */
 ssize_t fd_read(int fd, char *buf, size_t size);
 
-/* Whole file into a new NUL-terminated buffer the caller frees; `len` may be
- * NULL. Returns 0, -EFBIG over `max` bytes, or -errno. */
+/* Read a whole file into a new NUL-terminated buffer, which the caller frees; `len` may be NULL.
+ * Returns 0, -EFBIG if it is larger than `max` bytes, or another negative errno. */
 int file_read(const char *path, size_t max, char **out, size_t *len);
 
-/* Whole small file into `buf`, NUL-terminated, trailing white space removed.
- * Returns its length, -EFBIG, or -errno. */
+/* Read a whole small file into `buf`, NUL-terminated, without trailing white space. Returns its
+ * length, -EFBIG, or another negative errno. */
 ssize_t file_read_text(int dir_fd, const char *path, char *buf, size_t size);
 
-/* Replace `path` so that a reader sees the old file or the new, never a part:
- * temporary in the same directory, fsync, rename, fsync of the directory.
- * Returns 0 or -errno; on error the old file is untouched. */
+/* Replace `path` atomically: write a temporary file in the same directory, fsync it, rename it, and
+ * fsync the directory. Returns 0 or a negative errno; on error the old file is unchanged. */
 int file_replace(const char *path, const void *data, size_t len, mode_t mode);
 
-/* mkdir -p. Returns 0 or -errno. */
+/* mkdir -p. Returns 0 or a negative errno. */
 int dir_make(const char *path, mode_t mode);
 
 #endif

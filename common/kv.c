@@ -10,7 +10,7 @@
 
 long kv_frame(const char *buf, size_t len)
 {
-	size_t line = 0; /* where the current line begins */
+	size_t line = 0; /* start of the current line */
 
 	for (;;) {
 		const char *end = memchr(buf + line, '\n', len - line);
@@ -100,7 +100,7 @@ int kv_u64(const struct kv *kv, const char *key, uint64_t min, uint64_t max, uin
 	return 1;
 }
 
-/* Room for `more` bytes and a NUL, or an error that sticks. */
+/* Make room for `more` bytes and a NUL. A failure is permanent. */
 static bool kv_room(struct kv_out *out, size_t more)
 {
 	size_t size = out->size ? out->size : 512;
@@ -124,33 +124,36 @@ static bool kv_room(struct kv_out *out, size_t more)
 
 void kv_add(struct kv_out *out, const char *key, const char *format, ...)
 {
-	size_t key_len = strlen(key);
+	size_t head = strlen(key) + 1, len = 0;
 	char *value;
 	va_list args;
 	int n;
 
-	if (!kv_room(out, key_len + 1 + LINE_BYTES_MAX))
-		return;
-	memcpy(out->data + out->len, key, key_len);
-	out->data[out->len + key_len] = '=';
-	value = out->data + out->len + key_len + 1;
-	va_start(args, format);
-	n = vsnprintf(value, LINE_BYTES_MAX - key_len - 1, format, args);
-	va_end(args);
-	if (n < 0 || (size_t)n >= LINE_BYTES_MAX - key_len - 1) {
-		out->error = -EMSGSIZE;
-		return;
-	}
-	/* A value may hold text of other origin: a control byte in it must not
-	 * end the line. */
+	/* First into the room there is: a short line needs no more memory than it takes. */
+	do {
+		if (!kv_room(out, head + len + 1))
+			return;
+		value = out->data + out->len + head;
+		va_start(args, format);
+		n = vsnprintf(value, out->size - out->len - head, format, args);
+		va_end(args);
+		if (n < 0 || (size_t)n >= LINE_BYTES_MAX - head) {
+			out->error = -EMSGSIZE;
+			return;
+		}
+		len = (size_t)n;
+	} while (out->len + head + len + 2 > out->size);
+	memcpy(out->data + out->len, key, head - 1);
+	value[-1] = '=';
+	/* The value may contain text from elsewhere: a control byte in it must not end the line. */
 	for (char *p = value; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = ' ';
-	value[n] = '\n';
-	out->len += key_len + 1 + (size_t)n + 1;
+	value[len] = '\n';
+	out->len += head + len + 1;
 }
 
-/* Most of what is sent, and on the path of a request: without printf. */
+/* Avoids printf, as most values in replies to requests are numbers. */
 void kv_add_u64(struct kv_out *out, const char *key, uint64_t value)
 {
 	size_t key_len = strlen(key), digits = 0;

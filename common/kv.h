@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The protocol's codec: a message is `key=value` lines ended by an empty line.
- * Used by the daemon, the clients and the fuzzers; knows no key. */
+/* The protocol's codec: a message consists of `key=value` lines ended by an empty line. It is
+ * independent of the meaning of keys. */
 #ifndef COMMON_KV_H
 #define COMMON_KV_H
 
@@ -11,8 +11,8 @@
 
 #define KV_PAIRS_MAX 4096
 
-/* A parsed message. Keys and values point into the buffer that was parsed and
- * live as long as it does. The first of a repeated key wins. */
+/* A parsed message. Keys and values point into the parsed buffer. The first of a repeated key
+ * counts. */
 struct kv {
 	size_t count;
 	struct {
@@ -21,10 +21,9 @@ struct kv {
 	} pair[KV_PAIRS_MAX];
 };
 
-/* Length in bytes of the first whole message in `buf`, its empty line
- * included; 0 when more bytes are needed; -EMSGSIZE when a line exceeds
- * LINE_BYTES_MAX or the message MESSAGE_BYTES_MAX, whether or not it is whole
- * yet. */
+/* Length in bytes of the first complete message in `buf`, including its empty line; 0 if more bytes
+ * are needed; -EMSGSIZE if a line exceeds LINE_BYTES_MAX or the message MESSAGE_BYTES_MAX, even if
+ * it is incomplete. */
 long kv_frame(const char *buf, size_t len);
 
 /* Parse one framed message in place (`=` and newlines become NUL). Returns 0,
@@ -36,24 +35,25 @@ int kv_parse(char *buf, size_t len, struct kv *out, size_t *line);
 /* Value of a key, or NULL. */
 const char *kv_get(const struct kv *kv, const char *key);
 
-/* Number of a key. Returns 1 when there, 0 when absent (`*out` untouched),
- * -EINVAL or -ERANGE when it is no plain decimal or outside [min, max]. */
+/* The number in a key. Returns 1, 0 if the key is absent (`*out` is unchanged), -EINVAL if the
+ * value is not a plain decimal, or -ERANGE if it is outside [min, max]. */
 int kv_u64(const struct kv *kv, const char *key, uint64_t min, uint64_t max, uint64_t *out);
 
-/* A message being written: grows, or remembers that it could not. */
+/* A message that is being written. The buffer grows as needed; a failed allocation is recorded in
+ * `error`. */
 struct kv_out {
 	char *data;
 	size_t len, size;
-	int error; /* 0, -ENOMEM or -EMSGSIZE; the message is then not to be sent */
+	int error; /* 0, -ENOMEM or -EMSGSIZE, in which case the message must not be sent */
 };
 
 void kv_add(struct kv_out *out, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void kv_add_u64(struct kv_out *out, const char *key, uint64_t value);
-void kv_end(struct kv_out *out); /* the empty line */
+void kv_end(struct kv_out *out);   /* append the empty line */
 void kv_reset(struct kv_out *out); /* keep the memory */
 void kv_free(struct kv_out *out);
 
-/* True for a model name: [A-Za-z0-9._:-]{1,64}. */
+/* Is `name` a valid model name: [A-Za-z0-9._:-]{1,64}? */
 bool model_name_valid(const char *name);
 
 #endif

@@ -15,8 +15,8 @@ static struct {
 	bool prefixed;
 	void (*sink)(enum log_level level, const char *text);
 	size_t keys;
-	uint64_t key[FIRST_KEYS_MAX]; /* hashes of the faults already logged */
-} logger = { .level = LOG_LEVEL_INFO, .prefixed = true };
+	uint64_t key[FIRST_KEYS_MAX]; /* hashes of the faults logged so far */
+} logger = {.level = LOG_LEVEL_INFO, .prefixed = true};
 
 void log_init(enum log_level level, const char *ident, bool prefixed)
 {
@@ -53,7 +53,7 @@ void log_write(enum log_level level, const char *format, ...)
 
 		if (logger.prefixed)
 			snprintf(prefix, sizeof(prefix), "<%d>", (int)level);
-		/* One write a line, so that lines of several processes do not mix. */
+		/* one write for each line, so that lines of several processes are not mixed */
 		fprintf(stderr, "%s%s%s%s\n", prefix, logger.ident ? logger.ident : "", logger.ident ? ": " : "", text);
 	}
 	errno = saved;

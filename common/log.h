@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* Log lines to stderr with the `<N>` level prefix of sd-daemon(3); errno is
- * preserved. Nothing here knows where stderr leads. */
+ * preserved. */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
 
 #include <stdbool.h>
 
-enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+enum log_level {
+	LOG_LEVEL_ERROR = 3,
+	LOG_LEVEL_WARNING = 4,
+	LOG_LEVEL_NOTICE = 5,
+	LOG_LEVEL_INFO = 6,
+	LOG_LEVEL_DEBUG = 7
+};
 
-/* Lines above the level are dropped. `ident` (may be NULL) is put before each
- * message; `prefixed` adds `<N>`. Defaults: INFO, no ident, prefixed. */
+/* Lines above the level are dropped. `ident` (may be NULL) precedes each message; `prefixed` adds
+ * `<N>`. Defaults: INFO, no ident, prefixed. */
 void log_init(enum log_level level, const char *ident, bool prefixed);
 void log_set_level(enum log_level level);
 
-/* Receives every line that passes the level instead of stderr; NULL restores
- * stderr. The daemon hands lines to the journal through it. */
+/* Pass every line within the level to `sink` instead of stderr; NULL restores stderr. The daemon
+ * uses it to write to the journal. */
 void log_set_sink(void (*sink)(enum log_level level, const char *text));
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -25,8 +31,8 @@ void log_write(enum log_level level, const char *format, ...) __attribute__((for
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-/* A fault that repeats is logged once: true the first time `key` is seen since
- * log_forget(key). At most 256 keys are kept; past that every fault is news. */
+/* For repeated faults: true the first time that `key` is seen since log_forget(key). 256 keys are
+ * remembered; beyond that it is always true. */
 bool log_first(const char *key);
 void log_forget(const char *key);
 

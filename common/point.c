@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-static const char *const clock_names[CLOCK_COUNT] = { "cpu", "gpu", "mem" };
-static const char *const phase_names[PHASE_COUNT] = { "run", "prefill", "decode" };
+static const char *const clock_names[CLOCK_COUNT] = {"cpu", "gpu", "mem"};
+static const char *const phase_names[PHASE_COUNT] = {"run", "prefill", "decode"};
 
 const char *clock_name(enum clock_id id)
 {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The vocabulary every room shares: the three clock domains, an operating
- * point, and the phases of a model. */
+/* Types used by every folder: the three clock domains, an operating point, the phases of a model. */
 #ifndef COMMON_POINT_H
 #define COMMON_POINT_H
 
@@ -16,13 +15,13 @@ enum clock_id {
 	CLOCK_COUNT
 };
 
-/* One setting of every clock, in Hz. 0: not controllable, or unknown. */
+/* One frequency for every clock, in Hz. 0: not controllable, or unknown. */
 struct op_point {
 	uint64_t hz[CLOCK_COUNT];
 };
 
-/* What a board drew at some points, by a board file: busy with work that took
- * `latency_ns` there, and idle at the same clocks. 0: not measured. */
+/* Power of a board at some operating points, from a board file: under a load that took
+ * `latency_ns`, and idle at the same clocks. 0: not measured. */
 #define BOARD_POWERS_MAX 16
 
 struct board_powers {
@@ -51,7 +50,7 @@ const char *clock_name(enum clock_id id);
 /* "run", "prefill", "decode". */
 const char *phase_name(enum phase phase);
 
-/* Phase of a name; an empty name is PHASE_RUN. Returns 0, or -EINVAL. */
+/* Parse the name of a phase; an empty name is PHASE_RUN. Returns 0 or -EINVAL. */
 int phase_parse(const char *name, enum phase *out);
 
 #endif

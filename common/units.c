@@ -50,7 +50,7 @@ int parse_i64(const char *text, int64_t *out)
 	return 0;
 }
 
-/* Length of `12`, `12.5` or `.5`, with a sign when asked; 0 when not a number. */
+/* Length of `12`, `12.5` or `.5`, with a sign if `sign`; 0 if it is not a number. */
 static size_t decimal_length(const char *text)
 {
 	const char *p = text + (*text == '-' || *text == '+');
@@ -118,29 +118,61 @@ static int parse_with_unit(const char *text, const struct unit *units, size_t co
 
 int parse_duration_ns(const char *text, uint64_t *out)
 {
-	static const struct unit units[] = { { "ns", 1, false },  { "us", 1e3, false },   { "ms", 1e6, false },
-					     { "s", 1e9, false }, { "min", 60e9, false }, { "h", 3600e9, false } };
+	static const struct unit units[] = {{"ns", 1, false},  {"us", 1e3, false},   {"ms", 1e6, false},
+					    {"s", 1e9, false}, {"min", 60e9, false}, {"h", 3600e9, false}};
 
 	return parse_with_unit(text, units, sizeof(units) / sizeof(*units), out);
 }
 
 int parse_frequency_hz(const char *text, uint64_t *out)
 {
-	static const struct unit units[] = { { "Hz", 1, false }, { "kHz", 1e3, false }, { "MHz", 1e6, false }, { "GHz", 1e9, false } };
+	static const struct unit units[] = {{"Hz", 1, false},
+					    {"kHz", 1e3, false},
+					    {"MHz", 1e6, false},
+					    {"GHz", 1e9, false}};
 
 	return parse_with_unit(text, units, sizeof(units) / sizeof(*units), out);
+}
+
+int parse_rate_mhz(const char *text, uint64_t *out)
+{
+	static const struct unit units[] = {{"/s", 1e3, false}, {"fps", 1e3, false}, {"Hz", 1e3, false}};
+	double plain;
+
+	if (parse_double(text, &plain) < 0)
+		return parse_with_unit(text, units, sizeof(units) / sizeof(*units), out);
+	if (plain < 0 || plain >= 1e15)
+		return plain < 0 ? -EINVAL : -ERANGE;
+	*out = (uint64_t)rint(plain * 1e3);
+	return 0;
+}
+
+int parse_deadline_ns(const char *text, uint64_t *out)
+{
+	uint64_t rate_mhz;
+	int rc = parse_duration_ns(text, out);
+
+	if (rc != -EINVAL)
+		return rc;
+	rc = parse_rate_mhz(text, &rate_mhz);
+	if (rc == 0 && rate_mhz == 0)
+		return -ERANGE;
+	if (rc == 0)
+		*out = (uint64_t)rint(1e12 / (double)rate_mhz);
+	return rc;
 }
 
 int parse_power_uw(const char *text, uint64_t *out)
 {
-	static const struct unit units[] = { { "uW", 1, true }, { "mW", 1e3, true }, { "W", 1e6, true } };
+	static const struct unit units[] = {{"uW", 1, true}, {"mW", 1e3, true}, {"W", 1e6, true}};
 
 	return parse_with_unit(text, units, sizeof(units) / sizeof(*units), out);
 }
 
-/* Value in the largest unit that leaves at least 1, with three or four
- * significant digits. */
-static char *format_scaled(char *buf, size_t size, uint64_t value, const char *const *units, const double *factors, size_t count)
+/* Format a value in the largest unit in which it is at least 1, with three or four significant
+ * digits. */
+static char *format_scaled(char *buf, size_t size, uint64_t value, const char *const *units, const double *factors,
+			   size_t count)
 {
 	size_t i = 0;
 	double scaled;
@@ -158,8 +190,8 @@ static char *format_scaled(char *buf, size_t size, uint64_t value, const char *c
 
 char *format_duration(char *buf, size_t size, uint64_t ns)
 {
-	static const char *const units[] = { "ns", "us", "ms", "s", "min", "h" };
-	static const double factors[] = { 1, 1e3, 1e6, 1e9, 60e9, 3600e9 };
+	static const char *const units[] = {"ns", "us", "ms", "s", "min", "h"};
+	static const double factors[] = {1, 1e3, 1e6, 1e9, 60e9, 3600e9};
 
 	return format_scaled(buf, size, ns, units, factors, 6);
 }
@@ -175,18 +207,24 @@ char *format_frequency(char *buf, size_t size, uint64_t hz)
 	return buf;
 }
 
+char *format_rate(char *buf, size_t size, uint64_t mhz)
+{
+	snprintf(buf, size, "%.*f/s", mhz < 10000 ? 2 : 1, (double)mhz / 1e3);
+	return buf;
+}
+
 char *format_power(char *buf, size_t size, uint64_t uw)
 {
-	static const char *const units[] = { "uW", "mW", "W" };
-	static const double factors[] = { 1, 1e3, 1e6 };
+	static const char *const units[] = {"uW", "mW", "W"};
+	static const double factors[] = {1, 1e3, 1e6};
 
 	return format_scaled(buf, size, uw, units, factors, 3);
 }
 
 char *format_energy(char *buf, size_t size, uint64_t uj)
 {
-	static const char *const units[] = { "uJ", "mJ", "J" };
-	static const double factors[] = { 1, 1e3, 1e6 };
+	static const char *const units[] = {"uJ", "mJ", "J"};
+	static const double factors[] = {1, 1e3, 1e6};
 
 	return format_scaled(buf, size, uj, units, factors, 3);
 }

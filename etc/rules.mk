@@ -1,9 +1,15 @@
-# The configuration is the administrator's: an installed one is never replaced.
-# boards.d says what detection cannot find out; one file a board.
+# The configuration is the administrator's: a file that is there is never replaced, and one
+# that was changed is never removed. boards.d says what detection cannot find out; one file a board.
+config_files = for file in etc/flamed.conf etc/boards.d/*.ini; do \
+	case $$file in etc/flamed.conf) to=$(DESTDIR)$(SYSCONFDIR)/flamed.conf ;; *) to=$(DESTDIR)$(BOARDSDIR)/$${file\#\#*/} ;; esac; \
+	$(1) \
+	done
+
 install::
 	$(INSTALL) -d $(DESTDIR)$(SYSCONFDIR) $(DESTDIR)$(BOARDSDIR)
-	test -e $(DESTDIR)$(SYSCONFDIR)/flamed.conf || $(INSTALL) -m 644 etc/flamed.conf $(DESTDIR)$(SYSCONFDIR)/flamed.conf
-	$(INSTALL) -m 644 $(wildcard etc/boards.d/*.ini) $(DESTDIR)$(BOARDSDIR)
+	@$(call config_files,if [ ! -e "$$to" ]; then $(INSTALL) -m 644 $$file "$$to" || exit; \
+		elif ! cmp -s $$file "$$to"; then echo "kept: $$to differs from this version's $$file"; fi;)
 
 uninstall::
-	rm -rf $(DESTDIR)$(BOARDSDIR)
+	@$(call config_files,if cmp -s $$file "$$to"; then rm -f "$$to" || exit; \
+		elif [ -e "$$to" ]; then echo "kept: $$to was changed"; fi;)

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* A whole board: its name and power mode, its clocks, rails and zones, and
- * what a person is told about them. */
+/* The whole board: name and power mode, clocks, power rails, thermal zones, and how they are logged. */
 #include "board.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "../common/clock.h"
 #include "../common/file.h"
@@ -15,18 +17,18 @@
 #include "../common/units.h"
 #include "probe.h"
 
-#define NVPMODEL_STATUS "/var/lib/nvpmodel/status"
-#define NVPMODEL_CONF   "/etc/nvpmodel.conf"
+#define NVPMODEL_STATUS   "/var/lib/nvpmodel/status"
+#define NVPMODEL_CONF     "/etc/nvpmodel.conf"
 #define NVPMODEL_CONF_MAX 65536
-#define PROFILE_FILE    "/sys/firmware/acpi/platform_profile"
+#define PROFILE_FILE      "/sys/firmware/acpi/platform_profile"
 
+#define MODE_LOOK_NS NS_PER_S
+
+static const char *const mode_files[MODE_FILES] = {NVPMODEL_STATUS, PROFILE_FILE};
 static const char *const machine_files[] = {
-	"/proc/device-tree/model",
-	"/sys/firmware/devicetree/base/model",
-	"/proc/device-tree/compatible",
-	"/sys/firmware/devicetree/base/compatible",
-	"/sys/class/dmi/id/product_name",
-	"/sys/class/dmi/id/board_name",
+	"/proc/device-tree/model",        "/sys/firmware/devicetree/base/model",
+	"/proc/device-tree/compatible",   "/sys/firmware/devicetree/base/compatible",
+	"/sys/class/dmi/id/product_name", "/sys/class/dmi/id/board_name",
 };
 
 bool machine_matches(const struct sysroot *root, const char *pattern)
@@ -35,7 +37,7 @@ bool machine_matches(const struct sysroot *root, const char *pattern)
 
 	for (size_t i = 0; i < sizeof(machine_files) / sizeof(machine_files[0]); i++) {
 		ssize_t n = sysroot_read(root, machine_files[i], text, sizeof(text));
-		/* `compatible` is several strings, a NUL after each */
+		/* `compatible` contains several strings, each ended by a NUL */
 		for (ssize_t at = 0; at < n; at += (ssize_t)strlen(text + at) + 1)
 			if (fnmatch(pattern, text + at, FNM_CASEFOLD) == 0)
 				return true;
@@ -60,7 +62,7 @@ static void find_name(struct board *board, const struct sysroot *root)
 			*p = '?';
 }
 
-/* "< POWER_MODEL ID=2 NAME=15W >" of the mode the status file numbers. */
+/* The name of a mode in "< POWER_MODEL ID=2 NAME=15W >"; the status file contains only its number. */
 static bool nvpmodel_name(const struct sysroot *root, unsigned long mode, char *buf, size_t size)
 {
 	char conf[NVPMODEL_CONF_MAX];
@@ -77,12 +79,70 @@ static bool nvpmodel_name(const struct sysroot *root, unsigned long mode, char *
 	return false;
 }
 
-/* Part of a file name later: only plain characters. */
+/* It becomes part of a file name: keep plain characters only. */
 static void make_plain(char *text)
 {
 	for (char *p = text; *p; p++)
 		if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
 			*p = '-';
+}
+
+void mode_reader_init(struct mode_reader *reader)
+{
+	*reader = (struct mode_reader){.fd = {-1, -1}};
+}
+
+void mode_reader_close(struct mode_reader *reader)
+{
+	for (size_t i = 0; i < MODE_FILES; i++)
+		if (reader->fd[i] >= 0)
+			close(reader->fd[i]);
+	mode_reader_init(reader);
+}
+
+/* Returns the number of bytes, -1 where there is no file. One that was replaced, or whose driver is gone, is opened
+ * again. */
+static ssize_t read_mode_file(struct mode_reader *reader, const struct sysroot *root, size_t i, bool look, char *text,
+			      size_t size)
+{
+	char resolved[SYSFS_PATH_MAX];
+	struct stat st;
+
+	for (int attempt = 0; attempt < 2; attempt++) {
+		if (reader->fd[i] < 0 && look && sysroot_resolve(root, mode_files[i], resolved, sizeof(resolved)) == 0)
+			reader->fd[i] = sysroot_open(root, resolved, O_RDONLY | O_NONBLOCK);
+		if (reader->fd[i] < 0)
+			return -1;
+		if (fstat(reader->fd[i], &st) == 0 && st.st_nlink > 0) {
+			ssize_t n = pread(reader->fd[i], text, size, 0);
+
+			if (n >= 0)
+				return n;
+		}
+		close(reader->fd[i]);
+		reader->fd[i] = -1;
+		look = true;
+	}
+	return -1;
+}
+
+bool mode_reader_changed(struct mode_reader *reader, const struct sysroot *root, uint64_t now_ns)
+{
+	uint64_t before = reader->hash, hash = 0xcbf29ce484222325ULL; /* FNV-1a, 64 bit */
+	bool look = now_ns >= reader->look_ns;
+	char text[256];
+
+	if (look)
+		reader->look_ns = now_ns + MODE_LOOK_NS;
+	for (size_t i = 0; i < MODE_FILES; i++) {
+		ssize_t n = read_mode_file(reader, root, i, look, text, sizeof(text));
+
+		for (ssize_t k = 0; k < n; k++)
+			hash = (hash ^ (unsigned char)text[k]) * 0x100000001b3ULL;
+		hash = (hash ^ (n < 0)) * 0x100000001b3ULL;
+	}
+	reader->hash = hash;
+	return hash != before;
 }
 
 void board_find_power_mode(struct board *board, const struct sysroot *root)
@@ -145,10 +205,11 @@ void board_log(const struct board *board)
 	for (int id = 0; id < CLOCK_COUNT; id++)
 		log_clock(board, (enum clock_id)id);
 	if (board->prior.count)
-		log_info("power: %zu points measured by a board file stand for models with few samples", board->prior.count);
+		log_info("power: %zu points from a board file are used for models with few samples",
+			 board->prior.count);
 	for (size_t i = 0; i < board->rails; i++)
-		log_info("power: %s from %s%s", board->rail[i].label, board->rail[i].path[0],
-			 board->rail[i].root_only ? " (through the keeper)" : "");
+		log_info("power: %s%s from %s%s", board->rail[i].source ? "otherwise " : "", board->rail[i].label,
+			 board->rail[i].path[0], board->rail[i].root_only ? " (through the keeper)" : "");
 	if (board->rails == 0)
 		log_notice("power: no sensor: %s", board->power_why_not);
 	log_info("temperature: %zu zones%s", board->zones, board->zones ? "" : " in /sys/class/thermal");

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the board is: its clocks with their tables and knob files, its power
- * and temperature sensors. Found by globbing and reading below a sysroot,
- * nothing is ever written here. */
+/* Description of the board: clocks with their frequency tables and knob files, power and
+ * temperature sensors. Found by searching and reading below a sysroot; nothing is written. */
 #ifndef PROBES_BOARD_H
 #define PROBES_BOARD_H
 
@@ -12,51 +11,58 @@
 #include "../common/limits.h"
 #include "../common/point.h"
 
-/* How a device of a clock is set. The keeper has one table row a knob; the
- * method says which knobs there are, in which text unit, and in what order. */
+/* How a device of a clock is set. The keeper's table has one row for each knob; the method
+ * determines which knobs there are, their text unit and their order. */
 enum clock_method {
-	METHOD_NONE,          /* read only */
-	METHOD_CPUFREQ_LIMITS,  /* scaling_min_freq / scaling_max_freq, kHz */
-	METHOD_CPUFREQ_SETSPEED,/* governor userspace + scaling_setspeed, kHz */
-	METHOD_DEVFREQ_LIMITS,  /* min_freq / max_freq, Hz */
+	METHOD_NONE,              /* read only */
+	METHOD_CPUFREQ_LIMITS,    /* scaling_min_freq / scaling_max_freq, kHz */
+	METHOD_CPUFREQ_SETSPEED,  /* governor userspace + scaling_setspeed, kHz */
+	METHOD_DEVFREQ_LIMITS,    /* min_freq / max_freq, Hz */
 	METHOD_DEVFREQ_USERSPACE, /* governor userspace + userspace/set_freq, Hz */
-	METHOD_I915,          /* gt_{min,max,boost}_freq_mhz or gt/gt0/rps_*_freq_mhz */
-	METHOD_XE,            /* freq0/{min,max}_freq, MHz */
-	METHOD_AMDGPU,        /* power_dpm_force_performance_level manual + pp_dpm_sclk/mclk index mask */
-	METHOD_BPMP_EMC,      /* mrq_rate_locked 1 + rate, Hz */
+	METHOD_I915,              /* gt_{min,max,boost}_freq_mhz or gt/gt0/rps_*_freq_mhz */
+	METHOD_XE,                /* freq0/{min,max}_freq, MHz */
+	METHOD_AMDGPU,            /* power_dpm_force_performance_level manual + pp_dpm_sclk/mclk index mask */
+	METHOD_BPMP_EMC,          /* mrq_rate_locked 1 + rate, Hz */
+	METHOD_NVML,              /* NVIDIA desktop and server GPUs, by board file only: locked by NVML, MHz */
 	METHOD_COUNT
 };
 
-/* One device that follows a clock: a cpufreq policy, a devfreq node, a GT. */
+/* One device of a clock: a cpufreq policy, a devfreq node, a GT. */
 struct clock_device {
 	enum clock_method method;
 	char dir[SYSFS_PATH_MAX]; /* without the sysroot, symbolic links resolved: /sys/devices/... */
-	char name[64];            /* "policy4", "17000000.ga10b" */
+	char name[64];            /* as administrators know it: "policy4", "17000000.ga10b", "0000:03:00.0" */
+	char levels[16];          /* amdgpu: the file of its level table, "pp_dpm_sclk" */
 	size_t count;
-	uint64_t hz[GRID_AXIS_MAX]; /* ascending; what it can hold */
-	uint64_t min_hz, max_hz;    /* hardware range */
+	uint64_t hz[GRID_AXIS_MAX];   /* supported frequencies, ascending */
+	uint8_t level[GRID_AXIS_MAX]; /* amdgpu: the driver's number of each level */
+	uint64_t min_hz, max_hz;      /* hardware range */
 };
 
 struct clock_domain {
 	size_t devices; /* 0: this clock is not controllable */
 	struct clock_device device[CPU_POLICIES_MAX];
-	size_t lead;    /* device whose table is the axis: the fastest one */
-	uint64_t fixed_hz; /* not controllable but readable: its clock; else 0 */
-	uint64_t settle_ns; /* write + settle: from a board file, or a guess by method */
+	size_t lead;        /* device whose table is the axis: the fastest one */
+	uint64_t fixed_hz;  /* frequency of a clock that is readable but not controllable; else 0 */
+	uint64_t settle_ns; /* write and settle time, from a board file or guessed by method; the maximum of: */
+	uint64_t settle_up_ns, settle_down_ns;
 	bool settle_documented;
-	char why_not[192];  /* devices == 0: what was looked for and which file would fix it */
+	char why_not[192]; /* if devices == 0: what was searched, and which file would help */
 };
 
 enum rail_kind { RAIL_NONE, RAIL_INA, RAIL_HWMON_POWER, RAIL_RAPL, RAIL_BATTERY };
 
-/* Files of one power rail; only what the kind needs is set. */
+/* Files of one power rail; only those that its kind needs are set. */
 struct rail {
 	enum rail_kind kind;
 	char label[48];
 	char path[2][SYSFS_PATH_MAX]; /* INA: in*_input (mV), curr*_input (mA); else one file */
-	uint64_t energy_range_uj;     /* RAPL wrap */
-	bool root_only;               /* the keeper has to open it */
-	bool total;                   /* board input; else a part, to be added up */
+	uint64_t energy_range_uj;     /* at which a RAPL counter wraps */
+	bool root_only;               /* must be opened by the keeper */
+	bool total;                   /* board input; otherwise a part, to be added up */
+	/* rails of one source are added up; the lowest source with a usable reading counts */
+	uint8_t source;
+	uint64_t window_ns; /* averaging window according to a board file or its driver; 0: unknown */
 };
 
 struct zone {
@@ -65,63 +71,110 @@ struct zone {
 };
 
 struct board {
-	char name[96];       /* device-tree model, DMI product, or "unknown board" */
-	char board_file[SYSFS_PATH_MAX]; /* boards.d file that matched, "" if none */
-	struct board_powers prior; /* what it drew when it was measured, by a board file */
-	char power_mode[96]; /* nvpmodel / platform_profile as found; "" unknown: keys the surface */
+	char name[96];                   /* device-tree model, DMI product, or "unknown board" */
+	char board_file[SYSFS_PATH_MAX]; /* matching file in boards.d, "" if none */
+	struct board_powers prior;       /* power measurements from a board file */
+	char power_mode[96];             /* nvpmodel or platform_profile; "": unknown; each mode has its own surfaces */
 	struct clock_domain clock[CLOCK_COUNT];
 	size_t rails;
-	struct rail rail[RAILS_MAX]; /* the ones in use: a total, or the parts of one */
+	struct rail rail[RAILS_MAX]; /* in order of source: board input, then parts, then battery */
 	char power_why_not[192];
 	size_t zones;
 	struct zone zone[ZONES_MAX];
 };
 
-/* Where to look. Every path of the probes and the keeper goes through these. */
+/* The root of /sys and /proc. Every path of the probes and the keeper goes through these functions. */
 struct sysroot {
 	const char *prefix; /* "" for the real machine */
 };
 
-/* prefix + path into buf. Returns 0 or -ENAMETOOLONG. */
+/* Store prefix + path in `buf`. Returns 0 or -ENAMETOOLONG. */
 int sysroot_path(const struct sysroot *root, const char *path, char *buf, size_t size);
-/* Text of a small file, white space trimmed. Length, or -errno. */
+/* Read a small file, without surrounding white space. Returns its length or a negative errno. */
 ssize_t sysroot_read(const struct sysroot *root, const char *path, char *buf, size_t size);
 int sysroot_read_u64(const struct sysroot *root, const char *path, uint64_t *out);
-/* Link-free path below the sysroot, without the prefix. 0 or -errno. */
+/* Resolve all symbolic links below the sysroot; the result has no prefix. Returns 0 or a negative
+ * errno. */
 int sysroot_resolve(const struct sysroot *root, const char *path, char *buf, size_t size);
 
-/* Detect. `boards_dir` holds INI files that can name what detection cannot
- * (NULL: none). Never fails: what is not found is said in why_not. A broken
- * board file is logged with file:line and ignored. */
+/* Detect the board. `boards_dir` contains INI files with facts that cannot be detected (NULL:
+ * none). Never fails: missing parts are explained in why_not. An invalid board file is logged with
+ * FILE:LINE and ignored. */
 void board_detect(struct board *board, const struct sysroot *root, const char *boards_dir);
 
-/* Log what was found, what was not, and what would fix it. */
+/* Log what was found, what was not, and what would help. */
 void board_log(const struct board *board);
 
-/* Current clock of a device, 0 when unreadable (a value "<unsupported>" too). */
+/* Current frequency of a clock; 0 if unreadable (or "<unsupported>"). */
 uint64_t board_current_hz(const struct board *board, const struct sysroot *root, enum clock_id id);
 
-/* Look at the power mode again: it changes while we run. */
+/* The same for repeated readings: files stay open, so that a reading costs one system call for each
+ * clock. */
+struct clock_reader {
+	int fd[CLOCK_COUNT]; /* -1: not open */
+	uint64_t unit_hz[CLOCK_COUNT];
+};
+void clock_reader_init(struct clock_reader *reader);
+uint64_t clock_reader_hz(struct clock_reader *reader, const struct board *board, const struct sysroot *root,
+			 enum clock_id id);
+/* Close the files, when the devices changed or nothing reads them any more. */
+void clock_reader_close(struct clock_reader *reader);
+
+/* Read the power mode again, as it can change at run time. */
 void board_find_power_mode(struct board *board, const struct sysroot *root);
 
-/* Other owners of clocks that run now (power-profiles-daemon, tuned, ...), as
- * a comma-separated list, by /proc/PID/comm below the sysroot. */
+/* The files that contain the power mode, for every request: they stay open. */
+#define MODE_FILES 2
+struct mode_reader {
+	int fd[MODE_FILES]; /* -1: not open */
+	uint64_t look_ns;   /* from then on those are looked for again */
+	uint64_t hash;
+};
+void mode_reader_init(struct mode_reader *reader);
+/* Have they changed since the last call, or is this the first one? A file that appears counts within a second. */
+bool mode_reader_changed(struct mode_reader *reader, const struct sysroot *root, uint64_t now_ns);
+void mode_reader_close(struct mode_reader *reader);
+
+/* Programs running now that also set clocks (power-profiles-daemon, tuned, ...), as a
+ * comma-separated list, from /proc/PID/comm below the sysroot. */
 void board_other_owners(const struct sysroot *root, char *buf, size_t size);
 
-/* Readers of power and temperature; keep descriptors open. */
+/* Readers of power and temperature. They keep descriptors open. */
 struct power_meter;
-/* fds: from the keeper for root-only rails, -1 elsewhere; ownership moves. */
+/* fds: descriptors from the keeper for root-only rails, which the meter then owns; -1 for others. */
 struct power_meter *power_meter_new(const struct board *board, const struct sysroot *root, const int fds[RAILS_MAX][2]);
 void power_meter_free(struct power_meter *meter);
-/* Board power, uW: instantaneous, or the mean since the last call for energy
- * counters. 0 or -errno (-EAGAIN: an energy counter has no interval yet). */
-int power_meter_read(struct power_meter *meter, uint64_t now_ns, uint64_t *uw);
-/* Hottest zone, millidegree C; -ENODATA when none answers. EAGAIN zones are passed over. */
+/* Board power in uW: instantaneous, or for energy counters the mean since the last call. `busy`: a
+ * request is running. A source is replaced by the next one if it cannot be read, reads less than
+ * any board draws, or reads the same idle and busy. Returns 0 or a negative errno (-EAGAIN: an
+ * energy counter has no interval yet; -ENODATA: no usable source is left). */
+int power_meter_read(struct power_meter *meter, uint64_t now_ns, bool busy, uint64_t *uw);
+/* Label of the source in use; "" if none is left. */
+const char *power_meter_label(const struct power_meter *meter);
+/* Reasons why earlier sources were skipped; "" if none was. */
+const char *power_meter_passed_over(const struct power_meter *meter);
+/* Is the source in use an energy counter, which must be read at both ends of a measurement? */
+bool power_meter_counts(const struct power_meter *meter);
+/* Averaging window of the source in use: from a board file or its driver, otherwise as seen in its
+ * readings, otherwise a guess by its kind. */
+uint64_t power_meter_window_ns(const struct power_meter *meter);
+/* Temperature of the hottest zone in millidegree C; -ENODATA if no zone can be read. Zones that
+ * return EAGAIN are skipped. */
 int board_temperature(const struct board *board, const struct sysroot *root, int32_t *millidegree_c, const char **zone);
 
-/* True while the kernel cools by holding clocks down: a cooling device of
- * CPU or GPU is active. A limit that reads lower than it was written is then
- * the kernel's ceiling and nobody's write. */
-bool board_cooling(const struct sysroot *root);
+/* Is the PCI device that contains `dir` runtime-suspended? Accessing its clocks would resume it. */
+bool board_suspended(const struct sysroot *root, const char *dir);
+
+/* The clock of a device directory, from its path alone. */
+enum clock_id clock_of_dir(const char *dir);
+
+#define COOLING_TYPE_MAX 64
+#define COOLING_NAME_MAX 112
+
+/* Does the kernel limit the clock of the device in `dir` (link-free) for cooling? True if a cooling
+ * device of that device is active, or one that names only its clock. `who` is then its type and
+ * name, "cpufreq-cpu4 (cooling_device2)", else "". A cooling device of another clock does not
+ * count. */
+bool board_cooling(const struct sysroot *root, const char *dir, char who[COOLING_NAME_MAX]);
 
 #endif

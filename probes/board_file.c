@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Board files: what detection cannot find out, in the words of
- * etc/boards.d/jetson-orin-nano.ini. Parsed whole, then applied. */
+/* Board files: facts that cannot be detected, in the format of etc/boards.d/jetson-orin-nano.ini. A
+ * file is parsed completely before it is applied. */
 #include <ctype.h>
 #include <errno.h>
 #include <fnmatch.h>
@@ -16,9 +16,10 @@
 #include "../common/units.h"
 #include "probe.h"
 
-#define SETTLE_NS_MAX NS_PER_S
-#define PRIOR_FIELDS  (CLOCK_COUNT + 3)
-#define PRIOR_POWER_UW_MAX 10000000000ULL
+#define SETTLE_NS_MAX       NS_PER_S
+#define POWER_WINDOW_NS_MAX (60 * NS_PER_S)
+#define PRIOR_FIELDS        (CLOCK_COUNT + 3)
+#define PRIOR_POWER_UW_MAX  10000000000ULL
 
 struct parse {
 	struct board_file *out;
@@ -52,8 +53,8 @@ static int clock_path(struct parse *p, struct board_file_clock *c, const char *v
 {
 	if (c->paths == BOARD_FILE_DEVICES_MAX)
 		return fail(p, "more than %d paths", BOARD_FILE_DEVICES_MAX);
-	if (strncmp(value, "/sys/", 5) != 0 || strstr(value, "/../"))
-		return fail(p, "path must begin with /sys/ and hold no ..: %.64s", value);
+	if ((strncmp(value, "/sys/", 5) != 0 && strncmp(value, "/nvml/", 6) != 0) || strstr(value, "/../"))
+		return fail(p, "path must begin with /sys/ (or /nvml/) and not contain ..: %.64s", value);
 	return set_text(p, "path", c->path[c->paths++], SYSFS_PATH_MAX, value);
 }
 
@@ -77,7 +78,7 @@ static int clock_table(struct parse *p, struct board_file_clock *c, const char *
 		if (c->count == GRID_AXIS_MAX)
 			return fail(p, "more than %d frequencies", GRID_AXIS_MAX);
 		if (parse_frequency_hz(word, &c->hz[c->count]) < 0 || c->hz[c->count] == 0)
-			return fail(p, "no frequency: '%.32s' (accepted: 1 Hz and up, as in 1020 MHz)", word);
+			return fail(p, "not a frequency: '%.32s' (accepted: 1 Hz and up, as in 1020 MHz)", word);
 		if (c->count && c->hz[c->count] <= c->hz[c->count - 1])
 			return fail(p, "frequencies must ascend: '%.32s'", word);
 		c->count++;
@@ -95,22 +96,30 @@ static int clock_key(struct parse *p, struct board_file_clock *c, const char *ke
 		if (method_parse(value, &c->method) == 0 && c->method != METHOD_NONE)
 			return 1;
 		return fail(p,
-			    "no method: '%.32s' (accepted: cpufreq-limits, cpufreq-setspeed, devfreq-limits, "
-			    "devfreq-userspace, i915, xe, amdgpu, bpmp-emc)",
+			    "not a method: '%.32s' (accepted: cpufreq-limits, cpufreq-setspeed, devfreq-limits, "
+			    "devfreq-userspace, i915, xe, amdgpu, bpmp-emc, nvml)",
 			    value);
 	}
-	if (!strcmp(key, "settle")) {
-		if (parse_duration_ns(value, &c->settle_ns) == 0 && c->settle_ns > 0 && c->settle_ns <= SETTLE_NS_MAX)
-			return 1;
-		return fail(p, "no settle time: '%.32s' (accepted: 1 ns to 1 s)", value);
+	bool up = !strcmp(key, "settle_up"), down = !strcmp(key, "settle_down");
+	if (up || down || !strcmp(key, "settle")) {
+		uint64_t ns;
+		if (parse_duration_ns(value, &ns) < 0 || ns == 0 || ns > SETTLE_NS_MAX)
+			return fail(p, "not a transition latency: '%.32s' (accepted: 1 ns to 1 s)", value);
+		if (up || (!down && !c->settle_up_ns))
+			c->settle_up_ns = ns;
+		if (down || (!up && !c->settle_down_ns))
+			c->settle_down_ns = ns;
+		return 1;
 	}
 	if (!strcmp(key, "control")) {
 		c->ignore = !strcmp(value, "no");
 		if (c->ignore || !strcmp(value, "yes"))
 			return 1;
-		return fail(p, "control is yes or no, not '%.32s'", value);
+		return fail(p, "control must be yes or no, not '%.32s'", value);
 	}
-	return fail(p, "unknown key '%.32s' (accepted: path, method, frequencies, settle, control)", key);
+	return fail(
+		p, "unknown key '%.32s' (accepted: path, method, frequencies, settle, settle_up, settle_down, control)",
+		key);
 }
 
 static int board_key(struct parse *p, const char *key, const char *value)
@@ -135,10 +144,17 @@ static int power_key(struct parse *p, const char *key, const char *value)
 		return set_text(p, key, f->power_total, sizeof(f->power_total), value);
 	if (!strcmp(key, "parts"))
 		return set_text(p, key, f->power_parts, sizeof(f->power_parts), value);
-	return fail(p, "unknown key '%.32s' (accepted: total, parts)", key);
+	if (!strcmp(key, "window")) {
+		if (parse_duration_ns(value, &f->power_window_ns) == 0 && f->power_window_ns > 0 &&
+		    f->power_window_ns <= POWER_WINDOW_NS_MAX)
+			return 1;
+		return fail(p, "not an averaging window: '%.32s' (accepted: 1 ns to 60 s)", value);
+	}
+	return fail(p, "unknown key '%.32s' (accepted: total, parts, window)", key);
 }
 
-/* "1728 MHz, 1020 MHz, 3199 MHz, 6.2 ms, 15.2 W, 6.3 W"; 0 for a clock that cannot be set and for what was not measured. */
+/* "1728 MHz, 1020 MHz, 3199 MHz, 6.2 ms, 15.2 W, 6.3 W"; 0 for a clock that cannot be set and for a
+ * value that was not measured. */
 static int prior_key(struct parse *p, const char *key, const char *value)
 {
 	struct board_powers *prior = &p->out->prior;
@@ -153,15 +169,21 @@ static int prior_key(struct parse *p, const char *key, const char *value)
 		return fail(p, "more than %d points", BOARD_POWERS_MAX);
 	if (!set_text(p, "point", list, sizeof(list), value))
 		return 0;
-	for (word = strtok_r(list, ",", &save); word && field < PRIOR_FIELDS; word = strtok_r(NULL, ",", &save), field++) {
-		int rc = field < CLOCK_COUNT ? parse_frequency_hz(trim(word), &number[field]) :
-			 field == CLOCK_COUNT ? parse_duration_ns(trim(word), &number[field]) : parse_power_uw(trim(word), &number[field]);
+	for (word = strtok_r(list, ",", &save); word && field < PRIOR_FIELDS;
+	     word = strtok_r(NULL, ",", &save), field++) {
+		int rc = field < CLOCK_COUNT  ? parse_frequency_hz(trim(word), &number[field]) :
+			 field == CLOCK_COUNT ? parse_duration_ns(trim(word), &number[field]) :
+						parse_power_uw(trim(word), &number[field]);
 		if (rc < 0)
 			break;
 	}
-	if (word || field < PRIOR_FIELDS || number[CLOCK_COUNT + 1] == 0 || number[CLOCK_COUNT + 1] > PRIOR_POWER_UW_MAX)
-		return fail(p, "no point: '%.64s' (accepted: three clocks, latency, busy and idle power, as in 1728 MHz, 1020 MHz, 3199 MHz, 6.2 ms, "
-			       "15.2 W, 6.3 W)", value);
+	if (word || field < PRIOR_FIELDS || number[CLOCK_COUNT + 1] == 0 ||
+	    number[CLOCK_COUNT + 1] > PRIOR_POWER_UW_MAX)
+		return fail(p,
+			    "not a point: '%.64s' (accepted: three clocks, latency, busy and idle power, as in 1728 "
+			    "MHz, 1020 MHz, 3199 MHz, 6.2 ms, "
+			    "15.2 W, 6.3 W)",
+			    value);
 	memcpy(point->point.hz, number, sizeof(point->point.hz));
 	point->latency_ns = (double)number[CLOCK_COUNT];
 	point->power_uw = (double)number[CLOCK_COUNT + 1];
@@ -193,7 +215,7 @@ int board_file_parse(const char *text, struct board_file *out, char *message, si
 	memset(out, 0, sizeof(*out));
 	for (int id = 0; id < CLOCK_COUNT; id++)
 		out->clock[id].method = METHOD_COUNT;
-	snprintf(message, size, "not a section, not a key = value");
+	snprintf(message, size, "not a [section] or key = value");
 	int line = ini_parse_string(text, on_key, &p);
 	if (line < 0) {
 		snprintf(message, size, "out of memory");
@@ -207,32 +229,37 @@ int board_file_parse(const char *text, struct board_file *out, char *message, si
 	return line;
 }
 
-/* By the machine's own names, or the one an earlier file gave it. */
+/* Match the machine's own names, or a name given by an earlier file. */
 static bool file_matches(const struct board_file *f, const struct sysroot *root, const struct board_file *before)
 {
 	for (size_t i = 0; i < f->matches; i++)
-		if (machine_matches(root, f->model[i]) || (before && before->name[0] && !strcmp(before->name, f->model[i])))
+		if (machine_matches(root, f->model[i]) ||
+		    (before && before->name[0] && !strcmp(before->name, f->model[i])))
 			return true;
 	return false;
 }
 
-/* What `to` leaves open. */
+/* Take values that `to` does not set from `from`. */
 static void fill_in(struct board_file *to, const struct board_file *from)
 {
 	if (!to->name[0])
 		memcpy(to->name, from->name, sizeof(to->name));
 	for (int id = 0; id < CLOCK_COUNT; id++) {
 		struct board_file_clock *c = &to->clock[id];
-		uint64_t settle_ns = c->settle_ns ? c->settle_ns : from->clock[id].settle_ns;
+		uint64_t up_ns = c->settle_up_ns ? c->settle_up_ns : from->clock[id].settle_up_ns;
+		uint64_t down_ns = c->settle_down_ns ? c->settle_down_ns : from->clock[id].settle_down_ns;
 
 		if (!c->paths && !c->count && !c->ignore)
 			*c = from->clock[id];
-		c->settle_ns = settle_ns;
+		c->settle_up_ns = up_ns;
+		c->settle_down_ns = down_ns;
 	}
 	if (!to->power_total[0] && !to->power_parts[0]) {
 		memcpy(to->power_total, from->power_total, sizeof(to->power_total));
 		memcpy(to->power_parts, from->power_parts, sizeof(to->power_parts));
 	}
+	if (!to->power_window_ns)
+		to->power_window_ns = from->power_window_ns;
 	if (!to->prior.count)
 		to->prior = from->prior;
 }
@@ -273,14 +300,14 @@ struct board_file *board_file_find(struct board *board, const struct sysroot *ro
 	return all;
 }
 
-/* The devices the file names replace the ones that were found. */
+/* Devices named by the file replace those that were detected. */
 static void apply_paths(const struct board_file_clock *c, struct clock_domain *domain, const struct sysroot *root)
 {
 	struct clock_domain named = {0};
 
 	for (size_t i = 0; i < c->paths; i++) {
 		CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(root, c->path[i]);
-		if (found && found->count == 0) { /* not there, or nobody but root may look */
+		if (found && found->count == 0) { /* it does not exist, or only root may read it */
 			snprintf(found->path[0], SYSFS_PATH_MAX, "%s", c->path[i]);
 			found->count = 1;
 		}
@@ -307,13 +334,18 @@ void board_file_apply(const struct board_file *file, struct board *board, const 
 		struct clock_domain *domain = &board->clock[id];
 		if (c->ignore) {
 			memset(domain, 0, sizeof(*domain));
-			snprintf(domain->why_not, sizeof(domain->why_not), "%.150s says control = no", board->board_file);
+			snprintf(domain->why_not, sizeof(domain->why_not), "%.150s says control = no",
+				 board->board_file);
 			continue;
 		}
 		if (c->paths)
 			apply_paths(c, domain, root);
-		if (c->settle_ns && domain->devices) {
-			domain->settle_ns = c->settle_ns;
+		if ((c->settle_up_ns || c->settle_down_ns) && domain->devices) {
+			/* if one is not given, it is assumed to equal the other */
+			domain->settle_up_ns = c->settle_up_ns ? c->settle_up_ns : c->settle_down_ns;
+			domain->settle_down_ns = c->settle_down_ns ? c->settle_down_ns : c->settle_up_ns;
+			domain->settle_ns = domain->settle_up_ns > domain->settle_down_ns ? domain->settle_up_ns :
+											    domain->settle_down_ns;
 			domain->settle_documented = true;
 		}
 	}
@@ -332,22 +364,46 @@ static bool listed(const char *names, const char *label)
 	return false;
 }
 
+/* Make the rails selected by `pick` the first source, and remove them from their old one. */
+static bool make_first(struct board *board, bool (*pick)(const char *names, const char *label), const char *names,
+		       bool total)
+{
+	struct rail sorted[RAILS_MAX];
+	size_t n = 0, first;
+
+	for (size_t i = 0; i < board->rails; i++)
+		if (pick(names, board->rail[i].label))
+			sorted[n++] = board->rail[i];
+	first = n;
+	for (size_t i = 0; i < board->rails && first; i++)
+		if (!pick(names, board->rail[i].label) && (total || board->rail[i].total)) {
+			sorted[n] = board->rail[i];
+			sorted[n++].source++;
+		}
+	if (!first)
+		return false;
+	for (size_t i = 0; i < first; i++) {
+		sorted[i].source = 0;
+		sorted[i].total = total;
+	}
+	memcpy(board->rail, sorted, n * sizeof(sorted[0]));
+	board->rails = n;
+	return true;
+}
+
+static bool is_label(const char *name, const char *label)
+{
+	return !strcmp(name, label);
+}
+
+/* If the file lists the parts that make up the board, other rails are not counted. */
 void board_file_rails(const struct board_file *file, struct board *board)
 {
-	size_t kept = 0;
+	bool known = file->power_total[0] && make_first(board, is_label, file->power_total, true);
 
-	for (size_t i = 0; file->power_total[0] && i < board->rails; i++)
-		if (!strcmp(board->rail[i].label, file->power_total)) {
-			board->rail[0] = board->rail[i];
-			board->rail[0].total = true;
-			board->rails = 1;
-			return;
-		}
-	if (!file->power_parts[0])
-		return;
-	for (size_t i = 0; i < board->rails; i++)
-		if (listed(file->power_parts, board->rail[i].label))
-			board->rail[kept++] = board->rail[i];
-	if (kept)
-		board->rails = kept;
+	if (!known && file->power_parts[0])
+		make_first(board, listed, file->power_parts, false);
+	for (size_t i = 0; i < board->rails && file->power_window_ns; i++)
+		if (board->rail[i].source == 0)
+			board->rail[i].window_ns = file->power_window_ns;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* One clock device of each method: which files it must have, its table and
- * its hardware range. */
+/* Devices of each method: required files, frequency table and hardware range. */
 #include <errno.h>
+#include <fnmatch.h>
 #include <string.h>
 
 #include "probe.h"
 
-#define KHZ 1000ULL
-#define MHZ 1000000ULL
-#define CPU_STEP_HZ  (100 * MHZ) /* intel_pstate and amd-pstate have no table; their ratio is 100 MHz */
-#define GPU_STEP_HZ  (50 * MHZ)  /* i915 and xe: GT ratios are multiples of 50 (or 16.67) MHz */
+#define KHZ         1000ULL
+#define MHZ         1000000ULL
+#define CPU_STEP_HZ (100 * MHZ) /* intel_pstate and amd-pstate have no table; their ratio is 100 MHz */
+#define GPU_STEP_HZ (50 * MHZ)  /* i915 and xe: GT ratios are multiples of 50 (or 16.67) MHz */
 
 static const char *const names[METHOD_COUNT] = {
 	[METHOD_NONE] = "none",
@@ -21,6 +21,7 @@ static const char *const names[METHOD_COUNT] = {
 	[METHOD_XE] = "xe",
 	[METHOD_AMDGPU] = "amdgpu",
 	[METHOD_BPMP_EMC] = "bpmp-emc",
+	[METHOD_NVML] = "nvml",
 };
 
 const char *method_name(enum clock_method method)
@@ -38,7 +39,7 @@ int method_parse(const char *name, enum clock_method *out)
 	return -EINVAL;
 }
 
-/* A value file in `unit` Hz; 0 when it cannot be read. */
+/* A file with a number in units of `unit` Hz; 0 if it cannot be read. */
 static uint64_t read_hz(const struct sysroot *root, const char *dir, const char *name, uint64_t unit)
 {
 	uint64_t value;
@@ -46,9 +47,8 @@ static uint64_t read_hz(const struct sysroot *root, const char *dir, const char 
 	return sysroot_read_u64_at(root, dir, name, &value) == 0 && value < UINT64_MAX / unit ? value * unit : 0;
 }
 
-/* The table, unless a board file gave one. No such file, or an empty one, is
- * no error; a file that cannot be read is: a table made up in its place would
- * be wrong. */
+/* Read the table, unless a board file gave one. A missing or empty file is not an error; one that
+ * cannot be read is, since a made-up table would be wrong. */
 static int read_table(struct clock_device *d, const struct sysroot *root, const char *name, uint64_t unit)
 {
 	char text[SYSFS_TEXT_MAX];
@@ -61,7 +61,7 @@ static int read_table(struct clock_device *d, const struct sysroot *root, const 
 	return n < 0 && n != -ENOENT ? (int)n : 0;
 }
 
-/* The range of the table where the hardware names none; no entry outside it. */
+/* Take the range from the table if the hardware reports none, and drop entries outside the range. */
 static int range_from_table(struct clock_device *d)
 {
 	size_t kept = 0;
@@ -73,17 +73,39 @@ static int range_from_table(struct clock_device *d)
 	if (d->max_hz == 0)
 		d->max_hz = d->hz[d->count - 1];
 	for (size_t i = 0; i < d->count; i++)
-		if (d->hz[i] >= d->min_hz && d->hz[i] <= d->max_hz)
+		if (d->hz[i] >= d->min_hz && d->hz[i] <= d->max_hz) {
+			d->level[kept] = d->level[i];
 			d->hz[kept++] = d->hz[i];
+		}
 	d->count = kept;
 	return kept ? 0 : -ERANGE;
+}
+
+/* Add boost frequencies, which are listed in a separate file or not at all; while boost is off,
+ * cpuinfo_max_freq excludes them. */
+static void add_boost(struct clock_device *d, const struct sysroot *root)
+{
+	char text[SYSFS_TEXT_MAX] = "", all[2 * SYSFS_TEXT_MAX];
+	size_t n = 0;
+
+	if (d->max_hz <= d->hz[d->count - 1])
+		return;
+	if (sysroot_read_at(root, d->dir, "scaling_boost_frequencies", text, sizeof(text)) < 0)
+		text[0] = '\0';
+	for (size_t i = 0; i < d->count; i++)
+		n += (size_t)snprintf(all + n, sizeof(all) - n, "%llu ", (unsigned long long)(d->hz[i] / KHZ));
+	snprintf(all + n, sizeof(all) - n, "%llu %s", (unsigned long long)(d->max_hz / KHZ), text);
+	d->count = freq_table_parse(all, KHZ, d->hz, GRID_AXIS_MAX);
 }
 
 static int probe_cpufreq(struct clock_device *d, const struct sysroot *root)
 {
 	d->min_hz = read_hz(root, d->dir, "cpuinfo_min_freq", KHZ);
 	d->max_hz = read_hz(root, d->dir, "cpuinfo_max_freq", KHZ);
+	bool given = d->count > 0; /* by a board file */
 	int rc = read_table(d, root, "scaling_available_frequencies", KHZ);
+	if (rc == 0 && d->count && !given)
+		add_boost(d, root);
 	if (rc == 0 && d->count == 0)
 		d->count = freq_table_make(d->min_hz, d->max_hz, CPU_STEP_HZ, d->hz, GRID_AXIS_MAX);
 	return rc < 0 ? rc : range_from_table(d);
@@ -92,13 +114,13 @@ static int probe_cpufreq(struct clock_device *d, const struct sysroot *root)
 static int probe_devfreq(struct clock_device *d, const struct sysroot *root)
 {
 	int rc = read_table(d, root, "available_frequencies", 1);
-	if (rc == 0 && d->count == 0) /* the limits as found: all that is known of its range */
+	if (rc == 0 && d->count == 0) /* the limits as found: nothing else is known about its range */
 		d->count = freq_table_make(read_hz(root, d->dir, "min_freq", 1), read_hz(root, d->dir, "max_freq", 1),
 					   GPU_STEP_HZ, d->hz, GRID_AXIS_MAX);
 	return rc < 0 ? rc : range_from_table(d);
 }
 
-/* i915 names its files gt_* below card*, rps_* below card*\/gt/gt*. */
+/* i915 files are called gt_* below card*, and rps_* below card*\/gt/gt*. */
 static int probe_i915(struct clock_device *d, const struct sysroot *root)
 {
 	bool rps = strstr(d->dir, "/gt/gt") != NULL;
@@ -119,28 +141,34 @@ static int probe_xe(struct clock_device *d, const struct sysroot *root)
 	return range_from_table(d);
 }
 
-/* The name of an amdgpu device is that of its level file. A level somebody
- * pinned by hand cannot be read back, so it could not be restored. */
+/* A level pinned by the user cannot be read back, and so not be restored; the keeper leaves such a
+ * device alone. */
 static int probe_amdgpu(struct clock_device *d, const struct sysroot *root)
 {
+	struct dpm_table table;
 	char text[SYSFS_TEXT_MAX];
-	int current;
 
-	if (sysroot_read_at(root, d->dir, d->name, text, sizeof(text)) > 0)
-		d->count = dpm_table_parse(text, d->hz, GRID_AXIS_MAX, &current);
+	if (sysroot_read_at(root, d->dir, d->levels, text, sizeof(text)) > 0 && dpm_table_parse(text, &table)) {
+		if (!strcmp(d->levels, DPM_SHADER))
+			dpm_table_ends(&table);
+		d->count = table.count;
+		memcpy(d->hz, table.hz, sizeof(d->hz));
+		memcpy(d->level, table.level, sizeof(d->level));
+	}
 	if (d->count < 2)
 		return -ENODATA;
 	return range_from_table(d);
 }
 
-/* Lockable points of memory controllers, for kernels that do not list them.
- * Orin: arXiv 2606.16106 and possible_rates of JetPack 6; TX2: possible_rates of L4T 32. */
+/* Memory controller frequencies for kernels that do not list them. Orin: arXiv 2606.16106 and
+ * possible_rates of JetPack 6; TX2: possible_rates of L4T 32. */
 static const struct emc_points {
-	const char *match[2]; /* of the device tree */
+	const char *match[2]; /* patterns of device-tree compatible strings or models */
 	const char *khz;
 } emc_points[] = {
 	{{"nvidia,tegra234*", "*orin*"}, "204000 665600 2133000 3199000"},
-	{{"nvidia,tegra186*", "*tx2*"}, "40800 68000 102000 204000 408000 665600 800000 1062400 1331200 1600000 1866000"},
+	{{"nvidia,tegra186*", "*tx2*"},
+	 "40800 68000 102000 204000 408000 665600 800000 1062400 1331200 1600000 1866000"},
 };
 
 static void known_emc_points(struct clock_device *d, const struct sysroot *root)
@@ -152,8 +180,8 @@ static void known_emc_points(struct clock_device *d, const struct sysroot *root)
 		}
 }
 
-/* possible_rates is "204000 665600 2133000 (kHz)", next to clk/. Where nobody
- * lists the points, the two ends and the rate that stands are known. */
+/* possible_rates is "204000 665600 2133000 (kHz)", next to clk/. Without any list, only both ends
+ * and the current rate are known. */
 static int probe_bpmp(struct clock_device *d, const struct sysroot *root)
 {
 	char text[SYSFS_TEXT_MAX];
@@ -167,26 +195,79 @@ static int probe_bpmp(struct clock_device *d, const struct sysroot *root)
 	if (d->count == 0)
 		known_emc_points(d, root);
 	if (d->count == 0) {
-		snprintf(text, sizeof(text), "%llu %llu %llu", (unsigned long long)d->min_hz, (unsigned long long)d->max_hz,
-			 (unsigned long long)read_hz(root, d->dir, "rate", 1));
+		snprintf(text, sizeof(text), "%llu %llu %llu", (unsigned long long)d->min_hz,
+			 (unsigned long long)d->max_hz, (unsigned long long)read_hz(root, d->dir, "rate", 1));
 		d->count = freq_table_parse(text, 1, d->hz, GRID_AXIS_MAX);
 	}
 	return range_from_table(d);
 }
 
+/* "0000:03:00.0" */
+static bool is_pci_address(const char *name)
+{
+	return strlen(name) == 12 &&
+	       fnmatch("[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f]:[0-9a-f][0-9a-f].[0-7]", name, 0) == 0;
+}
+
+/* Cut `dir` to the PCI device that contains it. False: there is none. */
+static bool cut_to_pci(char dir[SYSFS_PATH_MAX])
+{
+	while (dir[0] && !is_pci_address(path_base(dir))) {
+		char *slash = strrchr(dir, '/');
+		if (!slash)
+			return false;
+		*slash = '\0';
+	}
+	return dir[0] != '\0';
+}
+
+bool board_suspended(const struct sysroot *root, const char *dir)
+{
+	char device[SYSFS_PATH_MAX], status[32];
+
+	snprintf(device, sizeof(device), "%s", dir);
+	return cut_to_pci(device) &&
+	       sysroot_read_at(root, device, "power/runtime_status", status, sizeof(status)) > 0 &&
+	       !strncmp(status, "suspend", 7); /* suspended, suspending */
+}
+
+/* The name that administrators know: the PCI address of a card, the name of a devfreq device or
+ * policy. */
+void device_label(const char *dir, char *buf, size_t size)
+{
+	char device[SYSFS_PATH_MAX];
+	char *above;
+
+	snprintf(device, sizeof(device), "%s", dir);
+	/* Linux 4.10 to 4.20 number devfreq devices: use the parent's name */
+	if (fnmatch("devfreq[0-9]*", path_base(device), 0) == 0 && (above = strstr(device, "/devfreq/")))
+		*above = '\0';
+	else if (!cut_to_pci(device))
+		snprintf(device, sizeof(device), "%s", dir);
+	snprintf(buf, size, "%.63s", path_base(device));
+}
+
+/* Only the keeper asks NVML, and what it can lock is for a board file to say. */
+static int probe_nvml(struct clock_device *d, const struct sysroot *root)
+{
+	(void)root;
+	return range_from_table(d);
+}
+
 static const struct method_row {
 	int (*probe)(struct clock_device *d, const struct sysroot *root);
-	const char *needs[3]; /* files that must be there; NULL: the probe asks */
-	const char *table;
+	const char *needs[3]; /* required files; without the first, the device is of another kind */
+	const char *table;    /* NULL: the device's own */
 } rows[METHOD_COUNT] = {
 	[METHOD_CPUFREQ_LIMITS] = {probe_cpufreq, {"scaling_min_freq", "scaling_max_freq"}, "cpuinfo_max_freq"},
 	[METHOD_CPUFREQ_SETSPEED] = {probe_cpufreq, {"scaling_governor", "scaling_setspeed"}, "cpuinfo_max_freq"},
 	[METHOD_DEVFREQ_LIMITS] = {probe_devfreq, {"min_freq", "max_freq"}, "available_frequencies"},
 	[METHOD_DEVFREQ_USERSPACE] = {probe_devfreq, {"governor"}, "available_frequencies"},
-	[METHOD_I915] = {probe_i915, {NULL}, "gt_RP0_freq_mhz"},
+	[METHOD_I915] = {probe_i915, {NULL}, "RP0 frequency file"},
 	[METHOD_XE] = {probe_xe, {"min_freq", "max_freq"}, "rp0_freq"},
-	[METHOD_AMDGPU] = {probe_amdgpu, {"power_dpm_force_performance_level"}, "pp_dpm_sclk"},
+	[METHOD_AMDGPU] = {probe_amdgpu, {"power_dpm_force_performance_level"}, NULL},
 	[METHOD_BPMP_EMC] = {probe_bpmp, {"mrq_rate_locked", "rate"}, "max_rate"},
+	[METHOD_NVML] = {probe_nvml, {NULL}, "frequencies of a board file"},
 };
 
 int device_probe(struct clock_device *d, const struct sysroot *root, char *why, size_t size)
@@ -196,19 +277,24 @@ int device_probe(struct clock_device *d, const struct sysroot *root, char *why, 
 
 	if (!row->probe)
 		return -EINVAL;
+	if (d->method == METHOD_I915 &&
+	    sysroot_join(path, d->dir, strstr(d->dir, "/gt/gt") ? "rps_max_freq_mhz" : "gt_max_freq_mhz") == 0 &&
+	    !sysroot_exists(root, path))
+		return -ENOENT; /* a card with another driver */
 	for (unsigned i = 0; i < 3 && row->needs[i]; i++) {
 		if (sysroot_join(path, d->dir, row->needs[i]) < 0)
 			return -ENAMETOOLONG;
 		int rc = sysroot_check(root, path);
-		if (rc == -EACCES && d->count) /* root only, and a board file says what it holds */
+		if (rc == -EACCES && d->count) /* accessible to root only, and a board file lists its frequencies */
 			return range_from_table(d);
 		if (rc < 0) {
-			snprintf(why, size, "%.120s: %s", path, strerror(-rc));
+			if (d->method != METHOD_AMDGPU || rc != -ENOENT)
+				snprintf(why, size, "%.120s: %s", path, strerror(-rc));
 			return rc;
 		}
 	}
 	int rc = row->probe(d, root);
 	if (rc < 0)
-		snprintf(why, size, "no table or range in %.140s/%s", d->dir, row->table);
+		snprintf(why, size, "no table or range in %.130s/%s", d->dir, row->table ? row->table : d->levels);
 	return rc;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Who else on this machine sets clocks: by the names of running processes. */
+/* Other programs that set clocks, found by process name. */
 #include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
@@ -7,7 +7,7 @@
 
 #include "probe.h"
 
-/* comm is cut at 15 characters by the kernel */
+/* the kernel truncates comm to 15 characters */
 static const struct owner {
 	const char *comm, *name;
 } owners[] = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The one seam through which the probes and the keeper see /sys and /proc: a
- * prefix, and symbolic links that are only ever followed below it. */
+/* Access of the probes and the keeper to /sys and /proc: below a prefix, which symbolic links
+ * cannot leave. */
 #include "sysroot.h"
 
 #include <dirent.h>
@@ -16,7 +16,7 @@
 #include "../common/file.h"
 #include "../common/units.h"
 
-#define LINKS_MAX 32 /* followed in one path, as the kernel's 40 */
+#define LINKS_MAX 32 /* in one path; the kernel's limit is 40 */
 
 const char *path_base(const char *path)
 {
@@ -44,8 +44,8 @@ int sysroot_join(char buf[SYSFS_PATH_MAX], const char *dir, const char *name)
 	return 0;
 }
 
-/* What a link at `path` (link-free up to its last component) says, or 0 when
- * it is no link, or -errno. */
+/* Read the link at `path` (link-free up to its last component). Returns 0 if it is not a link, or a
+ * negative errno. */
 static int link_target(const struct sysroot *root, const char *path, char target[SYSFS_PATH_MAX])
 {
 	char full[PATH_MAX];
@@ -62,7 +62,7 @@ static int link_target(const struct sysroot *root, const char *path, char target
 	return 1;
 }
 
-/* Put the target of a link before what is left of the path. */
+/* Replace a link by its target in front of the rest of the path. */
 static int splice_link(char rest[SYSFS_PATH_MAX], const char *target, const char *tail)
 {
 	char joined[SYSFS_PATH_MAX];
@@ -92,7 +92,7 @@ int sysroot_resolve(const struct sysroot *root, const char *path, char *buf, siz
 		if (*tail)
 			*tail++ = '\0';
 		if (!strcmp(p, "..")) {
-			char *slash = strrchr(done, '/'); /* at the top it stays there */
+			char *slash = strrchr(done, '/'); /* the parent of the root is the root */
 			if (slash)
 				*slash = '\0';
 		} else if (strcmp(p, ".") != 0) {
@@ -110,7 +110,7 @@ int sysroot_resolve(const struct sysroot *root, const char *path, char *buf, siz
 				if (rc < 0)
 					return rc;
 				if (rest[0] == '/')
-					done[0] = '\0'; /* absolute: from the top of the sysroot */
+					done[0] = '\0'; /* absolute target: start at the sysroot */
 				p = rest;
 				continue;
 			}
@@ -123,7 +123,7 @@ int sysroot_resolve(const struct sysroot *root, const char *path, char *buf, siz
 	return 0;
 }
 
-/* The open directory that holds the last component; `*last` is set to it. */
+/* Open the directory of the last component; `*last` points to that component. */
 static int open_parent(const struct sysroot *root, const char *path, const char **last)
 {
 	if (path[0] != '/')
@@ -150,7 +150,7 @@ static int open_parent(const struct sysroot *root, const char *path, const char 
 		int rc = -errno;
 		close(dir);
 		if (next < 0)
-			return rc == -ENOTDIR ? -ELOOP : rc; /* a link to a directory answers ENOTDIR */
+			return rc == -ENOTDIR ? -ELOOP : rc; /* a link to a directory gives ENOTDIR */
 		dir = next;
 		p += len + 1;
 	}
@@ -177,7 +177,8 @@ int sysroot_dir_id(const struct sysroot *root, const char *path, uint64_t *id)
 		return dir;
 	if (statx(dir, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
 		return -errno;
-	/* sysfs never gives a number twice soon but has no time of birth; disks are the other way round */
+	/* sysfs does not soon reuse an inode number but has no birth time; with disks it is the
+	 * other way round */
 	*id = st.stx_ino;
 	if (st.stx_mask & STATX_BTIME)
 		*id ^= (uint64_t)st.stx_btime.tv_sec << 30 ^ (uint64_t)st.stx_btime.tv_nsec << 20;
@@ -200,7 +201,7 @@ ssize_t sysroot_read(const struct sysroot *root, const char *path, char *buf, si
 	size_t len = (size_t)n;
 	if (len >= size)
 		return -EFBIG;
-	while (len && strchr(" \t\r\n", buf[len - 1])) /* NUL too: device-tree strings end in one */
+	while (len && strchr(" \t\r\n", buf[len - 1])) /* NUL too: device-tree strings end with one */
 		len--;
 	buf[len] = '\0';
 	size_t lead = strspn(buf, " \t\r\n");
@@ -266,8 +267,8 @@ static void add_match(struct sysroot_matches *out, const struct sysroot *root, c
 
 static void expand(struct sysroot_matches *out, const struct sysroot *root, const char *dir, const char *rest);
 
-static void expand_entries(struct sysroot_matches *out, const struct sysroot *root, const char *dir, const char *pattern,
-			   const char *rest)
+static void expand_entries(struct sysroot_matches *out, const struct sysroot *root, const char *dir,
+			   const char *pattern, const char *rest)
 {
 	char resolved[SYSFS_PATH_MAX], full[PATH_MAX], path[SYSFS_PATH_MAX];
 	struct dirent **names;
@@ -277,7 +278,8 @@ static void expand_entries(struct sysroot_matches *out, const struct sysroot *ro
 		return;
 	int n = scandir(full, &names, NULL, versionsort);
 	for (int i = 0; i < n; i++) {
-		if (fnmatch(pattern, names[i]->d_name, FNM_PERIOD) == 0 && sysroot_join(path, dir, names[i]->d_name) == 0)
+		if (fnmatch(pattern, names[i]->d_name, FNM_PERIOD) == 0 &&
+		    sysroot_join(path, dir, names[i]->d_name) == 0)
 			expand(out, root, path, rest);
 		free(names[i]);
 	}
@@ -285,7 +287,7 @@ static void expand_entries(struct sysroot_matches *out, const struct sysroot *ro
 		free(names);
 }
 
-/* One component of the pattern; the depth is that of the pattern. */
+/* Expand one component of the pattern; the recursion depth is that of the pattern. */
 static void expand(struct sysroot_matches *out, const struct sysroot *root, const char *dir, const char *rest)
 {
 	char part[NAME_MAX + 1], path[SYSFS_PATH_MAX];
@@ -315,4 +317,29 @@ struct sysroot_matches *sysroot_glob(const struct sysroot *root, const char *pat
 	out->count = 0;
 	expand(out, root, "", pattern);
 	return out;
+}
+
+int sysroot_renumbered(const struct sysroot *root, const char *path, char out[SYSFS_PATH_MAX])
+{
+	static const char *const numbered[] = {"/drm/card", "/hwmon/hwmon", "/devfreq/devfreq"};
+	char pattern[SYSFS_PATH_MAX];
+	const char *number = NULL;
+
+	for (size_t i = 0; i < sizeof(numbered) / sizeof(numbered[0]) && !number; i++) {
+		const char *at = strstr(path, numbered[i]);
+		if (at && strspn(at + strlen(numbered[i]), "0123456789") > 0)
+			number = at + strlen(numbered[i]);
+	}
+	/* in a class directory every device has its own number */
+	if (!number || !strncmp(path, "/sys/class/", 11))
+		return -ENOENT;
+	const char *rest = number + strspn(number, "0123456789");
+	if (snprintf(pattern, sizeof(pattern), "%.*s[0-9]*%s", (int)(number - path), path, rest) >=
+	    (int)sizeof(pattern))
+		return -ENAMETOOLONG;
+	CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(root, pattern);
+	if (!found || found->count != 1)
+		return found ? -ENOENT : -ENOMEM;
+	memcpy(out, found->path[0], SYSFS_PATH_MAX);
+	return 0;
 }

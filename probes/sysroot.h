@@ -1,38 +1,42 @@
 /* SPDX-License-Identifier: MIT */
-/* The seam to sysfs beyond reading a text: opening without following links,
- * and finding. Shared by the probes and the keeper. */
+/* Access to sysfs beyond reading text: opening without following links, and searching. Shared by
+ * the probes and the keeper. */
 #ifndef PROBES_SYSROOT_H
 #define PROBES_SYSROOT_H
 
 #include "board.h"
 
-#define SYSROOT_MATCHES_MAX 128 /* of one pattern; the rest is not looked at */
+#define SYSROOT_MATCHES_MAX 128 /* for one pattern; further matches are ignored */
 
-/* Open a link-free absolute path below the sysroot. A symbolic link, ".." or
- * "." anywhere in `path` is refused (-ELOOP, -EINVAL), so nothing can lead out
- * of the sysroot. Returns a descriptor (close-on-exec) or -errno. */
+/* Open a link-free absolute path below the sysroot. Symbolic links, ".." and "." anywhere in `path`
+ * are refused (-ELOOP, -EINVAL), so that nothing leads out of the sysroot. Returns a close-on-exec
+ * descriptor or a negative errno. */
 int sysroot_open(const struct sysroot *root, const char *path, int flags);
 
-/* Identity of the directory `path` lies in: changes when the kernel removed
- * and made it anew. 0 or -errno. */
+/* Identity of the directory that contains `path`; it changes when the kernel removes and recreates
+ * the directory. 0 or a negative errno. */
 int sysroot_dir_id(const struct sysroot *root, const char *path, uint64_t *id);
 
 struct sysroot_matches {
 	size_t count;
-	char path[SYSROOT_MATCHES_MAX][SYSFS_PATH_MAX]; /* link-free, each once */
+	char path[SYSROOT_MATCHES_MAX][SYSFS_PATH_MAX]; /* link-free, without duplicates */
 };
 
-/* Resolved paths that match a shell pattern (per component, fnmatch rules),
- * numbers in numeric order. Returns their count. A new struct to be freed, or
- * NULL without memory. */
+/* Resolved paths that match a shell pattern (fnmatch(3) for each component), numbers in numeric
+ * order. Returns a new struct, which the caller frees, or NULL when out of memory. */
 struct sysroot_matches *sysroot_glob(const struct sysroot *root, const char *pattern);
 
-/* Whether a path exists, links followed below the sysroot: 0 or -errno
- * (-EACCES: not for this user to know). */
+/* Find the same file after its device was renumbered: the last component of `path` that is a
+ * numbered card, hwmon or devfreq device is searched under other numbers of the same device.
+ * Returns 0, or -ENOENT if there is none, or more than one. */
+int sysroot_renumbered(const struct sysroot *root, const char *path, char out[SYSFS_PATH_MAX]);
+
+/* Does a path exist? Follows links below the sysroot. Returns 0 or a negative errno (-EACCES: not
+ * accessible to this user). */
 int sysroot_check(const struct sysroot *root, const char *path);
 bool sysroot_exists(const struct sysroot *root, const char *path);
 
-/* DIR/NAME into a path buffer; 0 or -ENAMETOOLONG. */
+/* Store DIR/NAME in a path buffer. Returns 0 or -ENAMETOOLONG. */
 int sysroot_join(char buf[SYSFS_PATH_MAX], const char *dir, const char *name);
 
 /* Small file DIR/NAME. As sysroot_read and sysroot_read_u64. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Frequency tables as sysfs prints them. Pure: from text to numbers. */
+/* Parsers of frequency tables in sysfs. Pure. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -7,9 +7,9 @@
 
 #include "probe.h"
 
-#define TABLE_TEXT_MAX 1024 /* entries looked at before thinning */
-#define HZ_PER_MHZ 1000000ULL
-#define HZ_SANE_MAX 100000000000ULL /* 100 GHz: above it the text is no clock */
+#define TABLE_TEXT_MAX 1024 /* entries parsed before thinning */
+#define HZ_PER_MHZ     1000000ULL
+#define HZ_SANE_MAX    100000000000ULL /* 100 GHz: a larger number is not a clock */
 
 static int compare_u64(const void *a, const void *b)
 {
@@ -18,7 +18,7 @@ static int compare_u64(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The number at `*p`; false when there is none or it is no sane clock. */
+/* Parse the number at `*p`; false if there is none, or if it cannot be a clock. */
 static bool take_number(const char **p, uint64_t *out)
 {
 	char *end;
@@ -32,7 +32,7 @@ static bool take_number(const char **p, uint64_t *out)
 	return errno == 0 && value <= HZ_SANE_MAX;
 }
 
-/* Drop neighbours that are equal. */
+/* Drop equal neighbours. */
 static size_t unique(uint64_t *hz, size_t n)
 {
 	size_t kept = 0;
@@ -73,27 +73,63 @@ size_t freq_table_parse(const char *text, uint64_t unit_hz, uint64_t *hz, size_t
 	return kept;
 }
 
-size_t dpm_table_parse(const char *text, uint64_t *hz, size_t max, int *current)
+/* Insert a level in order; a duplicate is ignored. */
+static void add_level(struct dpm_table *t, uint64_t hz, uint64_t level)
 {
-	size_t n = 0;
-	uint64_t level, mhz;
+	size_t at = t->count;
 
-	*current = -1;
+	for (size_t i = 0; i < t->count; i++)
+		if (t->hz[i] == hz)
+			return;
+	if (t->count == GRID_AXIS_MAX)
+		return;
+	for (; at > 0 && t->hz[at - 1] > hz; at--) {
+		t->hz[at] = t->hz[at - 1];
+		t->level[at] = t->level[at - 1];
+	}
+	t->hz[at] = hz;
+	t->level[at] = (uint8_t)level;
+	t->count++;
+}
+
+void dpm_table_ends(struct dpm_table *t)
+{
+	if (!t->middle_now || t->count < 3)
+		return;
+	t->hz[1] = t->hz[t->count - 1];
+	t->level[1] = t->level[t->count - 1];
+	t->count = 2;
+}
+
+size_t dpm_table_parse(const char *text, struct dpm_table *out)
+{
+	uint64_t level, mhz, last = 0;
+	size_t lines = 0, starred = SIZE_MAX;
+
+	memset(out, 0, sizeof(*out));
 	for (const char *p = text; *p; p += *p == '\n') {
 		const char *end = p + strcspn(p, "\n");
 		if (take_number(&p, &level) && *p == ':') {
 			p++;
 			p += strspn(p, " ");
-			if (!take_number(&p, &mhz) || strncasecmp(p, "mhz", 3) != 0 || level != n || n == max || mhz == 0 ||
-			    (n && mhz * HZ_PER_MHZ <= hz[n - 1]))
+			if (!take_number(&p, &mhz) || strncasecmp(p, "mhz", 3) != 0 || level > UINT8_MAX ||
+			    (lines && level <= last) || mhz > HZ_SANE_MAX / HZ_PER_MHZ) {
+				memset(out, 0, sizeof(*out));
 				return 0;
-			if (memchr(p, '*', (size_t)(end - p)))
-				*current = (int)n;
-			hz[n++] = mhz * HZ_PER_MHZ;
+			}
+			last = level;
+			if (memchr(p, '*', (size_t)(end - p))) {
+				starred = lines;
+				out->now_hz = mhz * HZ_PER_MHZ;
+			}
+			lines++;
+			if (mhz)
+				add_level(out, mhz * HZ_PER_MHZ, level);
 		}
 		p = end;
 	}
-	return n;
+	out->middle_now = lines == 3 && starred == 1;
+	return out->count;
 }
 
 size_t freq_table_make(uint64_t lo, uint64_t hi, uint64_t step_hz, uint64_t *hz, size_t max)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Temperatures, and whether the kernel is cooling by holding clocks down. */
+/* Temperatures. */
 #include <errno.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +30,7 @@ int board_temperature(const struct board *board, const struct sysroot *root, int
 	for (size_t i = 0; i < board->zones; i++) {
 		char text[32];
 		int64_t value;
-		/* a zone that is powered off answers EAGAIN; a broken one EIO: both are passed over */
+		/* a zone that is powered off returns EAGAIN, a broken one EIO: both are skipped */
 		if (sysroot_read(root, board->zone[i].path, text, sizeof(text)) <= 0 || parse_i64(text, &value) < 0 ||
 		    value < INT32_MIN || value > INT32_MAX)
 			continue;
@@ -42,32 +41,4 @@ int board_temperature(const struct board *board, const struct sysroot *root, int
 		}
 	}
 	return any ? 0 : -ENODATA;
-}
-
-/* Types of those that hold clocks of ours down: cpufreq and devfreq of any
- * kernel, ACPI's, NVIDIA's. Fans, backlights and radios are not among them. */
-static bool holds_clocks(const char *type)
-{
-	static const char *const types[] = {"*cpu*", "*gpu*", "*devfreq*", "Processor", "*throttle*", "*-alert", "*balanced*"};
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (fnmatch(types[i], type, FNM_CASEFOLD) == 0)
-			return fnmatch("*fan*", type, FNM_CASEFOLD) != 0;
-	return false;
-}
-
-bool board_cooling(const struct sysroot *root)
-{
-	CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(root, "/sys/class/thermal/cooling_device*");
-
-	for (size_t i = 0; found && i < found->count; i++) {
-		char type[64], state[32];
-		int64_t value;
-		if (sysroot_read_at(root, found->path[i], "type", type, sizeof(type)) <= 0 || !holds_clocks(type))
-			continue;
-		if (sysroot_read_at(root, found->path[i], "cur_state", state, sizeof(state)) > 0 &&
-		    parse_i64(state, &value) == 0 && value > 0)
-			return true;
-	}
-	return false;
 }

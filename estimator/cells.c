@@ -4,12 +4,12 @@
 #include <string.h>
 #include "state.h"
 
-#define NOISE_UNKNOWN 0.006 /* relative scatter of one inference that came without its spread */
-#define NOISE_FLOOR   0.001 /* of a mean: drift between runs, however many inferences */
-#define READINGS_EACH   4.0  /* that the power of an inference measured on purpose is worth, */
-#define READINGS_SAMPLE 16.0 /* of several of them at most, */
+#define NOISE_UNKNOWN   0.006 /* relative scatter of one inference that came without its spread */
+#define NOISE_FLOOR     0.001 /* of a mean: drift between runs, however many inferences */
+#define READINGS_EACH   4.0   /* that the power of an inference measured on purpose is worth, */
+#define READINGS_SAMPLE 16.0  /* of several of them at most, */
 #define READINGS_MEMORY 256.0 /* and that a mean remembers */
-#define SAME_CLOCK    0.002 /* relative: rounding of a rate by the kernel */
+#define SAME_CLOCK      0.002 /* relative: rounding of a rate by the kernel */
 
 static uint32_t round_up(uint32_t context, uint32_t parts)
 {
@@ -55,7 +55,8 @@ static bool same_point(struct op_point a, struct op_point b)
 	return true;
 }
 
-uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point)
+uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context,
+		    struct op_point point)
 {
 	uint32_t i = cells->first[phase][grid_nearest(grid, point)];
 
@@ -67,8 +68,8 @@ uint32_t cells_find(const struct cells *cells, const struct grid *grid, enum pha
 	return NO_CELL;
 }
 
-uint32_t cells_near(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point,
-		    double *gap)
+uint32_t cells_near(const struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context,
+		    struct op_point point, double *gap)
 {
 	uint32_t i = cells->first[phase][grid_nearest(grid, point)], nearest = NO_CELL;
 
@@ -84,7 +85,8 @@ uint32_t cells_near(const struct cells *cells, const struct grid *grid, enum pha
 	return nearest;
 }
 
-uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context, struct op_point point)
+uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phase, uint32_t context,
+		   struct op_point point)
 {
 	uint32_t i = cells->count;
 	struct cell *cell;
@@ -128,7 +130,8 @@ void cell_learn(struct cell *cell, const struct sample *sample)
 		cell->max_log = fmax(cell->max_log, log((double)sample->max_ns));
 	cell->n = all < UINT32_MAX ? (uint32_t)all : UINT32_MAX;
 	if (sample->power_uw)
-		cell_learn_power(cell, (double)sample->power_uw, sample->n ? fmin(READINGS_EACH * sample->n, READINGS_SAMPLE) : READINGS_SAMPLE);
+		cell_learn_power(cell, (double)sample->power_uw,
+				 sample->n ? fmin(READINGS_EACH * sample->n, READINGS_SAMPLE) : READINGS_SAMPLE);
 }
 
 void cell_learn_power(struct cell *cell, double power_uw, double n)

@@ -8,19 +8,23 @@
 #define SLOW_MEMORY   0.9998  /* a slow-down that lasts becomes the cells' own in some 5,000 requests */
 #define SLOW_STEP_VAR 2.25e-6 /* a request: (0.15 %)^2 */
 #define SLOW_VAR_MAX  0.04
-#define SLOW_MIN      (-0.5)  /* log; below 0 where most was learned while something else ran */
+#define SLOW_MAX      2.079441542 /* log 8: what slows a board more than that is no contention to be met by clocks */
+#define SLOW_MIN      (-0.5)      /* log; below 0 where most was learned while something else ran */
 #define CELL_VAR_MIN  2.5e-7
 #define NOISE_FIRST   3.6e-5 /* (0.6 %)^2: half as much again as the measured scatter of one request */
 #define NOISE_MIN     4e-6
 #define NOISE_RATE    0.03
-#define STRANGE       4.0    /* standard deviations */
-#define SURPRISE      2.0    /* of a fit, standard deviations */
-#define SAME_SHARE    0.5    /* two innovations of which the second is at least half the first are of a kind */
+#define EXTRA_SHARE   0.25 /* of extra_var, in which the errors of such requests are common */
+#define OUTLIER_SD    4.0  /* standard deviations */
+#define SURPRISE      2.0  /* of a fit, standard deviations */
+#define SAME_SHARE    0.5  /* two innovations of which the second is at least half the first are of a kind */
 #define BIN_WIDTH     0.0025
 #define BIN_LOW       (-0.10)
-#define SCATTER_KEEP  0.999  /* a thousand requests */
+#define SCATTER_KEEP  0.999 /* a thousand requests */
 #define SCATTER_TRUST 30.0f
-#define SCATTER_MIN   0.002  /* log: no request is surer than this */
+#define TAIL_SHARE    0.01  /* of requests, before any was seen, have an exponential tail */
+#define TAIL_MEAN     3.3   /* of it, in standard deviations: 2 % where they scatter by 0.6 % */
+#define SCATTER_MIN   0.002 /* log: no request is surer than this */
 
 void correct_init(struct correct *correct)
 {
@@ -29,16 +33,16 @@ void correct_init(struct correct *correct)
 	correct->slow_var = SLOW_STEP_VAR * 4;
 }
 
-/* A place hardly known: what is out of line there is the fit's error, not the board's, unless a
- * place well known was out of line as much just before, or what had slowed the board may be over.
- * Returns the cell's variance. */
+/* An innovation at a cell with a large variance: it is taken for the fit's error, not for a slow-down of the board,
+ * unless a well-known cell had an outlier of that size just before, or a slow-down may be over. Returns the cell's
+ * variance. */
 static double blame(struct correct *c, double innovation, double cell_var)
 {
 	double board_sd = sqrt(c->slow_var + c->noise_var), size = fabs(innovation), share = 0;
-	bool of_a_kind = c->strange * innovation > 0 && size >= SAME_SHARE * fabs(c->strange);
+	bool of_a_kind = c->outlier * innovation > 0 && size >= SAME_SHARE * fabs(c->outlier);
 
-	if (of_a_kind && size >= STRANGE * board_sd && size >= SURPRISE * hypot(board_sd, sqrt(cell_var))) {
-		c->strange = 0;
+	if (of_a_kind && size >= OUTLIER_SD * board_sd && size >= SURPRISE * hypot(board_sd, sqrt(cell_var))) {
+		c->outlier = 0;
 		share = size;
 	} else if (innovation < 0 && c->slow > 0) {
 		share = fmin(size, c->slow);
@@ -47,21 +51,21 @@ static double blame(struct correct *c, double innovation, double cell_var)
 	return fmax(cell_var, innovation * innovation - c->slow_var - c->noise_var);
 }
 
-/* Clip a lone innovation; take two of a kind for a change of the slow-down. */
+/* Clip a single outlier; take two in a row of one sign for a change of the slow-down. */
 static double judge(struct correct *c, double innovation, double cell_var)
 {
 	double sd = sqrt(cell_var + c->slow_var + c->noise_var), size = fabs(innovation);
-	double clipped = copysign(fmin(size, STRANGE * sd), innovation);
-	bool repeated = c->strange * innovation > 0;
+	double clipped = copysign(fmin(size, OUTLIER_SD * sd), innovation);
+	bool repeated = c->outlier * innovation > 0;
 
-	/* What had slowed the board is over: not what is hardly known of this cell. */
+	/* The slow-down of the board is over; the innovation is not the error of this cell. */
 	if (innovation < 0 && c->slow > 0 && size >= SURPRISE * sqrt(c->slow_var + c->noise_var))
 		c->slow_var = fmin(c->slow_var + fmin(size, c->slow) * fmin(size, c->slow), SLOW_VAR_MAX);
-	if (size <= STRANGE * sd) {
-		c->strange = 0;
+	if (size <= OUTLIER_SD * sd) {
+		c->outlier = 0;
 		return innovation;
 	}
-	c->strange = innovation;
+	c->outlier = innovation;
 	if (!repeated)
 		return clipped;
 	c->slow_var = fmin(c->slow_var + innovation * innovation, SLOW_VAR_MAX);
@@ -79,35 +83,64 @@ static void note_scatter(struct correct *c, double residual)
 	c->scatter_sum = c->scatter_sum * (float)SCATTER_KEEP + 1;
 }
 
-double correct_observe(struct correct *c, double log_ns, double *mean, double *var, bool contended)
+double correct_observe(struct correct *c, double log_ns, double *mean, double *var, double extra_var)
 {
-	double cell_var = contended ? 0 : fmax(*var, CELL_VAR_MIN), before = *mean, innovation, total, clipped;
+	double cell_var = fmax(*var, CELL_VAR_MIN), before = *mean, noise_var = c->noise_var, innovation, total,
+	       clipped;
 
+	c->noise_var += extra_var;
 	c->slow *= SLOW_MEMORY;
 	c->slow_var = fmin(c->slow_var + SLOW_STEP_VAR, SLOW_VAR_MAX);
 	innovation = log_ns - *mean - c->slow;
-	if (!contended && cell_var >= c->noise_var) {
+	if (cell_var >= c->noise_var) {
 		cell_var = blame(c, innovation, cell_var);
 		clipped = innovation;
 	} else {
 		clipped = judge(c, innovation, cell_var);
 	}
 	total = cell_var + c->slow_var + c->noise_var;
-	c->slow = fmax(c->slow + clipped * c->slow_var / total, SLOW_MIN);
-	c->slow_var -= c->slow_var * c->slow_var / total;
-	if (!contended) {
-		*mean += clipped * cell_var / total;
-		*var = fmax(cell_var - cell_var * cell_var / total, CELL_VAR_MIN);
+	if (extra_var <= noise_var) { /* a correction for concurrent requests is no slow-down of the board */
+		c->slow = fmin(fmax(c->slow + clipped * c->slow_var / total, SLOW_MIN), SLOW_MAX);
+		c->slow_var -= c->slow_var * c->slow_var / total;
 	}
-	/* What is left says how requests scatter, once the cell is known. */
-	if (cell_var < c->noise_var) {
-		double left = copysign(fmin(fabs(innovation), STRANGE * sqrt(total)), innovation);
+	/* Its error is common to such requests: averaging removes at most 1 - EXTRA_SHARE of the variance. */
+	if (cell_var > EXTRA_SHARE * extra_var) {
+		*mean += clipped * cell_var / total;
+		*var = fmax(cell_var - cell_var * cell_var / total, fmax(CELL_VAR_MIN, EXTRA_SHARE * extra_var));
+	}
+	c->noise_var = noise_var;
+	/* Once the cell is known, the residual measures the scatter of requests. */
+	if (cell_var < noise_var && extra_var <= 0) {
+		double left = copysign(fmin(fabs(innovation), OUTLIER_SD * sqrt(total)), innovation);
 
 		c->noise_var = fmax(c->noise_var + NOISE_RATE * (left * left - c->noise_var), NOISE_MIN);
 		note_scatter(c, innovation);
 	}
 	c->seen += c->seen < UINT32_MAX;
 	return *mean - before;
+}
+
+static double late_prior(double z)
+{
+	return (1 - TAIL_SHARE) * 0.5 * erfc(z / sqrt(2)) + TAIL_SHARE * (z > 0 ? exp(-z / TAIL_MEAN) : 1);
+}
+
+void correct_late(const struct correct *c, float *late, size_t bins, double low, double step)
+{
+	double above[SCATTER_BINS + 1], sd = sqrt(c->noise_var), sum = (double)c->scatter_sum;
+	double trust = sum / (sum + (double)SCATTER_TRUST);
+
+	above[SCATTER_BINS] = 0;
+	for (size_t b = SCATTER_BINS; b-- > 0;)
+		above[b] = above[b + 1] + (double)c->scatter[b];
+	for (size_t k = 0; k < bins; k++) {
+		double z = low + (double)k * step, at = (z * sd - BIN_LOW) / BIN_WIDTH, share, seen;
+		size_t b = (size_t)fmax(fmin(at, SCATTER_BINS), 0);
+
+		share = fmax(at - (double)b, 0);
+		seen = b < SCATTER_BINS ? above[b] + share * (above[b + 1] - above[b]) : 0;
+		late[k] = (float)(trust * (sum > 0 ? seen / sum : 0) + (1 - trust) * late_prior(z));
+	}
 }
 
 double correct_scatter(const struct correct *c, double quantile, double prior)

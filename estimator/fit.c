@@ -7,36 +7,38 @@
 #include "dense.h"
 #include "timeline.h"
 
-#define ITERATIONS_FIRST 30
-#define ITERATIONS_MORE  8
+#define ITERATIONS_FIRST  30
+#define ITERATIONS_MORE   8
 #define CONTEXT_REFERENCE 1024.0 /* tokens at which the prior on growth is stated */
 #define CONTEXT_KNEE      64.0
-#define REACH_ROW  0.4 /* of one axis' own irregularity, in log clock */
-#define REACH_AREA 1.0 /* of what axes do together */
-#define WILD 5.0       /* standard deviations off what all other rows say */
-#define WILD_ROWS_MIN 5
-#define R FIT_ROWS_MAX
-#define P LSQ_PARAMS_MAX
+#define REACH_ROW         0.4 /* correlation length along one axis, in log clock */
+#define REACH_AREA        1.0 /* correlation length over all axes together */
+#define OUTLIER_SD        5.0 /* an outlier: standard deviations from the prediction by all other rows */
+#define OUTLIER_ROWS_MIN  5
+#define R                 FIT_ROWS_MAX
+#define P                 LSQ_PARAMS_MAX
 
-/* Relative size of what the form leaves over: smooth, and cell by cell. */
+/* Relative size of the residual of the form: its smooth part, and its part at single cells. */
 static const struct hyper {
 	double spread, nugget, log_prior;
 } hyper[] = {
 	{0.004, 0.002, 0}, {0.004, 0.008, 0}, {0.004, 0.03, -1}, {0.015, 0.002, 0}, {0.015, 0.008, 0.3},
 	{0.015, 0.03, -1}, {0.05, 0.003, -1}, {0.05, 0.012, -1}, {0.05, 0.04, -1},
 };
-#define TIMELINE_LEVEL 0.03 /* of what scales and tail leave over, in log */
-/* How far off the timeline may be per log unit of an axis, by at how many of its entries
- * layers were measured: none, one, two, three or more. */
+#define TIMELINE_LEVEL 0.03 /* residual of scales and tail, in log */
+/* Standard deviation of the slope of the timeline's error along an axis, by the number of entries of that axis at
+ * which layers were measured: none, one, two, three or more. */
 static const double timeline_slope[] = {0.5, 0.5, 0.10, 0.04};
-#define HYPERS (sizeof(hyper) / sizeof(hyper[0]))
+#define HYPERS      (sizeof(hyper) / sizeof(hyper[0]))
 #define HYPER_FIRST 4
 
 void fit_init(struct fit *fit, enum phase phase, const struct grid *grid)
 {
 	memset(fit, 0, offsetof(struct fit, row));
 	fit->phase = phase;
-	fit->params = phase == PHASE_PREFILL ? SHAPE_PARAMS : phase == PHASE_DECODE ? SHAPE_DECODE_PARAMS : SHAPE_RUN_PARAMS;
+	fit->params = phase == PHASE_PREFILL ? SHAPE_PARAMS :
+		      phase == PHASE_DECODE  ? SHAPE_DECODE_PARAMS :
+					       SHAPE_RUN_PARAMS;
 	fit->scale.context = CONTEXT_REFERENCE;
 	for (int c = 0; c < CLOCK_COUNT; c++) {
 		double sum = 0;
@@ -133,7 +135,8 @@ static bool same_place(const struct fit_point *a, const struct fit_point *b)
 	return true;
 }
 
-double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a, const struct fit_point *b)
+double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a,
+		  const struct fit_point *b)
 {
 	double k = mode->spread * mode->spread * fit_correlation(fit, a, b);
 
@@ -146,7 +149,8 @@ static void factor_rows(const struct fit *fit, struct fit_mode *mode)
 	for (size_t i = 0; i < fit->rows; i++) {
 		for (size_t j = 0; j < i; j++)
 			mode->lower[i * R + j] = fit_kernel(fit, mode, &fit->row[i].at, &fit->row[j].at);
-		mode->lower[i * R + i] = fit_kernel(fit, mode, &fit->row[i].at, &fit->row[i].at) + fit->row[i].noise_var + 1e-10;
+		mode->lower[i * R + i] =
+			fit_kernel(fit, mode, &fit->row[i].at, &fit->row[i].at) + fit->row[i].noise_var + 1e-10;
 	}
 	dense_cholesky(mode->lower, fit->rows, R);
 }
@@ -194,7 +198,7 @@ static void prior_at(const struct fit *fit, double mean[P])
 		mean[j] = fit->timeline ? 0 : shape_prior_mean[j] + (shape_is_time[j] ? level : 0);
 }
 
-/* What predictions need beside the parameters: alpha and slopes. */
+/* Alpha and slopes, which predictions need in addition to the parameters. */
 static void finish(const struct fit *fit, struct fit_mode *mode)
 {
 	double gradient[P], column[R];
@@ -231,16 +235,21 @@ static double climb(const struct fit *fit, struct fit_mode *mode, const double *
 {
 	double mean[P], packed[P * P], value;
 	struct problem problem = {fit, mode};
-	struct lsq lsq = {.params = fit->params, .residuals = fit->rows, .prior_mean = mean,
+	struct lsq lsq = {.params = fit->params,
+			  .residuals = fit->rows,
+			  .prior_mean = mean,
 			  .prior_sd = fit->timeline ? fit->prior_sd : shape_prior_sd,
-			  .iterations = iterations, .evaluate = evaluate, .arg = &problem};
+			  .iterations = iterations,
+			  .evaluate = evaluate,
+			  .arg = &problem};
 
 	prior_at(fit, mean);
 	factor_rows(fit, mode);
 	memcpy(mode->param, start, fit->params * sizeof(*start));
 	value = lsq_solve(&lsq, mode->param, packed);
 	memcpy(mode->covariance, packed, fit->params * fit->params * sizeof(*packed));
-	return -0.5 * value - 0.5 * dense_log_det(mode->lower, fit->rows, R) + 0.5 * log_det_packed(packed, fit->params);
+	return -0.5 * value - 0.5 * dense_log_det(mode->lower, fit->rows, R) +
+	       0.5 * log_det_packed(packed, fit->params);
 }
 
 #define STARTS_KEPT 2
@@ -258,7 +267,7 @@ static size_t find_starts(const struct fit *fit, struct fit_mode *scratch, doubl
 
 		for (size_t j = 0; j < fit->params; j++)
 			x[j] = mean[j] + shape_entry[e][j];
-		scratch->spread = 0.1; /* softly first */
+		scratch->spread = 0.1; /* a wide residual first, which smooths the objective */
 		scratch->nugget = 0.1;
 		climb(fit, scratch, x, ITERATIONS_FIRST);
 		memcpy(x, scratch->param, sizeof(x));
@@ -285,7 +294,7 @@ static size_t find_starts(const struct fit *fit, struct fit_mode *scratch, doubl
 	return kept;
 }
 
-/* Into the modes, if better than the worst of them. Weights hold logs as yet. */
+/* Insert into the modes if better than the worst of them. Weights are still logarithms. */
 static void keep_mode(struct fit *fit, const struct fit_mode *mode)
 {
 	size_t worst = 0;
@@ -343,9 +352,9 @@ static void average(struct fit *fit, struct fit_mode *scratch)
 		finish(fit, &fit->mode[m]);
 }
 
-/* How far a row is off what the others say, in standard deviations: leave one
- * out, from the whole covariance (Rasmussen and Williams, 5.4.2). */
-static double strangeness(const struct fit *fit, const struct fit_mode *mode, size_t row)
+/* Leave-one-out residual of a row in standard deviations, from the whole covariance
+ * (Rasmussen and Williams, 5.4.2). */
+static double left_out_residual(const struct fit *fit, const struct fit_mode *mode, size_t row)
 {
 	double unit[R] = {0}, precision = 0;
 
@@ -355,26 +364,27 @@ static double strangeness(const struct fit *fit, const struct fit_mode *mode, si
 		precision += unit[i] * unit[i];
 	for (size_t i = 0; i < fit->params; i++)
 		for (size_t j = 0; j < fit->params; j++)
-			precision -= mode->slopes[row * P + i] * mode->covariance[i * fit->params + j] * mode->slopes[row * P + j];
+			precision -= mode->slopes[row * P + i] * mode->covariance[i * fit->params + j] *
+				     mode->slopes[row * P + j];
 	return fabs(mode->alpha[row]) / sqrt(fmax(precision, 1e-12));
 }
 
-/* Let go of the strangest row if it is wild. Returns whether there was one. */
-static bool discount_wild(struct fit *fit)
+/* Discount the row with the largest residual if it is an outlier. Returns whether there was one. */
+static bool discount_outlier(struct fit *fit)
 {
 	size_t worst = 0;
 	double most = 0;
 
 	for (size_t k = 0; k < fit->rows; k++) {
-		double strange = 0;
+		double size = 0;
 		for (size_t m = 0; m < fit->modes; m++)
-			strange += fit->mode[m].weight * strangeness(fit, &fit->mode[m], k);
-		if (strange > most) {
-			most = strange;
+			size += fit->mode[m].weight * left_out_residual(fit, &fit->mode[m], k);
+		if (size > most) {
+			most = size;
 			worst = k;
 		}
 	}
-	if (most < WILD)
+	if (most < OUTLIER_SD)
 		return false;
 	fit->row[worst].noise_var += 0.25 * 0.25;
 	return true;
@@ -385,7 +395,7 @@ void fit_solve(struct fit *fit)
 	struct fit_mode scratch;
 
 	average(fit, &scratch);
-	if (fit->rows >= WILD_ROWS_MIN && discount_wild(fit))
+	if (fit->rows >= OUTLIER_ROWS_MIN && discount_outlier(fit))
 		average(fit, &scratch);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Latency from a few end-to-end measurements, with its uncertainty: the form of
- * shape.h, plus a Gaussian process for what the form cannot say (irregular rows),
- * plus a part of its own at every point (irregular cells).
+ * shape.h, plus a Gaussian process for deviations along whole rows, plus an
+ * independent deviation at every point.
  *
  *   log latency(p) = shape(x; p) + r(p) + e(p)
  *   x ~ Gaussian prior     r ~ GP(0, spread^2 K)     e ~ N(0, nugget^2), independent from point to point
@@ -24,10 +24,10 @@
 
 struct timeline;
 
-/* A place with its coordinates in the Gaussian process. */
+/* A point with its coordinates in the Gaussian process. */
 struct fit_point {
 	struct place place;
-	double timeline; /* log ns by the timeline, where the fit has one */
+	double timeline;    /* log ns by the timeline, where the fit has one */
 	double u[FIT_AXES]; /* log slowness of each clock, log(1 + context / 64) */
 };
 
@@ -43,8 +43,8 @@ struct fit_mode {
 	double spread, nugget;
 	double param[LSQ_PARAMS_MAX];
 	double covariance[LSQ_PARAMS_MAX * LSQ_PARAMS_MAX];
-	double lower[FIT_ROWS_MAX * FIT_ROWS_MAX]; /* Cholesky factor of the rows' covariance */
-	double alpha[FIT_ROWS_MAX];                /* its inverse times the residuals */
+	double lower[FIT_ROWS_MAX * FIT_ROWS_MAX];    /* Cholesky factor of the rows' covariance */
+	double alpha[FIT_ROWS_MAX];                   /* its inverse times the residuals */
 	double slopes[FIT_ROWS_MAX * LSQ_PARAMS_MAX]; /* its inverse times the slopes in the parameters */
 };
 
@@ -52,8 +52,8 @@ struct fit {
 	enum phase phase;
 	size_t params, rows, modes; /* modes 0: nothing fitted */
 	struct clock_scale scale;
-	bool active[FIT_AXES]; /* axes that vary */
-	struct timeline *timeline; /* NULL, or takes the place of the form; not owned */
+	bool active[FIT_AXES];         /* axes that vary */
+	struct timeline *timeline;     /* replaces the form; not owned; NULL: none */
 	double prior_sd[1 + FIT_AXES]; /* then, of x */
 	struct fit_row row[FIT_ROWS_MAX];
 	struct fit_mode mode[FIT_MODES_MAX];
@@ -61,35 +61,36 @@ struct fit {
 
 struct fit_guess {
 	double log_ns;
-	double sd; /* of the logarithm of the latency of this very point, all told */
+	double sd; /* standard deviation of the log latency at this point, from all causes */
 };
 
-/* Start: phase, and the scale and axes that `grid` gives. No rows. */
+/* Initialise for a phase, with the scale and axes of `grid` and no rows. */
 void fit_init(struct fit *fit, enum phase phase, const struct grid *grid);
 /* From here on log latency(p) = log timeline(p) + x_0 + sum_i x_i u_i(p) + r(p) + e(p): the layers give the shape,
- * what was measured end to end corrects it. The form is not looked at. To be set right after fit_init(). */
+ * and end-to-end measurements correct it. The end-to-end form is not used. Call it right after fit_init(). */
 void fit_use_timeline(struct fit *fit, struct timeline *timeline);
-/* log ns of the form or the timeline by itself, and its slopes. */
+/* log ns of the form or the timeline alone, and its slopes. */
 double fit_mean(const struct fit *fit, const double *x, const struct fit_point *at, double *gradient);
-/* Without `timeline`, for who has it from a whole surface; and with it. */
+/* The first leaves `timeline` unset, for callers that take it from a whole surface; the second evaluates it. */
 struct fit_point fit_place(const struct fit *fit, struct op_point point, uint32_t context);
 struct fit_point fit_point(const struct fit *fit, struct op_point point, uint32_t context);
 
 /* Fit to `row[0..rows)`, which the caller has set (rows 1 to FIT_ROWS_MAX). A
- * row that no choice of the parameters explains counts as wild: its noise_var is
- * raised. Takes no memory but the stack. */
+ * row that no choice of the parameters explains is an outlier, and its noise_var is
+ * raised. Allocates no memory. */
 void fit_solve(struct fit *fit);
 
-/* As `fit_solve` would leave it before any latency is known, at `param`: the
- * rows' places alone tell what would be known. For planning. */
+/* The state that fit_solve() would reach at `param` without any latency: the uncertainty follows from the positions
+ * of the rows alone. For planning. */
 void fit_assume(struct fit *fit, struct fit_mode *mode, const double *param, double spread, double nugget);
 
-/* What is thought of a point. */
+/* Prediction at a point. */
 struct fit_guess fit_predict(const struct fit *fit, const struct fit_point *at);
 
 /* Covariance structure of one mode, for planning: the prior kernel between two
  * points, the nugget where they are the same one. */
 double fit_correlation(const struct fit *fit, const struct fit_point *a, const struct fit_point *b); /* K */
-double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a, const struct fit_point *b);
+double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const struct fit_point *a,
+		  const struct fit_point *b);
 
 #endif

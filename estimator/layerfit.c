@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* Per-layer costs as functions of the clocks: medians, then a hierarchical fit. */
+/* Per-layer costs as functions of the clocks: a hierarchical fit to the medians of layercells.h. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "layercells.h"
 #include "layerfit.h"
 #include "lsq.h"
-#include "../common/limits.h"
 
-#define CPU_PARAMS 2
-#define GPU_PARAMS 6
-#define GPU_SCALES 3 /* of those, how many are logs of a time */
-#define SHARPNESS_MAX 16.0
-#define NOISE_FLOOR 0.003
+#define CPU_PARAMS      2
+#define GPU_PARAMS      6
+#define GPU_SCALES      3 /* how many of those are logs of a time */
+#define SHARPNESS_MAX   16.0
 #define CPU_NOISE_GUESS 0.10
 #define GPU_NOISE_GUESS 0.03
-#define SPREAD_MIN 0.15 /* of the prior over layers, in log */
-#define HUBER 2.5
-#define ITERATIONS 12
-#define PASSES 2
+#define SPREAD_MIN      0.15 /* of the prior over layers, in log */
+#define HUBER           2.5
+#define ITERATIONS      12
+#define PASSES          2
 
 /* Parameters are logs: {per_clock, fixed} and {fixed, core, memory, n - 1, linear, square}. */
 static const double cpu_share[CPU_PARAMS] = {0.7, 0.3}, cpu_wide[CPU_PARAMS] = {1.5, 1.5};
@@ -27,27 +26,9 @@ static const double gpu_share[GPU_PARAMS] = {0.1, 0.5, 0.4, 2, 0.5, 0.3};
 static const double gpu_wide[GPU_PARAMS] = {1.5, 1.2, 1.2, 0.8, 1.5, 1.5};
 static const double gpu_spread[GPU_PARAMS] = {1, 1, 1, 0.8, 1.5, 1.5};
 
-struct cell {
-	double cpu_ns, gpu_ns; /* medians; NAN: never measured */
-	unsigned n;
-};
-
-struct observations {
-	size_t layers, points;
-	struct op_point point[LAYER_POINTS_MAX];
-	uint32_t context[LAYER_POINTS_MAX];
-	double slow[LAYER_POINTS_MAX][CLOCK_COUNT]; /* reference / clock */
-	double log_slow[LAYER_POINTS_MAX][CLOCK_COUNT];
-	double grown[LAYER_POINTS_MAX];             /* context / reference context */
-	struct cell *cell;                          /* [layers][points] */
-	bool *sync;
-	double cpu_noise, gpu_noise; /* of one repetition; 0: only one was seen */
-	bool context_varies, squares;
-};
-
-/* What one lsq_solve() looks at. */
+/* Input of one lsq_solve(). */
 struct target {
-	const struct observations *seen;
+	const struct layer_observations *seen;
 	double log_ns[LAYER_POINTS_MAX], sigma[LAYER_POINTS_MAX];
 	size_t at[LAYER_POINTS_MAX], count, params;
 };
@@ -70,227 +51,6 @@ double layer_gpu_scaled_ns(const struct layer_fit *fit, double gpu_slowness, dou
 	if (ratio <= 0)
 		return high;
 	return high * exp(log1p(pow(ratio, fit->sharpness)) / fit->sharpness);
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-/* Median of values[n], which are sorted by it. */
-static double median(double *values, size_t n)
-{
-	if (!n)
-		return NAN;
-	qsort(values, n, sizeof(*values), compare_doubles);
-	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-/* ---- rows to medians ---- */
-
-static size_t point_of(struct observations *seen, const struct layer *row)
-{
-	for (size_t k = 0; k < seen->points; k++)
-		if (op_point_equal(seen->point[k], row->point) && seen->context[k] == row->context)
-			return k;
-	if (seen->points == LAYER_POINTS_MAX)
-		return LAYER_POINTS_MAX;
-	seen->point[seen->points] = row->point;
-	seen->context[seen->points] = row->context;
-	return seen->points++;
-}
-
-/* Medians of one cell's rows, and how far its repetitions stray from them. */
-static void fill_cell(struct cell *cell, double *cpu, double *gpu, size_t n, double stray[2], size_t *stray_count)
-{
-	cell->n = (unsigned)n;
-	cell->cpu_ns = median(cpu, n);
-	cell->gpu_ns = median(gpu, n);
-	if (n < 2)
-		return;
-	/* Quartile distance of sorted values; 1.35 of it is one Gaussian sd. */
-	if (cell->cpu_ns > 0)
-		stray[0] += (cpu[(n * 3) / 4] - cpu[n / 4]) / cell->cpu_ns;
-	if (cell->gpu_ns > 0)
-		stray[1] += (gpu[(n * 3) / 4] - gpu[n / 4]) / cell->gpu_ns;
-	++*stray_count;
-}
-
-/* Counting sort of the rows into cells, then a median of each. */
-static int fill_cells(struct observations *seen, const struct layer *rows, const size_t *cell_of, size_t count)
-{
-	size_t cells = seen->layers * seen->points, stray_count = 0;
-	size_t *first = calloc(cells + 1, sizeof(*first)), *fill = calloc(cells + 1, sizeof(*fill));
-	double *cpu = calloc(count, sizeof(*cpu)), *gpu = calloc(count, sizeof(*gpu)), stray[2] = {0, 0};
-	int rc = -ENOMEM;
-
-	if (!first || !fill || !cpu || !gpu)
-		goto out;
-	for (size_t i = 0; i < count; i++)
-		if (cell_of[i] < cells)
-			first[cell_of[i] + 1]++;
-	for (size_t i = 0; i < cells; i++)
-		first[i + 1] += first[i];
-	for (size_t i = 0; i < count; i++) {
-		if (cell_of[i] >= cells)
-			continue;
-		size_t slot = first[cell_of[i]] + fill[cell_of[i]]++;
-		cpu[slot] = (double)rows[i].cpu_ns;
-		gpu[slot] = (double)rows[i].gpu_ns;
-	}
-	for (size_t i = 0; i < cells; i++)
-		fill_cell(&seen->cell[i], cpu + first[i], gpu + first[i], first[i + 1] - first[i], stray, &stray_count);
-	if (stray_count) {
-		seen->cpu_noise = fmax(stray[0] / (double)stray_count / 1.35, NOISE_FLOOR);
-		seen->gpu_noise = fmax(stray[1] / (double)stray_count / 1.35, NOISE_FLOOR);
-	}
-	rc = 0;
-out:
-	free(first);
-	free(fill);
-	free(cpu);
-	free(gpu);
-	return rc;
-}
-
-/* The sync flag of a layer is the majority of its rows'. */
-static int fill_sync(struct observations *seen, enum phase phase, const struct layer *rows, size_t count)
-{
-	int *votes = calloc(seen->layers, sizeof(*votes));
-
-	if (!votes)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		if (rows[i].phase == phase)
-			votes[rows[i].layer] += rows[i].sync ? 1 : -1;
-	for (size_t i = 0; i < seen->layers; i++)
-		seen->sync[i] = votes[i] > 0;
-	free(votes);
-	return 0;
-}
-
-static void observations_free(struct observations *seen)
-{
-	free(seen->cell);
-	free(seen->sync);
-}
-
-static bool same_place(const struct layer *a, const struct layer *b)
-{
-	return a->context == b->context && op_point_equal(a->point, b->point);
-}
-
-/* How many times the place changes from one row of a phase to the next: in rows
- * sorted by place, how many places there are, less one. */
-static size_t count_changes(enum phase phase, const struct layer *rows, size_t count)
-{
-	const struct layer *last = NULL;
-	size_t changes = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (rows[i].phase != phase)
-			continue;
-		changes += last && !same_place(&rows[i], last);
-		last = &rows[i];
-	}
-	return changes;
-}
-
-/* Points of the rows; of more than LAYER_POINTS_MAX, evenly chosen ones. */
-static void find_points(struct observations *seen, enum phase phase, const struct layer *rows, size_t count, size_t *point)
-{
-	size_t every = count_changes(phase, rows, count) / LAYER_POINTS_MAX + 1, place = 0;
-	const struct layer *last = NULL;
-
-	for (size_t i = 0; i < count; i++) {
-		point[i] = LAYER_POINTS_MAX;
-		if (rows[i].phase != phase)
-			continue;
-		place += last && !same_place(&rows[i], last);
-		last = &rows[i];
-		if (place % every == 0)
-			point[i] = point_of(seen, &rows[i]);
-		if (point[i] < LAYER_POINTS_MAX && rows[i].layer >= seen->layers)
-			seen->layers = (size_t)rows[i].layer + 1;
-	}
-}
-
-static int observe(struct observations *seen, enum phase phase, const struct layer *rows, size_t count)
-{
-	size_t *cell_of = calloc(count + 1, sizeof(*cell_of));
-	int rc = -ENOMEM;
-
-	if (!cell_of)
-		return -ENOMEM;
-	find_points(seen, phase, rows, count, cell_of);
-	if (!seen->points || seen->layers > LAYERS_MAX) {
-		rc = -EINVAL;
-		goto out;
-	}
-	for (size_t i = 0; i < count; i++)
-		cell_of[i] = cell_of[i] < LAYER_POINTS_MAX ? rows[i].layer * seen->points + cell_of[i] : SIZE_MAX;
-	seen->cell = calloc(seen->layers * seen->points, sizeof(*seen->cell));
-	seen->sync = calloc(seen->layers, sizeof(*seen->sync));
-	if (seen->cell && seen->sync)
-		rc = fill_cells(seen, rows, cell_of, count);
-	if (!rc)
-		rc = fill_sync(seen, phase, rows, count);
-out:
-	free(cell_of);
-	return rc;
-}
-
-/* References, and where every point stands relative to them. */
-static void set_scale(struct observations *seen, struct clock_scale *scale, enum phase phase)
-{
-	uint32_t low = UINT32_MAX, high = 0;
-
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		double sum = 0;
-		size_t known = 0;
-
-		for (size_t k = 0; k < seen->points; k++) {
-			if (!seen->point[k].hz[c])
-				continue;
-			sum += log((double)seen->point[k].hz[c]);
-			known++;
-		}
-		scale->hz[c] = known ? exp(sum / (double)known) : 0;
-	}
-	for (size_t k = 0; k < seen->points; k++) {
-		low = seen->context[k] < low ? seen->context[k] : low;
-		high = seen->context[k] > high ? seen->context[k] : high;
-	}
-	scale->context = high > low ? (double)high : 0;
-	seen->context_varies = high > low;
-	seen->squares = phase == PHASE_PREFILL;
-	for (size_t k = 0; k < seen->points; k++) {
-		for (int c = 0; c < CLOCK_COUNT; c++) {
-			seen->slow[k][c] = clock_slowness(scale, (enum clock_id)c, seen->point[k].hz[c]);
-			seen->log_slow[k][c] = log(seen->slow[k][c]);
-		}
-		seen->grown[k] = scale->context > 0 ? (double)seen->context[k] / scale->context : 0;
-	}
-}
-
-static uint64_t setting(const struct observations *seen, size_t point, int axis)
-{
-	return axis < CLOCK_COUNT ? seen->point[point].hz[axis] : seen->context[point];
-}
-
-static void count_distinct(const struct observations *seen, size_t distinct[CLOCK_COUNT + 1])
-{
-	for (int axis = 0; axis <= CLOCK_COUNT; axis++) {
-		distinct[axis] = 0;
-		for (size_t k = 0; k < seen->points; k++) {
-			size_t before = 0;
-
-			while (before < k && setting(seen, before, axis) != setting(seen, k, axis))
-				before++;
-			distinct[axis] += before == k;
-		}
-	}
 }
 
 /* ---- the two forms, in log parameters ---- */
@@ -351,7 +111,8 @@ static void evaluate_gpu(const void *arg, const double *x, double *residual, dou
 struct form {
 	bool gpu;
 	size_t params, scales; /* the first `scales` parameters are logs of a time */
-	const double *share, *wide, *spread; /* [params]: prior of the whole (values; sd of log), sd of a layer about it */
+	/* [params]: prior of the whole (values; sd of log), sd of a layer about it */
+	const double *share, *wide, *spread;
 	double noise;
 	void (*evaluate)(const void *arg, const double *x, double *residual, double *jacobian);
 };
@@ -363,72 +124,89 @@ static void add_target(struct target *target, size_t point, double ns, double si
 	target->sigma[target->count++] = sigma;
 }
 
-static double cell_ns(const struct form *form, const struct cell *cell)
+static double cell_ns(const struct form *form, const struct layer_cell *cell)
 {
 	return form->gpu ? cell->gpu_ns : cell->cpu_ns;
 }
 
+static double source_sd_ns(const struct form *form, const struct layer_cell *cell)
+{
+	return form->gpu ? layer_trust[cell->source].execution_sd_ns : layer_trust[cell->source].launch_sd_ns;
+}
+
 /* One layer's cells. Returns the layer's median, in log, relative to `whole`
  * (log of the sum over layers, per point); NAN when it takes no time at all. */
-static double layer_target(struct target *target, const struct observations *seen, const struct form *form, size_t layer,
-			   const double *whole)
+static double layer_target(struct target *target, const struct layer_observations *seen, const struct form *form,
+			   size_t layer, const double *whole)
 {
 	double level[LAYER_POINTS_MAX], most = 0;
 
 	target->count = 0;
 	for (size_t k = 0; k < seen->points; k++) {
-		const struct cell *cell = &seen->cell[layer * seen->points + k];
+		const struct layer_cell *cell = &seen->cell[layer * seen->points + k];
 		double ns = cell_ns(form, cell);
 
 		if (!cell->n)
 			continue;
-		add_target(target, k, ns, fmax(form->noise / sqrt((double)cell->n), NOISE_FLOOR));
+		double scatter = fmax(form->noise / sqrt((double)cell->n), LAYER_NOISE_FLOOR);
+		add_target(target, k, ns, hypot(scatter, source_sd_ns(form, cell) / fmax(ns, 1)));
 		level[target->count - 1] = target->log_ns[target->count - 1] - whole[k];
 		most = fmax(most, ns);
 	}
 	return most > 0 ? median(level, target->count) : NAN;
 }
 
-static double solve(const struct form *form, const struct target *target, const double *mean, const double *sd, double *x)
+static double solve(const struct form *form, const struct target *target, const double *mean, const double *sd,
+		    double *x)
 {
-	struct lsq problem = {.params = form->params, .residuals = target->count, .prior_mean = mean, .prior_sd = sd,
-			      .huber = HUBER, .iterations = ITERATIONS, .evaluate = form->evaluate, .arg = target};
+	struct lsq problem = {.params = form->params,
+			      .residuals = target->count,
+			      .prior_mean = mean,
+			      .prior_sd = sd,
+			      .huber = HUBER,
+			      .iterations = ITERATIONS,
+			      .evaluate = form->evaluate,
+			      .arg = target};
 
 	return lsq_solve(&problem, x, NULL);
 }
 
 /* Sum over layers at every point, in log; a layer not measured there counts
- * with its median share of the points it was measured at. */
-static void sum_layers(const struct observations *seen, const struct form *form, double *whole)
+ * with its median share of the points it was measured at. `sigma`: its relative standard deviation; what the source of
+ * the times adds is the same for every layer, and does not average out. */
+static void sum_layers(const struct layer_observations *seen, const struct form *form, double *whole, double *sigma)
 {
 	for (size_t k = 0; k < seen->points; k++) {
-		double sum = 0;
+		double sum = 0, added_ns = 0;
 		size_t have = 0;
 
 		for (size_t i = 0; i < seen->layers; i++) {
-			const struct cell *cell = &seen->cell[i * seen->points + k];
+			const struct layer_cell *cell = &seen->cell[i * seen->points + k];
 			if (!cell->n)
 				continue;
 			sum += cell_ns(form, cell);
+			added_ns += source_sd_ns(form, cell);
 			have++;
 		}
 		whole[k] = log(fmax(have ? sum * (double)seen->layers / (double)have : 1, 1));
+		sigma[k] = hypot(fmax(form->noise / sqrt((double)seen->layers), LAYER_NOISE_FLOOR),
+				 added_ns / fmax(sum, 1));
 	}
 }
 
 /* The split of the model as a whole: where every layer's prior is centred. The
- * form has a flat side where one clock hides the other, so it is entered from
- * three sides and softly first. */
-static double fit_whole(const struct observations *seen, const struct form *form, const double *whole, double *centre)
+ * form is flat where one clock hides the other, so that the search starts from
+ * three sides, with wide residuals first. */
+static void fit_whole(const struct layer_observations *seen, const struct form *form, const double *whole,
+		      const double *sigma, double *centre)
 {
 	static const double entry[3][GPU_SCALES] = {{0, 0, 0}, {0, 1, -1}, {0, -1, 1}};
 	struct target soft = {.seen = seen, .params = form->params}, target = soft;
 	double level[LAYER_POINTS_MAX], mean[GPU_PARAMS], x[GPU_PARAMS], best = INFINITY, middle;
-	double sigma = fmax(form->noise / sqrt((double)seen->layers), NOISE_FLOOR);
 
 	for (size_t k = 0; k < seen->points; k++) {
 		add_target(&soft, k, exp(whole[k]), 0.2);
-		add_target(&target, k, exp(whole[k]), sigma);
+		add_target(&target, k, exp(whole[k]), sigma[k]);
 		level[k] = whole[k];
 	}
 	middle = median(level, seen->points);
@@ -443,16 +221,14 @@ static double fit_whole(const struct observations *seen, const struct form *form
 			memcpy(centre, x, form->params * sizeof(*x));
 		best = fmin(best, value);
 	}
-	return sigma;
 }
 
 /* Sum over layers against what was measured as a whole, as a function of one
  * factor (in log) on each time parameter of every layer. */
 struct balance {
-	const struct observations *seen;
+	const struct layer_observations *seen;
 	const struct form *form;
-	const double *params, *levels, *whole;
-	double sigma;
+	const double *params, *levels, *whole, *sigma;
 };
 
 static void evaluate_balance(const void *arg, const double *factor, double *residual, double *jacobian)
@@ -479,18 +255,24 @@ static void evaluate_balance(const void *arg, const double *factor, double *resi
 		}
 	}
 	for (size_t k = 0; k < target.count; k++) {
-		residual[k] = (log(fmax(sum[k], 1)) - b->whole[k]) / b->sigma;
+		residual[k] = (log(fmax(sum[k], 1)) - b->whole[k]) / b->sigma[k];
 		for (size_t j = 0; j < scales && jacobian; j++)
-			jacobian[k * scales + j] = sloped[k][j] / fmax(sum[k], 1) / b->sigma;
+			jacobian[k * scales + j] = sloped[k][j] / fmax(sum[k], 1) / b->sigma[k];
 	}
 }
 
-/* Layers are noisy one by one, and noise in a logarithm is a bias; their sum is not. */
+/* Single layers are noisy, and noise in a logarithm is a bias, which the sum over layers does not have. */
 static void balance_layers(struct balance *balance, double *params)
 {
 	static const double mean[GPU_SCALES] = {0}, sd[GPU_SCALES] = {0.3, 0.3, 0.3};
-	struct lsq problem = {.params = balance->form->scales, .residuals = balance->seen->points, .prior_mean = mean,
-			      .prior_sd = sd, .huber = HUBER, .iterations = 6, .evaluate = evaluate_balance, .arg = balance};
+	struct lsq problem = {.params = balance->form->scales,
+			      .residuals = balance->seen->points,
+			      .prior_mean = mean,
+			      .prior_sd = sd,
+			      .huber = HUBER,
+			      .iterations = 6,
+			      .evaluate = evaluate_balance,
+			      .arg = balance};
 	double factor[GPU_SCALES] = {0};
 
 	lsq_solve(&problem, factor, NULL);
@@ -499,27 +281,28 @@ static void balance_layers(struct balance *balance, double *params)
 			params[i * GPU_PARAMS + j] += factor[j];
 }
 
-/* How widely the layers' parameters lie around the centre. */
-static void learn_spread(const double *params, const double *levels, size_t layers, const struct form *form, double *scratch,
-			 const double *centre, double *spread)
+/* Spread of the parameters of the layers around the centre. */
+static void learn_spread(const double *params, const double *levels, size_t layers, const struct form *form,
+			 double *scratch, const double *centre, double *spread)
 {
 	for (size_t j = 0; j < form->params; j++) {
 		size_t n = 0;
 
 		for (size_t i = 0; i < layers; i++)
 			if (!isnan(levels[i]))
-				scratch[n++] = fabs(params[i * GPU_PARAMS + j] - centre[j] - (j < form->scales ? levels[i] : 0));
+				scratch[n++] = fabs(params[i * GPU_PARAMS + j] - centre[j] -
+						    (j < form->scales ? levels[i] : 0));
 		if (n >= 4)
 			spread[j] = fmin(fmax(1.4826 * median(scratch, n), SPREAD_MIN), spread[j]);
 	}
 }
 
-/* Noise of one measured layer from what the fit left over, when repetitions did not show it. */
-static double leftover_noise(const struct observations *seen, const struct form *form, const double *params,
+/* Noise of one measured layer from the residuals of the fit, where there are no repetitions. */
+static double leftover_noise(const struct layer_observations *seen, const struct form *form, const double *params,
 			     const double *levels, const double *whole, double *scratch)
 {
 	struct target target = {.seen = seen, .params = form->params};
-	double residual[LAYER_POINTS_MAX];
+	double residual[LAYER_POINTS_MAX] = {0};
 	size_t n = 0, last = 0;
 
 	for (size_t i = 0; i < seen->layers; i++) {
@@ -531,22 +314,25 @@ static double leftover_noise(const struct observations *seen, const struct form 
 			scratch[n++] = fabs(residual[k]) * form->noise;
 		last = target.count;
 	}
-	/* About half the parameters are pinned by the prior. */
+	/* About half of the parameters are determined by the prior. */
 	double freed = (double)last / fmax((double)last - (double)form->params / 2, 1);
-	return n ? fmin(fmax(1.4826 * median(scratch, n) * sqrt(freed), NOISE_FLOOR), 0.5) : form->noise;
+	return n ? fmin(fmax(1.4826 * median(scratch, n) * sqrt(freed), LAYER_NOISE_FLOOR), 0.5) : form->noise;
 }
 
-static int fit_form(const struct observations *seen, struct form *form, bool noise_known, double *params, double *levels)
+static int fit_form(const struct layer_observations *seen, struct form *form, bool noise_known, double *params,
+		    double *levels)
 {
 	double *scratch = calloc(seen->layers * seen->points + seen->layers, sizeof(*scratch));
 	struct target target = {.seen = seen, .params = form->params};
-	double whole[LAYER_POINTS_MAX], centre[GPU_PARAMS], spread[GPU_PARAMS], mean[GPU_PARAMS];
-	struct balance balance = {.seen = seen, .form = form, .params = params, .levels = levels, .whole = whole};
+	double whole[LAYER_POINTS_MAX] = {0}, sigma[LAYER_POINTS_MAX] = {0};
+	double centre[GPU_PARAMS], spread[GPU_PARAMS], mean[GPU_PARAMS];
+	struct balance balance = {
+		.seen = seen, .form = form, .params = params, .levels = levels, .whole = whole, .sigma = sigma};
 
 	if (!scratch)
 		return -ENOMEM;
-	sum_layers(seen, form, whole);
-	balance.sigma = fit_whole(seen, form, whole, centre);
+	sum_layers(seen, form, whole, sigma);
+	fit_whole(seen, form, whole, sigma, centre);
 	memcpy(spread, form->spread, form->params * sizeof(*spread));
 	for (int pass = 0; pass < PASSES; pass++) {
 		for (size_t i = 0; i < seen->layers; i++) {
@@ -599,29 +385,24 @@ static void store_gpu(struct layer_model *model, const double *params, const dou
 	}
 }
 
-/* -EINVAL where a layer between 0 and the last was never measured. */
-static int check_layers(const struct observations *seen)
+static int fit_layers(struct layer_model *model, const struct layer_observations *seen)
 {
-	for (size_t i = 0; i < seen->layers; i++) {
-		unsigned rows = 0;
-
-		for (size_t k = 0; k < seen->points; k++)
-			rows += seen->cell[i * seen->points + k].n;
-		if (!rows)
-			return -EINVAL;
-	}
-	return 0;
-}
-
-static int fit_layers(struct layer_model *model, const struct observations *seen)
-{
-	double *params = calloc(seen->layers * GPU_PARAMS, sizeof(*params)), *levels = calloc(seen->layers, sizeof(*levels));
+	double *params = calloc(seen->layers * GPU_PARAMS, sizeof(*params)),
+	       *levels = calloc(seen->layers, sizeof(*levels));
 	bool known = seen->gpu_noise > 0;
-	struct form cpu = {.params = CPU_PARAMS, .scales = CPU_PARAMS, .evaluate = evaluate_cpu,
-			   .share = cpu_share, .wide = cpu_wide, .spread = cpu_spread,
+	struct form cpu = {.params = CPU_PARAMS,
+			   .scales = CPU_PARAMS,
+			   .evaluate = evaluate_cpu,
+			   .share = cpu_share,
+			   .wide = cpu_wide,
+			   .spread = cpu_spread,
 			   .noise = known ? seen->cpu_noise : CPU_NOISE_GUESS};
-	struct form gpu = {.gpu = true, .scales = GPU_SCALES, .evaluate = evaluate_gpu,
-			   .share = gpu_share, .wide = gpu_wide, .spread = gpu_spread,
+	struct form gpu = {.gpu = true,
+			   .scales = GPU_SCALES,
+			   .evaluate = evaluate_gpu,
+			   .share = gpu_share,
+			   .wide = gpu_wide,
+			   .spread = gpu_spread,
 			   .noise = known ? seen->gpu_noise : GPU_NOISE_GUESS};
 	int rc = -ENOMEM;
 
@@ -648,20 +429,17 @@ out:
 
 int layer_model_fit(struct layer_model *model, enum phase phase, const struct layer *rows, size_t count)
 {
-	struct observations *seen = calloc(1, sizeof(*seen));
+	struct layer_observations *seen = calloc(1, sizeof(*seen));
 	int rc = -ENOMEM;
 
 	memset(model, 0, sizeof(*model));
 	if (!seen)
 		return -ENOMEM;
-	rc = observe(seen, phase, rows, count);
-	if (!rc)
-		rc = check_layers(seen);
+	rc = layer_observe(seen, phase, rows, count, &model->scale);
 	if (rc)
 		goto out;
 	rc = -ENOMEM;
-	set_scale(seen, &model->scale, phase);
-	count_distinct(seen, model->distinct);
+	layer_distinct(seen, model->distinct);
 	model->layers = seen->layers;
 	model->fit = calloc(seen->layers, sizeof(*model->fit));
 	if (model->fit)
@@ -669,7 +447,7 @@ int layer_model_fit(struct layer_model *model, enum phase phase, const struct la
 	if (rc)
 		layer_model_free(model);
 out:
-	observations_free(seen);
+	layer_observations_free(seen);
 	free(seen);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What one layer costs as a function of the clocks, learned from layers
- * measured at a few operating points (DESIGN 5.1):
+/* Launch and execution time of one layer as functions of the clocks, learned from
+ * layers measured at a few operating points (docs/DESIGN.md 5.1):
  *   c(fc)     = per_clock * xc + fixed
  *   g(fg, fm) = fixed + ((core * xg)^n + (memory * xm)^n)^(1/n) * (1 + linear * t + square * t^2)
  * where x = reference clock / clock and t = context / reference context. */
@@ -9,13 +9,13 @@
 
 #include "sample.h"
 
-#define LAYER_POINTS_MAX 48  /* distinct (point, context) the fit looks at; of more, evenly chosen ones */
+#define LAYER_POINTS_MAX 48 /* distinct (point, context) that the fit uses; of more, evenly chosen ones */
 
 /* References are the geometric means of what was measured. A clock of 0 Hz, or
- * one never known while measuring, counts as standing at its reference. */
+ * one that was never known while measuring, is taken to be at its reference. */
 struct clock_scale {
 	double hz[CLOCK_COUNT];
-	double context; /* 0: only one context was seen, so nothing grows with it */
+	double context; /* 0: only one context was measured, so no growth is fitted */
 };
 
 /* reference / hz of one clock, or 1 where either is unknown. */
@@ -31,14 +31,14 @@ struct layer_fit {
 };
 
 double layer_cpu_ns(const struct layer_fit *fit, double cpu_slowness);
-/* The part that clocks scale, at context 0; gpu_fixed is to be added. */
+/* The part that scales with clocks, at context 0, without gpu_fixed. */
 double layer_gpu_scaled_ns(const struct layer_fit *fit, double gpu_slowness, double mem_slowness);
 
 struct layer_model {
 	size_t layers;
 	struct layer_fit *fit; /* [layers], in launch order */
 	struct clock_scale scale;
-	double cpu_noise, gpu_noise; /* relative standard deviation of one measured layer */
+	double cpu_noise, gpu_noise;      /* relative standard deviation of one measured layer */
 	size_t distinct[CLOCK_COUNT + 1]; /* values of each clock, and of the context, that layers were measured at */
 };
 

@@ -1,53 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /* Small non-linear least squares with Gaussian priors. */
-#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
+#include "dense.h"
 #include "lsq.h"
 
-#define N LSQ_PARAMS_MAX
+#define N             LSQ_PARAMS_MAX
 #define DAMPING_FIRST 1e-3
 #define DAMPING_MAX   1e9
 #define TOLERANCE     1e-5 /* relative fall of the objective that ends the search */
 
-static int cholesky(const double *matrix, size_t n, double lower[N][N])
+static void substitute(const double *lower, size_t n, double *b)
 {
-	for (size_t i = 0; i < n; i++) {
-		for (size_t j = 0; j <= i; j++) {
-			double sum = matrix[i * n + j];
-			for (size_t k = 0; k < j; k++)
-				sum -= lower[i][k] * lower[j][k];
-			if (i != j)
-				lower[i][j] = sum / lower[j][j];
-			else if (sum > 0 && isfinite(sum))
-				lower[i][i] = sqrt(sum);
-			else
-				return -EDOM;
-		}
-	}
-	return 0;
-}
-
-static void substitute(double lower[N][N], size_t n, double *b)
-{
-	for (size_t i = 0; i < n; i++) {
-		for (size_t k = 0; k < i; k++)
-			b[i] -= lower[i][k] * b[k];
-		b[i] /= lower[i][i];
-	}
-	for (size_t i = n; i-- > 0;) {
-		for (size_t k = i + 1; k < n; k++)
-			b[i] -= lower[k][i] * b[k];
-		b[i] /= lower[i][i];
-	}
+	dense_forward(lower, n, n, b);
+	dense_backward(lower, n, n, b);
 }
 
 int lsq_invert(const double *matrix, size_t n, double *inverse)
 {
-	double lower[N][N] = {{0}}, column[N] = {0};
-	int rc = cholesky(matrix, n, lower);
+	double lower[N * N], column[N] = {0};
+	int rc;
 
+	memcpy(lower, matrix, n * n * sizeof(*lower));
+	rc = dense_cholesky(lower, n, n);
 	if (rc)
 		return rc;
 	for (size_t j = 0; j < n; j++) {
@@ -103,18 +79,19 @@ static void normal_equations(const struct lsq *p, const double *x, const double 
 			matrix[i * n + j] = matrix[j * n + i];
 }
 
-static bool damped_step(const double *matrix, const double *down, size_t n, double damping, const double *x, double *next)
+static bool damped_step(const double *matrix, const double *down, size_t n, double damping, const double *x,
+			double *next)
 {
-	double damped[N * N], lower[N][N] = {{0}}, step[N] = {0};
+	double damped[N * N], step[N] = {0};
 
 	memcpy(damped, matrix, n * n * sizeof(*damped));
 	for (size_t j = 0; j < n; j++) {
 		damped[j * n + j] *= 1 + damping;
 		step[j] = down[j];
 	}
-	if (cholesky(damped, n, lower))
+	if (dense_cholesky(damped, n, n))
 		return false;
-	substitute(lower, n, step);
+	substitute(damped, n, step);
 	for (size_t j = 0; j < n; j++)
 		next[j] = x[j] + step[j];
 	return true;
@@ -123,7 +100,7 @@ static bool damped_step(const double *matrix, const double *down, size_t n, doub
 double lsq_solve(const struct lsq *p, double *x, double *covariance)
 {
 	double residual[LSQ_RESIDUALS_MAX], jacobian[LSQ_RESIDUALS_MAX * N];
-	double matrix[N * N], down[N], next[N], damping = DAMPING_FIRST, best;
+	double matrix[N * N], down[N] = {0}, next[N], damping = DAMPING_FIRST, best;
 	bool stop = false;
 
 	p->evaluate(p->arg, x, residual, p->iterations || covariance ? jacobian : NULL);

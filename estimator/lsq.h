@@ -25,8 +25,8 @@ struct lsq {
 
 /* Levenberg-Marquardt from `x`, which becomes the minimum. The value reached is
  * returned; `covariance` (params x params, or NULL) becomes the inverse of the
- * Gauss-Newton matrix there, priors included. A residual that is not finite is
- * never stepped to. Takes no memory but the stack. Method: Nocedal and Wright,
+ * Gauss-Newton matrix there, priors included. A step to a residual that is not finite
+ * is rejected. Allocates no memory. Method: Nocedal and Wright,
  * Numerical Optimization, 10.3; Huber weights by re-weighting each step. */
 double lsq_solve(const struct lsq *problem, double *x, double *covariance);
 

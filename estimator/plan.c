@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where to measure next. */
+/* The choice of the next operating point to measure. */
 #include "plan.h"
 
 #include <math.h>
@@ -9,13 +9,14 @@
 #define TYPICAL_SPREAD 0.02
 #define TYPICAL_NUGGET 0.01
 #define READING_VAR    1e-5f /* of a mean at one point, log */
-#define CORNER_LOSS    0.4   /* of its weight, that the corner of lowest clocks is without */
-#define FITTED_SHARE   0.5   /* of the say that the fit has; models of every kind have the rest: a fit to few rows is too sure of its kind */
-#define N PLAN_POINTS_MAX
-#define R FIT_ROWS_MAX
-#define P LSQ_PARAMS_MAX
+#define CORNER_LOSS    0.4   /* reduction of the weight of the corner of lowest clocks */
+/* Weight of the fit. Typical models of every kind have the rest, since a fit to few rows underestimates its error. */
+#define FITTED_SHARE 0.5
+#define N            PLAN_POINTS_MAX
+#define R            FIT_ROWS_MAX
+#define P            LSQ_PARAMS_MAX
 
-/* What all modes share, and each point as the mode at hand sees it:
+/* Correlations common to all modes, and each point under the current mode:
  * cov(a, b) = kernel - v_a v_b + w_a w_b. */
 struct view {
 	float same[N][N]; /* correlation of the smooth part */
@@ -30,7 +31,9 @@ static void compare(const struct fit *fit, const struct plan_point *points, size
 			view->same[a][b] = view->same[b][a] = (float)fit_correlation(fit, &points[a].at, &points[b].at);
 }
 
-static void look(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count, struct view *view)
+/* The terms of the posterior covariance of each point. */
+static void fill_view(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count,
+		      struct view *view)
 {
 	double lower[P * P];
 
@@ -62,21 +65,22 @@ static void look(const struct fit *fit, const struct fit_mode *mode, const struc
 
 static float covariance(const struct fit_mode *mode, const struct view *view, size_t width, size_t a, size_t b)
 {
-	float sum = (float)(mode->spread * mode->spread) * view->same[a][b] + (a == b ? (float)(mode->nugget * mode->nugget) : 0);
+	float sum = (float)(mode->spread * mode->spread) * view->same[a][b] +
+		    (a == b ? (float)(mode->nugget * mode->nugget) : 0);
 
 	for (size_t j = 0; j < width; j++)
 		sum += view->v[a][j] * view->w[b][j];
 	return sum;
 }
 
-/* Add to fall[]: the share of the weighted variance that measuring each point takes away. */
+/* Add to fall[] the share of the weighted variance that a measurement at each point would remove. */
 static void add_mode(const struct fit *fit, const struct fit_mode *mode, const struct plan_point *points, size_t count,
 		     struct view *view, double share, double *fall)
 {
 	float own[N], sum[N] = {0}, before = 1e-12f;
 	size_t width = fit->rows + fit->params;
 
-	look(fit, mode, points, count, view);
+	fill_view(fit, mode, points, count, view);
 	for (size_t t = 0; t < count; t++) {
 		own[t] = fmaxf(covariance(mode, view, width, t, t), 0);
 		before += view->weight[t] * own[t];
@@ -94,7 +98,7 @@ static void add_mode(const struct fit *fit, const struct fit_mode *mode, const s
 			fall[c] += share * mode->weight * (double)(sum[c] / (own[c] + READING_VAR) / before);
 }
 
-/* Typical models of every kind, given the places of the rows alone. */
+/* Typical models of every kind, given only the positions of the rows. */
 static void add_typical(struct fit *fit, const struct plan_point *points, size_t count, struct view *view, double share,
 			double *fall)
 {
@@ -137,7 +141,8 @@ static int fastest(const struct plan_point *points, size_t count)
 
 /* Slowness of a point on the clock that is least slow there: 0 where one is at its
  * highest, 1 in the corner of all clocks at their lowest, which no deadline is likely to ask for. */
-static double idleness(const struct fit *fit, const struct plan_point *points, size_t count, const struct plan_point *at)
+static double idleness(const struct fit *fit, const struct plan_point *points, size_t count,
+		       const struct plan_point *at)
 {
 	double least = 1;
 
@@ -199,5 +204,7 @@ void plan_thin(const struct grid *grid, size_t most, bool keep[CLOCK_COUNT][GRID
 	memset(keep, 0, sizeof(bool) * CLOCK_COUNT * GRID_AXIS_MAX);
 	for (int c = 0; c < CLOCK_COUNT; c++)
 		for (size_t i = 0; i < count[c]; i++)
-			keep[c][count[c] == 1 ? grid->count[c] - 1 : (i * (grid->count[c] - 1) + (count[c] - 1) / 2) / (count[c] - 1)] = true;
+			keep[c][count[c] == 1 ? grid->count[c] - 1 :
+						(i * (grid->count[c] - 1) + (count[c] - 1) / 2) / (count[c] - 1)] =
+				true;
 }

@@ -12,8 +12,8 @@
 
 struct plan_point {
 	struct fit_point at;
-	float weight;  /* how much the point matters */
-	bool allowed;  /* one may measure there */
+	float weight; /* how much the point matters */
+	bool allowed; /* one may measure there */
 };
 
 /* Pick one of `points` (at most PLAN_POINTS_MAX). `fit` holds `latencies` rows with a latency, and

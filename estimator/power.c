@@ -6,32 +6,35 @@
 #include <string.h>
 #include "dense.h"
 
-#define SWEEPS       300
-#define NOISE        0.015 /* relative, of a power well measured and of the form */
-#define PRIOR_NOISE  0.03  /* the same of what was measured of the board on another day */
-#define PRIOR_STRANGE 12.0 /* cost of believing both beyond that of either by itself: of the same board it is below 5 in 95 of 100 */
-#define SPREAD       0.03  /* smooth part that the form leaves over */
-#define NUGGET       0.01
-#define CONSTANT_MIN 0.05  /* of the least power seen: no board is without some */
-#define CORRECTION_MAX 1.0 /* log */
-#define IDLE_SHARE   0.4   /* of the clock terms of CPU and GPU that stay when nothing runs: gated cores still leak; where not measured */
-#define VOLTAGE_LOW  0.6   /* V at f -> 0 over V at the top: 0.5 to 0.7 in the tables of Tegra and RK3588 */
+#define SWEEPS      300
+#define NOISE       0.015 /* relative error of a well-measured power, and of the form */
+#define PRIOR_NOISE 0.03  /* the same for measurements of the board from another day */
+/* Cost of a common fit beyond separate ones above which the prior is ignored; on the same board
+ * below 5 in 95 of 100. */
+#define PRIOR_STRANGE  12.0
+#define SPREAD         0.03 /* smooth part of the residual of the form */
+#define NUGGET         0.01
+#define CONSTANT_MIN   0.05 /* share of the least power measured; every board has a constant part */
+#define CORRECTION_MAX 1.0  /* log */
+/* Of the clock terms of CPU and GPU that remains when idle, where not measured: gated cores still leak. */
+#define IDLE_SHARE  0.4
+#define VOLTAGE_LOW 0.6 /* V at f -> 0 over V at the top: 0.5 to 0.7 in the tables of Tegra and RK3588 */
 
 enum { CONSTANT, CLOCKS, WORK = CLOCKS + 3 * CLOCK_COUNT, WORK_TERMS = POWER_TERMS - WORK };
 
-/* Of a model and of what the board was measured with: a clock costs both the same, work does not. */
+/* Terms of the model and of the prior: the clock terms are common to both, those of work are not. */
 enum { OTHER_WORK = POWER_TERMS, COLUMNS = POWER_TERMS + WORK_TERMS };
 #define EQUATIONS_MAX (FIT_ROWS_MAX + BOARD_POWERS_MAX)
 
-/* Shares of full power, and how sure they are. Also the relative cost of a board
- * without sensor: a third stays whatever the clocks; of the rest GPU and CPU
- * work is most, as f V^2 has it (Weste and Harris, CMOS VLSI Design, ch. 5), with memory about a
+/* Shares of full power, and their uncertainty. They are also the relative cost on a board
+ * without sensor: a third is constant; most of the rest is work of GPU and CPU, as f V^2
+ * has it (Weste and Harris, CMOS VLSI Design, ch. 5), with memory about a
  * seventh (Orin Nano: 7.1 W at 2133 MHz, 8.2 W at 3199 MHz, same work). */
 static const double typical[POWER_TERMS] = {
-	0.30, /* constant */
-	0.03, 0.02, 0.05, /* CPU f, f^2, f^3 */
-	0.03, 0.02, 0.07, /* GPU */
-	0.08, 0.03, 0.03, /* memory */
+	0.30,                         /* constant */
+	0.03, 0.02, 0.05,             /* CPU f, f^2, f^3 */
+	0.03, 0.02, 0.07,             /* GPU */
+	0.08, 0.03, 0.03,             /* memory */
 	0.04, 0.09, 0.13, 0.03, 0.05, /* work: itself, CPU, GPU; the latter two while they wait for memory */
 };
 static const double typical_sd[POWER_TERMS] = {
@@ -46,7 +49,8 @@ static double voltage_squared(double f)
 }
 
 /* Every term is 1 at full clocks and full speed. */
-static void terms(const struct power_model *model, double fastest_ns, struct op_point point, double latency_ns, double term[POWER_TERMS])
+static void terms(const struct power_model *model, double fastest_ns, struct op_point point, double latency_ns,
+		  double term[POWER_TERMS])
 {
 	double rate = latency_ns > 0 ? fmin(fastest_ns / latency_ns, 2) : 1, f[CLOCK_COUNT];
 
@@ -85,7 +89,7 @@ struct equations {
 	double mean[COLUMNS], sd[COLUMNS], weight[COLUMNS], least;
 };
 
-/* Full power by the typical shares, as one group of equations has it. */
+/* Full power from one group of equations under the typical shares. */
 static double add_level(const double term[POWER_TERMS], double power_uw)
 {
 	double sum = 0;
@@ -142,8 +146,8 @@ static void gather(struct equations *e, const struct power_model *model, const s
 	}
 }
 
-/* Ridge regression with weights >= 0 by coordinate descent. Returns its cost: squares of what is left over and of how far
- * the weights had to go. */
+/* Ridge regression with weights >= 0 by coordinate descent. Returns its cost: the squared residuals, and the squared
+ * distances of the weights from their priors. */
 static double descend(struct equations *e)
 {
 	double cost = 0;
@@ -172,7 +176,7 @@ static double descend(struct equations *e)
 	return cost;
 }
 
-/* Share of the clock terms that stay with nothing running, as it was measured. */
+/* Share of the clock terms that remains when idle, as measured. */
 static double idle_share(const struct power_model *model, const struct board_powers *prior)
 {
 	double share = 0, weight = 0, term[POWER_TERMS];
@@ -196,9 +200,10 @@ static double idle_share(const struct power_model *model, const struct board_pow
 	return weight > 0 ? fmax(0, fmin(share / weight, 1)) : IDLE_SHARE;
 }
 
-/* A board that was measured in another state, or another board, is found out
- * by the model's own rows: the two do not go together with one set of clocks' terms. */
-static void solve_weights(struct power_model *model, const struct power_row *rows, size_t count, const struct board_powers *prior)
+/* A prior from another board, or from this one in another state, contradicts the rows of the model: no common clock
+ * terms fit both. */
+static void solve_weights(struct power_model *model, const struct power_row *rows, size_t count,
+			  const struct board_powers *prior)
 {
 	static const struct board_powers none = {0};
 	struct equations with, without;
@@ -222,7 +227,8 @@ static void solve_weights(struct power_model *model, const struct power_row *row
 
 static const struct fit_mode leftover = {.spread = SPREAD, .nugget = NUGGET};
 
-static void solve_leftover(struct power_model *model, const struct fit *frame, const struct power_row *rows, size_t count)
+static void solve_leftover(struct power_model *model, const struct fit *frame, const struct power_row *rows,
+			   size_t count)
 {
 	double matrix[FIT_ROWS_MAX * FIT_ROWS_MAX], idle;
 
@@ -240,8 +246,8 @@ static void solve_leftover(struct power_model *model, const struct fit *frame, c
 	model->rows = count;
 }
 
-void power_solve(struct power_model *model, const struct grid *grid, const struct fit *frame, const struct power_row *rows,
-		 size_t count, double fastest_ns, const struct board_powers *prior)
+void power_solve(struct power_model *model, const struct grid *grid, const struct fit *frame,
+		 const struct power_row *rows, size_t count, double fastest_ns, const struct board_powers *prior)
 {
 	memset(model, 0, sizeof(*model));
 	model->fastest_ns = fastest_ns;

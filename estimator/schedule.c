@@ -53,7 +53,8 @@ void schedule_lanes(const struct schedule *s, size_t lane0, float end[LANES])
 
 /* Which layers j of a segment can be on the longest path: the first, the last,
  * and the one that rises most above the line between them. */
-static uint8_t choose_paths(const double *cpu_ns, const double *gpu_ns, const struct segment *segment, uint32_t *path_layer)
+static uint8_t choose_paths(const double *cpu_ns, const double *gpu_ns, const struct segment *segment,
+			    uint32_t *path_layer)
 {
 	double launched = 0, left = 0, rise = 0, total_cpu = 0, total_gpu = 0;
 	uint32_t highest = 0;
@@ -82,8 +83,8 @@ static uint8_t choose_paths(const double *cpu_ns, const double *gpu_ns, const st
 	return 3;
 }
 
-size_t schedule_cut(const double *cpu_ns, const double *gpu_ns, const bool *sync, size_t layers, struct segment *segment,
-		    uint32_t *path_layer, size_t *paths)
+size_t schedule_cut(const double *cpu_ns, const double *gpu_ns, const bool *sync, size_t layers,
+		    struct segment *segment, uint32_t *path_layer, size_t *paths)
 {
 	size_t syncs = 0, length = 1, segments = 0;
 

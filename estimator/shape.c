@@ -9,9 +9,13 @@
 /* Logs relative to the median latency (times), or as they are. */
 const double shape_prior_mean[SHAPE_PARAMS] = {-3, -1.2, -3, 1.1, -0.9, -0.9, 0.7, -1, 0, -1.5, 0};
 const double shape_prior_sd[SHAPE_PARAMS] = {1.5, 1.5, 1.5, 1, 1.2, 1.2, 0.8, 1.5, 0.7, 1.5, 0.7};
-const bool shape_is_time[SHAPE_PARAMS] = {[SHAPE_OUTSIDE] = true, [SHAPE_LAUNCH] = true, [SHAPE_LAUNCH_FIXED] = true, [SHAPE_CORE] = true, [SHAPE_MEMORY] = true};
+const bool shape_is_time[SHAPE_PARAMS] = {[SHAPE_OUTSIDE] = true,
+					  [SHAPE_LAUNCH] = true,
+					  [SHAPE_LAUNCH_FIXED] = true,
+					  [SHAPE_CORE] = true,
+					  [SHAPE_MEMORY] = true};
 
-/* The sides a search may enter from: bound by launches, by the core clock, by
+/* Starting points of a search: bound by launches, by the core clock, by
  * memory, by growth. Where one of these hides the others the form is flat in them. */
 const double shape_entry[SHAPE_ENTRIES][SHAPE_PARAMS] = {
 	{0},
@@ -62,10 +66,13 @@ double shape_log_growth(const double *x, size_t params, double side, double t, d
 /* log of latency and, unless NULL, its gradient. */
 double shape_log_ns(const double *x, size_t params, const struct place *place, double *gradient)
 {
-	double core_slope[SHAPE_PARAMS] = {0}, memory_slope[SHAPE_PARAMS] = {0}, core_share, overlap_slope, launch_share, join_slope;
+	double core_slope[SHAPE_PARAMS] = {0}, memory_slope[SHAPE_PARAMS] = {0}, core_share, overlap_slope,
+	       launch_share, join_slope;
 	double n = shape_power(x[SHAPE_OVERLAP]), k = shape_power(x[SHAPE_JOIN]);
-	double core = x[SHAPE_CORE] + log(place->slow[CLOCK_GPU]) + shape_log_growth(x, params, 1, place->grown, core_slope);
-	double memory = x[SHAPE_MEMORY] + log(place->slow[CLOCK_MEM]) + shape_log_growth(x, params, -1, place->grown, memory_slope);
+	double core =
+		x[SHAPE_CORE] + log(place->slow[CLOCK_GPU]) + shape_log_growth(x, params, 1, place->grown, core_slope);
+	double memory = x[SHAPE_MEMORY] + log(place->slow[CLOCK_MEM]) +
+			shape_log_growth(x, params, -1, place->grown, memory_slope);
 	double execution = shape_soft_max(core, memory, n, &core_share, &overlap_slope);
 	double scaled = exp(x[SHAPE_LAUNCH]) * place->slow[CLOCK_CPU], launch = scaled + exp(x[SHAPE_LAUNCH_FIXED]);
 	double joined = exp(shape_soft_max(log(launch), execution, k, &launch_share, &join_slope));
@@ -85,4 +92,3 @@ double shape_log_ns(const double *x, size_t params, const struct place *place, d
 		gradient[j] = executing * (core_share * core_slope[j] + (1 - core_share) * memory_slope[j]);
 	return log(latency);
 }
-

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The form of end-to-end latency over clocks and context (DESIGN 5.2 and 5.3),
+/* The form of end-to-end latency over clocks and context (docs/DESIGN.md 5.2 and 5.3),
  * as logs of its parameters, with slopes and weak priors. With xc, xg, xm = reference
  * clock / clock and t = context / reference context:
  *   core   = b xg (1 + r e^s t + r2 e^s2 t^2)
@@ -13,8 +13,18 @@
 
 /* log a, log e, log h, log(k - 1), log b, log c, log(n - 1), then log r, s, log r2, s2. */
 enum {
-	SHAPE_OUTSIDE, SHAPE_LAUNCH, SHAPE_LAUNCH_FIXED, SHAPE_JOIN, SHAPE_CORE, SHAPE_MEMORY, SHAPE_OVERLAP,
-	SHAPE_LINEAR, SHAPE_LINEAR_TILT, SHAPE_SQUARE, SHAPE_SQUARE_TILT, SHAPE_PARAMS
+	SHAPE_OUTSIDE,
+	SHAPE_LAUNCH,
+	SHAPE_LAUNCH_FIXED,
+	SHAPE_JOIN,
+	SHAPE_CORE,
+	SHAPE_MEMORY,
+	SHAPE_OVERLAP,
+	SHAPE_LINEAR,
+	SHAPE_LINEAR_TILT,
+	SHAPE_SQUARE,
+	SHAPE_SQUARE_TILT,
+	SHAPE_PARAMS
 };
 #define SHAPE_RUN_PARAMS    SHAPE_LINEAR /* no context */
 #define SHAPE_DECODE_PARAMS SHAPE_SQUARE /* affine in it */
@@ -24,12 +34,12 @@ extern const double shape_prior_mean[SHAPE_PARAMS];
 extern const double shape_prior_sd[SHAPE_PARAMS];
 extern const bool shape_is_time[SHAPE_PARAMS];
 
-/* Offsets from the prior mean at which a search may enter: bound by launches, by the core
+/* Starting points of a search, as offsets from the prior mean: bound by launches, by the core
  * clock, by memory, by growth. Where one of these hides the others the form is flat in them. */
 #define SHAPE_ENTRIES 5
 extern const double shape_entry[SHAPE_ENTRIES][SHAPE_PARAMS];
 
-/* Where a measurement, or a point of the grid, stands. */
+/* Position of a measurement, or of a grid point. */
 struct place {
 	double slow[CLOCK_COUNT], grown; /* reference / clock, context / reference context */
 };

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* From cells to a fit, from the fit to surfaces over the grid. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include "../common/quantile.h"
 #include "bound.h"
 #include "state.h"
 
-#define NOISE_PRIOR   0.015  /* upper quantile of one request while none was seen: measured traces have 1.5 % at 98 % */
-#define BOUND_WIDEN   1.1    /* modes agree more than they should: their weights rest on a few rows too, */
-#define BOUND_FLOOR   0.009  /* and so few rows cannot tell how irregular a board is */
-#define ENVELOPE_ROWS 3      /* fewer rows than this: the bound is the envelope alone */
-#define ENVELOPE_SPREAD 0.5 /* of the smooth irregularity counts against the envelope */
-#define NOISE_STEP    0.001  /* change of scatter that bounds follow */
-#define CONTEXT_SLOPE 0.15  /* rms error of the fitted growth per unit of context_log(), on generated models */
-#define FULL_CELL     4.0    /* inferences after which a cell mostly speaks for itself */
-#define NUDGE_REACH   0.25   /* log clock over which a cell's change fades */
-#define READY_BAND    0.35   /* log latency about recent requests that must be tight */
-#define READY_UNSEEN  0.5    /* inferences that a point never run counts for */
-#define READY_REQUESTS 30
+#define NOISE_PRIOR        0.015 /* upper quantile of a request before any was seen; 1.5 % at 98 % in measured traces */
+#define BOUND_WIDEN        1.1   /* modes agree more than they should: their weights rest on a few rows too, */
+#define BOUND_FLOOR        0.009 /* and so few rows cannot tell how irregular a board is */
+#define ENVELOPE_ROWS      3     /* fewer rows than this: the bound is the envelope alone */
+#define ENVELOPE_SPREAD    0.5   /* of the smooth irregularity counts against the envelope */
+#define NOISE_STEP         0.001 /* change of scatter that bounds follow */
+#define CONTEXT_SLOPE      0.15  /* rms error of the fitted growth per unit of context_log(), on generated models */
+#define FULL_CELL          4.0   /* inferences after which a cell mostly speaks for itself */
+#define NUDGE_REACH        0.25  /* log clock over which a cell's change fades */
+#define READY_BAND         0.35  /* log latency about recent requests that must be tight */
+#define READY_UNSEEN       0.5   /* inferences that a point never run counts for */
+#define READY_REQUESTS     30
 #define TIMELINE_ERROR_MAX 0.15 /* of totals against the timeline: over it, layers and totals are not of one model */
-#define TIMELINE_SPREAD 0.04 /* with nothing measured end to end: unseen tails, and what measuring layers costs */
-#define TIMELINE_NUGGET 0.02
+#define TIMELINE_SPREAD    0.04 /* with nothing measured end to end: unseen tails, and what measuring layers costs */
+#define TIMELINE_NUGGET    0.02
 
 /* ---- rows of the fit ---- */
 
@@ -29,7 +31,7 @@ static size_t choose_rows(const struct model *model, enum phase phase, uint32_t 
 {
 	const struct cells *cells = &model->cells;
 	struct fit frame;
-	double far[SAMPLES_MAX];
+	double far[SAMPLES_MAX], u[SAMPLES_MAX][FIT_AXES];
 	uint32_t best = NO_CELL;
 	size_t rows = 0;
 
@@ -38,11 +40,13 @@ static size_t choose_rows(const struct model *model, enum phase phase, uint32_t 
 		if (cells->cell[i].phase != phase || !cells->cell[i].n)
 			continue;
 		far[i] = INFINITY;
+		struct fit_point at = fit_point(&frame, cells->cell[i].point, cells->cell[i].context);
+		memcpy(u[i], at.u, sizeof(u[i]));
 		if (best == NO_CELL || cells->cell[i].n > cells->cell[best].n)
 			best = i;
 	}
 	while (best != NO_CELL && rows < FIT_ROWS_MAX) {
-		struct fit_point at = fit_point(&frame, cells->cell[best].point, cells->cell[best].context);
+		const double *at = u[best];
 
 		row[rows++] = best;
 		far[best] = -1;
@@ -51,9 +55,8 @@ static size_t choose_rows(const struct model *model, enum phase phase, uint32_t 
 			double d = 0;
 			if (cells->cell[i].phase != phase || !cells->cell[i].n || far[i] < 0)
 				continue;
-			struct fit_point other = fit_point(&frame, cells->cell[i].point, cells->cell[i].context);
 			for (int a = 0; a < FIT_AXES; a++)
-				d += (at.u[a] - other.u[a]) * (at.u[a] - other.u[a]);
+				d += (at[a] - u[i][a]) * (at[a] - u[i][a]);
 			far[i] = fmin(far[i], d);
 			if (best == NO_CELL || far[i] > far[best])
 				best = i;
@@ -78,10 +81,22 @@ static void refit_power(struct model *model, struct phase_state *state, enum pha
 		cell->power_fitted_n = cell->power_n;
 		if (!model->options.power_sensor || cell->power_uw <= 0 || count == FIT_ROWS_MAX)
 			continue;
-		row[count++] = (struct power_row){.at = fit_point(&state->fit, cell->point, cell->context), .point = cell->point,
-						  .latency_ns = exp(cell->mean), .power_uw = cell->power_uw, .var = model->power_var / cell->power_n};
+		row[count++] = (struct power_row){.at = fit_point(state->fit, cell->point, cell->context),
+						  .point = cell->point,
+						  .latency_ns = exp(cell->mean),
+						  .power_uw = cell->power_uw,
+						  .var = model->power_var / cell->power_n};
 	}
-	power_solve(&state->power, &model->grid, &state->fit, row, count, exp(fastest), &model->options.board);
+	if (count)
+		count = inherit_power(model, phase, row, count);
+	power_solve(&state->power, &model->grid, state->fit, row, count, exp(fastest), &model->options.board);
+}
+
+static void drop_timeline(struct model *model, struct phase_state *state)
+{
+	model_count(model, 0, timeline_bytes(state->timeline));
+	timeline_free(state->timeline);
+	state->timeline = NULL;
 }
 
 /* Layers with what was measured end to end; without enough memory, or when the two
@@ -90,21 +105,30 @@ static void refit_timeline(struct model *model, enum phase phase, const uint32_t
 {
 	struct phase_state *state = &model->phase[phase];
 	struct sample total[FIT_ROWS_MAX];
+	struct layer *layers = NULL;
+	long count;
 
 	for (size_t i = 0; i < rows; i++) {
 		const struct cell *cell = &model->cells.cell[row[i]];
 		double ns = exp(cell->mean);
 
-		total[i] = (struct sample){.phase = phase, .context = cell->context, .point = cell->point, .n = cell->n,
-					   .latency_ns = (uint64_t)(ns + 0.5), .sd_ns = (uint64_t)(sqrt(cell->single_var) * ns)};
+		total[i] = (struct sample){.phase = phase,
+					   .context = cell->context,
+					   .point = cell->point,
+					   .n = cell->n,
+					   .latency_ns = (uint64_t)(ns + 0.5),
+					   .sd_ns = (uint64_t)(sqrt(cell->single_var) * ns)};
 	}
-	timeline_free(state->timeline);
-	if (timeline_fit(&model->grid, phase, model->layers.row, model->layers.count, total, rows, &state->timeline))
-		return;
-	if (timeline_facts(state->timeline).total_error < TIMELINE_ERROR_MAX)
-		return;
-	timeline_free(state->timeline);
-	state->timeline = NULL;
+	drop_timeline(model, state);
+	count = layer_store_copy(&model->layers, &layers);
+	for (long i = 0; i < count; i++)
+		if (layers[i].phase == phase && layers[i].layer >= model->options.layers_fitted_max)
+			count = 0;
+	if (count > 0 && !timeline_fit(&model->grid, phase, layers, (size_t)count, total, rows, &state->timeline))
+		model_count(model, timeline_bytes(state->timeline), 0);
+	if (state->timeline && timeline_facts(state->timeline).total_error >= TIMELINE_ERROR_MAX)
+		drop_timeline(model, state);
+	free(layers);
 }
 
 /* Before anything was measured end to end, layers are taken at their word. */
@@ -116,29 +140,33 @@ static void trust_layers(struct fit *fit)
 	fit->modes = 1;
 }
 
-void model_refit(struct model *model, enum phase phase)
+void model_refit(struct model *model, enum phase phase, bool with_layers)
 {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t row[FIT_ROWS_MAX];
-	size_t rows = choose_rows(model, phase, row);
+	size_t rows;
 
-	if (state->layers && state->stale)
+	if (!model_fit(model, phase))
+		return;
+	rows = choose_rows(model, phase, row);
+	if (with_layers && state->layers && state->stale)
 		refit_timeline(model, phase, row, rows);
-	fit_init(&state->fit, phase, &model->grid);
+	fit_init(state->fit, phase, &model->grid);
 	if (state->timeline)
-		fit_use_timeline(&state->fit, state->timeline);
+		fit_use_timeline(state->fit, state->timeline);
 	for (size_t i = 0; i < rows; i++) {
 		struct cell *cell = &model->cells.cell[row[i]];
 
 		cell->fitted = cell->mean;
-		state->fit.row[i] = (struct fit_row){.at = fit_point(&state->fit, cell->point, cell->context),
-						     .log_ns = cell->mean, .noise_var = cell->var};
+		state->fit->row[i] = (struct fit_row){.at = fit_point(state->fit, cell->point, cell->context),
+						      .log_ns = cell->mean,
+						      .noise_var = cell->var};
 	}
-	state->fit.rows = rows;
+	state->fit->rows = inherit_rows(model, phase, rows);
 	if (rows)
-		fit_solve(&state->fit);
+		fit_solve(state->fit);
 	else if (state->timeline)
-		trust_layers(&state->fit);
+		trust_layers(state->fit);
 	refit_power(model, state, phase);
 	if (state->stale || rows <= REFIT_ROWS_QUICK)
 		state->patience = REFIT_PATIENCE;
@@ -160,18 +188,22 @@ double surface_noise_log(const struct model *model)
 
 static enum regime regime_of(const struct fit *fit, const struct fit_point *at)
 {
-	double slope[LSQ_PARAMS_MAX], launch, execution;
+	const double *param = fit->mode[0].param;
+	double slope[LSQ_PARAMS_MAX], launch, execution, inside, power = 1 / shape_power(param[SHAPE_JOIN]);
 
-	shape_log_ns(fit->mode[0].param, fit->params, &at->place, slope);
+	/* the slopes are shares of the joined k-norm's k-th power; its k-th root gives back the two times, over the
+	 * latency */
+	shape_log_ns(param, fit->params, &at->place, slope);
 	launch = slope[SHAPE_LAUNCH] + slope[SHAPE_LAUNCH_FIXED];
 	execution = slope[SHAPE_CORE] + slope[SHAPE_MEMORY];
-	if (launch > 4 * execution)
-		return REGIME_LAUNCH_BOUND;
-	return execution > 4 * launch ? REGIME_EXECUTION_BOUND : REGIME_MIXED;
+	inside = launch + execution;
+	return timeline_regime(1, inside * pow(launch / inside, power), inside * pow(execution / inside, power));
 }
 
-/* A cell's own word against the fit's, by their variances; what it says of another context rests on the fitted growth. */
-static void weigh_cell(const struct model *model, const struct cell *cell, double grown, double gap, struct fit_guess *guess)
+/* A cell's own word against the fit's, by their variances; what it says of another context rests on the fitted
+ * growth. */
+static void weigh_cell(const struct model *model, const struct cell *cell, double grown, double gap,
+		       struct fit_guess *guess)
 {
 	double single = fmax(cell->single_var, model->correct.noise_var), drift = CONTEXT_SLOPE * gap;
 	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25) + drift * drift, share = guess->sd * guess->sd;
@@ -197,20 +229,23 @@ static double envelope_sd(const struct fit *fit)
  * `seen`: inferences at this very point. `few` rows: only the envelope is believed. */
 static double bound_log(double z, double noise, bool few, double log_ns, double sd, double limit, uint32_t seen)
 {
-	double wide = z * (BOUND_WIDEN * sd + (seen ? 0 : BOUND_FLOOR));
+	double wide = z * sd;
 
 	if (few && !seen && isfinite(limit))
 		return fmax(limit, log_ns);
 	return fmax(fmin(log_ns + sqrt(wide * wide + noise * noise), limit), log_ns);
 }
 
-static void set_bound(const struct model *model, const struct fit *fit, const struct envelope *envelope,
+static void set_bound(const struct model *model, const struct phase_state *state, const struct envelope *envelope,
 		      const struct cell *cell, struct forecast *out)
 {
-	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile), loose = z * envelope_sd(fit);
+	const struct fit *fit = state->fit;
+	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile),
+	       loose = z * hypot(envelope_sd(fit), state->inherited_sd);
 
 	out->limit = envelope->high + sqrt(loose * loose + noise * noise);
-	out->bound_log = bound_log(z, noise, fit->rows < ENVELOPE_ROWS, out->log_ns, out->sd, out->limit, cell ? cell->n : 0);
+	out->bound_log =
+		bound_log(z, noise, fit->rows < ENVELOPE_ROWS, out->log_ns, out->sd, out->limit, cell ? cell->n : 0);
 	out->source = out->bound_log < out->limit ? BOUND_FIT : BOUND_ENVELOPE;
 	if (cell)
 		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
@@ -218,35 +253,41 @@ static void set_bound(const struct model *model, const struct fit *fit, const st
 
 void surface_rebound(struct model *model, struct slot *slot)
 {
-	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
+	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile);
 	struct surface *s = &slot->surface;
-	bool few = model->phase[s->phase].fit.rows < ENVELOPE_ROWS;
+	bool few = model->phase[s->phase].fit->rows < ENVELOPE_ROWS;
 
 	if (fabs(noise - slot->noise) < NOISE_STEP)
 		return;
 	for (size_t i = 0; i < model->grid.points; i++)
 		s->bound_ns[i] = fmaxf((float)exp(bound_log(z, noise, few, (double)slot->log_ns[i], (double)slot->sd[i],
-							    (double)slot->limit[i], s->measured[i])), s->latency_ns[i]);
+							    (double)slot->limit[i], s->measured[i])),
+				       s->latency_ns[i]);
 	slot->noise = noise;
 }
 
-static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at, struct op_point point,
-				   const struct cell *cell, uint32_t context)
+static struct forecast forecast_at(const struct model *model, enum phase phase, const struct fit_point *at,
+				   struct op_point point, const struct cell *cell, uint32_t context)
 {
 	const struct phase_state *state = &model->phase[phase];
-	struct fit_guess guess = fit_predict(&state->fit, at);
-	struct envelope envelope = bound_envelope(&state->fit, at);
-	double loose = envelope_sd(&state->fit);
+	struct fit_guess guess = fit_predict(state->fit, at);
+	struct envelope envelope = bound_envelope(state->fit, at);
+	double loose = envelope_sd(state->fit);
 	struct forecast out;
 
 	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - loose), envelope.high + loose);
+	/* what other boards measured errs together: their number makes it no surer */
+	guess.sd = hypot(guess.sd, state->inherited_sd);
 	if (cell)
 		weigh_cell(model, cell, surface_growth_log(model, phase, point, cell->context, context),
 			   fabs(context_log(context) - context_log(cell->context)), &guess);
 	out.log_ns = guess.log_ns;
-	out.sd = guess.sd;
-	set_bound(model, &state->fit, &envelope, cell, &out);
-	out.power_uw = power_predict(&state->power, &state->fit, at, point, exp(out.log_ns), &out.idle_uw);
+	out.sd = cell && cell->n ? guess.sd : BOUND_WIDEN * guess.sd + BOUND_FLOOR;
+	/* One or two rows tell little of what the other clocks do: anything that physics allows may be. */
+	if (!(cell && cell->n) && state->fit->rows < ENVELOPE_ROWS && isfinite(envelope.high))
+		out.sd = fmax(out.sd, (envelope.high - guess.log_ns) / (2 * (double)state->fit->rows));
+	set_bound(model, state, &envelope, cell, &out);
+	out.power_uw = power_predict(&state->power, state->fit, at, point, exp(out.log_ns), &out.idle_uw);
 	return out;
 }
 
@@ -260,14 +301,15 @@ static const struct cell *cell_at(const struct model *model, enum phase phase, u
 
 struct forecast surface_forecast(const struct model *model, enum phase phase, uint32_t context, struct op_point point)
 {
-	struct fit_point at = fit_point(&model->phase[phase].fit, point, context);
+	struct fit_point at = fit_point(model->phase[phase].fit, point, context);
 
 	return forecast_at(model, phase, &at, point, cell_at(model, phase, context, point), context);
 }
 
-double surface_growth_log(const struct model *model, enum phase phase, struct op_point point, uint32_t from, uint32_t to)
+double surface_growth_log(const struct model *model, enum phase phase, struct op_point point, uint32_t from,
+			  uint32_t to)
 {
-	const struct fit *fit = &model->phase[phase].fit;
+	const struct fit *fit = model->phase[phase].fit;
 	struct fit_point before, after;
 
 	if (from == to)
@@ -296,7 +338,7 @@ static void set_point(struct slot *slot, size_t i, const struct forecast *f, con
 
 /* Ready when the bound is tight over the grid, or, with requests of its own seen, about the
  * latencies they ask for, points counting by how often they were run. */
-enum surface_state surface_judge(const struct model *model, const struct slot *slot)
+static bool tight(const struct model *model, const struct slot *slot)
 {
 	const struct phase_state *state = &model->phase[slot->surface.phase];
 	double all = 0, near = 0, weights = 0;
@@ -312,10 +354,27 @@ enum surface_state surface_judge(const struct model *model, const struct slot *s
 		weights += weight;
 	}
 	if (all < model->options.ready_width * (double)model->grid.points)
-		return SURFACE_READY;
-	if (model->correct.seen >= READY_REQUESTS && near < model->options.ready_width * weights)
-		return SURFACE_READY;
-	return SURFACE_LEARNING;
+		return true;
+	return model->correct.seen >= READY_REQUESTS && near < model->options.ready_width * weights;
+}
+
+static bool mostly_extrapolated(const struct model *model, const struct surface *s)
+{
+	size_t far = 0;
+
+	for (size_t i = 0; i < model->grid.points; i++)
+		far += s->measured[i] == 0 && s->source[i] == BOUND_ENVELOPE;
+	return 2 * far > model->grid.points;
+}
+
+void surface_judge(struct model *model, struct slot *slot)
+{
+	struct surface *s = &slot->surface;
+
+	s->state = s->told = tight(model, slot) ? SURFACE_READY : SURFACE_LEARNING;
+	if (s->told == SURFACE_READY && mostly_extrapolated(model, s))
+		s->told = SURFACE_EXTRAPOLATED;
+	model->phase[s->phase].told = s->told;
 }
 
 void surface_build(struct model *model, struct slot *slot, enum phase phase, uint32_t context)
@@ -328,24 +387,24 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 	slot->generation = state->generation;
 	slot->noise = surface_noise_log(model);
 	memset(slot->surface.bubble_ns, 0, model->grid.points * sizeof(float));
-	if (state->fit.timeline)
-		timeline_surface(state->fit.timeline, context, slot->surface.latency_ns, slot->surface.regime,
+	if (state->fit->timeline)
+		timeline_surface(state->fit->timeline, context, slot->surface.latency_ns, slot->surface.regime,
 				 slot->surface.bubble_ns);
 	for (size_t i = 0; i < model->grid.points; i++) {
 		struct op_point point = grid_point(&model->grid, i);
 		const struct cell *cell = cell_at(model, phase, context, point);
-		struct fit_point at = fit_place(&state->fit, point, context);
-		if (state->fit.timeline)
+		struct fit_point at = fit_place(state->fit, point, context);
+		if (state->fit->timeline)
 			at.timeline = log((double)slot->surface.latency_ns[i]);
 		else
-			slot->surface.regime[i] = (uint8_t)regime_of(&state->fit, &at);
+			slot->surface.regime[i] = (uint8_t)regime_of(state->fit, &at);
 		struct forecast f = forecast_at(model, phase, &at, point, cell, context);
 
 		set_point(slot, i, &f, cell);
 	}
 	power_monotone(&model->grid, slot->surface.power_uw);
 	power_monotone(&model->grid, slot->surface.idle_power_uw);
-	state->state = slot->surface.state = surface_judge(model, slot);
+	surface_judge(model, slot);
 }
 
 /* Log latency is nearly straight in the logarithm of context plus an offset. */
@@ -368,17 +427,19 @@ static void blend_cells(struct model *model, struct slot *slot)
 
 	for (size_t i = 0; i < model->grid.points; i++) {
 		struct op_point point = grid_point(&model->grid, i);
-		const struct cell *cell = model->cells.first[s->phase][i] ? cell_at(model, s->phase, s->context, point) : NULL;
+		const struct cell *cell =
+			model->cells.first[s->phase][i] ? cell_at(model, s->phase, s->context, point) : NULL;
 
 		if (!cell)
 			continue;
-		struct fit_point at = fit_point(&model->phase[s->phase].fit, point, s->context);
+		struct fit_point at = fit_point(model->phase[s->phase].fit, point, s->context);
 		struct forecast f = forecast_at(model, s->phase, &at, point, cell, s->context);
 		set_point(slot, i, &f, cell);
 	}
 }
 
-void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high, uint32_t context)
+void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high,
+		   uint32_t context)
 {
 	const struct surface *a = &low->surface, *b = &high->surface, *nearer;
 	struct surface *s = &slot->surface;
@@ -389,6 +450,7 @@ void surface_blend(struct model *model, struct slot *slot, const struct slot *lo
 	s->context = context;
 	s->power_known = a->power_known;
 	s->state = nearer->state;
+	s->told = nearer->told;
 	slot->generation = low->generation < high->generation ? low->generation : high->generation;
 	slot->noise = low->noise;
 	for (size_t i = 0; i < model->grid.points; i++) {
@@ -396,7 +458,8 @@ void surface_blend(struct model *model, struct slot *slot, const struct slot *lo
 		slot->sd[i] = fmaxf(low->sd[i], high->sd[i]);
 		slot->limit[i] = between(low->limit[i], high->limit[i], share);
 		s->latency_ns[i] = expf(slot->log_ns[i]);
-		s->bound_ns[i] = s->latency_ns[i] * between(a->bound_ns[i] / a->latency_ns[i], b->bound_ns[i] / b->latency_ns[i], share);
+		s->bound_ns[i] = s->latency_ns[i] *
+				 between(a->bound_ns[i] / a->latency_ns[i], b->bound_ns[i] / b->latency_ns[i], share);
 		s->power_uw[i] = between(a->power_uw[i], b->power_uw[i], share);
 		s->idle_power_uw[i] = between(a->idle_power_uw[i], b->idle_power_uw[i], share);
 		s->bubble_ns[i] = between(a->bubble_ns[i], b->bubble_ns[i], share);
@@ -453,18 +516,20 @@ static void nudge_slot(const struct model *model, struct slot *slot, const struc
 
 void surface_nudge(struct model *model, const struct cell *cell, double change)
 {
-	double noise = surface_noise_log(model), z = bound_normal_quantile(model->options.quantile);
+	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile);
 
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
 		struct slot *slot = &model->slot[k];
 		struct surface *s = &slot->surface;
 		size_t i = cell->nearest;
 
-		if (!slot->used || s->phase != cell->phase || context_band(s->context) != context_band(cell->context) || cell->off_grid)
+		if (!slot->used || s->phase != cell->phase || context_band(s->context) != context_band(cell->context) ||
+		    cell->off_grid)
 			continue;
 		if (fabs(change) > 1e-4)
 			nudge_slot(model, slot, cell, change);
-		double log_ns = cell->mean + surface_growth_log(model, cell->phase, cell->point, cell->context, s->context);
+		double log_ns =
+			cell->mean + surface_growth_log(model, cell->phase, cell->point, cell->context, s->context);
 		double drift = CONTEXT_SLOPE * (context_log(s->context) - context_log(cell->context));
 		s->measured[i] = cell->n;
 		s->source[i] = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;

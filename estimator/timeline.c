@@ -10,22 +10,21 @@
 #include "schedule.h"
 #include "timeline.h"
 
-#define ORDERS 3 /* powers of context that execution is a polynomial of */
-#define REGIME_SHARE 0.9f
-#define ITERATIONS 12
-#define TOTAL_ERROR 0.01 /* relative: what the form itself leaves over */
-#define HUBER 2.5
-#define QUEUE_EVIDENCE 16.0 /* fall of the objective that a queue limit must earn */
+#define ORDERS         3   /* powers of context that execution is a polynomial of */
+#define REGIME_SHARE   0.9 /* of the latency */
+#define ITERATIONS     12
+#define TOTAL_ERROR    0.01 /* relative residual of the form itself */
+#define HUBER          2.5
+#define QUEUE_EVIDENCE 16.0 /* reduction of the objective required to accept a queue limit */
 
 /* Parameters fitted to totals, all logs, and their priors. The delay is that of
  * a kernel launch on an idle stream: microseconds on every system measured. */
 enum { CPU_SCALE, GPU_SCALE, DELAY, TAIL_PER_CLOCK, TAIL_FIXED, PARAMS };
 #define DELAY_GUESS_NS 5e3
-#define TAIL_GUESS 0.003 /* of the latency */
+#define TAIL_GUESS     0.003 /* of the latency */
 static const double prior_sd[PARAMS] = {0.1, 0.05, 1, 1.5, 1.5};
 
-/* Execution times in columns, one a (GPU, memory) setting, one array an order
- * of context. */
+/* Execution times in columns, one for each (GPU, memory) setting; one array for each power of context. */
 struct columns {
 	size_t count, stride, orders;
 	float *total[ORDERS]; /* [segments][stride] */
@@ -37,8 +36,8 @@ struct columns {
 /* A few single points, each with its own CPU clock and context. */
 struct strip {
 	struct columns columns;
-	float grown[STRIP_MAX]; /* context / reference context, a column */
-	float *total, *rest;    /* columns at their contexts */
+	float grown[STRIP_MAX];      /* context / reference context, a column */
+	float *total, *rest;         /* columns at their contexts */
 	float *cpu_total, *cpu_lead; /* one CPU clock at a time */
 };
 
@@ -48,12 +47,12 @@ struct timeline {
 	struct segment *segment;
 	uint32_t *path_layer;
 	size_t segments, paths, orders;
-	struct columns base;           /* of the grid */
-	float *total, *rest, *sum;     /* base at one context; sum over segments [stride] */
-	uint32_t context;              /* that context */
-	bool combined;                 /* total, rest and sum hold it */
-	float *cpu_total, *cpu_lead;   /* [grid cpu][segments], [grid cpu][paths], scaled by cpu_scale / gpu_scale */
-	struct strip single;           /* for points off the grid */
+	struct columns base;         /* of the grid */
+	float *total, *rest, *sum;   /* base at one context; sum over segments [stride] */
+	uint32_t context;            /* that context */
+	bool combined;               /* total, rest and sum hold it */
+	float *cpu_total, *cpu_lead; /* [grid cpu][segments], [grid cpu][paths], scaled by cpu_scale / gpu_scale */
+	struct strip single;         /* for points off the grid */
 	double param[PARAMS];
 	size_t queue; /* layers in flight; SIZE_MAX: unlimited */
 	double total_error;
@@ -74,7 +73,7 @@ static void columns_free(struct columns *columns)
 	}
 }
 
-/* To be freed even when it fails. */
+/* The caller frees it even after a failure. */
 static int columns_new(const struct timeline *t, struct columns *columns, size_t count)
 {
 	*columns = (struct columns){.count = count, .stride = padded(count), .orders = t->orders};
@@ -107,13 +106,13 @@ static void fill_column(const struct timeline *t, struct columns *columns, size_
 
 		for (uint32_t layer = segment->first + segment->count; layer-- > segment->first;) {
 			layer_orders(&t->model.fit[layer], gpu, mem, order);
-			for (size_t o = 0; o < columns->orders; o++)
+			for (size_t o = 0; o < ORDERS; o++)
 				sum[o] += order[o];
 			for (uint32_t p = segment->path; p < segment->path + segment->paths; p++)
-				for (size_t o = 0; o < columns->orders && t->path_layer[p] == layer; o++)
+				for (size_t o = 0; o < ORDERS && columns->rest[o] && t->path_layer[p] == layer; o++)
 					columns->rest[o][p * columns->stride + column] = (float)sum[o];
 		}
-		for (size_t o = 0; o < columns->orders; o++)
+		for (size_t o = 0; o < ORDERS && columns->total[o]; o++)
 			columns->total[o][i * columns->stride + column] = (float)sum[o];
 	}
 }
@@ -135,7 +134,7 @@ static void fill_cpu(const struct timeline *t, double slowness, double scale, fl
 	}
 }
 
-/* out = order 0 + grown * order 1 + grown^2 * order 2, with one `grown` a column. */
+/* out = order 0 + grown * order 1 + grown^2 * order 2, with one `grown` for each column. */
 static void combine_rows(float *const order[ORDERS], size_t rows, size_t stride, const float *grown, float *out)
 {
 	memcpy(out, order[0], rows * stride * sizeof(*out));
@@ -173,7 +172,8 @@ static float context_grown(const struct timeline *t, uint32_t context)
 	return t->model.scale.context > 0 ? (float)(context / t->model.scale.context) : 0;
 }
 
-static void strip_set(const struct timeline *t, struct strip *strip, size_t column, struct op_point point, uint32_t context)
+static void strip_set(const struct timeline *t, struct strip *strip, size_t column, struct op_point point,
+		      uint32_t context)
 {
 	strip->grown[column] = context_grown(t, context);
 	fill_column(t, &strip->columns, column, clock_slowness(&t->model.scale, CLOCK_GPU, point.hz[CLOCK_GPU]),
@@ -206,9 +206,14 @@ struct totals {
 
 static struct schedule strip_schedule(const struct timeline *t, const struct strip *strip, const double *x)
 {
-	return (struct schedule){.segment = t->segment, .segments = t->segments, .queue = queue_segments(t, t->queue),
-				 .delay = (float)exp(x[DELAY] - x[GPU_SCALE]), .cpu_total = strip->cpu_total,
-				 .cpu_lead = strip->cpu_lead, .gpu_total = strip->total, .gpu_rest = strip->rest,
+	return (struct schedule){.segment = t->segment,
+				 .segments = t->segments,
+				 .queue = queue_segments(t, t->queue),
+				 .delay = (float)exp(x[DELAY] - x[GPU_SCALE]),
+				 .cpu_total = strip->cpu_total,
+				 .cpu_lead = strip->cpu_lead,
+				 .gpu_total = strip->total,
+				 .gpu_rest = strip->rest,
 				 .stride = strip->columns.stride};
 }
 
@@ -230,7 +235,8 @@ static void totals_predict(const struct totals *totals, const double *x, double 
 
 		if (done[k])
 			continue;
-		fill_cpu(totals->timeline, totals->slow[k], exp(x[CPU_SCALE] - x[GPU_SCALE]), strip->cpu_total, strip->cpu_lead);
+		fill_cpu(totals->timeline, totals->slow[k], exp(x[CPU_SCALE] - x[GPU_SCALE]), strip->cpu_total,
+			 strip->cpu_lead);
 		schedule_lanes(&schedule, lane0, end);
 		for (size_t j = k; j < totals->count && j < lane0 + SCHEDULE_LANES; j++) {
 			if (totals->slow[j] < totals->slow[k] || totals->slow[j] > totals->slow[k])
@@ -261,8 +267,14 @@ static void totals_evaluate(const void *arg, const double *x, double *residual, 
 
 static double totals_solve(const struct totals *totals, const double *mean, size_t queue, size_t iterations, double *x)
 {
-	struct lsq problem = {.params = PARAMS, .residuals = totals->count, .prior_mean = mean, .prior_sd = prior_sd,
-			      .huber = HUBER, .iterations = iterations, .evaluate = totals_evaluate, .arg = totals};
+	struct lsq problem = {.params = PARAMS,
+			      .residuals = totals->count,
+			      .prior_mean = mean,
+			      .prior_sd = prior_sd,
+			      .huber = HUBER,
+			      .iterations = iterations,
+			      .evaluate = totals_evaluate,
+			      .arg = totals};
 
 	totals->timeline->queue = queue;
 	return lsq_solve(&problem, x, NULL);
@@ -291,7 +303,7 @@ static void likely_queues(const struct totals *totals, const double *mean, size_
 	}
 }
 
-/* Without a limit, then with the likely ones; a limit has to earn its place. */
+/* Fit without a limit, then with the likely ones; see QUEUE_EVIDENCE. */
 static void totals_fit(const struct totals *totals, const double *mean)
 {
 	struct timeline *t = totals->timeline;
@@ -338,8 +350,8 @@ static int totals_gather(struct totals *totals, enum phase phase, const struct s
 	return rc;
 }
 
-/* Scales, delay, tail and queue from measured totals; without any the layers
- * are taken at their word. */
+/* Scales, delay, tail and queue from measured totals; without totals
+ * the times of the layers are used as they are. */
 static int fit_to_totals(struct timeline *t, enum phase phase, const struct sample *samples, size_t count)
 {
 	struct totals *totals = calloc(1, sizeof(*totals));
@@ -455,6 +467,19 @@ int timeline_fit(const struct grid *grid, enum phase phase, const struct layer *
 	return rc;
 }
 
+size_t timeline_bytes(const struct timeline *t)
+{
+	size_t cpus, floats, strip;
+
+	if (!t)
+		return 0;
+	cpus = t->grid.count[CLOCK_CPU];
+	strip = t->single.columns.stride * (1 + t->orders) + 1;
+	floats = (t->segments + t->paths) * (t->base.stride * (1 + t->orders) + cpus + strip) + t->base.stride;
+	return sizeof(*t) + t->model.layers * sizeof(*t->model.fit) + floats * sizeof(float) +
+	       SCHEDULE_SEGMENTS_MAX * (sizeof(*t->segment) + SCHEDULE_PATHS_MAX * sizeof(*t->path_layer));
+}
+
 void timeline_free(struct timeline *t)
 {
 	if (!t)
@@ -494,7 +519,7 @@ static void combine(struct timeline *t, uint32_t context)
 	t->combined = true;
 }
 
-static enum regime regime_of(float latency, float launch, float execution)
+enum regime timeline_regime(double latency, double launch, double execution)
 {
 	bool launch_bound = launch >= REGIME_SHARE * latency, execution_bound = execution >= REGIME_SHARE * latency;
 
@@ -506,9 +531,13 @@ static enum regime regime_of(float latency, float launch, float execution)
 void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, uint8_t *regime, float *bubble_ns)
 {
 	float scale = (float)exp(t->param[GPU_SCALE]), end[SCHEDULE_LANES];
-	struct schedule schedule = {.segment = t->segment, .segments = t->segments, .queue = queue_segments(t, t->queue),
-				    .delay = (float)exp(t->param[DELAY] - t->param[GPU_SCALE]), .gpu_total = t->total,
-				    .gpu_rest = t->rest, .stride = t->base.stride};
+	struct schedule schedule = {.segment = t->segment,
+				    .segments = t->segments,
+				    .queue = queue_segments(t, t->queue),
+				    .delay = (float)exp(t->param[DELAY] - t->param[GPU_SCALE]),
+				    .gpu_total = t->total,
+				    .gpu_rest = t->rest,
+				    .stride = t->base.stride};
 
 	combine(t, context);
 	for (size_t i = 0; i < t->grid.count[CLOCK_CPU]; i++) {
@@ -529,12 +558,12 @@ void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, u
 			if (bubble_ns)
 				bubble_ns[point] = fmaxf(scale * (end[lane] - t->sum[j]) - first, 0);
 			if (regime)
-				regime[point] = (uint8_t)regime_of(latency_ns[point], launch, scale * t->sum[j]);
+				regime[point] = (uint8_t)timeline_regime(latency_ns[point], launch, scale * t->sum[j]);
 		}
 	}
 }
 
-/* Entry of a clock in the grid, or its count when it has none such. */
+/* Index of a clock in the grid, or the number of entries when it is not there. */
 static size_t entry_of(const struct grid *grid, enum clock_id clock, uint64_t hz)
 {
 	size_t i = 0;
@@ -565,7 +594,8 @@ double timeline_latency_ns(struct timeline *t, struct op_point point, uint32_t c
 	struct strip *strip = &t->single;
 	struct schedule schedule = strip_schedule(t, strip, t->param);
 	double slowness = clock_slowness(&t->model.scale, CLOCK_CPU, point.hz[CLOCK_CPU]);
-	size_t gpu = entry_of(&t->grid, CLOCK_GPU, point.hz[CLOCK_GPU]), mem = entry_of(&t->grid, CLOCK_MEM, point.hz[CLOCK_MEM]);
+	size_t gpu = entry_of(&t->grid, CLOCK_GPU, point.hz[CLOCK_GPU]),
+	       mem = entry_of(&t->grid, CLOCK_MEM, point.hz[CLOCK_MEM]);
 	float end[SCHEDULE_LANES];
 
 	if (gpu < t->grid.count[CLOCK_GPU] && mem < t->grid.count[CLOCK_MEM]) {

@@ -1,68 +1,116 @@
 /* SPDX-License-Identifier: MIT */
 /* Why a decision was not a cheaper one. */
-#include "moves.h"
-#include "task.h"
+#include "state.h"
 
 const char *refusal_text(enum refusal refusal)
 {
 	static const char *const text[] = {
-		[REFUSED_NOT] = "", [REFUSED_BOUND] = "bound", [REFUSED_SETTLE] = "settle", [REFUSED_SHARED] = "shared",
-		[REFUSED_CEILING] = "ceiling", [REFUSED_FLOOR] = "floor", [REFUSED_HOLD] = "hold", [REFUSED_DWELL] = "dwell",
-		[REFUSED_GAIN] = "gain", [REFUSED_STANDBY] = "standby",
+		[REFUSED_NOT] = "",          [REFUSED_LATE] = "late",       [REFUSED_MOVE] = "move",
+		[REFUSED_SHARED] = "shared", [REFUSED_CEILING] = "ceiling", [REFUSED_FLOOR] = "floor",
+		[REFUSED_CAP] = "cap",       [REFUSED_DWELL] = "dwell",     [REFUSED_PRICE] = "price",
 	};
 
 	return (size_t)refusal < sizeof(text) / sizeof(*text) ? text[refusal] : "unknown";
 }
 
-/* The rule that refused a point that is cheaper than the chosen one. */
-static enum refusal why_not(const struct governor_task *t, size_t point)
-{
-	size_t axis[CLOCK_COUNT], from[CLOCK_COUNT], newest = 0;
-	struct demand alone;
+static const struct {
+	const char *word, *text;
+} reasons[] = {
+	[REASON_CHEAPEST] = {"cheapest", "is the cheapest point in time"},
+	[REASON_UNKNOWN] = {"unknown", "is as fast as it may go, as nothing was measured yet"},
+	[REASON_EXPLORE] = {"explore", "is tried, as what it would save from then on is worth the risk"},
+	[REASON_WAY] = {"way", "is on the way to a cheaper point that cannot be reached in time at once"},
+	[REASON_STAY] = {"stay", "is kept, as moving costs more than it would save"},
+	[REASON_BUY] = {"buy", "is where the next will be in time, moving there is likely to make this one late"},
+	[REASON_FASTEST] = {"fastest", "is as fast as it may go and cannot meet it"},
+	[REASON_CAP] = {"cap", "is the fastest under the power cap and cannot meet it"},
+};
 
-	grid_axes(t->board.grid, point, axis);
-	for (int c = 0; c < CLOCK_COUNT; c++) {
-		if (axis[c] > t->high[c])
-			return REFUSED_CEILING;
-		if (axis[c] < t->low[c])
-			return REFUSED_FLOOR;
-	}
-	grid_axes(t->board.grid, t->board.current, from);
-	float move_ns = moves_cost(&t->board, from, axis, t->newest.waits);
-	if (task_fits(t, point, move_ns)) {
-		if (axis[CLOCK_MEM] < t->soft[CLOCK_MEM] && t->governor->mem_tokens < 1)
-			return REFUSED_DWELL;
-		return moves_within(axis, t->soft, t->high) ? REFUSED_GAIN : REFUSED_STANDBY;
-	}
-	if (task_fits(t, point, 0))
-		return REFUSED_SETTLE;
-	while (newest + 1 < t->count && t->session[newest] != t->newest.session)
-		newest++;
-	alone = t->demand[newest];
-	if (t->count > 1 && scan_late(&alone, 1, point) + move_ns <= 0)
-		return REFUSED_SHARED;
-	alone.scale /= (float)task_past_factor(t, t->newest.session);
-	return t->count == 1 && scan_late(&alone, 1, point) + move_ns <= 0 ? REFUSED_HOLD : REFUSED_BOUND;
+const char *reason_word(enum reason reason)
+{
+	return (size_t)reason < sizeof(reasons) / sizeof(*reasons) ? reasons[reason].word : "unknown";
 }
 
+const char *reason_text(enum reason reason)
+{
+	return (size_t)reason < sizeof(reasons) / sizeof(*reasons) ? reasons[reason].text : "";
+}
+
+static enum refusal refusal_of(const struct governor_task *t, size_t point)
+{
+	const struct party *newest = &t->party[t->newest];
+	size_t axis[CLOCK_COUNT];
+	struct cost there = cost_at(t, point, 0);
+
+	grid_axes(t->board.grid, point, axis);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (axis[c] < t->low[c] || axis[c] > t->high[c])
+			return axis[c] > t->high[c] ? REFUSED_CEILING : REFUSED_FLOOR;
+	if (!cost_allowed(t, point, t->low))
+		return REFUSED_CAP;
+	if (!cost_allowed(t, point, t->soft))
+		return REFUSED_DWELL;
+	if (there.worst > t->most)
+		return cost_late(t, newest, point, cost_end(t, newest, point), newest->slack_ns) > t->most ?
+			       REFUSED_LATE :
+			       REFUSED_SHARED;
+	return cost_at(t, point, moves_up_ns(&t->board, t->from, axis)).worst > t->most ? REFUSED_MOVE : REFUSED_PRICE;
+}
+
+/* Upper quantile of the newest request's end. */
+double explain_bound_ns(const struct governor_task *t, size_t point)
+{
+	const struct party *p = &t->party[t->newest];
+	const struct surface *s = p->surface;
+	double sd = sqrt((double)s->sd[point] * (double)s->sd[point] + (double)s->slow_sd * (double)s->slow_sd +
+			 p->doubt_var);
+
+	return cost_end(t, p, point) * exp(hypot(t->governor->normal * sd, (double)s->noise_log));
+}
+
+/* Of the cheaper points that which would have cost least; those that no deadline would bring come last. */
 void governor_explain(const struct governor *governor, struct decision *decision)
 {
-	const struct governor_task *t = &governor->task;
-	float price;
+	const struct governor_task *t = governor->task;
+	const struct party *newest = &t->party[t->newest], *urgent = &t->party[t->urgent];
+	size_t best = SIZE_MAX, axis[CLOCK_COUNT];
+	bool best_allowed = false;
+	double least = INFINITY;
 
-	if (t->count == 0)
-		return; /* a surface is not known yet: nothing was compared */
-	price = scan_price(&t->price, decision->point);
-	if (decision->step)
-		decision->runner_up = t->home;
-	else if (t->thrifty != SIZE_MAX && scan_price(&t->price, t->thrifty) < price)
-		decision->runner_up = t->thrifty;
-	else
-		decision->runner_up = scan_next_cheaper(&t->price, price, t->board.grid->points);
-	if (decision->runner_up == SIZE_MAX)
+	decision->runner_up = SIZE_MAX;
+	if (t->home == SIZE_MAX || decision->reason == REASON_UNKNOWN)
 		return;
-	decision->runner_up_refused = why_not(t, decision->runner_up);
-	decision->runner_up_bound_ns = (uint64_t)(t->surface->bound_ns[decision->runner_up] * decision->factor);
-	decision->runner_up_settle_ns = moves_settle_ns(&t->board, decision->runner_up);
-	decision->runner_up_power_uw = t->surface->power_uw[decision->runner_up];
+	for (size_t i = t->board.grid->points; i-- > 0;) {
+		double price = (double)cost_price(t, i), over_ns = cost_end(t, urgent, i) - urgent->slack_ns;
+		bool allowed;
+		if (price >= (double)cost_price(t, decision->point) ||
+		    (best_allowed && price + urgent->price * over_ns / urgent->deadline_ns >= least))
+			continue;
+		allowed = cost_allowed(t, i, t->low);
+		if (best_allowed && !allowed)
+			continue;
+		struct cost cost = cost_least(t, i);
+		if (best_allowed == allowed && cost.price + cost.late >= least)
+			continue;
+		cost = cost_at(t, i, 0);
+		double sum = cost.price + cost.late;
+		if (sum >= least && best_allowed == allowed)
+			continue;
+		best = i;
+		least = sum;
+		best_allowed = allowed;
+	}
+	if (best == SIZE_MAX)
+		return;
+	grid_axes(t->board.grid, best, axis);
+	decision->runner_up = best;
+	decision->runner_up_refused = refusal_of(t, best);
+	decision->runner_up_bound_ns = (uint64_t)explain_bound_ns(t, best);
+	decision->runner_up_settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
+	decision->runner_up_power_uw = (double)newest->surface->power_uw[best];
+	decision->runner_up_late = cost_at(t, best, (double)decision->runner_up_settle_ns).newest;
+	decision->runner_up_deadline_ns = 0;
+	if (decision->runner_up_refused == REFUSED_LATE || decision->runner_up_refused == REFUSED_MOVE)
+		decision->runner_up_deadline_ns = decision->runner_up_bound_ns + decision->runner_up_settle_ns +
+						  newest->request->flight_ns;
 }

@@ -1,41 +1,58 @@
 /* SPDX-License-Identifier: MIT */
+/* The point of least cost, when a request begins, in a gap, and before the first. HACKING.md has
+ * the cost and a table of the constants. */
 #include "governor.h"
 
-#include <math.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include "../common/clock.h"
-#include "memory.h"
-#include "moves.h"
-#include "task.h"
-#include "trial.h"
+#include "../common/quantile.h"
+#include "state.h"
 
-#define MEM_BURST 4.0          /* moves down before mem_dwell_ns spaces them out */
-#define FASTEST_TOLERANCE 1.02 /* every clock up, unless another point is this much faster */
-#define HOME_RESERVE 0.01      /* what is learned on the way may make a goal a little slower */
-#define AWAY_RESERVE 0.03      /* of who was late to get there, and should not be so again */
-#define STEPS 3                /* on the way to a cheaper point, one after the other */
-#define WAYS 3                 /* where a clock may stand on a stepping stone: as now, as at home, as high as it goes */
-#define IDLE_GAP_NS (50 * NS_PER_MS)
-#define NO_GAP_NS NS_PER_MS    /* the next request is about to decide by itself */
-#define IDLE_GAP_SETTLES 10    /* gap over cost of the moves, to come down for it */
+#define PRICE          16.0 /* of a miss at the target, in requests at the power of the highest point */
+#define PRICE_GROWTH   1.0   /* of the log of that, per miss over target */
+#define DEBT_MOST      6.0   /* misses over target from which on it grows no more */
+#define PRICE_PRIORITY 0.35  /* of the log of that, per step of priority */
+#define HORIZON_MIN    100.0  /* requests over which savings count: as many as things were as they are, within these */
+#define HORIZON_MAX    3000.0
+#define EXPLORE_ALL    100   /* requests in which every one looks for something to learn, */
+#define EXPLORE_EVERY  8     /* and then one of these */
+#define SAME_SPEED     1.02F /* where no deadline can be kept, points within this ratio are as fast */
+#define FAR_SD         8.0F  /* deviations that a point is over the slack by, beyond which it is not looked at */
+/* where the fastest point is likely to be late, those within this ratio of the fastest may: boards
+ * are irregular by a tenth, */
+#define HOPE_RATIO     1.05F
+#define HOPE_FAR_SD    2.0F  /* or that are over their slack by fewer deviations, */
+#define HOPE_SD        0.25F /* where the deviation of their log latency is below this */
+#define SPARE          1.1   /* what a request takes at the fastest point, at most */
+#define LIKELY         0.5   /* chance from which on a request counts as late: more likely than not */
+#define MEM_BURST      4.0   /* moves down of the memory clock before mem_dwell_ns spaces them out */
+#define GAP_MOVES      20.0  /* times what it takes to come up again, a gap has to be to come down in it */
+#define GAP_SHARE      0.8   /* of an expected gap that may be counted on */
 
 void governor_options_default(struct governor_options *options)
 {
-	*options = (struct governor_options){
-		.objective = OBJECTIVE_POWER, .mem_dwell_ns = 2 * NS_PER_S, .hold_requests = 8, .gain_min = 0.01};
+	*options = (struct governor_options){.objective = OBJECTIVE_POWER, .quantile = 0.98, .miss_target = 0.002,
+					     .learning_misses = 2,
+					     .mem_dwell_ns = 2 * NS_PER_S};
 }
 
-void governor_init(struct governor *governor, const struct governor_options *options)
+int governor_init(struct governor *governor, const struct governor_options *options)
 {
 	memset(governor, 0, sizeof(*governor));
 	governor->options = *options;
+	governor->normal = quantile_normal(options->quantile);
+	governor->heavy = cost_heavy_quantile(1 - options->quantile);
 	governor->mem_tokens = MEM_BURST;
-	for (uint32_t i = 0; i < SESSIONS_MAX; i++)
-		governor_session_reset(governor, i);
+	governor->task = calloc(1, sizeof(*governor->task));
+	return governor->task ? 0 : -ENOMEM;
 }
 
-static size_t top_point(const struct governor_task *t)
+void governor_free(struct governor *governor)
 {
-	return grid_index(t->board.grid, t->high);
+	free(governor->task);
+	governor->task = NULL;
 }
 
 /* ---- the memory clock's dwell ---- */
@@ -47,7 +64,9 @@ static void refill_mem(struct governor *governor, uint64_t now_ns)
 	if (dwell_ns == 0)
 		governor->mem_tokens = MEM_BURST;
 	else if (now_ns > governor->mem_moved_ns)
-		governor->mem_tokens = fmin(governor->mem_tokens + (double)(now_ns - governor->mem_moved_ns) / (double)dwell_ns, MEM_BURST);
+		governor->mem_tokens =
+			fmin(governor->mem_tokens + (double)(now_ns - governor->mem_moved_ns) / (double)dwell_ns,
+			     MEM_BURST);
 	governor->mem_moved_ns = now_ns;
 }
 
@@ -61,375 +80,578 @@ static void note_mem(struct governor *governor, const struct grid *grid, size_t 
 	governor->mem_axis = axis[CLOCK_MEM];
 }
 
-/* Lower limits of thrift and caution, never above the ceilings. */
-static void soft_limits(struct governor_task *t)
-{
-	size_t current[CLOCK_COUNT];
+/* ---- the task ---- */
 
-	memcpy(t->soft, t->low, sizeof(t->soft));
-	if (t->board.current_known && t->governor->mem_tokens < 1) {
-		grid_axes(t->board.grid, t->board.current, current);
-		if (t->soft[CLOCK_MEM] < current[CLOCK_MEM])
-			t->soft[CLOCK_MEM] = current[CLOCK_MEM];
-	}
-	memory_standby(t->governor, &t->newest, t->board.settle_ns, t->now_ns, t->soft);
+/* All clocks up, and before that down: what a request that begins may have to wait for. */
+static double moves_most_ns(const struct governor_board *board)
+{
+	double ns = 0;
+
 	for (int c = 0; c < CLOCK_COUNT; c++)
-		if (t->soft[c] > t->high[c])
-			t->soft[c] = t->high[c];
+		ns += (double)(board->up_ns[c] + board->down_ns[c]);
+	return ns;
 }
 
-/* ---- the choice ---- */
-
-/* Bring the cost of moving up to date for these limits. */
-static void move_from(struct governor_task *t, const size_t low[CLOCK_COUNT])
+static size_t surface_entry(struct governor_task *t, const struct surface *surface)
 {
-	moves_to(&t->governor->moves, &t->board, low, t->high, t->newest.waits);
+	size_t m = 0;
+
+	while (m < t->ofs && t->of[m] != surface)
+		m++;
+	if (m == t->ofs)
+		t->of[t->ofs++] = surface;
+	return m;
 }
 
-static size_t cheapest(struct governor_task *t, const size_t low[CLOCK_COUNT])
+/* The chance that an expected request begins before a time, as likely at each moment that it may. */
+static double chance_before(const struct governor_request *r, uint64_t now_ns, uint64_t until_ns)
 {
-	move_from(t, low);
-	return scan_cheapest(t->demand, t->count, &t->price, t->governor->moves.ns, t->board.grid->points,
-			     t->board.current_known ? t->board.current : SIZE_MAX);
+	uint64_t from_ns = r->begin_ns > now_ns ? r->begin_ns : now_ns;
+
+	if (until_ns <= from_ns)
+		return 0;
+	return until_ns >= r->begin_by_ns ? 1 : (double)(until_ns - from_ns) / (double)(r->begin_by_ns - from_ns);
 }
 
-/* The cheapest point that would fit once there. */
-static size_t cheapest_standing(struct governor_task *t)
+static void add_party(struct governor_task *t, const struct governor_request *r, uint64_t now_ns)
 {
-	struct governor_board there = {.grid = t->board.grid};
-	const float *none_ns = moves_to(&t->governor->standing, &there, t->soft, t->high, false);
+	const struct governor *g = t->governor;
+	const struct governor_session *s = &g->session[r->session];
+	struct party *p = &t->party[t->parties];
+	double priority = r->priority ? r->priority : 5;
+	bool expected = r->begin_ns > now_ns;
 
-	return scan_cheapest(t->demand, t->count, &t->price, none_ns, t->board.grid->points, t->board.current_known ? t->board.current : SIZE_MAX);
+	*p = (struct party){.request = r, .surface = r->surface, .left = 1};
+	p->of = surface_entry(t, r->surface);
+	p->left = r->flight && !expected ? 1 - r->flight->done : 1;
+	p->ran_ns = r->flight && !expected ? company_ran_ns(r->flight) : 0;
+	p->starts_ns = expected ? GAP_SHARE * (double)(r->begin_ns - now_ns) : 0;
+	p->deadline_ns = fmax((double)(r->deadline_ns - r->begin_ns), 1);
+	p->slack_ns = expected ? p->starts_ns + p->deadline_ns :
+				 (double)r->deadline_ns - (double)now_ns - (double)r->flight_ns;
+	p->scale = r->surface->slowdown * (1 + g->options.margin);
+	p->chance = expected ? chance_before(r, now_ns, t->until_ns) : 1;
+	p->price = PRICE * t->top_uw * exp(PRICE_GROWTH * fmin(s->debt, DEBT_MOST) + PRICE_PRIORITY * (priority - 5));
+	t->parties++;
 }
 
-/* The same for a home that takes more than one request to come to: by then it has to fit still, whatever is learned meanwhile. */
-static size_t cheapest_lasting(struct governor_task *t, double reserve)
+/* In a gap those that are expected come together, as early as they may. */
+static void find_joined(struct governor_task *t)
 {
-	struct demand now = t->demand[0];
-	size_t home;
+	double none = 1;
 
-	if (t->count > 1)
-		return t->home;
-	t->demand[0].scale *= (float)(1 + reserve);
-	home = cheapest_standing(t);
-	t->demand[0] = now;
-	return home == SIZE_MAX ? t->home : home;
+	t->running = 0;
+	for (size_t p = 0; p < t->parties; p++) {
+		t->running += t->party[p].starts_ns <= 0;
+		if (company_expected(t, p))
+			none *= t->party[t->newest].starts_ns > 0 ? 0 : 1 - t->party[p].chance;
+	}
+	t->joined = 1 - none;
 }
 
-/* Over its slack by the bound alone, and moving elsewhere takes longer than that is over: it will hardly be late. */
-static bool about_in_time(const struct governor_task *t, size_t point)
+/* The newest, and of the others those with the earliest deadlines; expected ones only where they
+ * begin before the last of these deadlines, and on surfaces that tell something. */
+static void add_parties(struct governor_task *t, const struct governor_request *requests, size_t count, uint64_t now_ns)
 {
-	return t->count == 1 && isfinite(t->governor->moves.ns[point]) && task_risk(t, point, 0) <= RISK_SMALL && t->home != SIZE_MAX;
+	const struct governor_request *newest = &requests[count - 1];
+	uint64_t until_ns = newest->deadline_ns + (uint64_t)moves_most_ns(&t->board);
+	bool taken[REQUESTS_MAX] = {false};
+
+	t->parties = t->ofs = 0;
+	t->until_ns = newest->deadline_ns;
+	add_party(t, newest, now_ns);
+	t->newest = 0;
+	while (t->parties < COMPANY_MAX && t->parties < count) {
+		size_t best = SIZE_MAX;
+		for (size_t i = 0; i + 1 < count; i++)
+			if (!taken[i] && requests[i].surface->state != SURFACE_NONE &&
+			    (requests[i].begin_ns <= now_ns || requests[i].begin_ns < until_ns) &&
+			    (best == SIZE_MAX || requests[i].deadline_ns < requests[best].deadline_ns))
+				best = i;
+		if (best == SIZE_MAX)
+			break;
+		taken[best] = true;
+		add_party(t, &requests[best], now_ns);
+	}
+	find_joined(t);
 }
 
-/* Nothing fits: as we are if that is about in time; else every clock up, or where the bound is clearly lower. */
-static size_t fastest(struct governor_task *t)
+static void find_urgent(struct governor_task *t, size_t at, bool later)
 {
-	size_t top = top_point(t), best;
+	double most = -INFINITY;
 
-	move_from(t, t->low);
-	if (t->board.current_known && about_in_time(t, t->board.current))
-		return t->board.current;
-	best = scan_fastest(t->demand, t->count, t->governor->moves.ns, t->board.grid->points);
-	if (best == SIZE_MAX || t->surface->bound_ns[top] <= FASTEST_TOLERANCE * t->surface->bound_ns[best])
-		return top;
-	return best;
-}
-
-/* Late whatever is done, but only for the time to move: this one request goes to where those that follow it fit. */
-static size_t way_out(struct governor_task *t, size_t best)
-{
-	if (t->count > 1 || (t->board.current_known && about_in_time(t, t->board.current)))
-		return best;
-	t->home = cheapest_standing(t);
-	return t->home == SIZE_MAX ? best : cheapest_lasting(t, AWAY_RESERVE);
-}
-
-/* Not held up by past misses any more, as nothing fits with them. */
-static size_t without_past(struct governor_task *t, const struct governor_request *requests, size_t count, bool *feasible)
-{
-	size_t best = fastest(t), other;
-
-	task_demands(t, requests, count, false);
-	*feasible = task_fits(t, best, t->governor->moves.ns[best]);
-	if (*feasible)
-		return best;
-	other = cheapest(t, t->low);
-	*feasible = other != SIZE_MAX;
-	return *feasible ? other : way_out(t, best);
-}
-
-/* It pays only where nothing else moves the clocks meanwhile, and the next request wants the same. */
-static bool may_step(const struct governor_task *t, size_t best)
-{
-	const struct governor_session *s = &t->governor->session[t->newest.session];
-
-	return t->count == 1 && t->board.current_known && s->wanted == t->home && s->point == t->board.current &&
-	       (s->steps < STEPS || s->requests % TRIAL_EVERY == 0) && task_gain(t, best, t->home) >= task_gain_needed(t, t->home);
-}
-
-/* Of the time between two requests, what may go into moving after one at this point. Where they follow each other at once
- * now, they will there, too. */
-static double rest_ns(const struct governor_task *t, size_t i)
-{
-	return task_gap_ns(t, t->board.current) > NO_GAP_NS ? GAP_SHARE * fmax(task_gap_ns(t, i), 0) : 0;
-}
-
-/* The k-th of all points whose clocks stand one of these ways each. */
-static size_t mixture(const struct grid *grid, size_t way[WAYS][CLOCK_COUNT], unsigned k, size_t axis[CLOCK_COUNT])
-{
-	for (int c = 0; c < CLOCK_COUNT; c++, k /= WAYS)
-		axis[c] = way[k % WAYS][c];
-	return grid_index(grid, axis);
-}
-
-/* A point with some clocks of home, some of today and, where there are gaps, some as high as they go, from where home can be
- * reached in the next request or the gap before it: the cheapest of them, if that pays. SIZE_MAX: none. */
-static size_t stepping_stone(const struct governor_task *t, size_t best)
-{
-	size_t way[WAYS][CLOCK_COUNT], axis[CLOCK_COUNT], stone = SIZE_MAX;
-	float price = scan_price(&t->price, best), most = price + PAYBACK_REQUESTS * (price - scan_price(&t->price, t->home));
-
-	grid_axes(t->board.grid, t->board.current, way[0]);
-	grid_axes(t->board.grid, t->home, way[1]);
-	memcpy(way[2], rest_ns(t, t->board.current) > 0 ? t->high : way[0], sizeof(way[2]));
-	for (unsigned k = 0; k < WAYS * WAYS * WAYS; k++) {
-		size_t i = mixture(t->board.grid, way, k, axis);
-		if (i == t->board.current || i == t->home || !(scan_price(&t->price, i) < most) || !task_fits(t, i, t->governor->moves.ns[i]) ||
-		    !task_fits(t, t->home, fmax(moves_cost(&t->board, axis, way[1], t->newest.waits) - rest_ns(t, i), 0)))
+	for (size_t p = 0; p < t->parties; p++) {
+		const struct party *party = &t->party[p];
+		double over_ns = cost_end(t, party, at) - party->slack_ns;
+		if ((party->later && !(later && party->next)) || over_ns <= most)
 			continue;
-		most = scan_price(&t->price, i);
-		stone = i;
+		most = over_ns;
+		t->urgent = p;
 	}
-	return stone;
 }
 
-/* The cheapest point that can be had now, or a step on the way to one that is cheaper still. */
-static size_t within_reach(struct governor_task *t)
+static void task_begin(struct governor *governor, const struct governor_board *board,
+		       const struct governor_request *requests, size_t count, uint64_t now_ns)
 {
-	size_t best, stone;
+	struct governor_task *t = governor->task;
+	const struct governor_request *newest = &requests[count - 1];
+	const struct governor_session *s = &governor->session[newest->session];
 
-	t->home = cheapest_standing(t);
-	if (t->home == SIZE_MAX)
-		return SIZE_MAX;
-	move_from(t, t->soft);
-	if (task_fits(t, t->home, t->governor->moves.ns[t->home]))
-		return t->home;
-	best = cheapest(t, t->soft);
-	t->home = cheapest_lasting(t, HOME_RESERVE);
-	stone = best != SIZE_MAX && may_step(t, best) ? stepping_stone(t, best) : SIZE_MAX;
-	t->steps = stone != SIZE_MAX;
-	return t->steps ? stone : best;
+	t->governor = governor;
+	t->board = *board;
+	t->now_ns = now_ns;
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		moves_limits(board, c, &t->low[c], &t->high[c]);
+	if (!board->current_known)
+		t->board.current = grid_index(board->grid, t->high);
+	grid_axes(board->grid, t->board.current, t->from);
+	memcpy(t->soft, t->low, sizeof(t->soft));
+	if (board->current_known && governor->mem_tokens < 1 && t->soft[CLOCK_MEM] < t->from[CLOCK_MEM])
+		t->soft[CLOCK_MEM] = t->from[CLOCK_MEM] < t->high[CLOCK_MEM] ? t->from[CLOCK_MEM] : t->high[CLOCK_MEM];
+	t->top_uw = (double)newest->surface->power_uw[grid_index(board->grid, t->high)];
+	t->horizon = fmin(fmax(s->steady, HORIZON_MIN), HORIZON_MAX);
+	t->most = 1 - governor->options.quantile;
+	t->yield = (double)s->yield;
+	t->home = SIZE_MAX;
+	add_parties(t, requests, count, now_ns);
+	t->period_ns = (double)(newest->deadline_ns - newest->begin_ns);
+	if (newest->again_ns != GAP_UNKNOWN)
+		t->period_ns = fmax(t->period_ns,
+				    (double)newest->again_ns + (double)newest->surface->latency_ns[t->board.current]);
 }
 
-static bool worth_staying(const struct governor_task *t, size_t best)
-{
-	size_t current = t->board.current;
+/* ---- the cost of a choice ---- */
 
-	return t->board.current_known && isfinite(t->governor->moves.ns[current]) && task_fits(t, current, 0) &&
-	       task_gain(t, current, best) < task_gain_needed(t, best);
+static double total(const struct cost *cost)
+{
+	return cost->price + cost->late;
 }
 
-/* ---- the verbs ---- */
-
-static void remember(struct governor_task *t, const struct decision *out)
+/* Price of the next request's risk, if that has to go home from a point. */
+static double way_home(const struct governor_task *t, size_t point)
 {
-	struct governor_session *s = &t->governor->session[t->newest.session];
+	size_t axis[CLOCK_COUNT], to[CLOCK_COUNT];
+	double move_ns;
 
-	s->back = !out->feasible && !out->trial && t->home != SIZE_MAX && ((s->trial && s->feasible) || s->back);
-	s->trial = out->trial;
-	s->feasible = out->feasible && t->count > 0; /* of a model not known at all nothing could be told */
-	s->seen = out->measured;
-	s->steps = out->point == t->home ? 0 : s->steps + t->steps;
-	s->wanted = t->home;
-	s->point = out->point;
-	s->ahead = SIZE_MAX;
-	if (out->feasible && memory_is_tight(s, t->newest.deadline_ns - t->newest.begin_ns))
-		grid_axes(t->board.grid, out->point, s->home);
-	note_mem(t->governor, t->board.grid, out->point);
+	grid_axes(t->board.grid, point, axis);
+	grid_axes(t->board.grid, t->home, to);
+	move_ns = moves_up_ns(&t->board, axis, to) - t->gap_ns;
+	return move_ns > 0 ? fmax(cost_at(t, t->home, move_ns).late - t->at_home.late, 0) : 0;
 }
 
-static void choose(struct governor_task *t, const struct governor_request *requests, size_t count, struct decision *out)
+struct choice {
+	size_t point;
+	double sum;    /* the cost J, less that of being at home for good */
+	struct cost now;
+	double learned;
+};
+
+static struct choice weigh(const struct governor_task *t, size_t i)
 {
-	t->thrifty = SIZE_MAX;
-	task_demands(t, requests, count, true);
-	task_price(t, (float)t->newest.deadline_ns - (float)t->now_ns);
-	soft_limits(t);
-	out->feasible = true;
-	out->point = within_reach(t);
-	if (out->point == SIZE_MAX)
-		out->point = cheapest(t, t->low);
-	if (out->point == SIZE_MAX) {
-		out->point = without_past(t, requests, count, &out->feasible);
-	} else if (!t->steps && worth_staying(t, out->point)) {
-		t->thrifty = out->point;
-		out->point = t->board.current;
+	size_t axis[CLOCK_COUNT];
+	struct choice c = {.point = i};
+	struct cost stay;
+	double move_ns, saved, home = total(&t->at_home);
+
+	grid_axes(t->board.grid, i, axis);
+	move_ns = moves_up_ns(&t->board, t->from, axis);
+	c.now = cost_at(t, i, move_ns);
+	move_ns = fmax(move_ns - t->party[t->newest].starts_ns, 0); /* that somebody waits for */
+	c.sum = c.now.price + c.now.late + c.now.price * move_ns / fmax(t->party[t->newest].slack_ns, 1) - home;
+	if (i == t->home)
+		return c;
+	stay = move_ns > 0 ? cost_at(t, i, 0) : c.now;
+	saved = home - stay.price;
+	if (saved > 0) {
+		double fits = cost_fits(t, i), back = way_home(t, i);
+		c.learned = fits * t->yield * t->horizon * saved;
+		c.sum += (1 - fits) * back - c.learned;
+	} else {
+		c.sum += fmin(t->horizon * fmax(total(&stay) - home, 0), way_home(t, i));
 	}
-	size_t trial = trial_now(t, out->point, out->feasible);
-	out->trial = trial != SIZE_MAX;
-	if (out->trial) {
-		out->point = trial;
-		out->feasible = out->feasible || trial == t->governor->session[t->newest.session].ahead; /* it was, before the gap */
-	}
-	out->step = t->steps = t->steps && !out->trial;
-	out->late_once = !out->feasible && count == 1 && task_fits(t, out->point, 0);
-	out->stays = !out->feasible && t->board.current_known && out->point == t->board.current && about_in_time(t, out->point);
-	task_describe(t, out);
+	return c;
 }
 
-static bool any_unknown(const struct governor_request *requests, size_t count)
+static double credit_of(const struct governor_task *t)
 {
-	for (size_t i = 0; i < count; i++)
-		if (requests[i].surface->state == SURFACE_NONE)
+	double least = INFINITY;
+
+	for (size_t p = 0; p < t->parties; p++)
+		least = fmin(least, -t->governor->session[t->party[p].request->session].debt);
+	return least;
+}
+
+static bool looks_around(const struct governor_task *t)
+{
+	const struct governor_session *s = &t->governor->session[t->party[t->newest].request->session];
+
+	return s->steady <= EXPLORE_ALL || s->begun % EXPLORE_EVERY == 0;
+}
+
+static void better(struct choice *best, const struct choice *other)
+{
+	if (best->point == SIZE_MAX || other->sum < best->sum)
+		*best = *other;
+}
+
+/* A session that has misses to spare may risk one to learn; beside others that wait for the same
+ * clocks, no more than it has. */
+static double risk_to_learn(const struct governor_task *t)
+{
+	double credit = credit_of(t);
+
+	return t->parties > 1 ? fmin(0.5 * credit, 1) : credit > 0;
+}
+
+/* A request that moved while it ran tells nothing of a point: clocks that were taken somewhere to
+ * learn stand until one of each session has run there from beginning to end, as long as none of
+ * several is at more risk there, `worst`, than it may be. */
+static bool being_learned(const struct governor_task *t, double worst)
+{
+	if (t->parties > 1 && worst > fmax(t->most, risk_to_learn(t)))
+		return false;
+	for (size_t p = 0; p < t->parties; p++)
+		if (t->party[p].surface->measured[t->board.current] == 0)
 			return true;
 	return false;
 }
 
-void governor_decide(struct governor *governor, const struct governor_board *board, const struct governor_request *requests,
-		     size_t count, uint64_t now_ns, struct decision *out)
+/* Whether a point's risk or its cost is beyond what is looked for, whatever the parties but the most
+ * urgent make of it. */
+static bool hopeless(const struct governor_task *t, size_t i, double risk, const struct choice *best)
 {
-	const struct governor_request *newest = &requests[count - 1];
-	struct governor_task *t = &governor->task;
+	struct cost least = cost_least(t, i);
+	double home = total(&t->at_home), saved = home - least.price, sum = least.price + least.late - home;
 
-	t->governor = governor;
-	t->board = *board;
-	t->newest = *newest;
-	t->surface = newest->surface;
-	t->now_ns = now_ns;
-	t->past = true;
-	t->count = 0;
-	t->home = SIZE_MAX;
-	t->steps = false;
-	*out = (struct decision){.runner_up = SIZE_MAX, .feasible = true};
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		moves_limits(board, c, &t->low[c], &t->high[c]);
-	refill_mem(governor, now_ns);
-	memory_begin(governor, newest, (uint64_t)(t->surface->bound_ns[top_point(t)] * task_base_factor(t, t->surface)));
-	for (size_t i = 0; i < count; i++)
-		out->learning = out->learning || requests[i].surface->state != SURFACE_READY;
-	if (any_unknown(requests, count)) {
-		out->point = top_point(t);
-		task_describe(t, out);
-	} else {
-		choose(t, requests, count, out);
+	if (least.worst > risk)
+		return true;
+	if (best->point == SIZE_MAX)
+		return false;
+	if (saved > 0)
+		sum -= cost_fits_most(t, i) * t->yield * t->horizon * saved;
+	return sum >= best->sum;
+}
+
+/* The least J of the points where the chance of a miss is at most `risk`; SIZE_MAX: none. */
+static struct choice least_of(const struct governor_task *t, double risk)
+{
+	const float *own = t->party[t->urgent].surface->latency_ns, *sd = t->party[t->urgent].surface->sd;
+	bool likely = t->at_home.worst <= LIKELY;
+	float most = cost_own_most(t, t->party[t->urgent].slack_ns), far = likely ? FAR_SD : HOPE_FAR_SD;
+	struct choice best = {.point = SIZE_MAX}, c;
+	bool around, reached;
+
+	if (t->board.current_known && cost_allowed(t, t->board.current, t->low)) {
+		c = weigh(t, t->board.current);
+		if (c.now.worst <= risk && (t->feasible || t->parties > 1 ||
+					    own[c.point] <= SAME_SPEED * own[t->home] || c.now.worst < LIKELY))
+			better(&best, &c);
+		if (best.point == t->board.current && being_learned(t, c.now.worst))
+			return best;
 	}
-	remember(t, out);
-}
-
-/* ---- between requests ---- */
-
-/* Where the session's next request will want to be, once there. */
-static size_t next_home(struct governor_task *t, uint64_t relative_ns)
-{
-	task_demands(t, &t->newest, 1, true);
-	t->demand[0].slack_ns = (float)relative_ns;
-	task_price(t, (float)relative_ns);
-	soft_limits(t);
-	return cheapest_standing(t);
-}
-
-/* The least idle power from where the next request still makes it home. */
-static size_t idle_home(const struct governor_task *t, size_t home, uint64_t gap_ns)
-{
-	const float *idle_uw = t->surface->idle_power_uw;
-	size_t best = home, to[CLOCK_COUNT], axis[CLOCK_COUNT];
-	float best_uw = idle_uw[home];
-
-	grid_axes(t->board.grid, home, to);
-	for (size_t i = 0; i < t->board.grid->points; i++) {
-		if (!(idle_uw[i] < best_uw))
+	c = weigh(t, t->home);
+	if (c.now.worst <= risk)
+		better(&best, &c);
+	around = looks_around(t) || (best.point != t->home && t->feasible);
+	reached = best.point == t->home;
+	for (size_t i = 0; i < t->board.grid->points && around; i++) {
+		float price = cost_price(t, i);
+		/* Dearer points are ways to a home that is in time only, of cheaper ones most are late beyond doubt;
+		 * where the home is late itself, a dearer one may be in time. */
+		if ((likely && reached && (double)price >= t->at_home.price) || !cost_allowed(t, i, t->soft))
 			continue;
-		grid_axes(t->board.grid, i, axis);
-		double back_ns = moves_cost(&t->board, axis, to, true);
-		bool memory_moves = axis[CLOCK_MEM] != to[CLOCK_MEM] && gap_ns < t->governor->options.mem_dwell_ns;
-		double saved = (double)(idle_uw[home] - idle_uw[i]) * (double)gap_ns;
-		if (memory_moves || !moves_within(axis, t->soft, t->high) || back_ns * IDLE_GAP_SETTLES > (double)gap_ns ||
-		    !task_fits(t, home, back_ns) || saved < t->surface->power_uw[home] * 2 * back_ns)
+		if (own[i] > most * (1 + far * sd[i]) && (likely || own[i] > HOPE_RATIO * own[t->home]))
 			continue;
-		best = i;
-		best_uw = idle_uw[i];
+		if ((!likely && sd[i] > HOPE_SD) || hopeless(t, i, risk, &best))
+			continue;
+		c = weigh(t, i);
+		if (c.now.worst <= risk)
+			better(&best, &c);
 	}
 	return best;
 }
 
-/* In time for the next request: over within the gap, or inside its slack. */
-static bool in_time(const struct governor_task *t, size_t point, uint64_t gap_ns)
+/* Outside learning no deadline is put at risk; where none can be kept, the least harm. */
+static struct choice least_cost(const struct governor_task *t, bool feasible)
 {
-	double move_ns = (double)moves_settle_ns(&t->board, point), rest_ns = GAP_SHARE * (double)gap_ns;
+	struct choice c;
+	double risk = feasible ? t->most : t->at_home.worst > LIKELY ? 2 : t->at_home.worst;
 
-	return move_ns <= rest_ns || task_fits(t, point, move_ns - rest_ns);
+	c = least_of(t, fmax(risk, risk_to_learn(t)));
+	if (c.point == SIZE_MAX)
+		c = least_of(t, 2);
+	return c.point == SIZE_MAX ? weigh(t, t->home) : c;
 }
 
-/* Home, or as much of the way down as there is time for: one clock in this gap, another in the next. */
-static size_t towards(const struct governor_task *t, size_t home, uint64_t gap_ns)
-{
-	float best = scan_price(&t->price, t->board.current) * (float)(1 - t->governor->options.gain_min);
-	size_t point = home, axis[CLOCK_COUNT];
+/* ---- the verbs ---- */
 
-	if (in_time(t, home, gap_ns))
-		return home;
+static void describe(const struct governor_task *t, struct decision *out)
+{
+	const struct party *p = &t->party[t->newest];
+	const struct surface *s = p->surface;
+	size_t axis[CLOCK_COUNT];
+
+	grid_axes(t->board.grid, out->point, axis);
+	if (s->state != SURFACE_NONE) {
+		out->predicted_ns = (uint64_t)cost_end(t, p, out->point);
+		out->bound_ns = (uint64_t)explain_bound_ns(t, out->point);
+	}
+	out->settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
+	out->slack_ns = (uint64_t)fmax(p->slack_ns, 0);
+	out->price_uw = p->price;
+	out->debt = t->governor->session[p->request->session].debt;
+	out->power_uw = (double)s->power_uw[out->point];
+	out->power_known = s->power_known;
+	out->others = (uint32_t)t->parties - 1;
+	out->measured = s->measured[out->point];
+	out->source = (enum bound_source)s->source[out->point];
+	out->regime = (enum regime)s->regime[out->point];
+}
+
+/* When the requests in flight are expected to end now. */
+static void expect_ends(const struct governor_task *t, const struct decision *out)
+{
+	for (size_t p = 0; p < t->parties; p++) {
+		const struct party *party = &t->party[p];
+		double end_ns = cost_soonest(t, party, out->point) + (double)out->settle_ns;
+		if (party->starts_ns > 0)
+			continue;
+		t->governor->session[party->request->session].expected_ns =
+			(t->running > 1 || t->joined >= 1) && party->surface->state != SURFACE_NONE ?
+				(uint64_t)fmax(end_ns, 1) + t->now_ns - party->request->begin_ns :
+				0;
+	}
+}
+
+static enum reason reason_of(const struct governor_task *t, const struct choice *c, bool feasible)
+{
+	if (c->point == t->home)
+		return !feasible ? REASON_FASTEST : c->now.worst > t->most ? REASON_BUY : REASON_CHEAPEST;
+	if (c->learned > 0 && c->now.price < t->at_home.price)
+		return REASON_EXPLORE;
+	return c->point == t->board.current ? REASON_STAY : REASON_WAY;
+}
+
+/* Sessions whose next request has no time to wait for the clocks: that has to be in time where this
+ * decision leaves them. */
+static void find_next(struct governor_task *t)
+{
+	size_t top = grid_index(t->board.grid, t->high);
+	double up_ns = moves_most_ns(&t->board);
+
+	for (size_t p = 0; p < t->parties; p++) {
+		struct party *party = &t->party[p];
+		const struct governor_request *r = party->request;
+		double whole_ns = (cost_end(t, party, top) - party->starts_ns) / party->left;
+		party->next_ns = party->deadline_ns - SPARE * whole_ns;
+		party->later = p != t->newest && party->starts_ns > 0 && t->party[t->newest].starts_ns <= 0;
+		party->next = party->later;
+		if (p != t->newest && !party->later && r->again_ns != GAP_UNKNOWN) {
+			party->next_ns += (double)r->again_ns;
+			party->next = party->next_ns > 0;
+		}
+		party->beside_ns = party->next_ns;
+		if (party->later)
+			party->beside_ns = party->deadline_ns - SPARE * company_beside(t, p) * party->scale *
+									(double)party->surface->latency_ns[top];
+		party->beside_ns = fmin(party->beside_ns, party->next_ns);
+		party->next = party->next && party->beside_ns < up_ns;
+	}
+}
+
+/* How long nothing runs once the newest has ended, at the least. */
+static double gap_after(const struct governor_task *t)
+{
+	const struct party *newest = &t->party[t->newest];
+	double end_ns = cost_end(t, newest, t->board.current), gap_ns;
+
+	if (t->running != 1 || newest->starts_ns > 0 || newest->request->again_ns == GAP_UNKNOWN)
+		return 0;
+	gap_ns = GAP_SHARE * (double)newest->request->again_ns;
+	for (size_t p = 0; p < t->parties; p++)
+		if (company_expected(t, p))
+			gap_ns = fmin(gap_ns, t->party[p].starts_ns - end_ns);
+	return fmax(gap_ns, 0);
+}
+
+/* The cheapest point that keeps every deadline once there; where there is none the fastest, and false. */
+static bool find_home(struct governor_task *t)
+{
+	size_t start = t->board.current;
+
+	for (size_t p = 0; p < t->parties; p++)
+		t->party[p].doubt_var =
+			t->parties > 1 ? session_company_var(&t->governor->session[t->party[p].request->session]) : 0;
+	company_lay_out(t, start);
+	find_next(t);
+	find_urgent(t, start, false);
+	t->gap_ns = gap_after(t);
+	t->home = cost_home(t, t->soft, start, &t->at_home);
+	if (t->home == SIZE_MAX && memcmp(t->soft, t->low, sizeof(t->soft)))
+		t->home = cost_home(t, t->low, start, &t->at_home);
+	if (t->home != SIZE_MAX)
+		return true;
+	find_urgent(t, start, true);
+	t->home = cost_fastest(t);
+	t->at_home = cost_at(t, t->home, 0);
+	return false;
+}
+
+static void choose(struct governor_task *t, struct decision *out)
+{
+	bool feasible = t->feasible = find_home(t);
+	struct choice c = least_cost(t, feasible);
+
+	out->point = c.point;
+	out->feasible = c.now.worst <= fmax(t->most, LIKELY);
+	out->reason = reason_of(t, &c, feasible);
+	out->late = c.now.newest;
+}
+
+static bool unknown(const struct governor_request *requests, size_t count, uint64_t now_ns)
+{
+	for (size_t i = 0; i < count; i++)
+		if (requests[i].surface->state == SURFACE_NONE && (i + 1 == count || requests[i].begin_ns <= now_ns))
+			return true;
+	return false;
+}
+
+/* Late at the fastest point too, and not for a move that is under way. */
+static bool late_anyway(const struct governor_task *t)
+{
+	const struct party *p = &t->party[t->newest];
+
+	return cost_late(t, p, t->home, cost_end(t, p, t->home), p->slack_ns + (double)p->request->flight_ns) > LIKELY;
+}
+
+void governor_decide(struct governor *governor, const struct governor_board *board,
+		     const struct governor_request *requests, size_t count, uint64_t now_ns, struct decision *out)
+{
+	const struct governor_request *newest = &requests[count - 1];
+	struct governor_task *t = governor->task;
+	struct governor_session *s = &governor->session[newest->session];
+
+	*out = (struct decision){.runner_up = SIZE_MAX, .feasible = true};
+	governor->begun++;
+	if (newest->flight)
+		newest->flight->order = governor->begun;
+	refill_mem(governor, now_ns);
+	if (board->current_known)
+		company_advance(governor, requests, count, board->current, now_ns);
+	session_began(governor, newest, board->current);
+	task_begin(governor, board, requests, count, now_ns);
+	for (size_t i = 0; i < count; i++)
+		out->learning = out->learning || requests[i].surface->state != SURFACE_READY;
+	t->feasible = true;
+	if (unknown(requests, count, now_ns)) {
+		out->point = grid_index(board->grid, t->high);
+		out->reason = REASON_UNKNOWN;
+		t->parties = 1;
+		company_lay_out(t, out->point);
+	} else {
+		choose(t, out);
+	}
+	describe(t, out);
+	expect_ends(t, out);
+	s->forgiven = out->reason == REASON_UNKNOWN || (!t->feasible && late_anyway(t));
+	s->tried = out->point;
+	s->trial = out->reason == REASON_EXPLORE && newest->surface->measured[out->point] == 0;
+	note_mem(governor, board->grid, out->point);
+}
+
+/* What coming up to a point costs, by how long that takes: a sum over the clocks that come up. */
+struct waits {
+	size_t count;
+	double up_ns[1 << CLOCK_COUNT];
+	struct cost cost[1 << CLOCK_COUNT];
+};
+
+static struct cost wait_cost(const struct governor_task *t, size_t target, double up_ns, struct waits *waits)
+{
+	size_t k = 0;
+
+	while (k < waits->count && waits->up_ns[k] != up_ns)
+		k++;
+	if (k == waits->count) {
+		waits->up_ns[k] = up_ns;
+		waits->cost[k] = cost_at(t, target, t->party[t->newest].starts_ns + up_ns);
+		waits->count++;
+	}
+	return waits->cost[k];
+}
+
+/* Where to wait for a request that will want to be at `target`: idle power until it comes, against
+ * the time and the risk of coming up for it. */
+static size_t wait_at(const struct governor_task *t, size_t target)
+{
+	const struct party *p = &t->party[t->newest];
+	double gap_ns = p->starts_ns, time_ns = t->period_ns, best_sum = INFINITY;
+	struct cost at = cost_at(t, target, 0);
+	struct waits waits = {.count = 0};
+	size_t to[CLOCK_COUNT], axis[CLOCK_COUNT], best = target;
+
+	grid_axes(t->board.grid, target, to);
 	for (size_t i = 0; i < t->board.grid->points; i++) {
-		if (!(scan_price(&t->price, i) < best) || !task_fits(t, i, 0) || !in_time(t, i, gap_ns))
+		double up_ns, sum;
+		if ((i != target && p->surface->idle_power_uw[i] >= p->surface->idle_power_uw[target]) ||
+		    !cost_allowed(t, i, t->soft))
 			continue;
 		grid_axes(t->board.grid, i, axis);
-		if (!moves_within(axis, t->soft, t->high))
+		up_ns = moves_up_ns(&t->board, axis, to);
+		sum = ((double)p->surface->idle_power_uw[i] * gap_ns +
+		       (double)p->surface->power_uw[target] * 2 * up_ns) /
+		      time_ns;
+		if (sum >= best_sum)
 			continue;
-		best = scan_price(&t->price, i);
-		point = i;
+		if (up_ns > 0) {
+			struct cost cost = wait_cost(t, target, up_ns, &waits);
+			if (cost.worst > fmax(t->governor->options.miss_target, at.worst) ||
+			    gap_ns < GAP_MOVES * (up_ns + moves_down_ns(&t->board, to, axis)))
+				continue;
+			sum += cost.late - at.late;
+		}
+		if (sum < best_sum) {
+			best_sum = sum;
+			best = i;
+		}
 	}
-	return point;
+	return best;
 }
 
-/* A view of the board with one request yet to come, of this relative deadline. */
-static void expect(struct governor_task *t, struct governor *governor, const struct governor_board *board,
-		   const struct surface *surface, uint32_t session, uint64_t relative_ns, uint64_t now_ns)
+bool governor_idle(struct governor *governor, const struct governor_board *board,
+		   const struct governor_request *requests, size_t count, uint64_t now_ns, size_t *point)
 {
-	t->governor = governor;
-	t->board = *board;
-	t->newest = (struct governor_request){
-		.surface = surface, .session = session, .begin_ns = now_ns, .deadline_ns = now_ns + relative_ns};
-	t->surface = surface;
-	t->now_ns = now_ns;
-	for (int c = 0; c < CLOCK_COUNT; c++)
-		moves_limits(board, c, &t->low[c], &t->high[c]);
-}
+	struct governor_task *t = governor->task;
+	double worst;
 
-size_t governor_prepare(struct governor *governor, const struct governor_board *board, const struct surface *surface,
-			uint32_t session, uint64_t relative_ns, uint64_t now_ns)
-{
-	struct governor_task t;
-	size_t home = SIZE_MAX;
-
-	expect(&t, governor, board, surface, session, relative_ns, now_ns);
-	if (surface->state != SURFACE_NONE)
-		home = next_home(&t, relative_ns);
-	return home == SIZE_MAX ? top_point(&t) : home;
-}
-
-bool governor_idle(struct governor *governor, const struct governor_board *board, const struct surface *surface,
-		   uint64_t expected_gap_ns, uint64_t now_ns, size_t *point)
-{
-	struct governor_session *s = &governor->session[governor->last_session];
-	uint64_t relative_ns = memory_tight_ns(s);
-	struct governor_task t;
-
-	if (expected_gap_ns < NO_GAP_NS || !s->known || relative_ns == UINT64_MAX || !board->current_known || surface->state == SURFACE_NONE)
+	refill_mem(governor, now_ns);
+	task_begin(governor, board, requests, count, now_ns);
+	if (unknown(requests, count, now_ns) || !board->current_known)
 		return false;
-	expect(&t, governor, board, surface, governor->last_session, relative_ns, now_ns);
-	size_t home = next_home(&t, relative_ns);
-	if (home == SIZE_MAX)
+	t->feasible = find_home(t);
+	if (!t->feasible)
 		return false;
-	if (governor->task.steps) /* is on its way home: there and nowhere else */
-		*point = home;
-	else
-		*point = expected_gap_ns >= IDLE_GAP_NS ? idle_home(&t, home, expected_gap_ns) : towards(&t, home, expected_gap_ns);
-	if (*point == board->current) {
-		t.newest.waits = true; /* it may */
-		move_from(&t, t.soft);
-		*point = trial_ahead(&t, GAP_SHARE * (double)expected_gap_ns);
-		s->ahead = *point;
-		return *point != SIZE_MAX;
-	}
-	return in_time(&t, *point, expected_gap_ns) &&
-	       (*point != home || task_gain(&t, board->current, home) >= governor->options.gain_min);
+	/* A gap is the time to leave clocks at which nothing fits. */
+	*point = board->current;
+	worst = cost_at(t, *point, 0).worst;
+	if (!being_learned(t, worst) && worst > t->most &&
+	    weigh(t, t->home).now.worst <= fmax(t->most, t->at_home.worst))
+		*point = t->home;
+	*point = wait_at(t, *point);
+	if (*point == board->current)
+		return false;
+	note_mem(governor, board->grid, *point);
+	return true;
+}
+
+size_t governor_prepare(struct governor *governor, const struct governor_board *board,
+			const struct governor_request *request, uint64_t now_ns)
+{
+	struct governor_task *t = governor->task;
+
+	task_begin(governor, board, request, 1, now_ns);
+	if (unknown(request, 1, now_ns))
+		return grid_index(board->grid, t->high);
+	find_home(t);
+	return t->home;
 }

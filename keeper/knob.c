@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The closed table of knobs, and the one function that writes. */
+/* The closed table of knobs, and the only function that writes one. */
 #include "knob.h"
 
 #include <errno.h>
@@ -11,9 +11,11 @@
 #include "../common/file.h"
 #include "../common/units.h"
 #include "../probes/sysroot.h"
+#include "hold.h"
+#include "nvml.h"
 
-#define KHZ 1000ULL
-#define MHZ 1000000ULL
+#define KHZ     1000ULL
+#define MHZ     1000000ULL
 #define CPUFREQ "/sys/*/cpu/*cpufreq*/scaling_"
 #define DEVFREQ "/sys/*/devfreq/*/"
 #define DRM     "/sys/*/drm/card*/"
@@ -24,7 +26,7 @@ static const struct knob_kind kinds[] = {
 	{"scaling_min_freq", CPUFREQ "min_freq", ROLE_MIN, KHZ, 0},
 	{"scaling_governor", CPUFREQ "governor", ROLE_GOVERNOR, 0, 0},
 	{"scaling_setspeed", CPUFREQ "setspeed", ROLE_SPEED, KHZ, 0},
-	/* devfreq keeps limits in kHz from Linux 5.5 */
+	/* devfreq limits are in kHz since Linux 5.5 */
 	{"max_freq", DEVFREQ "max_freq", ROLE_MAX, 1, KHZ},
 	{"min_freq", DEVFREQ "min_freq", ROLE_MIN, 1, KHZ},
 	{"governor", DEVFREQ "governor", ROLE_GOVERNOR, 0, 0},
@@ -32,6 +34,8 @@ static const struct knob_kind kinds[] = {
 	/* GT ratios are multiples of 50/3 MHz */
 	{"gt_max_freq_mhz", DRM "gt_max_freq_mhz", ROLE_MAX, MHZ, 17},
 	{"gt_min_freq_mhz", DRM "gt_min_freq_mhz", ROLE_MIN, MHZ, 17},
+	{"gt_boost_freq_mhz", DRM "gt_boost_freq_mhz", ROLE_BOOST, MHZ, 17},
+	{"rps_boost_freq_mhz", DRM "gt/gt*/rps_boost_freq_mhz", ROLE_BOOST, MHZ, 17},
 	{"rps_max_freq_mhz", DRM "gt/gt*/rps_max_freq_mhz", ROLE_MAX, MHZ, 17},
 	{"rps_min_freq_mhz", DRM "gt/gt*/rps_min_freq_mhz", ROLE_MIN, MHZ, 17},
 	{"max_freq", "/sys/*/tile*/gt*/freq0/max_freq", ROLE_MAX, MHZ, 17},
@@ -41,6 +45,8 @@ static const struct knob_kind kinds[] = {
 	{"pp_dpm_mclk", "/sys/*/pp_dpm_mclk", ROLE_MASK, 0, 0},
 	{"rate", EMC "rate", ROLE_RATE, 1, MHZ},
 	{"mrq_rate_locked", EMC "mrq_rate_locked", ROLE_LOCK, 0, 0},
+	{"lock", "/nvml/*/graphics/lock", ROLE_NVML, MHZ, 0},
+	{"lock", "/nvml/*/memory/lock", ROLE_NVML, MHZ, 0},
 };
 
 const struct knob_kind *knob_kind_of(const char *path)
@@ -57,6 +63,9 @@ const struct knob_kind *knob_kind_of(const char *path)
 
 int knob_read(const struct sysroot *root, const char *path, char value[KNOB_VALUE_MAX])
 {
+	if (nvml_is(path))
+		return nvml_read(path, value);
+
 	CLEANUP_FD int fd = sysroot_open(root, path, O_RDONLY | O_NONBLOCK);
 
 	if (fd < 0)
@@ -77,6 +86,9 @@ int knob_read(const struct sysroot *root, const char *path, char value[KNOB_VALU
 
 int knob_write(const struct sysroot *root, const char *path, const char *value)
 {
+	if (nvml_is(path))
+		return nvml_write(path, value);
+
 	char text[KNOB_VALUE_MAX + 1];
 	size_t len = strlen(value);
 
@@ -85,7 +97,7 @@ int knob_write(const struct sysroot *root, const char *path, const char *value)
 	memcpy(text, value, len);
 	text[len++] = '\n';
 	CLEANUP_FD int fd = sysroot_open(root, path, O_WRONLY | O_TRUNC | O_NONBLOCK);
-	if (fd == -EWOULDBLOCK) /* a lease: a board in a directory holds writers up as a slow sysfs write does */
+	if (fd == -EWOULDBLOCK) /* file lease: flamed-board delays writers as a slow sysfs write does */
 		fd = sysroot_open(root, path, O_WRONLY | O_TRUNC);
 	if (fd < 0)
 		return fd;
@@ -111,35 +123,26 @@ static bool is_near(const struct knob_kind *kind, const char *a, const char *b)
 
 bool knob_is_ours(const struct knob_kind *kind, const struct journal_entry *entry, const char *value)
 {
-	/* empty: a write of ours to a file in a directory that failed after the truncation */
+	/* empty: our write to a file in a board directory failed after the truncation */
 	if (value[0] == '\0')
 		return entry->ours[OURS_HELD][0] != '\0';
+	if (entry->unlimited && entry->ours[OURS_HELD][0] && !strcmp(value, NO_LIMIT_KHZ))
+		return true; /* a restore is under way */
 	for (int i = 0; i < OURS_COUNT; i++)
 		if (entry->ours[i][0] && is_near(kind, value, entry->ours[i]))
 			return true;
 	return false;
 }
 
-bool knob_held_down(const struct sysroot *root, const struct knob_kind *kind, const struct journal_entry *entry,
-		    const char *value)
-{
-	uint64_t now = knob_number(value), wrote = knob_number(entry->ours[OURS_HELD]), limit;
-	char path[SYSFS_PATH_MAX];
-
-	if ((kind->role != ROLE_MAX && kind->role != ROLE_MIN) || now == UINT64_MAX || wrote == UINT64_MAX || now >= wrote)
-		return false;
-	memcpy(path, entry->path, sizeof(path));
-	path[path_base(path) - path - 1] = '\0';
-	return board_cooling(root) || (sysroot_read_u64_at(root, path, "bios_limit", &limit) == 0 && now == limit);
-}
-
-/* Folder of the device: that of the file, less devfreq's userspace/. */
+/* Length of the device's directory: that of the file, without devfreq's userspace/. */
 static size_t device_length(const char *path)
 {
 	size_t len = (size_t)(path_base(path) - path);
 	const char sub[] = "/userspace/";
 
-	return len > sizeof(sub) && !memcmp(path + len - (sizeof(sub) - 1), sub, sizeof(sub) - 1) ? len - (sizeof(sub) - 2) : len;
+	return len > sizeof(sub) && !memcmp(path + len - (sizeof(sub) - 1), sub, sizeof(sub) - 1) ?
+		       len - (sizeof(sub) - 2) :
+		       len;
 }
 
 bool knob_same_device(const char *a, const char *b)

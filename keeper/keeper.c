@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The keeper's loop: one socket, one table of knobs, one way out. */
+/* The keeper's loop: one socket, one table of knobs, one exit path. */
 #include "keeper.h"
 
 #include <errno.h>
@@ -9,37 +9,43 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../common/clock.h"
 #include "../common/file.h"
 #include "../common/log.h"
 #include "../probes/sysroot.h"
-#include "keeper_table.h"
+#include "owner.h"
+#include "table.h"
 #include "uevent.h"
 
-#define LOST_SCAN_NS      (500 * NS_PER_MS) /* how often a lost device is looked for while a target stands */
-#define UEVENT_SCAN_NS    (50 * NS_PER_MS)  /* after the kernel's word; a driver is not ready at once */
-#define CHECK_NS          NS_PER_S          /* how often a standing target is looked at */
-#define JOURNAL_RETRY_NS  NS_PER_S          /* and a journal that cannot be written */
-#define RELEASE_RETRY_NS  NS_PER_S
-#define GOODBYE_TRIES     5                 /* of giving back when flamed is gone, RESTORE_PATIENCE_NS each */
-#define MESSAGES_AT_ONCE  4096              /* read before a target is applied; nobody queues more */
+#define LOST_SCAN_NS     (500 * NS_PER_MS) /* interval of scans for a lost device while a target is in force */
+#define UEVENT_SCAN_NS   (50 * NS_PER_MS)  /* delay after a uevent: drivers need some time to become ready */
+#define CHECK_NS         NS_PER_S          /* interval of checks of the target in force */
+#define JOURNAL_RETRY_NS NS_PER_S          /* retry interval of a failed journal write */
+#define RELEASE_RETRY_NS NS_PER_S
+#define DEBT_NS          NS_PER_S /* retry interval of a failed restore */
+#define GOODBYE_TRIES    5        /* attempts to restore when flamed is gone, RESTORE_PATIENCE_NS each */
+#define MESSAGES_AT_ONCE 4096     /* read before a target is applied; no client queues more */
 
 struct keeper {
-	int fd, uevent_fd; /* the latter -errno where there is none */
+	int fd, uevent_fd; /* uevent_fd: negative errno if there is none */
+	int peer_fd;       /* pidfd of flamed; negative errno if there is none */
 	struct keeper_table table;
 	bool have_target;
 	struct op_point target;
 	uint64_t serial;
-	uint64_t scan_ns, again_ns; /* next look for devices, next try of journal or release; 0: none */
-	uint64_t check_ns;          /* next look whether the target still stands; 0: no target */
-	struct keeper_reply told;   /* last report, to tell only news */
-	bool news;                  /* the kernel said that devices came or went */
-	bool release_owed;
+	uint64_t scan_ns, again_ns; /* next scan for devices; next retry of the journal or a release; 0: none */
+	uint64_t check_ns;          /* next check of the target; 0: no target */
+	struct keeper_reply told;   /* last report sent, so that only changes are reported */
+	uint32_t boards;            /* number of device changes */
+	bool news;                  /* a uevent reported a device change */
+	uint64_t debt_ns;           /* next attempt to restore remaining knobs; 0: none */
+	bool replay_owed;           /* a journal left behind could not be read */
 };
 
-/* What a batch of messages comes to: the newest target, and what went before
- * it that still matters. */
+/* The effect of a batch of messages: the newest target, and earlier operations that still matter. */
 struct batch {
 	bool closed, rescan, release, apply;
 	uint64_t serial;
@@ -54,7 +60,7 @@ static void on_term(int sig)
 	terminated = 1;
 }
 
-/* Signals arrive only inside ppoll. */
+/* Signals are delivered only during ppoll(). */
 static void catch_signals(sigset_t *waiting)
 {
 	struct sigaction term = {.sa_handler = on_term}, ignore = {.sa_handler = SIG_IGN};
@@ -65,7 +71,8 @@ static void catch_signals(sigset_t *waiting)
 	sigprocmask(SIG_BLOCK, &block, waiting);
 	sigdelset(waiting, SIGTERM);
 	sigaction(SIGTERM, &term, NULL);
-	/* those of a terminal and of a lost pipe are flamed's to act on: its end closing is our sign */
+	/* signals from a terminal or a broken pipe are left to flamed; the keeper exits when
+	 * flamed's end closes */
 	sigaction(SIGINT, &ignore, NULL);
 	sigaction(SIGHUP, &ignore, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
@@ -92,12 +99,12 @@ static void reply_send(const struct keeper *k, struct keeper_reply *reply, const
 		head->cmsg_len = CMSG_LEN(count * sizeof(int));
 		memcpy(CMSG_DATA(head), fds, count * sizeof(int));
 	}
-	/* flamed not reading is no reason to wait; its end closing shows in poll */
+	/* do not wait for a flamed that does not read; poll reports when its end closes */
 	if (sendmsg(k->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
 		log_warning("keeper: a reply was lost: %s", strerror(errno));
 }
 
-/* What flamed may not be able to see: ceilings, and the memory clock's table. */
+/* Report what flamed may not be able to see: ceilings, and the memory clock's table. */
 static void report_found(const struct keeper *k, struct keeper_reply *reply)
 {
 	for (size_t i = 0; i < k->table.count; i++) {
@@ -112,26 +119,31 @@ static void report_found(const struct keeper *k, struct keeper_reply *reply)
 	}
 }
 
-static void report(struct keeper *k, enum keeper_op op, const uint64_t *write_ns)
+static void report(struct keeper *k, enum keeper_op op, const struct write_times *times)
 {
 	struct keeper_reply reply = {.op = (uint32_t)op, .serial = k->serial};
 
 	table_report(&k->table, &reply);
+	reply.boards = k->boards;
 	if (!k->have_target)
 		report_found(k, &reply);
-	if (write_ns)
-		memcpy(reply.write_ns, write_ns, sizeof(reply.write_ns));
+	if (times) {
+		memcpy(reply.write_ns, times->all_ns, sizeof(reply.write_ns));
+		memcpy(reply.up_ns, times->up_ns, sizeof(reply.up_ns));
+		memcpy(reply.down_ns, times->down_ns, sizeof(reply.down_ns));
+	}
 	k->told = reply;
 	reply_send(k, &reply, NULL, 0);
 }
 
-/* Report only what is not as it was told last. */
+/* Send a notice if anything differs from the last report. */
 static void report_news(struct keeper *k)
 {
 	struct keeper_reply now = {0};
 
 	table_report(&k->table, &now);
-	if (memcmp(&now.actual, &k->told.actual, sizeof(now.actual)) || memcmp(&now.ceiling, &k->told.ceiling, sizeof(now.ceiling)) ||
+	if (memcmp(&now.actual, &k->told.actual, sizeof(now.actual)) ||
+	    memcmp(&now.ceiling, &k->told.ceiling, sizeof(now.ceiling)) ||
 	    memcmp(now.error, k->told.error, sizeof(now.error)) || memcmp(now.state, k->told.state, sizeof(now.state)))
 		report(k, KEEPER_NOTICE, NULL);
 }
@@ -173,18 +185,16 @@ static void take(struct batch *b, const struct keeper_request *request)
 		b->release = true;
 		b->apply = false;
 		break;
-	case KEEPER_RESCAN:
-		b->rescan = true;
-		break;
+	case KEEPER_RESCAN: b->rescan = true; break;
 	default:
 		if (log_first("keeper: op"))
-			log_warning("keeper: no such operation: %u", request->op);
+			log_warning("keeper: unknown operation %u", request->op);
 		return;
 	}
 	b->serial = request->serial;
 }
 
-/* Everything that is queued now. */
+/* Receive all queued messages. */
 static void drain(struct keeper *k, struct batch *b)
 {
 	struct keeper_request request;
@@ -202,15 +212,18 @@ static void drain(struct keeper *k, struct batch *b)
 		if (n == sizeof(request) && request.magic == KEEPER_MAGIC)
 			take(b, &request);
 		else if (log_first("keeper: size"))
-			log_warning("keeper: a message of %zd bytes is none of ours", n);
+			log_warning("keeper: ignored a message of invalid size (%zd bytes)", n);
 	}
 }
 
 static void apply(struct keeper *k, enum apply_which which, enum keeper_op op)
 {
-	uint64_t write_ns[CLOCK_COUNT] = {0};
+	struct write_times times = {0};
 
-	table_apply(&k->table, &k->target, which, write_ns);
+	if (k->replay_owed && k->table.journal.fd < 0 &&
+	    keeper_restore(k->table.root, k->table.journal.path, NULL) >= 0)
+		k->replay_owed = table_take_debt(&k->table) < 0;
+	table_apply(&k->table, &k->target, which, &times);
 	k->check_ns = clock_now_ns() + CHECK_NS;
 	k->again_ns = k->table.journal_error < 0 ? clock_now_ns() + JOURNAL_RETRY_NS : 0;
 	if (!k->news)
@@ -218,31 +231,40 @@ static void apply(struct keeper *k, enum apply_which which, enum keeper_op op)
 	if (which == APPLY_CHECK)
 		report_news(k);
 	else
-		report(k, op, write_ns);
+		report(k, op, &times);
 }
 
-/* Returns 0 once every knob is back. */
+/* Knobs that cannot be restored now stay in the journal. */
 static int release(struct keeper *k)
 {
-	int rc = table_release(&k->table);
+	int rc = table_release(&k->table, RESTORE_PATIENCE_NS);
 
 	k->have_target = false;
-	k->release_owed = rc < 0;
 	if (!k->news)
 		k->scan_ns = 0;
-	k->again_ns = rc < 0 ? clock_now_ns() + RELEASE_RETRY_NS : 0;
+	k->again_ns = k->table.journal.count && !k->table.owed ? clock_now_ns() + RELEASE_RETRY_NS : 0;
+	k->debt_ns = k->table.owed ? clock_now_ns() + DEBT_NS : 0;
 	return rc;
 }
 
-static void obey(struct keeper *k, const struct batch *b)
+static void pay_debt(struct keeper *k)
+{
+	if (table_pay_debt(&k->table))
+		log_notice("restored the knobs of a device that had been absent");
+	k->debt_ns = k->table.owed ? clock_now_ns() + DEBT_NS : 0;
+}
+
+static void handle_batch(struct keeper *k, const struct batch *b)
 {
 	if (b->serial)
 		k->serial = b->serial;
-	/* a release overtaken by a target still ends the truce with other owners */
+	/* a release that was followed by a target still clears the record of foreign owners */
 	if (b->release)
 		release(k);
-	if (b->rescan)
+	if (b->rescan) {
+		k->table.rewrite_masks = true;
 		table_scan(&k->table);
+	}
 	if (b->apply) {
 		k->have_target = true;
 		k->target = b->point;
@@ -255,7 +277,7 @@ static void obey(struct keeper *k, const struct batch *b)
 		report(k, KEEPER_NOTICE, NULL);
 }
 
-/* Look again; what is found, or gone, is set to the standing target. */
+/* Scan for devices; apply the target in force to those that appeared or disappeared. */
 static void scan(struct keeper *k)
 {
 	bool news = k->news;
@@ -263,6 +285,13 @@ static void scan(struct keeper *k)
 	k->news = false;
 	k->scan_ns = table_has_lost(&k->table) && k->have_target ? clock_now_ns() + LOST_SCAN_NS : 0;
 	table_scan(&k->table);
+	if (k->table.owed)
+		pay_debt(k);
+	if (news) {
+		k->boards++;
+		if (!k->have_target)
+			report(k, KEEPER_NOTICE, NULL);
+	}
 	if (k->have_target && (news || !table_has_lost(&k->table)))
 		apply(k, APPLY_ALL, KEEPER_NOTICE);
 }
@@ -272,24 +301,26 @@ static void run_timers(struct keeper *k)
 	uint64_t now_ns = clock_now_ns(), retry_ns = table_retry_ns(&k->table);
 
 	if (k->again_ns && k->again_ns <= now_ns) {
-		if (k->release_owed) {
+		if (k->have_target) {
+			apply(k, APPLY_ALL, KEEPER_NOTICE);
+		} else {
 			release(k);
 			report(k, KEEPER_NOTICE, NULL);
-		} else if (k->have_target) {
-			apply(k, APPLY_ALL, KEEPER_NOTICE);
 		}
+	} else if (k->debt_ns && k->debt_ns <= now_ns) {
+		pay_debt(k);
 	} else if (k->scan_ns && k->scan_ns <= now_ns) {
 		scan(k);
 	} else if (retry_ns && retry_ns <= now_ns && k->have_target) {
 		apply(k, APPLY_DUE, KEEPER_NOTICE);
 	} else if (k->check_ns && k->check_ns <= now_ns && k->have_target) {
-		apply(k, APPLY_CHECK, KEEPER_NOTICE);
+		apply(k, table_resumed(&k->table) ? APPLY_ALL : APPLY_CHECK, KEEPER_NOTICE);
 	}
 }
 
 static uint64_t next_timer_ns(const struct keeper *k)
 {
-	uint64_t timer[] = {k->again_ns, k->scan_ns, k->have_target ? table_retry_ns(&k->table) : 0,
+	uint64_t timer[] = {k->again_ns, k->scan_ns, k->debt_ns, k->have_target ? table_retry_ns(&k->table) : 0,
 			    k->have_target ? k->check_ns : 0};
 	uint64_t earliest = 0;
 
@@ -302,13 +333,15 @@ static uint64_t next_timer_ns(const struct keeper *k)
 static void loop(struct keeper *k, const sigset_t *waiting)
 {
 	while (!terminated) {
-		struct pollfd poll_fd[] = {{.fd = k->fd, .events = POLLIN}, {.fd = k->uevent_fd, .events = POLLIN}};
+		struct pollfd poll_fd[] = {{.fd = k->fd, .events = POLLIN},
+					   {.fd = k->uevent_fd, .events = POLLIN},
+					   {.fd = k->peer_fd, .events = POLLIN}};
 		struct timespec wait;
 		uint64_t now_ns = clock_now_ns(), at_ns = next_timer_ns(k), in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
 
 		wait.tv_sec = (time_t)(in_ns / NS_PER_S);
 		wait.tv_nsec = (long)(in_ns % NS_PER_S);
-		int n = ppoll(poll_fd, 2, at_ns ? &wait : NULL, waiting);
+		int n = ppoll(poll_fd, 3, at_ns ? &wait : NULL, waiting);
 		if (n > 0 && poll_fd[1].revents && uevent_drain(k->uevent_fd)) {
 			k->news = true;
 			k->scan_ns = clock_now_ns() + UEVENT_SCAN_NS;
@@ -318,7 +351,12 @@ static void loop(struct keeper *k, const sigset_t *waiting)
 			drain(k, &batch);
 			if (batch.closed)
 				return;
-			obey(k, &batch);
+			handle_batch(k, &batch);
+		}
+		/* its end of the socket may have been inherited by another process */
+		if (n > 0 && poll_fd[2].revents) {
+			log_notice("flamed exited");
+			return;
 		}
 		run_timers(k);
 	}
@@ -331,43 +369,77 @@ static int goodbye(struct keeper *k)
 	size_t knobs = k->table.journal.count;
 
 	for (unsigned i = 0; i < GOODBYE_TRIES; i++) {
-		rc = table_release(&k->table);
+		rc = table_release(&k->table, RESTORE_PATIENCE_NS);
 		if (rc == 0)
 			break;
 	}
-	if (rc < 0)
-		log_error("not every knob could be given back: %s; %s stays for flamed --restore", strerror(-rc),
+	if (rc == 0 && k->table.owed)
+		log_notice("%zu knobs cannot be restored until their device returns; %s is kept for the next keeper",
+			   k->table.owed, k->table.journal.path);
+	else if (rc < 0)
+		log_error("cannot restore every knob: %s; %s is kept for flamed --restore", strerror(-rc),
 			  k->table.journal.path);
 	else if (knobs)
-		log_info("%zu knobs given back in %llu us", knobs,
+		log_info("%zu knobs restored in %llu us", knobs,
 			 (unsigned long long)((clock_now_ns() - begin_ns) / NS_PER_US));
 	journal_close(&k->table.journal);
 	return rc < 0 ? 1 : 0;
+}
+
+/* A pidfd of the process at the other end of the socket. */
+static int watch_peer(int fd)
+{
+	struct ucred peer = {0};
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return -errno;
+	if (peer.pid <= 0) /* in another PID namespace */
+		return -ESRCH;
+	int peer_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	return peer_fd < 0 ? -errno : peer_fd;
 }
 
 int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const char *journal)
 {
 	sigset_t waiting;
 
+	char who[96];
 	catch_signals(&waiting);
-	int rc = keeper_restore(root, journal, NULL);
-	if (rc < 0) {
-		log_error("%s: left behind and cannot be replayed: %s", journal, strerror(-rc));
+	CLEANUP_FD int owner = owner_claim(root, who, sizeof(who));
+	if (owner == -EBUSY) {
+		log_error("%s/sys is in use by %s: only one flamed may set clocks; exiting", root->prefix, who);
 		return 1;
 	}
+	if (owner < 0 && owner != -ENOENT)
+		log_warning("%s: %s: cannot prevent a second keeper from setting the same clocks",
+			    root->prefix[0] ? root->prefix : OWNER_DIR, strerror(-owner));
+	int rc = keeper_restore(root, journal, NULL);
+	if (rc == -EBUSY) {
+		log_error("%s: in use by another keeper", journal);
+		return 1;
+	}
+	if (rc < 0)
+		log_error("%s: cannot restore every knob in it: %s; will be tried again", journal, strerror(-rc));
 	struct keeper *k = calloc(1, sizeof(*k));
 	if (!k)
 		return 1;
 	k->fd = fd;
-	k->uevent_fd = root->prefix[0] ? -ENOTSUP : uevent_open(); /* the kernel's word is about the real /sys */
+	k->peer_fd = watch_peer(fd);
+	k->uevent_fd = root->prefix[0] ? -ENOTSUP : uevent_open(); /* uevents are about the real /sys */
 	k->table.root = root;
 	k->table.boards_dir = boards_dir;
 	journal_init(&k->table.journal, root, journal);
+	table_resumed(&k->table);
+	k->replay_owed = table_take_debt(&k->table) < 0;
+	k->debt_ns = k->table.owed ? clock_now_ns() + DEBT_NS : 0;
 	table_scan(&k->table);
 	hello(k);
 	loop(k, &waiting);
 	if (k->uevent_fd >= 0)
 		close(k->uevent_fd);
+	if (k->peer_fd >= 0)
+		close(k->peer_fd);
 	rc = goodbye(k);
 	free(k);
 	return rc;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Uevents over netlink; only the kernel's own group, and only from the kernel. */
+/* Uevents over netlink: only the kernel's multicast group, and only messages sent by the kernel. */
 #include "uevent.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KERNEL_GROUP 1
+#define KERNEL_GROUP     1
 #define UEVENT_BYTES_MAX 8192
 
 int uevent_open(void)
@@ -36,7 +36,8 @@ static bool has_prefix(const char *text, const char *end, const char *prefix)
 bool uevent_matters(const char *text, size_t len)
 {
 	static const char *const actions[] = {"add@", "remove@", "online@", "offline@", "bind@", "unbind@"};
-	static const char *const subsystems[] = {"SUBSYSTEM=cpu", "SUBSYSTEM=devfreq", "SUBSYSTEM=drm"};
+	static const char *const subsystems[] = {"SUBSYSTEM=cpu",   "SUBSYSTEM=devfreq",  "SUBSYSTEM=drm",
+						 "SUBSYSTEM=hwmon", "SUBSYSTEM=powercap", "SUBSYSTEM=power_supply"};
 	const char *end = text + len;
 	bool action = false;
 
@@ -66,7 +67,7 @@ bool uevent_drain(int fd)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return matters || errno == ENOBUFS; /* some were lost: it may have been one of ours */
+			return matters || errno == ENOBUFS; /* messages were lost, possibly a relevant one */
 		matters |= from.nl_pid == 0 && uevent_matters(text, (size_t)n);
 	}
 }

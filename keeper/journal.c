@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Writing the journal. See journal.h for its lines. */
+/* Writing the journal. journal.h describes its lines. */
 #include "journal.h"
 
 #include <ctype.h>
@@ -15,11 +15,11 @@
 #include "../common/clock.h"
 #include "../common/file.h"
 
-#define JOURNAL_COMPACT_BYTES 65536 /* rewritten past this, from what is known */
-#define LOCK_TRIES 200              /* a keeper that ends needs far less than this ... */
-#define LOCK_WAIT_NS (10 * NS_PER_MS) /* ... times this */
-#define ENCODED_MAX (3 * KNOB_VALUE_MAX)
-#define LINE_MAX_BYTES (SYSFS_PATH_MAX + ENCODED_MAX + 32)
+#define JOURNAL_COMPACT_BYTES 65536 /* rewritten when larger */
+#define LOCK_TRIES            200   /* attempts to lock: a keeper that is exiting needs much less than this */
+#define LOCK_WAIT_NS          (10 * NS_PER_MS) /* times this interval */
+#define ENCODED_MAX           (3 * KNOB_VALUE_MAX)
+#define LINE_MAX_BYTES        (SYSFS_PATH_MAX + ENCODED_MAX + 32)
 
 void journal_init(struct journal *journal, const struct sysroot *root, const char *path)
 {
@@ -74,8 +74,8 @@ static int fsync_dir(const char *path)
 	return dir < 0 ? -errno : fsync_retry(dir);
 }
 
-/* All of it with one write(2) where the file system lets us; a short write is
- * taken back, so that a line is there whole or not at all. */
+/* Append with a single write(2) where the file system allows it. A short write is undone, so that a
+ * line is written completely or not at all. */
 static int append(struct journal *j, const char *text, size_t len)
 {
 	ssize_t n;
@@ -96,13 +96,19 @@ struct text {
 	size_t len, size;
 };
 
-static void add_line(struct text *t, const char *word, size_t slot, const char *path, const char *value)
+static void add_line(struct text *t, const char *word, size_t slot, const char *value)
 {
 	char code[ENCODED_MAX];
-	int n = snprintf(t->data + t->len, t->size - t->len, "%s %zu %s%s=%s\n", word, slot, path, path[0] ? " " : "",
-			 encode(value, code));
 
-	t->len += (size_t)n;
+	t->len += (size_t)snprintf(t->data + t->len, t->size - t->len, "%s %zu =%s\n", word, slot, encode(value, code));
+}
+
+static void add_save(struct text *t, size_t slot, const struct journal_entry *e)
+{
+	char code[ENCODED_MAX];
+
+	t->len += (size_t)snprintf(t->data + t->len, t->size - t->len, "save %zu %s =%s%s\n", slot, e->path,
+				   encode(e->original, code), e->unlimited ? " unlimited" : "");
 }
 
 static int add_head(const struct journal *j, struct text *t)
@@ -139,7 +145,7 @@ int journal_save(struct journal *j, const struct journal_entry *const *entries, 
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < count; i++)
-		add_line(&t, "save", j->count + i, entries[i]->path, entries[i]->original);
+		add_save(&t, j->count + i, entries[i]);
 	if (created) {
 		j->fd = open(j->path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (j->fd < 0)
@@ -154,7 +160,7 @@ int journal_save(struct journal *j, const struct journal_entry *const *entries, 
 		rc = fsync_retry(j->fd);
 	if (rc == 0 && created)
 		rc = fsync_dir(j->path);
-	if (rc < 0) { /* leave no line that promises what was not kept */
+	if (rc < 0) { /* remove lines whose values may not be on disk */
 		if (created)
 			journal_remove(j);
 		else if (ftruncate(j->fd, (off_t)before) == 0)
@@ -182,13 +188,13 @@ int journal_rewrite(struct journal *j)
 		return rc;
 	for (size_t i = 0; i < j->count; i++) {
 		const struct journal_entry *e = j->entry[i];
-		add_line(&t, "save", i, e->path, e->original);
+		add_save(&t, i, e);
 		if (e->ours[OURS_BEFORE][0])
-			add_line(&t, "held", i, "", e->ours[OURS_BEFORE]);
+			add_line(&t, "held", i, e->ours[OURS_BEFORE]);
 		if (e->ours[OURS_HELD][0])
-			add_line(&t, "held", i, "", e->ours[OURS_HELD]);
+			add_line(&t, "held", i, e->ours[OURS_HELD]);
 		if (e->ours[OURS_SEEN][0])
-			add_line(&t, "seen", i, "", e->ours[OURS_SEEN]);
+			add_line(&t, "seen", i, e->ours[OURS_SEEN]);
 	}
 	struct journal fresh = *j;
 	unlink(temp);
@@ -209,7 +215,8 @@ int journal_rewrite(struct journal *j)
 		unlink(temp);
 		return rc;
 	}
-	close(j->fd);
+	if (j->fd >= 0)
+		close(j->fd);
 	j->fd = fresh.fd;
 	j->bytes = fresh.bytes;
 	return fsync_dir(j->path);
@@ -227,7 +234,7 @@ static int note(struct journal *j, const char *word, size_t slot, const char *va
 		if (rc < 0)
 			return rc;
 	}
-	add_line(&t, word, slot, "", value);
+	add_line(&t, word, slot, value);
 	return append(j, t.data, t.len);
 }
 

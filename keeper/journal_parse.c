@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reading a journal: from text to entries, trusting nothing in it. */
+/* Reading a journal: from text to entries. The text is not trusted. */
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -16,7 +16,7 @@ static int hex(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* "=VALUE", percent-encoded. False when it is none or too long. */
+/* Decode "=VALUE", percent-encoded. False if it is malformed or too long. */
 static bool decode(const char *text, char out[KNOB_VALUE_MAX])
 {
 	size_t n = 0;
@@ -40,7 +40,7 @@ static bool decode(const char *text, char out[KNOB_VALUE_MAX])
 	return true;
 }
 
-/* Cut the next word off a line; NULL at its end. */
+/* Cut off the next word of a line; NULL at the end of the line. */
 static char *word(char **line)
 {
 	char *start = *line + strspn(*line, " ");
@@ -56,7 +56,7 @@ static char *word(char **line)
 
 static bool parse_save(struct journal_text *out, uint64_t slot, char *rest)
 {
-	const char *path = word(&rest), *value = word(&rest);
+	const char *path = word(&rest), *value = word(&rest), *unlimited = word(&rest);
 
 	if (!path || !value || slot != out->count || out->count == KNOBS_MAX || !knob_kind_of(path))
 		return false;
@@ -65,6 +65,7 @@ static bool parse_save(struct journal_text *out, uint64_t slot, char *rest)
 	if (strlen(path) >= sizeof(e->path) || !decode(value, e->original))
 		return false;
 	strcpy(e->path, path);
+	e->unlimited = unlimited && !strcmp(unlimited, "unlimited");
 	out->count++;
 	return true;
 }
@@ -118,7 +119,7 @@ void journal_parse(const char *text, size_t len, struct journal_text *out)
 	memset(out, 0, sizeof(*out));
 	for (size_t at = 0; at < len;) {
 		const char *end = memchr(text + at, '\n', len - at);
-		if (!end) /* the last breath of a keeper that was killed */
+		if (!end) /* incomplete last line: the keeper was killed while writing it */
 			break;
 		size_t n = (size_t)(end - (text + at));
 		number++;

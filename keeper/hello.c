@@ -6,7 +6,7 @@
 #include "../common/clock.h"
 #include "keeper.h"
 
-#define EMC_SETTLE_NS (10 * NS_PER_MS) /* as probes/clocks.c guesses it */
+#define EMC_SETTLE_NS (10 * NS_PER_MS) /* the same guess as in probes/clocks.c */
 
 void keeper_hello_merge(struct board *board, const struct keeper_reply *hello)
 {
@@ -24,7 +24,7 @@ void keeper_hello_merge(struct board *board, const struct keeper_reply *hello)
 		mem->lead = 0;
 		mem->why_not[0] = '\0';
 		if (mem->settle_ns == 0)
-			mem->settle_ns = EMC_SETTLE_NS;
+			mem->settle_ns = mem->settle_up_ns = mem->settle_down_ns = EMC_SETTLE_NS;
 	} else if (d->method != METHOD_BPMP_EMC) {
 		return;
 	}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Ceilings: how the kernel itself changes a limit, whoever wrote it. Used by everything that
+ * applies, verifies or restores limits, or detects foreign writes. */
+#ifndef KEEPER_HOLD_H
+#define KEEPER_HOLD_H
+
+#include "knob.h"
+
+/* A cpufreq maximum without a limit, as in the kernel's own default request
+ * (FREQ_QOS_MAX_DEFAULT_VALUE). The file then shows the hardware's maximum. */
+#define NO_LIMIT_KHZ "2147483647"
+
+#define HOLD_LIMITS 4
+
+struct knob_hold {
+	size_t count;
+	struct {
+		uint64_t value;  /* in the knob's unit: no file of this device shows more */
+		const char *who; /* the file that sets this limit */
+	} limit[HOLD_LIMITS];
+	bool boost_off;
+	uint64_t table_top;            /* highest entry of the policy's tables, boost included; 0: none */
+	bool cooling;                  /* set by hold_cools(): */
+	char cooler[COOLING_NAME_MAX]; /* name of the active cooling device */
+};
+
+/* Collect the limits in force for the file at `path`: cpuinfo_max_freq, bios_limit, disabled boost. */
+void hold_find(const struct sysroot *root, const struct knob_kind *kind, const char *path, struct knob_hold *out);
+
+/* Is the device's own cooling device active? Its name is stored in `out`. */
+bool hold_cools(const struct sysroot *root, const char *path, struct knob_hold *out);
+
+/* Explain why the file shows `value` although `wrote` was written: returns the name of a file or
+ * cooling device, stored in `hold`. NULL when there is no known reason, so that a foreign write
+ * must be assumed. */
+const char *hold_explains(const struct sysroot *root, const struct knob_kind *kind, const char *path, uint64_t value,
+			  uint64_t wrote, struct knob_hold *hold);
+
+/* What an original maximum asks for. Only for cpufreq, where the hardware range is known. */
+enum found_max {
+	FOUND_LIMIT,    /* a limit set by someone: this number is restored */
+	FOUND_HIGHEST,  /* the hardware's maximum, equivalent to no limit: this number is restored */
+	FOUND_UNLIMITED /* everything that boost, firmware or the driver allow at present: restored as "no limit" */
+};
+enum found_max hold_found(const struct knob_hold *hold, const struct knob_kind *kind, uint64_t found);
+
+#endif

@@ -7,14 +7,17 @@
 #include "../common/log.h"
 #include "../common/units.h"
 
-#define WRITE_STEP_NS (200 * NS_PER_US)
-#define SETTLE_MARGIN 1.25 /* head room on a write time */
-#define WRITE_SMOOTHING 4  /* one write moves the estimate by a quarter of the way */
-#define WRITE_FORGET  256  /* requests over which a time that keeps us from moving is doubted, */
-#define WRITE_FORGET_EVERY 16 /* so many at once: each time all costs of moving are made anew */
-#define MOVES_KNOWN   2    /* moves of a clock that tell what the least is; one alone may have been a long one */
+#define WRITE_STEP_NS     (200 * NS_PER_US)
+#define SETTLE_MARGIN     1.25 /* headroom on a measured write time */
+#define WRITE_SMOOTHING   4    /* one write moves the estimate a quarter of the way */
+#define WRITE_DECAY       256  /* decay time constant of write times, in requests, */
+#define WRITE_DECAY_EVERY 16   /* applied in steps of this many requests: each step rebuilds every transition cost */
+#define ANSWER_NS_MAX     NS_PER_S /* the slowest boards take 0.3 s to move every clock */
+/* moves of a clock before their minimum is trusted: a single one may have been slow by chance */
+#define MOVES_KNOWN 2
 
-static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz, size_t *count)
+static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz,
+		      size_t *count)
 {
 	const struct clock_domain *domain = &clocks->board->clock[id];
 
@@ -29,7 +32,7 @@ static void init_axis(struct clocks *clocks, enum clock_id id, const struct conf
 	*count = 1;
 }
 
-/* A ceiling below the whole axis leaves its lowest entry. */
+/* A ceiling below the whole axis leaves its lowest entry allowed. */
 static void take_ceilings(struct clocks *clocks, const struct keeper_reply *reply)
 {
 	for (int i = 0; i < CLOCK_COUNT; i++) {
@@ -47,19 +50,20 @@ int clocks_init(struct clocks *clocks, const struct board *board, const struct c
 	clocks->board = board;
 	for (int i = 0; i < CLOCK_COUNT; i++) {
 		init_axis(clocks, (enum clock_id)i, config, &hz[i], &count[i]);
-		clocks->view.settle_ns[i] = clocks->managed[i] ? board->clock[i].settle_ns : 0;
-		clocks->view.write_ns[i] = clocks->view.settle_ns[i];
+		clocks->view.up_ns[i] = clocks->view.down_ns[i] = clocks->managed[i] ? board->clock[i].settle_ns : 0;
+		clocks->times[0][i].write_ns = clocks->times[1][i].write_ns = clocks->view.up_ns[i];
 	}
 	int rc = grid_init(&clocks->grid, hz, count);
 	if (rc < 0)
 		return rc;
 	clocks->view.grid = &clocks->grid;
+	clocks->shadow = config->mode == MODE_SHADOW;
 	clocks_configure(clocks, config);
 	take_ceilings(clocks, &clocks->last);
 	return 0;
 }
 
-/* A limit that would leave no entry of the axis is brought to the nearest. */
+/* A limit that would exclude every entry of the axis is set to the nearest entry. */
 void clocks_configure(struct clocks *clocks, const struct config *config)
 {
 	for (int i = 0; i < CLOCK_COUNT; i++) {
@@ -76,7 +80,7 @@ static bool anything_managed(const struct clocks *clocks)
 	return clocks->managed[CLOCK_CPU] || clocks->managed[CLOCK_GPU] || clocks->managed[CLOCK_MEM];
 }
 
-/* From the point in force to another. */
+/* Time to move from the point in force to `point`. */
 static uint64_t move_ns(const struct clocks *clocks, size_t point)
 {
 	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
@@ -86,7 +90,7 @@ static uint64_t move_ns(const struct clocks *clocks, size_t point)
 	grid_axes(&clocks->grid, point, to);
 	for (int i = 0; i < CLOCK_COUNT; i++)
 		if (!clocks->view.current_known || from[i] != to[i])
-			sum_ns += clocks->view.write_ns[i];
+			sum_ns += clocks->times[!clocks->view.current_known || to[i] > from[i]][i].write_ns;
 	return sum_ns;
 }
 
@@ -99,7 +103,9 @@ uint64_t clocks_apply(struct clocks *clocks, size_t point)
 			target.hz[i] = 0;
 	if (!anything_managed(clocks) || !clocks->keeper)
 		return 0;
-	/* Under way, or there. A knob that did not take its value is tried again with the next request. */
+	clocks_stop_pretending(clocks);
+	/* The move is under way, or done. A knob that did not take its value is written again with
+	 * the next request. */
 	if (clocks->held && clocks->target == point && clocks->last.serial < clocks->serial)
 		return clocks->serial;
 	if (clocks->held && clocks->target == point && !clocks_fault(clocks)[0])
@@ -107,16 +113,62 @@ uint64_t clocks_apply(struct clocks *clocks, size_t point)
 	clocks->epoch += !clocks->held || clocks->target != point;
 	clocks->held = true;
 	clocks->released = false;
-	clocks->target = point;
+	clocks->target = clocks->wanted = point;
 	clocks->target_point = target;
 	uint64_t serial = keeper_link_apply(clocks->keeper, target);
 	if (!serial)
 		return 0;
+	if (clocks->last.serial >= clocks->serial)
+		clocks->asked_ns = clock_now_ns();
 	clocks->serial = serial;
 	clocks->arrives_ns = clock_now_ns() + move_ns(clocks, point);
 	clocks->view.current = point;
 	clocks->view.current_known = true;
 	return serial;
+}
+
+void clocks_pretend(struct clocks *clocks, size_t point)
+{
+	if (clocks->held)
+		return;
+	clocks->view.current = point;
+	clocks->view.current_known = true;
+	clocks->pretended = true;
+}
+
+void clocks_stop_pretending(struct clocks *clocks)
+{
+	if (!clocks->pretended)
+		return;
+	clocks->view.current_known = false;
+	clocks->pretended = false;
+}
+
+uint64_t clocks_raise(struct clocks *clocks, size_t point)
+{
+	size_t from[CLOCK_COUNT], to[CLOCK_COUNT];
+	uint64_t serial;
+
+	if (!clocks->view.current_known)
+		return clocks_apply(clocks, point);
+	grid_axes(&clocks->grid, clocks->view.current, from);
+	grid_axes(&clocks->grid, point, to);
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		to[i] = to[i] > from[i] ? to[i] : from[i];
+	serial = clocks_apply(clocks, grid_index(&clocks->grid, to));
+	clocks->wanted = point;
+	return serial;
+}
+
+uint64_t clocks_lower(struct clocks *clocks)
+{
+	uint64_t ns;
+
+	if (!clocks->held || clocks->wanted == clocks->target)
+		return 0;
+	ns = move_ns(clocks, clocks->wanted);
+	clocks_apply(clocks, clocks->wanted);
+	return ns;
 }
 
 uint64_t clocks_flight_ns(const struct clocks *clocks)
@@ -128,16 +180,32 @@ uint64_t clocks_flight_ns(const struct clocks *clocks)
 	return clocks->arrives_ns - now_ns;
 }
 
+bool clocks_allow(const struct clocks *clocks, size_t point)
+{
+	const struct governor_board *view = &clocks->view;
+	struct op_point at = grid_point(&clocks->grid, point);
+
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		if (clocks->grid.count[c] > 1 && (at.hz[c] < view->floor_hz[c] || at.hz[c] > view->ceiling_hz[c] ||
+						  at.hz[c] > view->ceiling_config_hz[c]))
+			return false;
+	return true;
+}
+
 void clocks_release(struct clocks *clocks)
 {
+	clocks_stop_pretending(clocks);
 	if (!clocks->held)
 		return;
 	clocks->held = false;
 	clocks->epoch++;
 	clocks->view.current_known = false;
 	uint64_t serial = clocks->keeper ? keeper_link_release(clocks->keeper) : 0;
-	if (serial)
-		clocks->serial = serial;
+	if (!serial)
+		return;
+	if (clocks->last.serial >= clocks->serial)
+		clocks->asked_ns = clock_now_ns();
+	clocks->serial = serial;
 }
 
 struct op_point clocks_point(const struct clocks *clocks)
@@ -150,8 +218,8 @@ struct op_point clocks_point(const struct clocks *clocks)
 	return point;
 }
 
-/* These return from write(2) when the clock has changed (measured on Orin:
- * CPU 1.4 ms, GPU 5.2 ms, EMC 9.3 ms, in effect as the write returns). */
+/* With these methods write(2) returns once the clock has changed (measured on Orin: CPU 1.4 ms, GPU
+ * 5.2 ms, EMC 9.3 ms). */
 static bool write_is_settle(const struct clock_domain *domain)
 {
 	switch (domain->device[domain->lead].method) {
@@ -159,51 +227,60 @@ static bool write_is_settle(const struct clock_domain *domain)
 	case METHOD_CPUFREQ_SETSPEED:
 	case METHOD_DEVFREQ_LIMITS:
 	case METHOD_DEVFREQ_USERSPACE:
-	case METHOD_BPMP_EMC:
-		return true;
-	default:
-		return false;
+	case METHOD_BPMP_EMC: return true;
+	default: return false;
 	}
 }
 
-/* What writes really took replaces a guess; a documented settle time only grows.
- * `last` is still the answer before. */
+/* A documented settle time only grows. */
+static void show_times(struct clocks *clocks, int i)
+{
+	const struct clock_domain *domain = &clocks->board->clock[i];
+	bool learned = !domain->settle_documented && write_is_settle(domain);
+	uint64_t *shown[2] = {&clocks->view.down_ns[i], &clocks->view.up_ns[i]};
+
+	for (int up = 0; up < 2; up++)
+		if (clocks->times[up][i].timed && (learned || clocks->times[up][i].write_ns > *shown[up]))
+			*shown[up] = clocks->times[up][i].write_ns;
+}
+
+/* What writes really took replaces a guess. `last` is still the answer before. */
 static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply)
 {
-	struct governor_board *view = &clocks->view;
-
 	for (int i = 0; i < CLOCK_COUNT; i++) {
-		const struct clock_domain *domain = &clocks->board->clock[i];
 		uint64_t seen_ns = (uint64_t)((double)reply->write_ns[i] * SETTLE_MARGIN);
-		bool moved = reply->actual.hz[i] != clocks->last.actual.hz[i];
+		uint64_t last_hz = clocks->last.actual.hz[i];
+		bool moved = last_hz && reply->actual.hz[i] != last_hz;
+		struct clock_times *times = &clocks->times[reply->actual.hz[i] > last_hz][i];
 
 		if (!clocks->managed[i] || seen_ns == 0)
 			continue;
-		/* A clock that stayed where it was tells nothing about moving it. */
-		if (clocks->timed[i] && !moved)
+		/* A clock that stayed where it was, or may have, tells little about moving it. */
+		if (times->timed && !moved)
 			continue;
-		if (moved && (clocks->moves[i]++ == 0 || seen_ns < clocks->least_ns[i]))
-			clocks->least_ns[i] = seen_ns;
 		/* A lone long one is the scheduler's; a board that got slower shows again. */
-		if (clocks->timed[i] && seen_ns > 2 * view->write_ns[i] + WRITE_STEP_NS)
-			seen_ns = 2 * view->write_ns[i] + WRITE_STEP_NS;
-		if (!clocks->timed[i])
-			view->write_ns[i] = seen_ns;
+		if (times->moves && seen_ns > 2 * times->write_ns + WRITE_STEP_NS)
+			seen_ns = 2 * times->write_ns + WRITE_STEP_NS;
+		if (!times->moves)
+			times->write_ns = seen_ns;
 		else
-			view->write_ns[i] += (uint64_t)(((int64_t)seen_ns - (int64_t)view->write_ns[i]) / WRITE_SMOOTHING);
-		clocks->timed[i] = true;
-		if (view->write_ns[i] > view->settle_ns[i] || (!domain->settle_documented && write_is_settle(domain)))
-			view->settle_ns[i] = view->write_ns[i];
+			times->write_ns += (uint64_t)(((int64_t)seen_ns - (int64_t)times->write_ns) / WRITE_SMOOTHING);
+		if (moved && (times->moves++ == 0 || seen_ns < times->least_ns))
+			times->least_ns = seen_ns;
+		times->timed = true;
+		show_times(clocks, i);
 	}
 }
 
 void clocks_take(struct clocks *clocks, const struct keeper_reply *reply)
 {
+	bool changed = false;
+
 	take_ceilings(clocks, reply);
-	for (int i = 0; i < CLOCK_COUNT; i++) {
-		if (reply->state[i] != clocks->last.state[i] && reply->text[0])
-			log_warning("%s clock: %s", clock_name((enum clock_id)i), reply->text);
-	}
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		changed |= reply->state[i] != clocks->last.state[i];
+	if (changed && reply->text[0]) /* the text names the device */
+		log_warning("%s", reply->text);
 	if (reply->op == KEEPER_APPLIED)
 		learn_settle(clocks, reply);
 	clocks->last = *reply;
@@ -224,28 +301,48 @@ void clocks_lose(struct clocks *clocks)
 	clocks->serial = 0;
 }
 
-void clocks_forget(struct clocks *clocks)
+void clocks_decay_times(struct clocks *clocks)
 {
-	if (++clocks->forgets % WRITE_FORGET_EVERY)
+	if (++clocks->decays % WRITE_DECAY_EVERY)
 		return;
 	for (int i = 0; i < CLOCK_COUNT; i++) {
-		const struct clock_domain *domain = &clocks->board->clock[i];
-		uint64_t least_ns = clocks->moves[i] >= MOVES_KNOWN ? clocks->least_ns[i] : 0;
-		uint64_t doubted_ns = clocks->view.write_ns[i] - clocks->view.write_ns[i] * WRITE_FORGET_EVERY / WRITE_FORGET;
+		for (int up = 0; up < 2; up++) {
+			struct clock_times *times = &clocks->times[up][i];
+			uint64_t least_ns = times->moves >= MOVES_KNOWN ? times->least_ns : 0;
+			uint64_t decayed_ns = times->write_ns - times->write_ns * WRITE_DECAY_EVERY / WRITE_DECAY;
 
-		if (clocks->view.write_ns[i] > least_ns)
-			clocks->view.write_ns[i] = doubted_ns > least_ns ? doubted_ns : least_ns;
-		if (clocks->managed[i] && !domain->settle_documented && write_is_settle(domain) && clocks->timed[i])
-			clocks->view.settle_ns[i] = clocks->view.write_ns[i];
+			if (times->write_ns > least_ns)
+				times->write_ns = decayed_ns > least_ns ? decayed_ns : least_ns;
+		}
+		if (clocks->managed[i])
+			show_times(clocks, i);
 	}
 }
 
 const char *clocks_fault(const struct clocks *clocks)
 {
+	enum keeper_link_state keeper = keeper_link_state(clocks->keeper);
+
+	if (!anything_managed(clocks))
+		return "no clock of this board can be moved";
+	if (clocks->shadow)
+		return "";
+	if (keeper == KEEPER_ABSENT || keeper == KEEPER_RESTARTING)
+		return "the keeper is not running, so no clock is moved";
 	if (clocks->last.journal_error)
-		return "the journal cannot be written, so no knob is";
+		return "the journal cannot be written, so no knob is written";
+	if (clocks->last.serial < clocks->serial && clock_now_ns() - clocks->asked_ns > ANSWER_NS_MAX)
+		return "the keeper does not answer: a write may be blocked, and the clocks are unknown";
 	for (int i = 0; i < CLOCK_COUNT; i++)
 		if (clocks->last.state[i] != KNOB_OK)
 			return clocks->last.text[0] ? clocks->last.text : "a clock does not follow";
 	return "";
+}
+
+const char *clocks_owner(const struct clocks *clocks, enum clock_id id)
+{
+	if (clocks->last.state[id] == KNOB_FOREIGN)
+		return "foreign";
+	return clocks->held && clocks->managed[id] && keeper_link_state(clocks->keeper) == KEEPER_RUNNING ? "flamed" :
+													    "kernel";
 }

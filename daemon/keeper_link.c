@@ -14,10 +14,10 @@
 #include "../common/file.h"
 #include "../common/log.h"
 
-#define RETRY_NS_MIN  (100 * NS_PER_MS)
-#define RETRY_NS_MAX  (30 * NS_PER_S)
-#define GOODBYE_NS    (5 * NS_PER_S)
-#define CHILD_FD      3 /* where flamed-keeper expects its socket */
+#define RETRY_NS_MIN    (100 * NS_PER_MS)
+#define RETRY_NS_MAX    (30 * NS_PER_S)
+#define GOODBYE_NS      (5 * NS_PER_S)
+#define CHILD_FD        3 /* descriptor on which flamed-keeper expects its socket */
 #define REPLIES_AT_ONCE 64
 
 struct keeper_link {
@@ -25,20 +25,28 @@ struct keeper_link {
 	struct keeper_link_options options;
 	struct keeper_link_events events;
 	int fd;
-	pid_t pid; /* of a keeper started here, or the peer's */
+	pid_t pid; /* of the keeper started here, or of the peer */
 	bool child;
 	enum keeper_link_state state;
 	struct loop_watch *watch, *retry;
 	uint64_t retry_ns, serial;
-	struct keeper_request newest; /* waits for room while `full` */
+	struct keeper_request newest; /* not sent yet, while `full` */
 	bool full;
 };
 
-/* The child: only its socket and the standard three descriptors go with it. */
+/* In the child: keep only its socket and the three standard descriptors. */
 static void run_child(const struct keeper_link *link, int fd)
 {
-	char *argv[] = { "flamed-keeper", "--fd", "3", "--sysroot", (char *)link->options.sysroot, "--state-dir", (char *)link->options.state_dir,
-			 "--boards-dir", (char *)link->options.boards_dir, NULL };
+	char *argv[] = {"flamed-keeper",
+			"--fd",
+			"3",
+			"--sysroot",
+			(char *)link->options.sysroot,
+			"--state-dir",
+			(char *)link->options.state_dir,
+			"--boards-dir",
+			(char *)link->options.boards_dir,
+			NULL};
 	sigset_t none;
 
 	sigemptyset(&none);
@@ -56,6 +64,8 @@ static int start_child(struct keeper_link *link)
 {
 	int pair[2];
 
+	if (access(link->options.program, X_OK) < 0)
+		return -errno; /* do not fork a child that could not execute it */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	link->pid = fork();
@@ -74,8 +84,8 @@ static int start_child(struct keeper_link *link)
 
 static int connect_service(struct keeper_link *link)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct ucred peer = { 0 };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct ucred peer = {0};
 	socklen_t len = sizeof(peer);
 	int fd;
 
@@ -123,12 +133,12 @@ static void lose(struct keeper_link *link)
 	reap(link);
 	link->pid = 0;
 	link->state = KEEPER_RESTARTING;
-	log_error("the keeper is gone; knobs it left are restored by the next one");
+	log_error("the keeper exited unexpectedly; the next one restores the knobs that it left");
 	link->events.lost(link->events.arg);
 	retry_later(link);
 }
 
-/* Descriptors of a HELLO, each to the rail and file it is for. */
+/* Assign each descriptor of a HELLO reply to its rail and file. */
 static void take_sensors(struct msghdr *msg, const struct keeper_reply *reply, int fds[RAILS_MAX][2])
 {
 	for (struct cmsghdr *head = CMSG_FIRSTHDR(msg); head; head = CMSG_NXTHDR(msg, head)) {
@@ -140,7 +150,8 @@ static void take_sensors(struct msghdr *msg, const struct keeper_reply *reply, i
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(head) + i * sizeof(int), sizeof(int));
-			size_t rail = i < reply->sensor_count && i < 2 * RAILS_MAX ? reply->sensor_rail[i] >> 1 : RAILS_MAX;
+			size_t rail =
+				i < reply->sensor_count && i < 2 * RAILS_MAX ? reply->sensor_rail[i] >> 1 : RAILS_MAX;
 			if (rail < RAILS_MAX && fds[rail][reply->sensor_rail[i] & 1] < 0)
 				fds[rail][reply->sensor_rail[i] & 1] = fd;
 			else
@@ -149,7 +160,7 @@ static void take_sensors(struct msghdr *msg, const struct keeper_reply *reply, i
 	}
 }
 
-/* Returns 1 when a reply was taken, 0 when none waits, -1 at the end. */
+/* Returns 1 when a reply was handled, 0 when there is none, -1 at the end of the connection. */
 static int take_reply(struct keeper_link *link)
 {
 	union {
@@ -157,8 +168,11 @@ static int take_reply(struct keeper_link *link)
 		struct cmsghdr align;
 	} control;
 	struct keeper_reply reply;
-	struct iovec part = { &reply, sizeof(reply) };
-	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes) };
+	struct iovec part = {&reply, sizeof(reply)};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
 	int fds[RAILS_MAX][2];
 	ssize_t n = recvmsg(link->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -168,7 +182,8 @@ static int take_reply(struct keeper_link *link)
 		return -1;
 	memset(fds, -1, sizeof(fds));
 	if (n != sizeof(reply) || reply.magic != KEEPER_MAGIC) {
-		log_error("the keeper speaks another version (%zd bytes); is flamed-keeper of this release?", n);
+		log_error("protocol mismatch with the keeper (message of %zd bytes); is flamed-keeper of this release?",
+			  n);
 		return -1;
 	}
 	reply.text[sizeof(reply.text) - 1] = '\0';
@@ -179,10 +194,11 @@ static int take_reply(struct keeper_link *link)
 	return 1;
 }
 
-/* Returns 0, -EAGAIN while the keeper is behind, or another -errno. */
+/* Returns 0, -EAGAIN while the socket is full, or another negative errno. */
 static int send_newest(struct keeper_link *link)
 {
-	bool sent = send(link->fd, &link->newest, sizeof(link->newest), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(link->newest);
+	bool sent = send(link->fd, &link->newest, sizeof(link->newest), MSG_DONTWAIT | MSG_NOSIGNAL) ==
+		    sizeof(link->newest);
 	int rc = sent ? 0 : -errno;
 
 	link->full = rc == -EAGAIN;
@@ -197,7 +213,7 @@ static void on_ready(void *arg, unsigned events)
 	int rc = 1;
 
 	if ((events & LOOP_WRITE) && link->full)
-		(void)!send_newest(link); /* an error ends the connection below */
+		(void)!send_newest(link); /* take_reply() below finds out if the connection ended */
 	for (int i = 0; i < REPLIES_AT_ONCE && rc > 0 && link->fd >= 0; i++)
 		rc = take_reply(link);
 	if (rc < 0 && link->fd >= 0)
@@ -211,11 +227,14 @@ static void start(void *arg)
 	link->fd = link->options.socket ? connect_service(link) : start_child(link);
 	if (link->fd >= 0)
 		link->watch = loop_fd(link->loop, link->fd, LOOP_READ, on_ready, link);
+	if (link->watch)
+		loop_fd_first(link->watch, true);
 	if (link->fd < 0 || !link->watch) {
 		const char *what = link->options.socket ? link->options.socket : link->options.program;
 
 		if (log_first("keeper start"))
-			log_error("%s: %s; no clock will be moved until it answers", what, strerror(link->fd < 0 ? -link->fd : ENOMEM));
+			log_error("%s: %s; no clock is moved until the keeper answers", what,
+				  strerror(link->fd < 0 ? -link->fd : ENOMEM));
 		if (link->fd >= 0)
 			close(link->fd);
 		link->fd = -1;
@@ -227,7 +246,8 @@ static void start(void *arg)
 	link->state = KEEPER_STARTING;
 }
 
-struct keeper_link *keeper_link_new(struct loop *loop, const struct keeper_link_options *options, const struct keeper_link_events *events)
+struct keeper_link *keeper_link_new(struct loop *loop, const struct keeper_link_options *options,
+				    const struct keeper_link_events *events)
 {
 	struct keeper_link *link = calloc(1, sizeof(*link));
 
@@ -246,7 +266,7 @@ struct keeper_link *keeper_link_new(struct loop *loop, const struct keeper_link_
 	return link;
 }
 
-/* The keeper restores and exits when our end closes. */
+/* The keeper restores every knob and exits when our end of the socket closes. */
 static void wait_child(pid_t pid)
 {
 	uint64_t until_ns = clock_now_ns() + GOODBYE_NS;
@@ -259,7 +279,7 @@ static void wait_child(pid_t pid)
 			return;
 		clock_sleep_ns(NS_PER_MS);
 	}
-	log_error("the keeper has not ended within 5 s; it is left to finish");
+	log_error("the keeper did not exit within 5 s; not waiting any longer");
 }
 
 void keeper_link_free(struct keeper_link *link)
@@ -275,14 +295,17 @@ void keeper_link_free(struct keeper_link *link)
 	free(link);
 }
 
-/* Only the newest counts: it takes the place of one that still waits for room. */
+/* Only the newest message counts: it replaces one that is not sent yet. */
 static uint64_t send_request(struct keeper_link *link, enum keeper_op op, struct op_point point)
 {
 	int rc;
 
 	if (link->fd < 0)
 		return 0;
-	link->newest = (struct keeper_request){ .magic = KEEPER_MAGIC, .op = (uint32_t)op, .serial = ++link->serial, .point = point };
+	link->newest = (struct keeper_request){.magic = KEEPER_MAGIC,
+					       .op = (uint32_t)op,
+					       .serial = ++link->serial,
+					       .point = point};
 	rc = link->full ? 0 : send_newest(link);
 	return rc == 0 || rc == -EAGAIN ? link->newest.serial : 0;
 }
@@ -294,7 +317,12 @@ uint64_t keeper_link_apply(struct keeper_link *link, struct op_point point)
 
 uint64_t keeper_link_release(struct keeper_link *link)
 {
-	return send_request(link, KEEPER_RELEASE, (struct op_point){ 0 });
+	return send_request(link, KEEPER_RELEASE, (struct op_point){0});
+}
+
+uint64_t keeper_link_rescan(struct keeper_link *link)
+{
+	return send_request(link, KEEPER_RESCAN, (struct op_point){0});
 }
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link)

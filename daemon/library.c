@@ -1,226 +1,260 @@
 /* SPDX-License-Identifier: MIT */
+/* The table of models, and the process that saves it. */
 #include "library.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "../common/clock.h"
 #include "../common/file.h"
-#include "../common/kv.h"
 #include "../common/log.h"
+#include "model_files.h"
+#include "sandbox.h"
+#include "user.h"
 
-#define MODEL_FILE_BYTES_MAX (64 * 1024 * 1024)
-#define FILE_MODE 0640
-#define DIR_MODE  0750
+#define RETRY_NS     (5 * NS_PER_S)   /* after a failed write */
+#define START_NS     (50 * NS_PER_MS) /* for reading models before the first client is served */
+#define HELPER_S     30               /* a helper process that runs longer is killed, */
+#define HELPER_CPU_S 20               /* and one that uses more CPU time */
 
-/* A power mode as a part of a file name. */
-static void mode_key(char key[MODE_KEY_MAX], const char *mode)
+/* A model of what other boards of the kind measured; empty where nothing did. NULL: out of memory. */
+static struct model *inherited(const struct library *library, const struct entry *entry)
 {
-	size_t n = 0;
+	struct model *model = model_new(library->grid, &library->options);
+	struct entry of_all = {.owner = USER_ADMIN, .model = model};
 
-	for (; *mode && n + 1 < MODE_KEY_MAX; mode++)
-		key[n++] = isalnum((unsigned char)*mode) || *mode == '.' || *mode == '-' ? *mode : '_';
-	key[n] = '\0';
+	strcpy(of_all.name, entry->name);
+	strcpy(of_all.mode, entry->mode);
+	if (model && files_load_inherited(library->dir, &of_all) >= 0)
+		return model;
+	model_free(model);
+	return NULL;
 }
 
-static int entry_path(const struct library *library, const struct entry *entry, const char *suffix, char path[PATH_MAX])
+static void inherit(const struct library *library, struct entry *entry)
 {
-	int n = snprintf(path, PATH_MAX, "%s/%s%s%s%s", library->dir, entry->name, entry->mode[0] ? "@" : "", entry->mode, suffix);
+	struct model *model = inherited(library, entry);
+	struct sample *samples = NULL;
 
-	return n >= PATH_MAX ? -ENAMETOOLONG : 0;
-}
-
-static void on_warning(void *arg, const char *text)
-{
-	log_warning("%s: %s", (const char *)arg, text);
-}
-
-/* Out of the way, never deleted: somebody may want to mend it. */
-static void set_aside(const char *path, const char *message)
-{
-	char aside[PATH_MAX + 32];
-
-	for (int i = 0; i < 100; i++) {
-		snprintf(aside, sizeof(aside), i ? "%s.damaged-%d" : "%s.damaged", path, i);
-		if (access(aside, F_OK) == 0)
-			continue;
-		if (rename(path, aside) < 0)
-			log_error("%s: %s; and it cannot be set aside: %s", path, message, strerror(errno));
-		else
-			log_error("%s: %s; set aside as %s, the model learns anew", path, message, aside);
-		return;
+	if (model && model_samples(model, &samples) <= 0) {
+		model_free(model);
+		model = NULL;
 	}
-	log_error("%s: %s; a hundred damaged files are there already, it is left", path, message);
+	free(samples);
+	model_inherit(entry->model, model);
 }
 
-static int learn_samples(struct model *model, char *text, char *path, char *message, size_t size)
-{
-	CLEANUP_MEM struct sample *samples = NULL;
-	size_t count;
-	int rc = samples_parse(text, false, &samples, &count, message, size, on_warning, path);
-
-	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = model_learn_sample(model, &samples[i]);
-	return rc;
-}
-
-static int learn_layers(struct model *model, char *text, char *path, char *message, size_t size)
-{
-	CLEANUP_MEM struct layer *layers = NULL;
-	size_t count;
-	int rc = layers_parse(text, &layers, &count, message, size, on_warning, path);
-
-	return rc < 0 ? rc : model_learn_layers(model, layers, count);
-}
-
-/* -ENOMEM says nothing about the file: it stays, and is tried again. */
-static int load_file(const struct library *library, const struct entry *entry, const char *suffix,
-		     int (*learn)(struct model *, char *, char *, char *, size_t))
-{
-	char path[PATH_MAX], message[256] = "";
-	CLEANUP_MEM char *text = NULL;
-	int rc = entry_path(library, entry, suffix, path);
-
-	if (rc == 0)
-		rc = file_read(path, MODEL_FILE_BYTES_MAX, &text, NULL);
-	if (rc == -ENOENT || rc == -ENOMEM)
-		return rc == -ENOMEM ? rc : 0;
-	if (rc < 0) {
-		log_error("%s: %s", path, strerror(-rc));
-		return 0;
-	}
-	rc = learn(entry->model, text, path, message, sizeof(message));
-	if (rc < 0 && rc != -ENOMEM)
-		set_aside(path, message[0] ? message : strerror(-rc));
-	return rc == -ENOMEM ? rc : 0;
-}
-
-static struct entry *slot(struct library *library)
+/* The least recently used entry of this owner (NULL: any) that is unused and saved. */
+static struct entry *oldest(struct library *library, const uid_t *owner)
 {
 	struct entry *oldest = NULL;
 
-	if (library->count < MODELS_MAX)
-		return &library->entry[library->count++];
 	for (size_t i = 0; i < library->count; i++) {
 		struct entry *entry = &library->entry[i];
 
-		if (entry->users == 0 && !entry->dirty && (!oldest || entry->used_ns < oldest->used_ns))
+		if (entry->users == 0 && !entry->dirty && !entry->saving && (!owner || entry->owner == *owner) &&
+		    (!oldest || entry->used_ns < oldest->used_ns))
 			oldest = entry;
 	}
-	if (oldest)
-		model_free(oldest->model);
 	return oldest;
 }
 
-static struct entry *load(struct library *library, const char *name, const char *mode)
+/* A free slot for one more model. An owner at its quota loses its least recently used model from
+ * memory. Returns NULL with errno set. */
+static struct entry *slot(struct library *library, uid_t owner)
 {
-	struct entry fresh = { .model = model_new(library->grid, &library->options) }, *entry = NULL;
-	int rc = fresh.model ? 0 : -ENOMEM;
+	unsigned held = 0, used = 0;
+	struct entry *entry;
 
-	strcpy(fresh.name, name);
-	strcpy(fresh.mode, mode);
-	if (rc == 0)
-		rc = load_file(library, &fresh, ".csv", learn_samples);
-	if (rc == 0)
-		rc = load_file(library, &fresh, ".layers.csv", learn_layers);
-	if (rc == 0)
-		entry = slot(library);
-	if (entry) {
-		*entry = fresh;
-	} else {
-		model_free(fresh.model);
-		errno = rc < 0 ? ENOMEM : ENOSPC;
+	for (size_t i = 0; i < library->count; i++) {
+		held += library->entry[i].owner == owner;
+		used += library->entry[i].owner == owner && library->entry[i].users;
 	}
+	errno = used >= MODELS_PER_UID_MAX ? EDQUOT : ENOSPC;
+	if (used >= MODELS_PER_UID_MAX)
+		return NULL;
+	if (held < MODELS_PER_UID_MAX && library->count < MODELS_MAX)
+		return &library->entry[library->count++];
+	entry = oldest(library, held >= MODELS_PER_UID_MAX ? &owner : NULL);
+	if (!entry && library_save(library) == 0)
+		entry = oldest(library, held >= MODELS_PER_UID_MAX ? &owner : NULL);
+	if (entry)
+		model_free(entry->model);
 	return entry;
 }
 
-static struct entry *find(struct library *library, const char *name, const char *mode)
+/* A new entry, whose files are not read yet. Returns NULL with errno set. */
+static struct entry *add(struct library *library, const char *name, const char *mode, uid_t owner)
+{
+	struct entry fresh = {.library = library,
+			      .owner = owner,
+			      .model = model_new(library->grid, &library->options),
+			      .unread = true};
+	struct entry *entry = fresh.model ? slot(library, owner) : NULL;
+
+	if (!fresh.model)
+		errno = ENOMEM;
+	strcpy(fresh.name, name);
+	strcpy(fresh.mode, mode);
+	if (!entry) {
+		model_free(fresh.model);
+		return NULL;
+	}
+	*entry = fresh;
+	if (library->governor)
+		governor_model_reset(library->governor, (uint32_t)(entry - library->entry));
+	return entry;
+}
+
+/* Returns 0 or -ENOMEM. */
+static int read_files(struct library *library, struct entry *entry)
+{
+	int rc = files_load(library->dir, entry, entry->owner);
+
+	if (rc == 0 && entry->owner != USER_ADMIN)
+		rc = files_load(library->dir, entry, USER_ADMIN);
+	if (rc >= 0)
+		rc = files_load_savings(library->dir, entry);
+	if (rc < 0) {
+		model_forget(entry->model);
+		return -ENOMEM;
+	}
+	inherit(library, entry);
+	files_load_company(library->dir, entry);
+	entry->unread = false;
+	return 0;
+}
+
+static struct entry *find(struct library *library, const char *name, const char *mode, uid_t owner)
 {
 	for (size_t i = 0; i < library->count; i++)
-		if (strcmp(library->entry[i].name, name) == 0 && strcmp(library->entry[i].mode, mode) == 0)
+		if (library->entry[i].owner == owner && strcmp(library->entry[i].name, name) == 0 &&
+		    strcmp(library->entry[i].mode, mode) == 0)
 			return &library->entry[i];
 	return NULL;
 }
 
-/* NAME or NAME@MODE of a samples file of the mode in force. */
-static bool file_of_mode(const struct library *library, const char *file, char name[MODEL_NAME_MAX + 1])
+/* Enter the administrator's models of the current power mode, most recently used first. Other users' are entered
+ * when they are opened. */
+static void enter_all(struct library *library)
 {
-	size_t len = strlen(file), stem = len > 4 ? len - 4 : 0;
-	const char *at = strchr(file, '@');
-	size_t name_len = at ? (size_t)(at - file) : stem;
+	CLEANUP_MEM struct model_file *file = NULL;
+	size_t count;
 
-	if (stem == 0 || strcmp(file + stem, ".csv") || (len > 11 && strcmp(file + len - 11, ".layers.csv") == 0))
-		return false;
-	if (name_len == 0 || name_len > MODEL_NAME_MAX || name_len > stem)
-		return false;
-	if (at ? stem - name_len - 1 != strlen(library->mode) || strncmp(at + 1, library->mode, stem - name_len - 1) : library->mode[0] != '\0')
-		return false;
-	memcpy(name, file, name_len);
-	name[name_len] = '\0';
-	return model_name_valid(name);
+	files_take_over(library->dir);
+	count = files_list(library->dir, USER_ADMIN, library->mode, &file);
+	for (size_t i = 0; i < count && i < MODELS_PER_UID_MAX; i++)
+		if (!find(library, file[i].name, library->mode, USER_ADMIN)) {
+			struct entry *entry = add(library, file[i].name, library->mode, USER_ADMIN);
+
+			if (entry)
+				entry->used_ns = count - i;
+		}
 }
 
-static void load_all(struct library *library)
+static size_t next_unread(const struct library *library)
 {
-	DIR *dir = opendir(library->dir);
-	char name[MODEL_NAME_MAX + 1];
-	struct dirent *file;
+	size_t next = library->count, held = 0;
 
-	if (!dir)
-		return;
-	while ((file = readdir(dir)) != NULL && library->count < MODELS_MAX)
-		if (file_of_mode(library, file->d_name, name) && !find(library, name, library->mode))
-			load(library, name, library->mode);
-	closedir(dir);
+	for (size_t i = 0; i < library->count; i++) {
+		const struct entry *entry = &library->entry[i];
+
+		if (entry->owner != USER_ADMIN)
+			continue;
+		held += model_measured_bytes(entry->model);
+		if (entry->unread && strcmp(entry->mode, library->mode) == 0 &&
+		    (next == library->count || entry->used_ns > library->entry[next].used_ns))
+			next = i;
+	}
+	return held < MEASURED_PER_UID_MAX / 2 ? next : library->count;
 }
 
-void library_init(struct library *library, const char *state_dir, const char *power_mode, const struct grid *grid, const struct model_options *options)
+bool library_has_unread(const struct library *library)
 {
+	return next_unread(library) < library->count;
+}
+
+bool library_read_next(struct library *library)
+{
+	size_t next = next_unread(library);
+
+	return next < library->count && read_files(library, &library->entry[next]) == 0;
+}
+
+void library_init(struct library *library, const char *state_dir, const char *power_mode, const struct grid *grid,
+		  const struct model_options *options, struct governor *governor)
+{
+	uint64_t until_ns = clock_now_ns() + START_NS;
 	int rc;
 
 	memset(library, 0, sizeof(*library));
 	snprintf(library->dir, sizeof(library->dir), "%s/models", state_dir);
 	library->grid = grid;
 	library->options = *options;
-	mode_key(library->mode, power_mode);
-	rc = dir_make(library->dir, DIR_MODE);
+	library->governor = governor;
+	library->options.derived_bytes = &library->derived_bytes;
+	files_mode_key(library->mode, power_mode);
+	rc = dir_make(library->dir, MODEL_DIR_MODE);
 	if (rc < 0)
-		log_error("%s: %s; what is learned will be lost at the end", library->dir, strerror(-rc));
-	load_all(library);
+		log_error("%s: %s; learned models will be lost when flamed exits", library->dir, strerror(-rc));
+	enter_all(library);
+	while (clock_now_ns() < until_ns && library_read_next(library))
+		;
 	if (library->count)
-		log_info("%zu models known from %s", library->count, library->dir);
+		log_info("%zu models in %s", library->count, library->dir);
 }
 
-void library_set_mode(struct library *library, const char *power_mode)
+bool library_set_mode(struct library *library, const char *power_mode)
 {
 	char key[MODE_KEY_MAX];
 
-	mode_key(key, power_mode);
+	files_mode_key(key, power_mode);
 	if (strcmp(key, library->mode) == 0)
-		return;
+		return false;
 	strcpy(library->mode, key);
-	log_notice("power mode %s from now on: what was learned in another is kept apart", power_mode);
-	load_all(library);
+	log_notice("power mode changed to %s; each mode has its own models", power_mode);
+	enter_all(library);
+	return true;
 }
 
-struct entry *library_find(struct library *library, const char *name)
+struct entry *library_find(struct library *library, const char *name, uid_t owner)
 {
-	return find(library, name, library->mode);
-}
-
-struct entry *library_get(struct library *library, const char *name, uint64_t now_ns)
-{
-	struct entry *entry = library_find(library, name);
+	struct entry *entry = find(library, name, library->mode, owner);
 
 	if (!entry)
-		entry = load(library, name, library->mode);
-	if (entry) {
-		entry->users++;
-		entry->used_ns = now_ns;
+		entry = find(library, name, library->mode, USER_ADMIN);
+	if (entry && entry->unread)
+		(void)!read_files(library, entry);
+	return entry;
+}
+
+struct entry *library_get(struct library *library, const char *name, uid_t owner, uint64_t now_ns)
+{
+	struct entry *entry = find(library, name, library->mode, owner);
+
+	if (!entry)
+		entry = add(library, name, library->mode, owner);
+	if (!entry)
+		return NULL;
+	if (entry->unread && read_files(library, entry) < 0) {
+		errno = ENOMEM;
+		return NULL;
 	}
+	if (!library_has_room(library, entry, 0) && !entry->users && !entry->dirty && !entry->saving) {
+		model_forget(entry->model);
+		entry->unread = true;
+		errno = EDQUOT;
+		return NULL;
+	}
+	entry->users++;
+	entry->used_ns = now_ns;
 	return entry;
 }
 
@@ -229,45 +263,129 @@ void library_put(struct entry *entry)
 	entry->users--;
 }
 
-static int save_text(const struct library *library, const struct entry *entry, const char *suffix, const char *text)
+bool library_has_room(struct library *library, const struct entry *entry, size_t bytes)
 {
-	char path[PATH_MAX];
-	int rc = entry_path(library, entry, suffix, path);
+	uid_t owner = entry->owner;
 
-	if (!text)
-		return -ENOMEM;
-	if (rc == 0)
-		rc = file_replace(path, text, strlen(text), FILE_MODE);
-	/* The directory may have gone since the start, or could not be made then. */
-	if (rc == -ENOENT && dir_make(library->dir, DIR_MODE) == 0)
-		rc = file_replace(path, text, strlen(text), FILE_MODE);
-	if (rc < 0 && log_first(path))
-		log_error("%s: cannot be saved: %s", path, strerror(-rc));
-	if (rc == 0)
-		log_forget(path);
-	return rc;
+	for (;;) {
+		struct entry *unused = NULL;
+		size_t held = bytes;
+
+		for (size_t i = 0; i < library->count; i++) {
+			struct entry *other = &library->entry[i];
+
+			if (other->owner != owner)
+				continue;
+			held += model_measured_bytes(other->model);
+			if (other != entry && !other->users && !other->dirty && !other->saving && !other->unread &&
+			    (!unused || other->used_ns < unused->used_ns))
+				unused = other;
+		}
+		if (held <= MEASURED_PER_UID_MAX)
+			return true;
+		if (!unused)
+			return false;
+		model_forget(unused->model); /* read again from its file when opened */
+		unused->unread = true;
+	}
 }
 
-static int save(const struct library *library, const struct entry *entry)
+/* The owner whose models hold most of what is derived. */
+static uid_t holds_most(const struct library *library)
 {
+	size_t most = 0;
+	uid_t owner = USER_ADMIN;
+
+	for (size_t i = 0; i < library->count; i++) {
+		size_t held = 0;
+
+		for (size_t k = i; k < library->count; k++)
+			if (library->entry[k].owner == library->entry[i].owner)
+				held += model_derived_bytes(library->entry[k].model);
+		if (held <= most)
+			continue;
+		most = held;
+		owner = library->entry[i].owner;
+	}
+	return owner;
+}
+
+void library_trim(struct library *library)
+{
+	while (library->derived_bytes > DERIVED_BYTES_MAX) {
+		uid_t owner = holds_most(library);
+		struct entry *last = NULL;
+
+		for (size_t i = 0; i < library->count; i++) {
+			struct entry *entry = &library->entry[i];
+
+			if (entry->owner != owner || !model_derived_bytes(entry->model))
+				continue;
+			if (!last || (last->users && !entry->users) ||
+			    (!last->users == !entry->users && entry->used_ns < last->used_ns))
+				last = entry;
+		}
+		if (!last)
+			return;
+		model_shed(last->model);
+	}
+}
+
+void library_reset_refuted(struct library *library, struct entry *entry, struct user *user)
+{
+	if (!model_refuted(entry->model))
+		return;
+	if (user_may_log(user))
+		log_warning("model %s of uid %u: measurements contradict the learned model; it starts from nothing",
+			    entry->name, entry->owner);
+	files_set_aside(library->dir, entry, "contradicted by measurements");
+	model_forget(entry->model);
+}
+
+int library_inherit(struct library *library, const char *name, char *text, char *message, size_t size)
+{
+	struct entry of_all = {.owner = USER_ADMIN};
 	CLEANUP_MEM struct sample *samples = NULL;
-	CLEANUP_MEM struct layer *layers = NULL;
-	CLEANUP_MEM char *text = NULL;
-	long count = model_samples(entry->model, &samples);
+	char source[] = "import";
+	long count;
 	int rc;
 
-	if (count < 0)
-		return (int)count;
-	if (count == 0)
-		return 0;
-	text = samples_format(samples, (size_t)count);
-	rc = save_text(library, entry, ".csv", text);
-	count = model_layers(entry->model, &layers);
-	if (rc < 0 || count <= 0)
-		return rc < 0 ? rc : (int)count;
-	free(text);
-	text = layers_format(layers, (size_t)count);
-	return save_text(library, entry, ".layers.csv", text);
+	strcpy(of_all.name, name);
+	strcpy(of_all.mode, library->mode);
+	of_all.model = inherited(library, &of_all);
+	if (!of_all.model)
+		return -ENOMEM;
+	rc = files_learn_samples(&of_all, text, source, message, size);
+	count = rc < 0 ? rc : model_samples(of_all.model, &samples);
+	model_free(of_all.model);
+	if (count > 0)
+		rc = files_save_inherited(library->dir, &of_all, samples, (size_t)count);
+	if (count <= 0 || rc < 0)
+		return count < 0 ? (int)count : rc < 0 ? rc : -EINVAL;
+	for (size_t i = 0; i < library->count; i++) {
+		struct entry *entry = &library->entry[i];
+
+		if (strcmp(entry->name, name) == 0 && strcmp(entry->mode, library->mode) == 0)
+			inherit(library, entry);
+	}
+	return (int)count;
+}
+
+static void prune(struct library *library, uid_t owner)
+{
+	CLEANUP_MEM struct model_file *file = NULL;
+	size_t count = files_list(library->dir, owner, NULL, &file);
+
+	for (size_t i = MODEL_FILES_PER_UID_MAX; i < count; i++) {
+		struct entry entry = {.owner = owner};
+		const struct entry *held = find(library, file[i].name, file[i].mode, owner);
+
+		if (held && held->users)
+			continue;
+		strcpy(entry.name, file[i].name);
+		strcpy(entry.mode, file[i].mode);
+		files_remove(library->dir, &entry);
+	}
 }
 
 int library_save(struct library *library)
@@ -276,14 +394,106 @@ int library_save(struct library *library)
 
 	for (size_t i = 0; i < library->count; i++) {
 		struct entry *entry = &library->entry[i];
-		int rc = entry->dirty ? save(library, entry) : 0;
+		bool fresh = entry->dirty && files_missing(library->dir, entry);
+		int rc = entry->dirty ? files_save(library->dir, entry) : 0;
 
 		if (rc == 0)
 			entry->dirty = false;
 		else if (first == 0)
 			first = rc;
+		if (rc == 0 && fresh)
+			prune(library, entry->owner);
 	}
 	return first;
+}
+
+/* The helper process: closes every descriptor, so that it keeps neither a connection nor the
+ * keeper's socket open. */
+static void help(struct library *library)
+{
+	char above[PATH_MAX];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close_range(3, ~0U, 0);
+	snprintf(above, sizeof(above), "%.*s", (int)(strrchr(library->dir, '/') - library->dir), library->dir);
+	(void)!sandbox_enter(access(library->dir, F_OK) == 0 ? library->dir : above, MODEL_FILE_BYTES_MAX,
+			     HELPER_CPU_S);
+	(void)!setpriority(PRIO_PROCESS, 0, 0); /* run at normal priority, below flamed */
+	_exit(library_save(library) == 0 ? 0 : 1);
+}
+
+/* The helper ended: mark what it was to write as saved, or as dirty again. */
+static void take_back(struct library *library, bool written)
+{
+	library->helper = 0;
+	if (written)
+		log_forget(library->dir);
+	else
+		(void)log_first(library->dir); /* the helper logged the reason; do not log it again */
+	for (size_t i = 0; i < library->count; i++) {
+		struct entry *entry = &library->entry[i];
+
+		entry->dirty |= entry->saving && !written;
+		entry->saving = false;
+	}
+}
+
+/* Reap the helper, or kill it when it overruns. Returns true until it is reaped. */
+static bool helper_works(struct library *library, uint64_t now_ns)
+{
+	int status = 0;
+
+	if (!library->helper)
+		return false;
+	if (waitpid(library->helper, &status, WNOHANG) == 0) {
+		if (now_ns < library->helper_until_ns)
+			return true;
+		log_error("%s: saving took more than %d s; will be tried again", library->dir, HELPER_S);
+		kill(library->helper, SIGKILL);
+		/* not waited for: a process that hangs in the disk ends when that call does */
+		library->helper_until_ns = now_ns + HELPER_S * NS_PER_S;
+		return true;
+	}
+	if (WIFSIGNALED(status) && log_first(library->dir))
+		log_error("%s: the process that saves was ended by signal %d; will be tried again", library->dir,
+			  WTERMSIG(status));
+	take_back(library, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	library->retry_ns = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : now_ns + RETRY_NS;
+	return false;
+}
+
+bool library_save_later(struct library *library, uint64_t now_ns)
+{
+	bool any = false;
+	pid_t pid;
+
+	if (helper_works(library, now_ns))
+		return true;
+	for (size_t i = 0; i < library->count && !any; i++)
+		any = library->entry[i].dirty;
+	if (!any || now_ns < library->retry_ns)
+		return any;
+	pid = fork();
+	if (pid == 0)
+		help(library);
+	if (pid < 0)
+		return library_save(library) < 0; /* fork failed */
+	library->helper = pid;
+	library->helper_until_ns = now_ns + HELPER_S * NS_PER_S;
+	for (size_t i = 0; i < library->count; i++) {
+		library->entry[i].saving = library->entry[i].dirty;
+		library->entry[i].dirty = false;
+	}
+	return true;
+}
+
+void library_finish(struct library *library)
+{
+	int status = 1;
+
+	if (library->helper && waitpid(library->helper, &status, 0) > 0)
+		take_back(library, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	library_save(library);
 }
 
 void library_free(struct library *library)

@@ -3,9 +3,14 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "../common/clock.h"
+
+#define LOOP_LATER       1 /* priority of all other watches */
+#define POLL_AGAIN_US    200
+#define POLL_AGAIN_CALLS 8
 
 struct loop {
 	struct event_base *base;
@@ -14,19 +19,21 @@ struct loop {
 struct loop_watch {
 	struct event *event;
 	unsigned events;
+	bool later;
 	void (*ready)(void *arg, unsigned events);
 	void (*due)(void *arg);
 	void *arg;
-	/* Of a timer: when it is due, and when it wakes us, UINT64_MAX if not at all. Most are moved
-	 * on before they are due; so it wakes at the first time asked for, and is put off then. */
+	/* Of a timer: when it is due, and when its event fires (UINT64_MAX: not armed). Most timers
+	 * are postponed before they are due, so the event stays armed for the first time set, and
+	 * is re-armed when it fires early. */
 	uint64_t due_ns, wakes_ns;
 };
 
 static void wake_at(struct loop_watch *watch, uint64_t now_ns)
 {
-	/* Rounded up: a timer that fires early finds nothing due and would spin. */
+	/* Round up: a timer that fires early would find nothing due and spin. */
 	uint64_t us = (watch->due_ns - now_ns) / 1000 + 1;
-	struct timeval in = { (time_t)(us / 1000000), (suseconds_t)(us % 1000000) };
+	struct timeval in = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
 
 	watch->wakes_ns = event_add(watch->event, &in) < 0 ? UINT64_MAX : watch->due_ns;
 }
@@ -61,19 +68,25 @@ struct loop *loop_new(void)
 
 	if (!loop)
 		return NULL;
-	loop->base = event_base_new();
-	if (!loop->base) {
-		free(loop);
-		return NULL;
-	}
-	return loop;
+	/* Poll for ready high-priority descriptors again after this many callbacks or this time. */
+	struct timeval most = {0, POLL_AGAIN_US};
+	struct event_config *config = event_config_new();
+	if (config && event_config_set_max_dispatch_interval(config, &most, POLL_AGAIN_CALLS, LOOP_LATER) == 0)
+		loop->base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	if (loop->base && event_base_priority_init(loop->base, LOOP_LATER + 1) == 0)
+		return loop;
+	loop_free(loop);
+	return NULL;
 }
 
 void loop_free(struct loop *loop)
 {
 	if (!loop)
 		return;
-	event_base_free(loop->base);
+	if (loop->base)
+		event_base_free(loop->base);
 	free(loop);
 }
 
@@ -92,7 +105,8 @@ static short event_mask(unsigned events)
 	return (short)(EV_PERSIST | (events & LOOP_READ ? EV_READ : 0) | (events & LOOP_WRITE ? EV_WRITE : 0));
 }
 
-static struct loop_watch *watch_new(struct loop *loop, int fd, short mask, void (*ready)(void *, unsigned), void (*due)(void *), void *arg)
+static struct loop_watch *watch_new(struct loop *loop, int fd, short mask, void (*ready)(void *, unsigned),
+				    void (*due)(void *), void *arg)
 {
 	struct loop_watch *watch = calloc(1, sizeof(*watch));
 
@@ -109,13 +123,16 @@ static struct loop_watch *watch_new(struct loop *loop, int fd, short mask, void 
 	return watch;
 }
 
-struct loop_watch *loop_fd(struct loop *loop, int fd, unsigned events, void (*ready)(void *arg, unsigned events), void *arg)
+struct loop_watch *loop_fd(struct loop *loop, int fd, unsigned events, void (*ready)(void *arg, unsigned events),
+			   void *arg)
 {
 	struct loop_watch *watch = watch_new(loop, fd, event_mask(events), ready, NULL, arg);
 
 	if (!watch)
 		return NULL;
 	watch->events = events;
+	watch->later = true;
+	(void)event_priority_set(watch->event, LOOP_LATER);
 	if (event_add(watch->event, NULL) < 0) {
 		loop_watch_free(watch);
 		return NULL;
@@ -132,9 +149,17 @@ int loop_fd_events(struct loop_watch *watch, unsigned events)
 		return 0;
 	event_del(watch->event);
 	watch->events = events;
-	if (event_assign(watch->event, base, fd, event_mask(events), on_event, watch) < 0 || event_add(watch->event, NULL) < 0)
+	if (event_assign(watch->event, base, fd, event_mask(events), on_event, watch) < 0 ||
+	    event_priority_set(watch->event, watch->later ? LOOP_LATER : 0) < 0 || event_add(watch->event, NULL) < 0)
 		return -ENOMEM;
 	return 0;
+}
+
+void loop_fd_first(struct loop_watch *watch, bool first)
+{
+	/* takes effect after the callback that is running */
+	(void)event_priority_set(watch->event, first ? 0 : LOOP_LATER);
+	watch->later = !first;
 }
 
 struct loop_watch *loop_timer(struct loop *loop, void (*due)(void *arg), void *arg)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* flamed: options, start, signals, end. */
+/* flamed: command line, startup, signals, shutdown. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,44 +16,58 @@
 #include "../common/file.h"
 #include "../common/log.h"
 #include "daemon.h"
+#include "installation.h"
 #include "notify.h"
 
-#define STATUS_FAILED  1
-#define STATUS_USAGE   2
-#define HELLO_NS       (3 * NS_PER_S) /* a keeper that says nothing by then is started without */
-#define SPARE_FDS      64
-#define NICE           (-10)
+#define STATUS_FAILED    1
+#define STATUS_USAGE     2
+#define HELLO_NS         (3 * NS_PER_S) /* start without the keeper if it has not answered by then */
+#define SPARE_FDS        64
+#define MAPPED_BYTES_MIN (128 * 1024) /* what is larger goes back to the system when it is freed */
+#define NICE             (-10)
 
 static const char usage[] =
-	"usage: flamed [--config FILE] [--sysroot DIR] [--runtime-dir DIR] [--state-dir DIR] [--check-config] [--restore]\n"
-	"Runs inference at the lowest clocks that meet each request's deadline; see flamed(8).\n"
-	"  --config FILE      configuration (default " SYSCONFDIR "/flamed.conf)\n"
-	"  --sysroot DIR      put DIR before every /sys and /proc path; needs no privilege\n"
-	"  --runtime-dir DIR  where flamed.sock is made (default /run/flamed)\n"
-	"  --state-dir DIR    where what was learned and the knob journal are kept (default /var/lib/flamed)\n"
-	"  --check-config     read the configuration, say what is wrong with it, and exit\n"
-	"  --restore          put back the knobs that a killed flamed left behind, and exit\n"
+	"usage: flamed [--config FILE] [--sysroot DIR] [--runtime-dir DIR] [--state-dir DIR]\n"
+	"              [--check-config] [--restore]\n"
+	"Run inference at the lowest clocks that meet each request's deadline; see flamed(8).\n"
+	"  --config FILE      configuration file (default " SYSCONFDIR "/flamed.conf)\n"
+	"  --sysroot DIR      prefix every /sys and /proc path with DIR; needs no privilege\n"
+	"  --runtime-dir DIR  directory of flamed.sock (default /run/flamed)\n"
+	"  --state-dir DIR    directory of learned models and the knob journal (default /var/lib/flamed)\n"
+	"  --check-config     check the configuration, report errors, and exit\n"
+	"  --restore          restore the knobs that a killed flamed left behind, and exit\n"
 	"  --version          print the version\n";
 
 enum action { ACTION_RUN, ACTION_CHECK, ACTION_RESTORE, ACTION_DONE };
 
-/* The action, or -1 after a usage error. */
+/* Returns the action, or -1 after a usage error. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "config", required_argument, NULL, 'c' },	 { "sysroot", required_argument, NULL, 'r' }, { "runtime-dir", required_argument, NULL, 'R' },
-		{ "state-dir", required_argument, NULL, 's' }, { "check-config", no_argument, NULL, 'C' },   { "restore", no_argument, NULL, 'P' },
-		{ "help", no_argument, NULL, 'h' },		 { "version", no_argument, NULL, 'V' },	      { NULL, 0, NULL, 0 },
+		{"config", required_argument, NULL, 'c'},
+		{"sysroot", required_argument, NULL, 'r'},
+		{"runtime-dir", required_argument, NULL, 'R'},
+		{"state-dir", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, 'C'},
+		{"restore", no_argument, NULL, 'P'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
 	};
-	enum action action = ACTION_RUN;
-	int c;
+	int action = ACTION_RUN, c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
-		case 'c': o->config = optarg; o->config_named = true; break;
+		case 'c':
+			o->config = optarg;
+			o->config_named = true;
+			break;
 		case 'r': o->sysroot = optarg; break;
 		case 'R': o->runtime_dir = optarg; break;
-		case 's': o->state_dir = optarg; o->state_dir_named = true; break;
+		case 's':
+			o->state_dir = optarg;
+			o->state_dir_named = true;
+			break;
 		case 'C': action = ACTION_CHECK; break;
 		case 'P': action = ACTION_RESTORE; break;
 		case 'h': fputs(usage, stdout); return ACTION_DONE;
@@ -62,7 +77,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 	}
 	if (optind == argc)
 		return action;
-	fprintf(stderr, "flamed: %s: no argument is expected here\n%s", argv[optind], usage);
+	fprintf(stderr, "flamed: unexpected argument %s\n%s", argv[optind], usage);
 	return -1;
 }
 
@@ -78,14 +93,16 @@ static int restore_in(const struct sysroot *root, const char *dir)
 	if (rc < 0)
 		log_error("%s: %s", journal, strerror(-rc));
 	else if (rc > 0 || left > 0)
-		log_notice("%s: %d knobs put back, %u left as somebody else set them", journal, rc, left);
+		log_notice("%s: %d knobs restored, %u left alone because they were changed by others", journal, rc,
+			   left);
 	return rc;
 }
 
-/* The service's keeper has a state directory of its own. */
+/* Restore from our own journal, and from that of the keeper service, which has its own state
+ * directory. */
 static int restore(const struct options *o)
 {
-	struct sysroot root = { o->sysroot };
+	struct sysroot root = {o->sysroot};
 	int rc = restore_in(&root, o->state_dir);
 
 	if (!o->state_dir_named) {
@@ -104,8 +121,10 @@ static void apply_config(struct daemon *d)
 	options.objective = d->config.objective;
 	options.margin = d->config.margin;
 	options.mem_dwell_ns = d->config.mem_dwell_ns;
-	options.hold_requests = d->config.hold_requests;
-	options.gain_min = d->config.gain_min;
+	options.quantile = d->config.quantile;
+	options.miss_target = d->config.miss_target;
+	options.learning_misses = d->config.learning_misses;
+	options.power_max_uw = d->config.power_max_w * 1e6;
 	d->governor.options = options;
 	clocks_configure(&d->clocks, &d->config);
 	log_set_level(d->config.log_level);
@@ -113,55 +132,9 @@ static void apply_config(struct daemon *d)
 
 static void status_line(struct daemon *d)
 {
-	notify_status("%s: %u sessions, %zu models, %zu operating points%s%s", d->board.name, d->sessions, d->library.count, d->clocks.grid.points,
-		      clocks_fault(&d->clocks)[0] ? "; degraded: " : "", clocks_fault(&d->clocks));
-}
-
-static const struct op {
-	const char *name;
-	void (*handle)(struct daemon *d, struct connection *c, const struct kv *kv);
-	bool asks; /* no request waits for it: others' come first */
-} ops[] = {
-	{ "begin", request_begin, false },   { "end", request_end, false },       { "open", session_open, true },
-	{ "close", session_close, false },   { "profile", profile_open, true },   { "sample", profile_sample, true },
-	{ "hello", query_hello, true },      { "status", query_status, true },    { "models", query_models, true },
-	{ "surface", query_surface, true },  { "explain", query_explain, true },  { "release", query_release, true },
-	{ "tally", tally_read, true },
-};
-
-static const struct op *find_op(const char *name)
-{
-	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
-		if (strcmp(name, ops[i].name) == 0)
-			return &ops[i];
-	}
-	return NULL;
-}
-
-static bool on_message(void *arg, struct connection *c, const struct kv *kv)
-{
-	struct daemon *d = arg;
-	bool named = kv->count > 0 && strcmp(kv->pair[0].key, "op") == 0;
-	const struct op *op = named ? find_op(kv->pair[0].value) : NULL;
-	bool after_others = (!op || op->asks) && d->sessions > c->sessions;
-
-	if (after_others && !connection_may_ask(c))
-		return false;
-	uint64_t start_ns = after_others ? clock_now_ns() : 0;
-	if (op)
-		op->handle(d, c, kv);
-	else if (named)
-		reply_error(c, EINVAL, "op: unknown operation %.64s", kv->pair[0].value);
-	else
-		reply_error(c, EINVAL, "op: has to be the first key of a message");
-	if (after_others)
-		connection_asked(c, clock_now_ns() - start_ns);
-	return true;
-}
-
-static void on_closed(void *arg, struct connection *c)
-{
-	sessions_close(arg, c);
+	notify_status("%s: %u sessions, %zu models, %zu operating points%s%s", d->board.name, d->sessions,
+		      d->library.count, d->clocks.grid.points, clocks_fault(&d->clocks)[0] ? "; degraded: " : "",
+		      clocks_fault(&d->clocks));
 }
 
 static int open_socket(struct daemon *d)
@@ -171,7 +144,7 @@ static int open_socket(struct daemon *d)
 
 	if (fd != -1) {
 		if (fd < 0)
-			log_error("what the service manager passed is no listening Unix stream socket");
+			log_error("the descriptor passed by the service manager is not a listening Unix stream socket");
 		return fd;
 	}
 	if (snprintf(path, sizeof(path), "%s/flamed.sock", d->options->runtime_dir) >= (int)sizeof(path))
@@ -182,25 +155,21 @@ static int open_socket(struct daemon *d)
 	return fd;
 }
 
-/* Everything that needs to know the clocks, once the keeper has said what it found. */
+/* The keeper has reported the knobs that it found: set up everything that depends on the clocks. */
 static void start(struct daemon *d)
 {
-	struct server_handlers handlers = { on_message, on_closed, d };
-	struct model_options options;
+	struct server_handlers handlers = {dispatch_message, dispatch_beside_others, dispatch_closed, d};
 	int fd, rc = clocks_init(&d->clocks, &d->board, &d->config);
 
 	if (rc < 0) {
-		log_error("the clocks' table: %s", strerror(-rc));
+		log_error("cannot build the clock table: %s", strerror(-rc));
 		goto failed;
 	}
-	governor_options_default(&d->governor.options);
-	governor_init(&d->governor, &d->governor.options);
-	model_options_default(&options);
-	options.quantile = d->config.quantile;
-	options.ready_width = d->config.ready_width;
-	options.power_sensor = d->meter != NULL;
-	options.board = d->board.prior;
-	library_init(&d->library, d->options->state_dir, d->board.power_mode, &d->clocks.grid, &options);
+	rc = board_load_models(d);
+	if (rc < 0) {
+		log_error("governor: %s", strerror(-rc));
+		goto failed;
+	}
 	apply_config(d);
 	board_log(&d->board);
 	fd = open_socket(d);
@@ -208,7 +177,7 @@ static void start(struct daemon *d)
 		goto failed;
 	d->server = server_new(d->loop, fd, &handlers);
 	if (!d->server) {
-		log_error("the socket cannot be served: out of memory or descriptors");
+		log_error("cannot serve the socket: out of memory or file descriptors");
 		goto failed;
 	}
 	log_info("ready: %zu operating points", d->clocks.grid.points);
@@ -222,9 +191,10 @@ failed:
 
 static void take_sensors(struct daemon *d, int fds[RAILS_MAX][2])
 {
-	power_meter_free(d->meter);
-	d->meter = d->config.power_sensor && d->board.rails ? power_meter_new(&d->board, &d->root, (const int(*)[2])fds) : NULL;
-	d->energy_meter = d->board.rails && d->board.rail[0].kind == RAIL_RAPL;
+	power_meter_free(d->power.meter);
+	d->power.meter = d->config.power_sensor && d->board.rails ?
+				 power_meter_new(&d->board, &d->root, (const int(*)[2])fds) :
+				 NULL;
 }
 
 static void close_all(int fds[RAILS_MAX][2])
@@ -239,6 +209,11 @@ static void on_keeper_reply(void *arg, const struct keeper_reply *reply, int fds
 {
 	struct daemon *d = arg;
 
+	if (reply->op == KEEPER_HELLO)
+		d->found = *reply;
+	if (reply->boards != d->boards && reply->op != KEEPER_HELLO)
+		board_rescan_later(d);
+	d->boards = reply->boards;
 	if (reply->op == KEEPER_HELLO && !d->server) {
 		keeper_hello_merge(&d->board, reply);
 		take_sensors(d, fds);
@@ -251,9 +226,7 @@ static void on_keeper_reply(void *arg, const struct keeper_reply *reply, int fds
 		take_sensors(d, fds);
 	else
 		close_all(fds);
-	clocks_take(&d->clocks, reply);
-	requests_applied(d);
-	profiles_applied(d);
+	dispatch_keeper_reply(d, reply);
 }
 
 static void on_keeper_lost(void *arg)
@@ -262,18 +235,33 @@ static void on_keeper_lost(void *arg)
 
 	if (!d->server)
 		return;
-	clocks_lose(&d->clocks);
-	requests_applied(d);
-	profiles_applied(d);
+	dispatch_keeper_lost(d);
 }
 
-/* No word from a keeper: serve all the same, say what cannot be done. */
+/* The keeper did not answer: serve without it, and report that. */
 static void on_hello_late(void *arg)
 {
 	struct daemon *d = arg;
 	int none[RAILS_MAX][2];
 
-	log_error("no keeper answers; serving without moving any clock");
+	log_error("the keeper does not answer; serving without moving any clock");
+	memset(none, -1, sizeof(none));
+	take_sensors(d, none);
+	start(d);
+}
+
+/* No keeper at all, which is the only one that could write. What a killed flamed left to be put back is left to
+ * --restore. */
+static void start_shadow(struct daemon *d)
+{
+	char journal[PATH_MAX];
+	int none[RAILS_MAX][2];
+
+	log_notice("shadow mode: the kernel's governors choose the clocks, nothing is written");
+	if (snprintf(journal, sizeof(journal), "%s/journal", d->options->state_dir) < (int)sizeof(journal) &&
+	    access(journal, F_OK) == 0)
+		log_warning("%s: clocks of an earlier run have not been put back; flamed --restore does", journal);
+	board_hide_unread(d, &d->board);
 	memset(none, -1, sizeof(none));
 	take_sensors(d, none);
 	start(d);
@@ -287,19 +275,25 @@ static void on_reload(void *arg)
 
 	notify_reloading();
 	if (!fresh) {
-		log_error("reload: out of memory; the old configuration stays");
+		log_error("reload: out of memory; keeping the old configuration");
 	} else if (config_load(fresh, d->options->config, !d->options->config_named, message) < 0) {
-		log_error("%s; the old configuration stays", message);
+		log_error("%s; keeping the old configuration", message);
 	} else {
-		if (memcmp(fresh->use, d->config.use, sizeof(fresh->use)) || fresh->power_sensor != d->config.power_sensor)
-			log_warning("[clocks] and [power] sensor are taken at the next start");
+		if (memcmp(fresh->use, d->config.use, sizeof(fresh->use)) ||
+		    fresh->power_sensor != d->config.power_sensor || fresh->mode != d->config.mode)
+			log_warning("[flamed] mode, changes of [clocks] and of sensor in [power] take effect at the "
+				    "next start");
+		fresh->mode = d->config.mode;
 		memcpy(fresh->use, d->config.use, sizeof(fresh->use));
 		fresh->power_sensor = d->config.power_sensor;
 		d->config = *fresh;
 		if (d->server)
 			apply_config(d);
-		log_info("configuration read again");
+		log_info("configuration reloaded");
 	}
+	if (d->clocks.keeper)
+		keeper_link_rescan(d->clocks.keeper);
+	board_rescan_later(d);
 	free(fresh);
 	notify_ready();
 }
@@ -316,8 +310,17 @@ static void on_save(void *arg)
 {
 	struct daemon *d = arg;
 
-	if (library_save(&d->library) < 0)
-		loop_timer_in(d->save, d->config.save_interval_ns);
+	if (library_save_later(&d->library, clock_now_ns()))
+		loop_timer_in(d->save, LIBRARY_SAVE_NS);
+}
+
+/* Models that were not read before the first client was served: now nobody waits. */
+static void on_read(void *arg)
+{
+	struct daemon *d = arg;
+
+	if (!d->sessions && library_read_next(&d->library))
+		loop_timer_in(d->read, LIBRARY_READ_NS);
 }
 
 static void on_watchdog(void *arg)
@@ -329,7 +332,7 @@ static void on_watchdog(void *arg)
 	loop_timer_in(d->watchdog, notify_watchdog_ns());
 }
 
-/* Every connection, and what the daemon itself holds. */
+/* Allow a descriptor for every connection and those that the daemon itself uses. */
 static void raise_descriptors(void)
 {
 	struct rlimit limit;
@@ -339,18 +342,20 @@ static void raise_descriptors(void)
 		return;
 	limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < want)
-		log_warning("only %llu descriptors: fewer than %d connections", (unsigned long long)limit.rlim_cur, CONNECTIONS_MAX);
+		log_warning("limit of %llu file descriptors: fewer than %d connections are possible",
+			    (unsigned long long)limit.rlim_cur, CONNECTIONS_MAX);
 }
 
-/* A late answer costs a deadline, and there is little to do for one. The units say the same, and
- * who started us at another priority has decided; without the privilege it stays. */
+/* A late reply costs a deadline, and the daemon uses little CPU time. The service units set the
+ * same nice value; one that was set by whoever started flamed is kept, and so is the default
+ * without the privilege to change it. */
 static void come_first(void)
 {
 	if (getpriority(PRIO_PROCESS, 0) == 0)
 		(void)!setpriority(PRIO_PROCESS, 0, NICE);
 }
 
-/* Beside flamed in a build tree, or where it is installed. */
+/* The keeper is beside flamed in a build tree, otherwise where it is installed. */
 static void find_keeper(char path[PATH_MAX + 32])
 {
 	char self[PATH_MAX];
@@ -373,18 +378,24 @@ static bool make_watches(struct daemon *d)
 	d->expiry = loop_timer(d->loop, requests_expire, d);
 	d->idle = loop_timer(d->loop, clocks_idle, d);
 	d->save = loop_timer(d->loop, on_save, d);
-	d->power = loop_timer(d->loop, sample_in_flight, d);
+	d->read = loop_timer(d->loop, on_read, d);
+	d->rescan = loop_timer(d->loop, board_rescan, d);
+	d->power.timer = loop_timer(d->loop, power_sample, d);
+	d->shadow_poll = loop_timer(d->loop, shadow_poll, d);
 	d->work = loop_timer(d->loop, work_ahead, d);
 	d->watchdog = loop_timer(d->loop, on_watchdog, d);
 	d->terminate[0] = loop_signal(d->loop, SIGTERM, on_terminate, d);
 	d->terminate[1] = loop_signal(d->loop, SIGINT, on_terminate, d);
 	d->reload = loop_signal(d->loop, SIGHUP, on_reload, d);
-	return d->hello && d->expiry && d->idle && d->save && d->power && d->work && d->watchdog && d->terminate[0] && d->terminate[1] && d->reload;
+	return d->hello && d->expiry && d->idle && d->save && d->read && d->rescan && d->power.timer &&
+	       d->shadow_poll && d->work && d->watchdog && d->terminate[0] && d->terminate[1] && d->reload;
 }
 
 static void free_watches(struct daemon *d)
 {
-	struct loop_watch *all[] = { d->hello, d->expiry, d->idle, d->save, d->power, d->work, d->watchdog, d->terminate[0], d->terminate[1], d->reload };
+	struct loop_watch *all[] = {d->read,         d->hello,        d->expiry,      d->idle, d->save,
+				    d->rescan,       d->power.timer,  d->shadow_poll, d->work, d->watchdog,
+				    d->terminate[0], d->terminate[1], d->reload};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		loop_watch_free(all[i]);
@@ -392,13 +403,17 @@ static void free_watches(struct daemon *d)
 
 static int run(struct daemon *d)
 {
-	struct keeper_link_events events = { on_keeper_reply, on_keeper_lost, d };
-	struct keeper_link_options options = { .sysroot = d->root.prefix, .state_dir = d->options->state_dir, .boards_dir = d->config.boards_dir };
+	struct keeper_link_events events = {on_keeper_reply, on_keeper_lost, d};
+	struct keeper_link_options options = {.sysroot = d->root.prefix,
+					      .state_dir = d->options->state_dir,
+					      .boards_dir = d->config.boards_dir};
 	char program[PATH_MAX + 32];
 	bool service = (d->passed_fd = notify_socket()) >= 0 && d->root.prefix[0] == '\0' && d->config.keeper_socket[0];
 	int rc;
 
 	signal(SIGPIPE, SIG_IGN);
+	clock_reader_init(&d->reader);
+	mode_reader_init(&d->mode_reader);
 	raise_descriptors();
 	come_first();
 	rc = dir_make(d->options->state_dir, 0750);
@@ -410,25 +425,33 @@ static int run(struct daemon *d)
 	board_detect(&d->board, &d->root, d->config.boards_dir);
 	d->loop = loop_new();
 	if (!d->loop || !make_watches(d)) {
-		log_error("the event loop cannot be made: out of memory or descriptors");
+		log_error("cannot create the event loop: out of memory or file descriptors");
 		return STATUS_FAILED;
 	}
 	find_keeper(program);
 	options.program = program;
 	options.socket = service ? d->config.keeper_socket : NULL;
-	loop_timer_in(d->hello, HELLO_NS);
 	if (notify_watchdog_ns())
 		loop_timer_in(d->watchdog, notify_watchdog_ns());
-	d->clocks.keeper = keeper_link_new(d->loop, &options, &events);
-	rc = d->clocks.keeper ? loop_run(d->loop) : -ENOMEM;
+	if (d->config.mode == MODE_SHADOW) {
+		start_shadow(d);
+		rc = d->failed ? 0 : loop_run(d->loop);
+	} else {
+		loop_timer_in(d->hello, HELLO_NS);
+		d->clocks.keeper = keeper_link_new(d->loop, &options, &events);
+		rc = d->clocks.keeper ? loop_run(d->loop) : -ENOMEM;
+	}
 	if (rc < 0)
-		log_error("flamed ends: %s", strerror(-rc));
+		log_error("exiting: %s", strerror(-rc));
 	server_free(d->server);
 	if (d->clocks.grid.points)
-		library_save(&d->library);
+		library_finish(&d->library);
 	keeper_link_free(d->clocks.keeper);
 	library_free(&d->library);
-	power_meter_free(d->meter);
+	clock_reader_close(&d->reader);
+	mode_reader_close(&d->mode_reader);
+	governor_free(&d->governor);
+	power_meter_free(d->power.meter);
 	free_watches(d);
 	loop_free(d->loop);
 	return rc < 0 || d->failed ? STATUS_FAILED : 0;
@@ -437,7 +460,7 @@ static int run(struct daemon *d)
 int main(int argc, char **argv)
 {
 	static struct daemon d;
-	struct options o = { SYSCONFDIR "/flamed.conf", "", "/run/flamed", "/var/lib/flamed", false, false };
+	struct options o = {SYSCONFDIR "/flamed.conf", "", "/run/flamed", "/var/lib/flamed", false, false};
 	int action = parse_options(argc, argv, &o);
 	char message[CONFIG_MESSAGE_MAX];
 
@@ -461,5 +484,6 @@ int main(int argc, char **argv)
 	d.options = &o;
 	d.root.prefix = o.sysroot;
 	d.started_ns = clock_now_ns();
+	(void)mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
 	return run(&d);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Profiles: a client measures where flamed asks it to. Deadline requests go
- * first; a point they disturbed is measured again. */
+/* Profiles: a client measures the points that flamed asks for. Deadline requests take precedence; a
+ * measurement that they disturbed is repeated. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,13 +10,18 @@
 #include "../common/log.h"
 #include "daemon.h"
 
-#define REPEAT_NS   (300 * NS_PER_MS) /* about as long is measured at one point */
-#define REPEAT_MIN  5
-#define REPEAT_MAX  50
-#define REPEAT_FIRST 10 /* nothing is known of the latency yet */
-#define POWER_SKIP_NS  (100 * NS_PER_MS) /* the sensor may still average over the point before */
-#define POWER_EVERY_NS (23 * NS_PER_MS)  /* in step with no inference and no sensor */
-#define POWER_BUSY     0.8 /* least share of the time that inferences fill, for a mean to speak of them */
+#define REPEAT_NS        (300 * NS_PER_MS) /* target duration of the measurement of one point */
+#define REPEAT_MIN       5
+#define REPEAT_MAX       50
+#define REPEAT_FIRST     10                /* while the latency is unknown */
+#define POWER_SKIP_NS    (100 * NS_PER_MS) /* the sensor may still average over the previous point */
+#define POWER_EVERY_NS   (23 * NS_PER_MS)  /* not a multiple of common inference times or sensor windows */
+#define SILENCE_EXPIRIES 8                 /* request_expiry: the client or the keeper may be silent for this many, */
+#define SILENCE_TIMES    8                 /* or for this many times the expected duration of the point */
+/* for one user while another waits; the next profile is then reserved for the other user */
+#define TURN_NS      (60 * NS_PER_S)
+#define TURN_KEPT_NS (5 * NS_PER_S)
+#define POWER_BUSY   0.8 /* least busy fraction of the time for which the mean power is that of inferences */
 
 struct profile {
 	struct profile *next;
@@ -25,7 +30,7 @@ struct profile {
 	uint64_t id;
 	struct entry *entry;
 	enum phase phase;
-	uint32_t context;        /* of the point being measured */
+	uint32_t context; /* of the current point */
 	bool context_fixed;
 	uint32_t step, budget, repeat;
 	struct op_point planned;
@@ -33,17 +38,24 @@ struct profile {
 	double gain;
 	uint64_t epoch, serial, latency_ns;
 	bool waiting, paused, disturbed;
-	struct loop_watch *settle, *power;
-	uint64_t asked_ns; /* the point was told to the client */
+	struct loop_watch *settle, *power, *silence;
+	uint64_t opened_ns;
+	uint64_t asked_ns; /* when the point was sent to the client */
 	double power_sum_uw;
 	uint32_t powers, power_reads;
 };
 
-/* How many of all connections; found again through the server's list would
- * cost more than one counter. */
+/* Profiles of all connections. Counting them through the server's list would cost more than this
+ * counter. */
 static unsigned profile_count;
 static uint64_t profile_generation;
 static struct profile *profiles;
+
+/* The user that was refused last, and until when the next profile is reserved for it. */
+static struct {
+	uid_t uid;
+	uint64_t until_ns;
+} turn;
 
 unsigned profiles_count(const struct daemon *d)
 {
@@ -70,6 +82,7 @@ static void drop(struct profile *p)
 	profile_count--;
 	loop_watch_free(p->settle);
 	loop_watch_free(p->power);
+	loop_watch_free(p->silence);
 	if (p->waiting)
 		p->connection->held = false;
 	library_put(p->entry);
@@ -98,46 +111,76 @@ void profiles_close(struct daemon *d, struct connection *c)
 
 static uint32_t repeats(struct profile *p)
 {
-	const struct surface *surface = model_surface(p->entry->model, p->phase, p->context);
+	const struct surface *surface = model_surface_at_hand(p->entry->model, p->phase, p->context);
 	double latency_ns = (double)surface->latency_ns[p->point];
 	double repeat = latency_ns > 0 ? (double)REPEAT_NS / latency_ns : REPEAT_FIRST;
 
 	return repeat < REPEAT_MIN ? REPEAT_MIN : repeat > REPEAT_MAX ? REPEAT_MAX : (uint32_t)repeat;
 }
 
-/* A single reading would be of some part of an inference, always the same one. */
+/* Sample the power repeatedly: a single reading would always show the same part of an inference. */
 static void on_power(void *arg)
 {
 	struct profile *p = arg;
 	uint64_t uw;
 
-	if (!p->daemon->meter)
-		return; /* taken away meanwhile */
-	/* The first only begins the sensor's next window. */
-	if (power_meter_read(p->daemon->meter, clock_now_ns(), &uw) == 0 && p->power_reads++ > 0) {
+	if (!p->daemon->power.meter)
+		return; /* the sensor disappeared */
+	/* The first reading only starts the sensor's next window. */
+	if (power_meter_read(p->daemon->power.meter, clock_now_ns(), true, &uw) == 0 && p->power_reads++ > 0) {
 		p->power_sum_uw += (double)uw;
 		p->powers++;
 	}
 	loop_timer_in(p->power, POWER_EVERY_NS);
 }
 
-/* Mean while the point was measured; one reading where that was too short, or mostly something else. */
+/* Mean power while the point was measured; a single reading if the measurement was too short, or
+ * mostly idle. */
 static uint64_t measured_power(struct profile *p, uint64_t latency_ns, uint64_t n)
 {
 	double busy_ns = (double)latency_ns * (double)(n + 1);
 	uint64_t uw = 0;
 
 	loop_timer_stop(p->power);
-	if (!p->daemon->meter)
+	if (!p->daemon->power.meter)
 		return 0;
 	if (p->powers > 0 && busy_ns >= POWER_BUSY * (double)(clock_now_ns() - p->asked_ns))
 		return (uint64_t)(p->power_sum_uw / p->powers);
-	(void)!power_meter_read(p->daemon->meter, clock_now_ns(), &uw);
+	(void)!power_meter_read(p->daemon->power.meter, clock_now_ns(), true, &uw);
 	return uw;
+}
+
+static uint64_t silence_ns(struct profile *p)
+{
+	const struct surface *surface = model_surface_at_hand(p->entry->model, p->phase, p->context);
+	uint64_t least_ns = SILENCE_EXPIRIES * p->daemon->config.request_expiry_ns;
+	uint64_t most_ns = (uint64_t)(SILENCE_TIMES * (double)surface->bound_ns[p->point]) * (p->repeat + 1);
+
+	return most_ns > least_ns ? most_ns : least_ns;
+}
+
+/* The client is silent, or the keeper hangs: end the profile, so that the next one can use the
+ * clocks. */
+static void on_silence(void *arg)
+{
+	struct profile *p = arg;
+	struct daemon *d = p->daemon;
+	struct connection *owed = p->waiting ? p->connection : NULL;
+
+	if (user_may_log(p->connection->user))
+		log_warning("model %s: profile %" PRIu64 " of pid %d ended: %s", p->entry->name, p->id,
+			    (int)p->connection->pid, owed ? "the clocks do not answer" : "its client is silent");
+	drop(p);
+	if (owed) {
+		reply_error(owed, ETIMEDOUT, "profile: ended because the clocks do not answer");
+		connection_resume(owed);
+	}
+	loop_timer_in(d->idle, d->config.release_after_ns);
 }
 
 static void reply_point(struct profile *p)
 {
+	loop_timer_in(p->silence, silence_ns(p));
 	struct op_point point = clocks_point(&p->daemon->clocks);
 	struct kv_out *out = reply_begin(p->connection);
 
@@ -155,7 +198,7 @@ static void reply_point(struct profile *p)
 	p->asked_ns = clock_now_ns();
 	p->power_sum_uw = 0;
 	p->powers = p->power_reads = 0;
-	if (p->daemon->meter)
+	if (p->daemon->power.meter)
 		loop_timer_in(p->power, POWER_SKIP_NS);
 }
 
@@ -163,6 +206,7 @@ static void reply_pause(struct profile *p)
 {
 	struct kv_out *out;
 
+	loop_timer_in(p->silence, silence_ns(p));
 	p->paused = true;
 	p->disturbed = true;
 	loop_timer_stop(p->power);
@@ -177,7 +221,9 @@ static void reply_done(struct profile *p)
 	struct connection *c = p->connection;
 	enum surface_state state = model_state(p->entry->model, p->phase);
 
-	log_info("model %s: profiled with %u measurements, surface %s", p->entry->name, p->step, state_word(state));
+	if (user_may_log(c->user))
+		log_info("model %s: profiled with %u measurements, surface %s", p->entry->name, p->step,
+			 state_word(state));
 	drop(p);
 	struct kv_out *out = reply_begin(c);
 	kv_add_u64(out, "done", 1);
@@ -185,7 +231,7 @@ static void reply_done(struct profile *p)
 	reply_end(c);
 }
 
-/* The new speed is in effect some time after its knob was written. */
+/* The new frequency takes effect some time after the knob was written. */
 static void on_settled(void *arg)
 {
 	struct profile *p = arg;
@@ -201,12 +247,12 @@ static void settle(struct profile *p)
 	uint64_t settle_ns = 0;
 
 	for (int i = 0; i < CLOCK_COUNT; i++)
-		if (p->daemon->clocks.view.settle_ns[i] > settle_ns)
-			settle_ns = p->daemon->clocks.view.settle_ns[i];
+		if (p->daemon->clocks.view.up_ns[i] > settle_ns)
+			settle_ns = p->daemon->clocks.view.up_ns[i];
 	loop_timer_in(p->settle, settle_ns);
 }
 
-/* Move to the planned point and reply when it has settled. */
+/* Move to the planned point; the reply is sent when the clocks have settled. */
 static void go(struct profile *p)
 {
 	struct daemon *d = p->daemon;
@@ -226,6 +272,7 @@ static void go(struct profile *p)
 		return;
 	}
 	p->waiting = true;
+	loop_timer_in(p->silence, SILENCE_EXPIRIES * d->config.request_expiry_ns);
 	connection_hold(p->connection);
 }
 
@@ -247,22 +294,22 @@ void profiles_disturb(void)
 		p->disturbed = true;
 }
 
-/* Points that others' ceilings and the configuration allow. */
+/* Mark the points that the configuration and the ceilings set by others allow. */
 static void mark_allowed(const struct daemon *d, uint8_t *allowed)
 {
-	const struct governor_board *view = &d->clocks.view;
-
-	for (size_t i = 0; i < d->clocks.grid.points; i++) {
-		struct op_point point = grid_point(&d->clocks.grid, i);
-
-		allowed[i] = 1;
-		for (int c = 0; c < CLOCK_COUNT; c++)
-			if (d->clocks.grid.count[c] > 1 && (point.hz[c] < view->floor_hz[c] || point.hz[c] > view->ceiling_hz[c] || point.hz[c] > view->ceiling_config_hz[c]))
-				allowed[i] = 0;
-	}
+	for (size_t i = 0; i < d->clocks.grid.points; i++)
+		allowed[i] = clocks_allow(&d->clocks, i);
 }
 
-/* Choose the next point anew from all that is known; done when none is worth it. */
+/* The user has had its share of time, and another user is waiting. */
+static bool gave_way(const struct profile *p)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	return turn.until_ns > now_ns && turn.uid != p->connection->uid && now_ns - p->opened_ns > TURN_NS;
+}
+
+/* Choose the next point from all that is known, or finish when no point is worth measuring. */
 static void next(struct profile *p)
 {
 	static uint8_t allowed[GRID_POINTS_MAX];
@@ -270,7 +317,8 @@ static void next(struct profile *p)
 	uint32_t context = p->context_fixed ? p->context : CONTEXT_ANY;
 
 	mark_allowed(p->daemon, allowed);
-	if (p->step >= p->budget || model_plan(p->entry->model, p->phase, allowed, &point, &context, &p->gain) == 0) {
+	if (p->step >= p->budget || gave_way(p) ||
+	    model_plan(p->entry->model, p->phase, allowed, &point, &context, &p->gain) == 0) {
 		reply_done(p);
 		return;
 	}
@@ -287,37 +335,55 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	struct profile *p;
 	enum phase phase = PHASE_RUN;
 	uint32_t context = 0;
-	uint64_t budget;
+	uint64_t budget, now_ns = clock_now_ns();
 	unsigned own = 0;
 
 	if (!need_model(c, kv, &model) || !want_phase(c, kv, &phase, &context))
 		return;
+	if (d->clocks.shadow) {
+		reply_error(c, ENOTSUP, "profile: flamed is in shadow mode and moves no clock (mode in flamed.conf)");
+		return;
+	}
 	known = config_model_find(&d->config, model);
+	if (!config_teaches(known, c->uid)) {
+		reply_error(c, EPERM, "model: %s is shared; flamed.conf does not let uid %u teach it", model, c->uid);
+		return;
+	}
 	budget = known && known->budget ? known->budget : d->config.profile_budget;
 	if (!want_u64(c, kv, "budget", 1, 4096, &budget))
 		return;
 	for (p = profiles; p; p = p->next)
 		own += p->connection == c;
 	if (own >= PROFILES_PER_CONNECTION_MAX) {
-		reply_error(c, EDQUOT, "profile: at most %d of a connection", PROFILES_PER_CONNECTION_MAX);
+		reply_error(c, EDQUOT, "profile: at most %d for each connection", PROFILES_PER_CONNECTION_MAX);
 		return;
 	}
-	if (profile_count) {
-		/* Two would move the clocks under each other. */
-		reply_error(c, EBUSY, "profile: another one is running");
+	if (profile_count || (turn.until_ns > now_ns && turn.uid != c->uid)) {
+		/* Two profiles would move each other's clocks. */
+		if (profile_count && profiles->connection->uid != c->uid) {
+			turn.uid = c->uid;
+			turn.until_ns = now_ns + TURN_KEPT_NS;
+		}
+		reply_error(c, EBUSY,
+			    profile_count ? "profile: another one is running" : "profile: it is another user's turn");
 		return;
 	}
+	if (turn.uid == c->uid)
+		turn.until_ns = 0;
 	p = calloc(1, sizeof(*p));
 	if (p) {
 		p->settle = loop_timer(d->loop, on_settled, p);
 		p->power = loop_timer(d->loop, on_power, p);
+		p->silence = loop_timer(d->loop, on_silence, p);
 	}
-	if (p && p->settle && p->power)
-		p->entry = library_get(&d->library, model, clock_now_ns());
-	if (!p || !p->settle || !p->power || !p->entry) {
+	if (p && p->settle && p->power && p->silence)
+		p->entry = library_get(&d->library, model, known && known->shared ? USER_ADMIN : user_owner(c->uid),
+				       clock_now_ns());
+	if (!p || !p->settle || !p->power || !p->silence || !p->entry) {
 		if (p) {
 			loop_watch_free(p->settle);
 			loop_watch_free(p->power);
+			loop_watch_free(p->silence);
 		}
 		free(p);
 		reply_error(c, ENOMEM, "profile: out of memory, or %d models in use", MODELS_MAX);
@@ -325,6 +391,7 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	}
 	p->daemon = d;
 	p->connection = c;
+	p->opened_ns = now_ns;
 	p->id = ++profile_generation;
 	p->phase = phase;
 	p->context = context;
@@ -343,9 +410,23 @@ static bool take_layers(struct profile *p, const struct kv *kv)
 
 	if (!want_layers(p->connection, kv, p->phase, p->context, clocks_point(&p->daemon->clocks), &layers, &count))
 		return false;
-	if (count)
+	if (count && library_has_room(&p->daemon->library, p->entry, count * MODEL_LAYER_BYTES))
 		model_learn_layers(p->entry->model, layers, count);
 	free(layers);
+	return true;
+}
+
+/* The power mode changed: from now on it is the other mode's model that is measured. False where
+ * there is no room for it. */
+static bool follow_mode(struct daemon *d, struct profile *p)
+{
+	struct entry *entry = library_get(&d->library, p->entry->name, p->entry->owner, clock_now_ns());
+
+	if (!entry)
+		return false;
+	library_put(p->entry);
+	p->entry = entry;
+	p->step = 0;
 	return true;
 }
 
@@ -362,21 +443,39 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	}
 	if (!want_u64(c, kv, "latency_ns", 1, DEADLINE_NS_MAX, &latency_ns) || !want_u64(c, kv, "n", 1, 1000000, &n) ||
-	    !want_u64(c, kv, "sd_ns", 0, DEADLINE_NS_MAX, &sd_ns) || !want_u64(c, kv, "max_ns", 0, DEADLINE_NS_MAX, &max_ns))
+	    !want_u64(c, kv, "sd_ns", 0, DEADLINE_NS_MAX, &sd_ns) ||
+	    !want_u64(c, kv, "max_ns", 0, DEADLINE_NS_MAX, &max_ns))
 		return;
+	sessions_follow_mode(d);
+	bool moved = strcmp(p->entry->mode, d->library.mode) != 0;
+	if (moved && !follow_mode(d, p)) {
+		reply_error(c, ENOSPC, "model: no room for its model of the power mode that is in force now");
+		return;
+	}
 	if (d->requests) {
 		reply_pause(p);
 		return;
 	}
-	if (latency_ns == 0 || p->disturbed || p->epoch != d->clocks.epoch) {
-		go(p); /* again: what ran here ran under other clocks too */
+	if (moved || latency_ns == 0 || p->disturbed || p->epoch != d->clocks.epoch) {
+		go(p); /* measure again: the clocks moved during the measurement */
 		return;
 	}
 	if (!take_layers(p, kv))
 		return;
-	struct sample sample = { p->phase, p->context, clocks_point(&d->clocks), latency_ns, (uint32_t)n, sd_ns, max_ns,
-				 measured_power(p, latency_ns, n) };
-	int rc = model_learn_sample(p->entry->model, &sample);
+	struct sample sample = {p->phase, p->context, clocks_point(&d->clocks),        latency_ns, (uint32_t)n,
+				sd_ns,    max_ns,     measured_power(p, latency_ns, n)};
+	if (!model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
+		library_reset_refuted(&d->library, p->entry, c->user);
+		/* counts towards the budget, so that a client whose samples are all contradictory
+		 * comes to an end */
+		p->step++;
+		next(p);
+		return;
+	}
+	int rc = -ENOSPC;
+	if (model_has_sample(p->entry->model, sample.phase, sample.context, sample.point) ||
+	    library_has_room(&d->library, p->entry, MODEL_SAMPLE_BYTES))
+		rc = model_learn_sample(p->entry->model, &sample);
 	if (rc < 0) {
 		reply_error(c, -rc, "latency_ns: %s", strerror(-rc));
 		return;
@@ -388,14 +487,15 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 	next(p);
 }
 
-/* Mean bound over latency, less one, in permille. */
+/* Mean of bound / latency - 1 over the surface, in permille. */
 static uint64_t bound_permille(struct profile *p)
 {
-	const struct surface *surface = model_surface(p->entry->model, p->phase, p->context);
+	const struct surface *surface = model_surface_at_hand(p->entry->model, p->phase, p->context);
 	double sum = 0;
 
 	for (size_t i = 0; i < surface->grid->points; i++)
-		sum += surface->latency_ns[i] > 0 ? (double)surface->bound_ns[i] / (double)surface->latency_ns[i] - 1 : 1;
+		sum += surface->latency_ns[i] > 0 ? (double)surface->bound_ns[i] / (double)surface->latency_ns[i] - 1 :
+						    1;
 	return (uint64_t)(1000 * sum / (double)surface->grid->points);
 }
 
@@ -405,17 +505,17 @@ static void report(struct profile *p, unsigned i, struct kv_out *out)
 		const char *name;
 		uint64_t value;
 	} row[] = {
-		{ "id", p->id },
-		{ "step", p->step },
-		{ "budget", p->budget },
-		{ "paused", p->paused },
-		{ "context", p->context },
-		{ "bound_permille", bound_permille(p) },
-		{ "cpu_hz", p->planned.hz[CLOCK_CPU] },
-		{ "gpu_hz", p->planned.hz[CLOCK_GPU] },
-		{ "mem_hz", p->planned.hz[CLOCK_MEM] },
-		{ "latency_ns", p->latency_ns },
-		{ "gain_permille", (uint64_t)(p->gain * 1000) },
+		{"id", p->id},
+		{"step", p->step},
+		{"budget", p->budget},
+		{"paused", p->paused},
+		{"context", p->context},
+		{"bound_permille", bound_permille(p)},
+		{"cpu_hz", p->planned.hz[CLOCK_CPU]},
+		{"gpu_hz", p->planned.hz[CLOCK_GPU]},
+		{"mem_hz", p->planned.hz[CLOCK_MEM]},
+		{"latency_ns", p->latency_ns},
+		{"gain_permille", (uint64_t)(p->gain * 1000)},
 	};
 	char key[48];
 

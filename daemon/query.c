@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What flamed does and why, for people and programs: hello, status, models,
- * surface, explain, release. */
+ * surface, explain, release, savings. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,18 +9,30 @@
 #include <unistd.h>
 
 #include "../common/clock.h"
+#include "../common/quantile.h"
 #include "../common/units.h"
 #include "daemon.h"
+#include "installation.h"
 
-#define STATUS_ROOM 2048 /* bytes of a message kept free for what follows the sessions */
+#define STATUS_RECENT     32                      /* newest latencies of a session shown in status */
+#define MODELS_PAGE_BYTES (MESSAGE_BYTES_MAX / 2) /* of models in one reply: at least all of a user's own */
+#define MODELS_PAGE_ROWS  (4 * SAMPLES_MAX)       /* and of their samples looked through */
+#define STATUS_ROOM       2048                    /* bytes of a message reserved for what follows the sessions */
 
 static const char *const method_words[METHOD_COUNT] = {
-	[METHOD_NONE] = "none",		       [METHOD_CPUFREQ_LIMITS] = "cpufreq limits", [METHOD_CPUFREQ_SETSPEED] = "cpufreq userspace",
-	[METHOD_DEVFREQ_LIMITS] = "devfreq limits", [METHOD_DEVFREQ_USERSPACE] = "devfreq userspace", [METHOD_I915] = "i915",
-	[METHOD_XE] = "xe",		       [METHOD_AMDGPU] = "amdgpu",		   [METHOD_BPMP_EMC] = "bpmp emc",
+	[METHOD_NONE] = "none",
+	[METHOD_CPUFREQ_LIMITS] = "cpufreq limits",
+	[METHOD_CPUFREQ_SETSPEED] = "cpufreq userspace",
+	[METHOD_DEVFREQ_LIMITS] = "devfreq limits",
+	[METHOD_DEVFREQ_USERSPACE] = "devfreq userspace",
+	[METHOD_I915] = "i915",
+	[METHOD_XE] = "xe",
+	[METHOD_AMDGPU] = "amdgpu",
+	[METHOD_BPMP_EMC] = "bpmp emc",
+	[METHOD_NVML] = "nvml",
 };
 
-/* PREFIX.NAME=value; the prefix may hold an index. */
+/* Add PREFIX.NAME=value; the prefix may contain an index. */
 static void add_u64(struct kv_out *out, const char *prefix, const char *name, uint64_t value)
 {
 	char key[96];
@@ -58,15 +70,8 @@ void query_hello(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add(out, "version", "%s", FLAMED_VERSION);
 	kv_add_u64(out, "protocol", 1);
 	kv_add(out, "board", "%s", d->board.name);
-	kv_add_u64(out, "power_sensor", d->meter != NULL);
+	kv_add_u64(out, "power_sensor", d->power.meter != NULL);
 	reply_end(c);
-}
-
-static const char *owner_word(const struct clocks *clocks, int i)
-{
-	if (clocks->last.state[i] == KNOB_FOREIGN)
-		return "foreign";
-	return clocks->held && clocks->managed[i] && keeper_link_state(clocks->keeper) == KEEPER_RUNNING ? "flamed" : "kernel";
 }
 
 static void device_list(const struct clock_domain *domain, char *buf, size_t size)
@@ -80,7 +85,7 @@ static void device_list(const struct clock_domain *domain, char *buf, size_t siz
 
 static void add_clock(struct kv_out *out, const struct daemon *d, enum clock_id id)
 {
-	static const char *const states[] = { "ok", "foreign", "refused", "lost", "degraded" };
+	static const char *const states[] = {"ok", "foreign", "refused", "lost", "degraded"};
 	const struct clocks *clocks = &d->clocks;
 	const struct clock_domain *domain = &d->board.clock[id];
 	const struct grid *grid = &clocks->grid;
@@ -96,27 +101,27 @@ static void add_clock(struct kv_out *out, const struct daemon *d, enum clock_id 
 	add_u64(out, prefix, "max_hz", grid->hz[id][grid->count[id] - 1]);
 	add_u64(out, prefix, "steps", grid->count[id]);
 	add_u64(out, prefix, "ceiling_hz", clocks->view.ceiling_hz[id] == UINT64_MAX ? 0 : clocks->view.ceiling_hz[id]);
-	add_text(out, prefix, "owner", owner_word(clocks, id));
-	add_text(out, prefix, "why_not", clocks->managed[id] ? "" : domain->devices ? "left alone by flamed.conf" : domain->why_not);
-	add_text(out, prefix, "state", clocks->last.state[id] < sizeof(states) / sizeof(*states) ? states[clocks->last.state[id]] : "degraded");
-	add_u64(out, prefix, "settle_ns", clocks->view.settle_ns[id]);
+	add_text(out, prefix, "owner", clocks_owner(clocks, id));
+	add_text(out, prefix, "why_not",
+		 clocks->managed[id] ? "" :
+		 domain->devices     ? "left alone by flamed.conf" :
+				       domain->why_not);
+	add_text(out, prefix, "state",
+		 clocks->last.state[id] < sizeof(states) / sizeof(*states) ? states[clocks->last.state[id]] :
+									     "degraded");
+	add_u64(out, prefix, "settle_ns", clocks->view.up_ns[id]);
 	if (clocks->held && clocks->managed[id])
 		add_u64(out, prefix, "target_hz", clocks->target_point.hz[id]);
 }
 
 static void add_state(struct kv_out *out, const struct daemon *d)
 {
-	const struct clocks *clocks = &d->clocks;
-	enum keeper_link_state keeper = keeper_link_state(clocks->keeper);
-	bool managed = clocks->managed[CLOCK_CPU] || clocks->managed[CLOCK_GPU] || clocks->managed[CLOCK_MEM];
-	const char *fault = clocks_fault(clocks), *state = d->sessions || profiles_count(d) ? "busy" : "idle";
+	const char *fault = clocks_fault(&d->clocks), *state = d->sessions || profiles_count(d) ? "busy" : "idle";
 
-	if (clocks->released)
+	if (d->clocks.released)
 		state = "released";
-	if (!managed)
-		fault = "no clock of this board can be moved";
-	else if (keeper == KEEPER_ABSENT || keeper == KEEPER_RESTARTING)
-		fault = "the keeper is not there, so no clock is moved";
+	if (d->clocks.shadow)
+		state = "shadow";
 	if (fault[0])
 		state = "degraded";
 	kv_add(out, "state", "%s", state);
@@ -129,11 +134,15 @@ static void add_sensors(struct kv_out *out, struct daemon *d)
 	int32_t millidegree_c;
 	uint64_t uw;
 
-	if (d->meter && d->requests == 0 && power_meter_read(d->meter, clock_now_ns(), &uw) == 0)
-		d->power_uw = uw;
-	kv_add(out, "power.sensor", "%s", d->meter ? d->board.rail[0].label : "");
-	kv_add_u64(out, "power.uw", d->meter ? d->power_uw : 0);
-	kv_add(out, "power.why_not", "%s", d->meter ? "" : d->config.power_sensor ? d->board.power_why_not : "switched off by flamed.conf");
+	if (d->power.meter && d->requests == 0 && power_meter_read(d->power.meter, clock_now_ns(), false, &uw) == 0)
+		d->power.uw = uw;
+	kv_add(out, "power.sensor", "%s", d->power.meter ? power_meter_label(d->power.meter) : "");
+	kv_add_u64(out, "power.uw", d->power.meter && power_meter_label(d->power.meter)[0] ? d->power.uw : 0);
+	kv_add(out, "power.passed_over", "%s", d->power.meter ? power_meter_passed_over(d->power.meter) : "");
+	kv_add(out, "power.why_not", "%s",
+	       d->power.meter ? power_meter_label(d->power.meter)[0] ? "" : power_meter_passed_over(d->power.meter) :
+	       d->config.power_sensor ? d->board.power_why_not :
+					"switched off by flamed.conf");
 	if (board_temperature(&d->board, &d->root, &millidegree_c, &zone) == 0) {
 		kv_add(out, "temperature.millidegree_c", "%d", millidegree_c);
 		kv_add(out, "temperature.zone", "%s", zone);
@@ -142,13 +151,13 @@ static void add_sensors(struct kv_out *out, struct daemon *d)
 
 static void add_keeper(struct kv_out *out, const struct daemon *d)
 {
-	static const char *const words[] = { "absent", "running", "running", "restarting" };
+	static const char *const words[] = {"absent", "running", "running", "restarting"};
 	const struct keeper_reply *last = &d->clocks.last;
 
 	kv_add_u64(out, "keeper.pid", (uint64_t)keeper_link_pid(d->clocks.keeper));
 	kv_add(out, "keeper.state", "%s", words[keeper_link_state(d->clocks.keeper)]);
 	kv_add_u64(out, "keeper.journal_knobs", last->saved);
-	kv_add_u64(out, "keeper.journal_errno", (uint64_t)-(int64_t)last->journal_error);
+	kv_add_u64(out, "keeper.journal_errno", (uint64_t) - (int64_t)last->journal_error);
 	kv_add(out, "keeper.text", "%s", last->text);
 }
 
@@ -157,16 +166,51 @@ static uint64_t session_p99_ns(const struct session *session)
 	uint64_t sorted[SESSION_TOTALS];
 	size_t count = session->requests < SESSION_TOTALS ? (size_t)session->requests : SESSION_TOTALS;
 
-	if (count == 0)
-		return 0;
 	memcpy(sorted, session->total_ns, count * sizeof(*sorted));
-	totals_sort(sorted, count);
-	return sorted[TOTALS_P99(count)];
+	sort_u64(sorted, count);
+	return quantile_u64(sorted, count, 0.99);
+}
+
+void stream_report(struct kv_out *out, const char *prefix, uint64_t rate_mhz, uint64_t first_ns,
+		   const struct stream_stats *stats)
+{
+	add_u64(out, prefix, "rate_mhz", rate_mhz);
+	add_u64(out, prefix, "first_ns", first_ns);
+	add_u64(out, prefix, "reached_mhz", stream_reached_mhz(stats));
+	add_u64(out, prefix, "scheduled", stats->ended);
+	add_u64(out, prefix, "late", stats->late);
+	add_u64(out, prefix, "starts", stats->firsts);
+	add_u64(out, prefix, "first_median_ns", stream_first_ns(stats, 0.5));
+	add_u64(out, prefix, "first_p99_ns", stream_first_ns(stats, 0.99));
+}
+
+/* Add the newest latencies, oldest first. */
+static void add_recent(struct kv_out *out, const char *prefix, const struct session *session)
+{
+	size_t count = session->requests < STATUS_RECENT ? (size_t)session->requests : STATUS_RECENT, len = 0;
+	char list[STATUS_RECENT * 21];
+
+	if (count == 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%" PRIu64, i ? "," : "",
+					session->total_ns[(session->requests - count + i) % SESSION_TOTALS]);
+	add_text(out, prefix, "recent_ns", list);
+}
+
+static uint64_t session_mean_ns(const struct session *session)
+{
+	return session->requests ? session->total_sum_ns / session->requests : 0;
+}
+
+/* Of one inference; of a stream, one token. */
+static uint64_t session_energy_uj(const struct session *session)
+{
+	return (uint64_t)(session->power_uw * 1e-9 * (double)session_mean_ns(session));
 }
 
 static void add_session(struct kv_out *out, const struct session *session, unsigned i)
 {
-	uint64_t mean_ns = session->requests ? session->total_sum_ns / session->requests : 0;
 	char prefix[32];
 
 	snprintf(prefix, sizeof(prefix), "session.%u", i);
@@ -181,11 +225,15 @@ static void add_session(struct kv_out *out, const struct session *session, unsig
 	add_u64(out, prefix, "missed", session->missed);
 	add_u64(out, prefix, "unended", session->unended);
 	add_text(out, prefix, "surface", state_word(model_state(session->entry->model, session->phase)));
-	add_u64(out, prefix, "mean_ns", mean_ns);
+	add_u64(out, prefix, "mean_ns", session_mean_ns(session));
 	add_u64(out, prefix, "p99_ns", session_p99_ns(session));
+	add_recent(out, prefix, session);
 	add_u64(out, prefix, "power_uw", (uint64_t)session->power_uw);
-	add_u64(out, prefix, "energy_uj", (uint64_t)(session->power_uw * 1e-9 * (double)mean_ns));
+	add_u64(out, prefix, "energy_uj", session_energy_uj(session));
 	add_point(out, prefix, session->point);
+	if (session->schedule.rate_mhz)
+		stream_report(out, prefix, session->schedule.rate_mhz, session->schedule.first_ns,
+			      &session->schedule.stats);
 }
 
 void query_status(struct daemon *d, struct connection *c, const struct kv *kv)
@@ -195,6 +243,7 @@ void query_status(struct daemon *d, struct connection *c, const struct kv *kv)
 	struct kv_out *out;
 
 	(void)kv;
+	sessions_follow_mode(d);
 	board_other_owners(&d->root, owners, sizeof(owners));
 	out = reply_begin(c);
 	kv_add(out, "version", "%s", FLAMED_VERSION);
@@ -213,7 +262,7 @@ void query_status(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "requests", d->requests);
 	kv_add_u64(out, "requests_ended", d->requests_ended);
 	profiles_report(d, out);
-	for (size_t i = 0; i < SESSIONS_MAX && out->len - c->reply_start < MESSAGE_BYTES_MAX - STATUS_ROOM; i++)
+	for (size_t i = 0; i < d->session_top && out->len - c->reply_start < MESSAGE_BYTES_MAX - STATUS_ROOM; i++)
 		if (d->session[i].id)
 			add_session(out, &d->session[i], shown++);
 	if (shown < d->sessions)
@@ -221,65 +270,76 @@ void query_status(struct daemon *d, struct connection *c, const struct kv *kv)
 	reply_end(c);
 }
 
-static void phase_list(const struct sample *samples, size_t count, char *buf, size_t size, unsigned *contexts)
+/* How far off the other boards' samples are taken to be that a model's surfaces rest on; 0: on none. */
+static uint64_t inherited_permille(const struct model *model)
 {
-	bool seen[PHASE_COUNT] = { false };
-	size_t len = 0;
+	double most = 0, sd;
 
-	*contexts = 0;
-	for (size_t i = 0; i < count; i++) {
-		bool known = false;
-
-		seen[samples[i].phase] = true;
-		for (size_t k = 0; k < i && !known; k++)
-			known = samples[k].phase == samples[i].phase && samples[k].context == samples[i].context;
-		*contexts += !known;
-	}
-	buf[0] = '\0';
 	for (int p = 0; p < PHASE_COUNT; p++)
-		if (seen[p])
-			len += (size_t)snprintf(buf + len, size - len, "%s%s", len ? "," : "", phase_name((enum phase)p));
+		if (model_inherited(model, (enum phase)p, &sd) && sd > most)
+			most = sd;
+	return (uint64_t)(1000 * most);
 }
 
-/* A model that nobody uses and of which nothing is known is none. */
-static unsigned add_model(struct kv_out *out, const struct entry *entry, unsigned i)
+/* Returns whether it was added: a model that nobody uses and of which nothing is known is left out. */
+static bool add_model(struct kv_out *out, const struct entry *entry, const struct model_summary *known, unsigned i)
 {
-	struct sample *samples = NULL;
-	struct layer *layers = NULL;
-	long count = model_samples(entry->model, &samples), layer_count = model_layers(entry->model, &layers);
-	enum surface_state best = SURFACE_NONE;
-	char prefix[24], phases[64];
-	unsigned contexts, shown = 0;
+	char prefix[24], phases[64] = "";
+	size_t layers = model_layer_count(entry->model), len = 0;
 
-	if (count == 0 && layer_count == 0 && entry->users == 0)
-		goto out;
-	phase_list(samples, count > 0 ? (size_t)count : 0, phases, sizeof(phases), &contexts);
+	if (!known->samples && !layers && !entry->users)
+		return false;
 	for (int p = 0; p < PHASE_COUNT; p++)
-		if (model_state(entry->model, (enum phase)p) > best)
-			best = model_state(entry->model, (enum phase)p);
+		if (known->phase[p])
+			len += (size_t)snprintf(phases + len, sizeof(phases) - len, "%s%s", len ? "," : "",
+						phase_name((enum phase)p));
 	snprintf(prefix, sizeof(prefix), "model.%u", i);
 	add_text(out, prefix, "name", entry->name);
 	add_text(out, prefix, "mode", entry->mode);
-	add_text(out, prefix, "state", state_word(best));
+	add_text(out, prefix, "state", state_word(model_best_state(entry->model)));
 	add_text(out, prefix, "phases", phases);
-	add_u64(out, prefix, "samples", count > 0 ? (uint64_t)count : 0);
-	add_u64(out, prefix, "contexts", contexts);
-	add_u64(out, prefix, "layers", layer_count > 0);
-	shown = 1;
-out:
-	free(samples);
-	free(layers);
-	return shown;
+	add_u64(out, prefix, "samples", known->samples);
+	add_u64(out, prefix, "contexts", known->contexts);
+	add_u64(out, prefix, "layers", layers > 0);
+	add_u64(out, prefix, "uid", entry->owner);
+	add_u64(out, prefix, "inherited_permille", inherited_permille(entry->model));
+	add_u64(out, prefix, "rejected", model_rejected(entry->model));
+	return true;
 }
 
+enum whose { WHOSE_OWN, WHOSE_ADMIN, WHOSE_OTHERS, WHOSE_COUNT };
+
+/* The asker's models come first: whoever looks for one by its name finds its own in the first reply. */
 void query_models(struct daemon *d, struct connection *c, const struct kv *kv)
 {
-	struct kv_out *out = reply_begin(c);
+	uid_t own = user_owner(c->uid);
+	uint64_t from = 0, at = 0;
 	unsigned shown = 0;
+	size_t walked = 0;
+	struct kv_out *out;
 
-	(void)kv;
-	for (size_t i = 0; i < d->library.count; i++)
-		shown += add_model(out, &d->library.entry[i], shown);
+	if (!want_u64(c, kv, "from", 0, WHOSE_COUNT * MODELS_MAX, &from))
+		return;
+	out = reply_begin(c);
+	for (int whose = WHOSE_OWN; whose < (is_admin(c) ? WHOSE_COUNT : WHOSE_OTHERS); whose++) {
+		for (size_t i = 0; i < d->library.count; i++, at++) {
+			const struct entry *entry = &d->library.entry[i];
+			enum whose is = entry->owner == own        ? WHOSE_OWN :
+					entry->owner == USER_ADMIN ? WHOSE_ADMIN :
+								     WHOSE_OTHERS;
+
+			if (at < from || is != (enum whose)whose)
+				continue;
+			if (out->len - c->reply_start > MODELS_PAGE_BYTES || walked > MODELS_PAGE_ROWS) {
+				kv_add_u64(out, "next", at);
+				reply_end(c);
+				return;
+			}
+			struct model_summary known = model_summary(entry->model);
+			walked += known.samples;
+			shown += add_model(out, entry, &known, shown);
+		}
+	}
 	reply_end(c);
 }
 
@@ -304,11 +364,35 @@ static void add_row(struct kv_out *out, const struct surface *s, size_t row)
 	for (size_t m = 0; m < grid->count[CLOCK_MEM] && len < sizeof(list) - 128; m++) {
 		size_t i = row * grid->count[CLOCK_MEM] + m;
 
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%.0f:%.0f:%.0f:%u:%u:%u:%.0f", m ? "," : "", (double)s->latency_ns[i],
-					(double)s->bound_ns[i], (double)s->power_uw[i], s->measured[i], s->source[i], s->regime[i],
-					(double)s->bubble_ns[i]);
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%.0f:%.0f:%.0f:%u:%u:%u:%.0f", m ? "," : "",
+					(double)s->latency_ns[i], (double)s->bound_ns[i], (double)s->power_uw[i],
+					s->measured[i], s->source[i], s->regime[i], (double)s->bubble_ns[i]);
 	}
 	kv_add(out, key, "%s", list);
+}
+
+/* The user's own model, else the administrator's. The administrator may select an owner by uid. */
+static struct entry *visible_model(struct daemon *d, const struct connection *c, const char *name, uint64_t uid)
+{
+	return library_find(&d->library, name,
+			    uid != UINT64_MAX && is_admin(c) ? user_owner((uid_t)uid) : user_owner(c->uid));
+}
+
+/* The time of a long fit is charged to the client's user. A user in debt gets the surface of the
+ * previous fit. */
+static const struct surface *newest_surface(struct daemon *d, struct connection *c, struct model *model,
+					    enum phase phase, uint32_t context)
+{
+	bool others = d->sessions > c->user->sessions;
+	uint64_t start_ns = clock_now_ns();
+	const struct surface *surface;
+
+	if (others && user_owes_ns(c->user, DEBT_WORK))
+		return model_surface_at_hand(model, phase, context);
+	surface = model_surface(model, phase, context);
+	if (others)
+		user_charge(c->user, DEBT_WORK, clock_now_ns() - start_ns);
+	return surface;
 }
 
 void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
@@ -318,20 +402,21 @@ void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
 	const char *model;
 	enum phase phase = PHASE_RUN;
 	uint32_t context = 0;
-	uint64_t row = 0;
+	uint64_t row = 0, owner = UINT64_MAX;
 	size_t rows = d->clocks.grid.count[CLOCK_CPU] * d->clocks.grid.count[CLOCK_GPU];
 	struct kv_out *out;
 
-	if (!need_model(c, kv, &model) || !want_phase(c, kv, &phase, &context) || !want_u64(c, kv, "from", 0, rows - 1, &row))
+	if (!need_model(c, kv, &model) || !want_phase(c, kv, &phase, &context) ||
+	    !want_u64(c, kv, "from", 0, rows - 1, &row) || !want_u64(c, kv, "uid", 0, UINT32_MAX, &owner))
 		return;
-	entry = library_find(&d->library, model);
+	entry = visible_model(d, c, model, owner);
 	if (!entry) {
-		reply_error(c, ENOENT, "model: %s is not known here; flamectl models lists those that are", model);
+		reply_error(c, ENOENT, "model: %s is not known; flamectl models lists the known ones", model);
 		return;
 	}
-	s = model_surface(entry->model, phase, context);
+	s = newest_surface(d, c, entry->model, phase, context);
 	out = reply_begin(c);
-	kv_add(out, "state", "%s", state_word(s->state));
+	kv_add(out, "state", "%s", state_word(s->told));
 	kv_add(out, "phase", "%s", phase_name(phase));
 	kv_add_u64(out, "context", context);
 	kv_add_u64(out, "power_known", s->power_known);
@@ -346,36 +431,49 @@ void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
 	reply_end(c);
 }
 
+/* "by 33.0 ms" or, in a stream, "at 15.0/s, 120 ms ahead of its schedule". */
+static void explain_deadline(const struct session *session, char *buf, size_t size)
+{
+	int64_t ahead_ns = session->ahead_ns;
+	char text[32], rate[32];
+
+	if (!session->schedule.rate_mhz) {
+		snprintf(buf, size, "by %s", format_duration(text, sizeof(text), session->deadline_ns));
+		return;
+	}
+	snprintf(buf, size, "at %s, %s %s its schedule", format_rate(rate, sizeof(rate), session->schedule.rate_mhz),
+		 format_duration(text, sizeof(text), (uint64_t)(ahead_ns < 0 ? -ahead_ns : ahead_ns)),
+		 ahead_ns < 0 ? "behind" : "ahead of");
+}
+
 static void explain_text(const struct session *session, const struct grid *grid, char *buf, size_t size)
 {
 	const struct decision *x = &session->decision;
-	char deadline[32], bound[32], cpu[32], gpu[32], mem[32];
+	char deadline[96], bound[32], cpu[32], gpu[32], mem[32];
 
-	snprintf(buf, size, "%s by %s: cpu %s, gpu %s, mem %s %s a bound of %s (%s)%s%s%s", session->entry->name,
-		 format_duration(deadline, sizeof(deadline), session->deadline_ns), format_frequency(cpu, sizeof(cpu), session->point.hz[CLOCK_CPU]),
-		 format_frequency(gpu, sizeof(gpu), session->point.hz[CLOCK_GPU]), format_frequency(mem, sizeof(mem), session->point.hz[CLOCK_MEM]),
-		 x->step       ? "is a step on the way to where it cannot go at once, with"
-		 : x->feasible ? "is the cheapest point that fits, with"
-		 : x->late_once ? "is where the next will be in time, moving there takes too long for this one, with"
-		 : x->stays    ? "stays, as moving takes longer than what it is over its slack by, with"
-			       : "is as fast as it may go and cannot meet it, with",
-		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source), x->learning ? "; still learning" : "",
-		 x->trial ? "; a trial, to learn or to get there" : "", x->held ? "; held up after a miss" : "");
+	explain_deadline(session, deadline, sizeof(deadline));
+	snprintf(buf, size, "%s %s: cpu %s, gpu %s, mem %s %s; bound %s (%s)%s", session->entry->name, deadline,
+		 format_frequency(cpu, sizeof(cpu), session->point.hz[CLOCK_CPU]),
+		 format_frequency(gpu, sizeof(gpu), session->point.hz[CLOCK_GPU]),
+		 format_frequency(mem, sizeof(mem), session->point.hz[CLOCK_MEM]), reason_text(x->reason),
+		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source),
+		 x->learning ? "; still learning" : "");
 	if (x->runner_up < grid->points && strlen(buf) + 1 < size)
-		snprintf(buf + strlen(buf), size - strlen(buf), "; cheaper was refused: %s", refusal_text(x->runner_up_refused));
+		snprintf(buf + strlen(buf), size - strlen(buf), "; cheaper was refused: %s",
+			 refusal_text(x->runner_up_refused));
 }
 
 static void add_runner_up(struct kv_out *out, const struct decision *x, const struct grid *grid)
 {
-	static const char *const words[] = { "not", "bound", "settle", "shared", "ceiling", "floor", "hold", "dwell", "gain", "standby" };
-
 	if (x->runner_up >= grid->points)
 		return;
 	add_point(out, "runner_up", grid_point(grid, x->runner_up));
 	add_u64(out, "runner_up", "power_uw", (uint64_t)x->runner_up_power_uw);
 	add_u64(out, "runner_up", "bound_ns", x->runner_up_bound_ns);
 	add_u64(out, "runner_up", "settle_ns", x->runner_up_settle_ns);
-	add_text(out, "runner_up", "refused", (size_t)x->runner_up_refused < sizeof(words) / sizeof(*words) ? words[x->runner_up_refused] : "");
+	if (x->runner_up_deadline_ns && x->power_known)
+		add_u64(out, "runner_up", "deadline_ns", x->runner_up_deadline_ns);
+	add_text(out, "runner_up", "refused", refusal_text(x->runner_up_refused));
 	add_text(out, "runner_up", "text", refusal_text(x->runner_up_refused));
 }
 
@@ -395,11 +493,14 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 	if (!session && d->closed.entry && (!id || id == d->closed.id))
 		session = &d->closed;
 	if (!session || !session->decided_request) {
-		reply_error(c, ENOENT, id ? "session: no decision for session %" PRIu64 : "no decision yet: no session has begun a request", id);
+		reply_error(c, ENOENT,
+			    id ? "session: no decision for session %" PRIu64 :
+				 "no decision yet: no session has begun a request",
+			    id);
 		return;
 	}
 	x = &session->decision;
-	surface = model_surface(session->entry->model, session->phase, session->context);
+	surface = newest_surface(d, c, session->entry->model, session->phase, session->context);
 	out = reply_begin(c);
 	kv_add_u64(out, "session", session->id);
 	kv_add_u64(out, "closed", session == &d->closed);
@@ -409,20 +510,33 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "request", session->decided_request);
 	kv_add_u64(out, "feasible", x->feasible);
 	kv_add_u64(out, "learning", x->learning);
-	kv_add_u64(out, "trial", x->trial);
-	kv_add_u64(out, "step", x->step);
-	kv_add_u64(out, "late_once", x->late_once);
-	kv_add_u64(out, "stays", x->stays);
+	kv_add(out, "reason", "%s", reason_word(x->reason));
+	kv_add_u64(out, "trial", x->reason == REASON_EXPLORE);
+	kv_add_u64(out, "step", x->reason == REASON_WAY);
+	kv_add_u64(out, "late_once", x->reason == REASON_BUY);
+	kv_add_u64(out, "stays", x->reason == REASON_STAY);
+	kv_add(out, "late", "%.5f", x->late);
+	kv_add(out, "debt", "%.3f", x->debt);
+	kv_add_u64(out, "miss_price_uw", (uint64_t)x->price_uw);
+	kv_add_u64(out, "others", x->others);
 	kv_add_u64(out, "deadline_ns", session->deadline_ns);
 	kv_add_u64(out, "slack_ns", x->slack_ns);
+	if (session->schedule.rate_mhz) {
+		kv_add_u64(out, "rate_mhz", session->schedule.rate_mhz);
+		kv_add_u64(out, "number", session->number);
+		kv_add(out, "ahead_ns", "%" PRId64, session->ahead_ns);
+		stream_report(out, "stream", session->schedule.rate_mhz, session->schedule.first_ns,
+			      &session->schedule.stats);
+		add_u64(out, "stream", "energy_uj", session_energy_uj(session));
+	}
 	add_point(out, "", session->point);
 	kv_add_u64(out, "predicted_ns", x->predicted_ns);
 	kv_add_u64(out, "bound_ns", x->bound_ns);
 	kv_add_u64(out, "settle_ns", x->settle_ns);
 	kv_add_u64(out, "margin_ns", x->bound_ns > x->predicted_ns ? x->bound_ns - x->predicted_ns : 0);
-	kv_add(out, "factor", "%.4f", x->factor);
 	kv_add_u64(out, "power_uw", (uint64_t)x->power_uw);
 	kv_add_u64(out, "power_known", x->power_known);
+	kv_add(out, "power_rail", "%s", d->power.meter ? power_meter_label(d->power.meter) : "");
 	kv_add(out, "source", "%s", source_word(x->source));
 	kv_add(out, "regime", "%s", regime_word(x->regime));
 	kv_add_u64(out, "bubble_ns", (uint64_t)surface->bubble_ns[x->point]);
@@ -436,12 +550,57 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 void query_release(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	(void)kv;
-	if (c->uid != 0 && c->uid != geteuid()) {
-		reply_error(c, EPERM, "op: release is for root and the user flamed runs as");
+	if (!need_admin(c, "release"))
 		return;
-	}
 	clocks_release(&d->clocks);
 	d->clocks.released = true;
 	reply_begin(c);
+	reply_end(c);
+}
+
+/* What chooses the clock while flamed does not: "schedutil". */
+static void add_kernel_governor(struct kv_out *out, const struct daemon *d, enum clock_id id)
+{
+	const struct clock_domain *domain = &d->board.clock[id];
+	char path[SYSFS_PATH_MAX + 32], text[64], key[32];
+
+	if (!d->clocks.managed[id])
+		return;
+	snprintf(path, sizeof(path), "%s/%s", domain->device[domain->lead].dir,
+		 id == CLOCK_CPU ? "scaling_governor" : "governor");
+	snprintf(key, sizeof(key), "governor.%s", clock_name(id));
+	kv_add(out, key, "%s", sysroot_read(&d->root, path, text, sizeof(text)) > 0 ? text : "");
+}
+
+void query_savings(struct daemon *d, struct connection *c, const struct kv *kv)
+{
+	uint64_t from = 0;
+	struct kv_out *out;
+	unsigned shown = 0;
+	char prefix[32];
+
+	if (!want_u64(c, kv, "from", 0, MODELS_MAX, &from))
+		return;
+	out = reply_begin(c);
+	kv_add(out, "mode", "%s", d->clocks.shadow ? "shadow" : "govern");
+	kv_add(out, "confidence", "%.4f", 2 * d->config.quantile - 1);
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		add_kernel_governor(out, d, (enum clock_id)i);
+	for (size_t i = from; i < d->library.count; i++) {
+		const struct entry *entry = &d->library.entry[i];
+
+		if (entry->savings.requests <= 0 ||
+		    !(is_admin(c) || entry->owner == USER_ADMIN || entry->owner == c->uid))
+			continue;
+		if (out->len - c->reply_start > MESSAGE_BYTES_MAX - 2 * LINE_BYTES_MAX) {
+			kv_add_u64(out, "next", i);
+			break;
+		}
+		snprintf(prefix, sizeof(prefix), "model.%u", shown++);
+		add_text(out, prefix, "name", entry->name);
+		add_text(out, prefix, "mode", entry->mode);
+		add_u64(out, prefix, "uid", entry->owner);
+		ledger_report(out, prefix, &entry->savings);
+	}
 	reply_end(c);
 }

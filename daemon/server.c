@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,25 +18,29 @@
 #include "../common/clock.h"
 #include "../common/log.h"
 
-#define READ_BYTES     16384
+#define READ_BYTES      16384
+#define KEPT_BYTES      1024 /* of each of its two buffers stay with a connection, needed or not */
 #define ACCEPTS_AT_ONCE 4
-#define ACCEPT_STEP_NS (500 * NS_PER_US) /* one connection in so long, past a burst: taking one costs as much as some requests */
+/* accept at most one connection in this time, after a burst: accepting costs as much as several
+ * requests */
+#define ACCEPT_STEP_NS (500 * NS_PER_US)
 #define ACCEPT_BURST   256
-#define TURN_NS        (20 * NS_PER_US)  /* of one connection before others have theirs */
-#define PAUSE_TIMES    300 /* questions of one connection may take one part in so many of the time, */
-#define PAUSE_BURST_NS (20 * NS_PER_US * PAUSE_TIMES) /* past a burst */
-#define PAUSE_NS_MAX   NS_PER_S
-#define REST_NS        (100 * NS_PER_MS) /* after running out of descriptors */
+#define TURN_NS        (20 * NS_PER_US)  /* time slice of one connection while others wait */
+#define REST_NS        (100 * NS_PER_MS) /* pause after running out of descriptors */
 
 struct server {
 	struct loop *loop;
 	int fd;
-	int again_fd; /* always readable: watched while a connection has messages left, so that its turn comes among the others' */
-	struct loop_watch *watch, *rest, *again;
+	/* always readable; watched while a connection has messages left, so that its next turn
+	 * comes among the others' */
+	int again_fd;
+	int ends_fd; /* epoll: every connection's end, also of one that is not read from */
+	struct loop_watch *watch, *rest, *again, *ends;
+	struct connection *turn; /* whose question waited longest, while it is served */
 	struct server_handlers handlers;
 	struct connection *first;
 	unsigned count;
-	uint64_t accepted_ns; /* one more ACCEPT_STEP_NS for each connection taken; never far in the past */
+	uint64_t accepted_ns; /* advances by ACCEPT_STEP_NS with each connection; kept close to the current time */
 };
 
 static void connection_free(struct connection *c)
@@ -49,13 +54,42 @@ static void connection_free(struct connection *c)
 	if (c->next)
 		c->next->previous = c->previous;
 	c->server->count--;
+	c->user->buffered -= c->buffered;
+	if (--c->user->connections == 0) {
+		loop_watch_free(c->user->may_ask);
+		c->user->may_ask = NULL;
+	}
 	close(c->fd);
 	free(c->in);
 	kv_free(&c->out);
 	free(c);
 }
 
-/* End it: what it owned goes first, its memory when nobody is inside. */
+/* ---- questions that wait ---- */
+
+static void ask_later(struct connection *c)
+{
+	struct user *user = c->user;
+
+	c->held = c->asking = true;
+	c->ask_next = NULL;
+	c->ask_previous = user->asking_last;
+	*(user->asking_last ? &user->asking_last->ask_next : &user->asking) = c;
+	user->asking_last = c;
+}
+
+static void ask_no_more(struct connection *c)
+{
+	struct user *user = c->user;
+
+	if (!c->asking)
+		return;
+	c->asking = false;
+	*(c->ask_previous ? &c->ask_previous->ask_next : &user->asking) = c->ask_next;
+	*(c->ask_next ? &c->ask_next->ask_previous : &user->asking_last) = c->ask_previous;
+}
+
+/* Close: release what it owns at once, and its memory when no handler is running. */
 static void connection_close(struct connection *c)
 {
 	if (!c->dead) {
@@ -63,6 +97,9 @@ static void connection_close(struct connection *c)
 		loop_watch_free(c->watch);
 		loop_watch_free(c->pause);
 		c->watch = c->pause = NULL;
+		ask_no_more(c);
+		(void)!epoll_ctl(c->server->ends_fd, EPOLL_CTL_DEL, c->fd,
+				 NULL); /* a helper process may hold it a little longer */
 		c->busy++;
 		c->server->handlers.closed(c->server->handlers.arg, c);
 		c->busy--;
@@ -70,7 +107,7 @@ static void connection_close(struct connection *c)
 	connection_free(c);
 }
 
-/* Send what can be sent. Returns false when the connection is gone. */
+/* Send as much as possible. Returns false if the connection is closed. */
 static bool flush(struct connection *c)
 {
 	while (c->sent < c->out.len) {
@@ -90,7 +127,9 @@ static bool flush(struct connection *c)
 		return !c->closing;
 	}
 	if (c->out.len - c->sent > OUTPUT_BYTES_MAX) {
-		log_warning("pid %d (uid %u) does not read its replies: closed", (int)c->pid, c->uid);
+		if (user_may_log(c->user))
+			log_warning("pid %d (uid %u) does not read its replies; connection closed", (int)c->pid,
+				    c->uid);
 		return false;
 	}
 	return true;
@@ -98,17 +137,16 @@ static bool flush(struct connection *c)
 
 void connection_flush(struct connection *c)
 {
-	(void)!flush(c); /* an error comes again when the connection's turn ends */
+	(void)!flush(c); /* an error shows again at the end of the connection's turn */
 }
 
 static void update_events(struct connection *c)
 {
-	/* A client that does not read is not read from either. */
+	/* Do not read from a client that does not read its replies. */
 	bool full = c->backlog || c->out.len - c->sent > OUTPUT_BYTES_MAX / 2;
 	unsigned events = (c->out.len > c->sent ? LOOP_WRITE : 0) | (c->closing || c->held || full ? 0 : LOOP_READ);
 
-	/* Neither: a held connection still tells of its end. */
-	if (loop_fd_events(c->watch, events || c->backlog ? events : LOOP_READ) < 0)
+	if (loop_fd_events(c->watch, events) < 0)
 		connection_close(c);
 }
 
@@ -121,6 +159,7 @@ struct kv_out *reply_begin(struct connection *c)
 
 void reply_error(struct connection *c, int errnum, const char *format, ...)
 {
+	size_t start = c->out.len;
 	char text[512];
 	va_list args;
 
@@ -131,6 +170,10 @@ void reply_error(struct connection *c, int errnum, const char *format, ...)
 	kv_add_u64(&c->out, "errno", (uint64_t)errnum);
 	kv_add(&c->out, "message", "%s", text);
 	kv_end(&c->out);
+	if (!c->out.error)
+		return;
+	c->out.len = start; /* part of a reply would be taken for the beginning of the next one */
+	c->closing = true;
 }
 
 void reply_end(struct connection *c)
@@ -143,16 +186,17 @@ void reply_end(struct connection *c)
 	reply_error(c, error, "the reply does not fit a message");
 }
 
-/* Handle whole messages. Returns the bytes used. */
+/* Handle complete messages. Returns the number of bytes used. */
 static size_t handle(struct connection *c)
 {
-	static char text[MESSAGE_BYTES_MAX]; /* parsing writes into it, and the message may have to come again */
+	/* a copy, as parsing modifies it and the message may have to be handled again */
+	static char text[MESSAGE_BYTES_MAX];
 	static struct kv kv;
 	uint64_t until_ns = clock_now_ns() + TURN_NS;
 	size_t used = 0;
 
 	c->backlog = false;
-	while (!c->held && !c->closing && !c->dead) {
+	while (used < c->in_len && !c->held && !c->closing && !c->dead) {
 		long n = kv_frame(c->in + used, c->in_len - used);
 		size_t line;
 
@@ -164,7 +208,8 @@ static size_t handle(struct connection *c)
 			break;
 		}
 		if (n < 0) {
-			reply_error(c, EMSGSIZE, "a line holds at most %d bytes, a message %d", LINE_BYTES_MAX, MESSAGE_BYTES_MAX);
+			reply_error(c, EMSGSIZE, "a line holds at most %d bytes, a message %d", LINE_BYTES_MAX,
+				    MESSAGE_BYTES_MAX);
 			c->closing = true;
 			return used;
 		}
@@ -177,7 +222,7 @@ static size_t handle(struct connection *c)
 			reply_error(c, EINVAL, "line %zu is no key=value with a key of a-z 0-9 _ .", line);
 		else if (!c->server->handlers.message(c->server->handlers.arg, c, &kv))
 			break;
-		if (rc < 0) { /* what is no message counts as a question, too */
+		if (rc < 0) { /* a malformed message is charged like a query */
 			connection_asked(c, clock_now_ns() - start_ns);
 			(void)!connection_may_ask(c);
 		}
@@ -186,16 +231,55 @@ static size_t handle(struct connection *c)
 	return used;
 }
 
-/* Parse what is there, send what there is to send. */
+/* To what it holds, but KEPT_BYTES stay: the next message of an established session needs no memory. */
+static void shrink(char **data, size_t *size, size_t held)
+{
+	size_t less = held > KEPT_BYTES ? held : KEPT_BYTES;
+	char *smaller = *size > less ? realloc(*data, less) : NULL;
+
+	if (!smaller)
+		return;
+	*data = smaller;
+	*size = less;
+}
+
+/* Give back memory that it does not need now, and count the rest. False: its user holds too much. */
+static bool trim(struct connection *c)
+{
+	if (c->in_size > c->in_len + KEPT_BYTES && !c->backlog)
+		shrink(&c->in, &c->in_size, c->in_len);
+	if (c->out.len == 0)
+		shrink(&c->out.data, &c->out.size, 0);
+	c->user->buffered += c->in_size + c->out.size - c->buffered;
+	c->buffered = c->in_size + c->out.size;
+	if (c->user->buffered <= BUFFERED_PER_UID_MAX || c->buffered <= 2 * KEPT_BYTES)
+		return true;
+	if (user_may_log(c->user))
+		log_warning("uid %u: over %d bytes of messages that are not whole and replies that are not read; a "
+			    "connection of pid %d is closed",
+			    c->uid, BUFFERED_PER_UID_MAX, (int)c->pid);
+	return false;
+}
+
+/* Handle received messages and send replies. */
 static void work(struct connection *c)
 {
+	uint64_t start_ns = clock_now_ns();
 	bool alive;
 
 	c->busy++;
 	size_t used = handle(c);
-	memmove(c->in, c->in + used, c->in_len - used);
-	c->in_len -= used;
-	alive = !c->dead && flush(c);
+	if (used) {
+		memmove(c->in, c->in + used, c->in_len - used);
+		c->in_len -= used;
+	}
+	/* a piece of a message is no request either, beside those of others */
+	if (!used && c->in_len && !c->held && !c->closing && !c->dead &&
+	    c->server->handlers.beside_others(c->server->handlers.arg, c)) {
+		connection_asked(c, clock_now_ns() - start_ns);
+		(void)!connection_may_ask(c);
+	}
+	alive = !c->dead && flush(c) && !(c->gone && c->held) && trim(c);
 	c->busy--;
 	if (!alive)
 		connection_close(c);
@@ -205,41 +289,24 @@ static void work(struct connection *c)
 
 static bool make_room(struct connection *c)
 {
-	size_t size = c->in_size ? c->in_size * 2 : READ_BYTES;
+	size_t size = c->in_len + READ_BYTES;
 	char *grown;
 
-	if (c->in_size - c->in_len >= READ_BYTES / 2)
+	if (c->in_size - c->in_len >= KEPT_BYTES / 2)
 		return true;
 	grown = realloc(c->in, size);
 	if (!grown)
-		return false;
+		return c->in_size > c->in_len; /* what there is will do for now */
 	c->in = grown;
 	c->in_size = size;
 	return true;
-}
-
-/* While replies are held the only news is the end. */
-static bool ended(const struct connection *c)
-{
-	char byte;
-	ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-
-	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 static void on_ready(void *arg, unsigned events)
 {
 	struct connection *c = arg;
 
-	if ((events & LOOP_READ) && c->held) {
-		/* Pipelined behind a held reply: left in the socket until it is sent. */
-		if (ended(c))
-			connection_close(c);
-		else
-			loop_fd_events(c->watch, 0);
-		return;
-	}
-	if ((events & LOOP_READ) && !c->closing && !c->backlog) {
+	if ((events & LOOP_READ) && !c->closing && !c->backlog && !c->held) {
 		if (!make_room(c)) {
 			connection_close(c);
 			return;
@@ -253,6 +320,14 @@ static void on_ready(void *arg, unsigned events)
 			c->in_len += (size_t)n;
 	}
 	work(c);
+}
+
+void connection_first(struct connection *c, bool first)
+{
+	if (c->first == first || !c->watch)
+		return;
+	c->first = first;
+	loop_fd_first(c->watch, first);
 }
 
 void connection_hold(struct connection *c)
@@ -272,31 +347,77 @@ static void on_may_ask(void *arg)
 	connection_resume(arg);
 }
 
+/* Its user's time is paid back: the question that waited longest, and then the next one's turn. */
+static void on_user_may_ask(void *arg)
+{
+	struct user *user = arg;
+	struct connection *c = user->asking;
+
+	if (!c)
+		return;
+	struct server *server = c->server;
+	ask_no_more(c);
+	server->turn = c;
+	connection_resume(c); /* may free it */
+	server->turn = NULL;
+	if (user->may_ask && user->asking)
+		loop_timer_in(user->may_ask, user_owes_ns(user, DEBT_ASKS));
+}
+
 void connection_asked(struct connection *c, uint64_t took_ns)
 {
-	uint64_t now_ns = clock_now_ns();
-	uint64_t from_ns = (c->asks_from_ns > now_ns ? c->asks_from_ns : now_ns) + took_ns * PAUSE_TIMES;
-
-	if (!c->held) /* whose answer waits is slowed enough */
-		c->asks_from_ns = from_ns < now_ns + PAUSE_NS_MAX ? from_ns : now_ns + PAUSE_NS_MAX;
+	if (c->held) /* a held connection is slowed down enough */
+		return;
+	user_debt_add(&c->asks_until_ns, DEBT_ASKS, took_ns);
+	if (c->server->handlers.beside_others(c->server->handlers.arg, c))
+		user_charge(c->user, DEBT_ASKS, took_ns);
 }
 
 bool connection_may_ask(struct connection *c)
 {
-	uint64_t now_ns = clock_now_ns();
+	bool beside_others = c->server->handlers.beside_others(c->server->handlers.arg, c);
+	uint64_t owes_ns = user_debt_ns(c->asks_until_ns),
+		 user_owes = beside_others ? user_owes_ns(c->user, DEBT_ASKS) : 0;
 
-	if (now_ns + PAUSE_BURST_NS >= c->asks_from_ns)
+	if (user_owes || (c->user->asking && c->server->turn != c)) {
+		if (!c->user->may_ask)
+			c->user->may_ask = loop_timer(c->server->loop, on_user_may_ask, c->user);
+		if (!c->user->may_ask)
+			return true;
+		if (!c->user->asking)
+			/* wait for the whole burst again, as timers are not free */
+			loop_timer_in(c->user->may_ask, user_owes);
+		ask_later(c);
+		return false;
+	}
+	if (owes_ns == 0)
 		return true;
 	if (!c->pause)
 		c->pause = loop_timer(c->server->loop, on_may_ask, c);
 	if (!c->pause)
 		return true;
 	c->held = true;
-	loop_timer_in(c->pause, c->asks_from_ns - now_ns); /* for a whole burst again: timers cost, too */
+	loop_timer_in(c->pause, owes_ns);
 	return false;
 }
 
-/* Connections whose turn ended with messages left: another turn of each. */
+/* The other end closed while its connection was held: what it owns ends now. */
+static void on_ends(void *arg, unsigned events)
+{
+	struct server *server = arg;
+	struct epoll_event end; /* one at a time: closing one may close another */
+	struct connection *c;
+
+	(void)events;
+	if (epoll_wait(server->ends_fd, &end, 1, 0) != 1 || !(end.events & (EPOLLHUP | EPOLLERR)))
+		return; /* a client that only sends no more waits for its replies */
+	c = end.data.ptr;
+	c->gone = true;
+	if (c->held)
+		connection_close(c);
+}
+
+/* Give another turn to each connection that has messages left. */
 static void on_again(void *arg, unsigned events)
 {
 	struct server *server = arg;
@@ -314,15 +435,6 @@ static void on_again(void *arg, unsigned events)
 		loop_fd_events(server->again, 0);
 }
 
-static unsigned count_uid(const struct server *server, uid_t uid)
-{
-	unsigned count = 0;
-
-	for (const struct connection *c = server->first; c; c = c->next)
-		count += c->uid == uid;
-	return count;
-}
-
 static void refuse(int fd, int errnum, const char *why)
 {
 	char text[160];
@@ -334,13 +446,21 @@ static void refuse(int fd, int errnum, const char *why)
 
 static void add(struct server *server, int fd)
 {
-	struct ucred peer = { .uid = (uid_t)-1 };
+	struct ucred peer = {.uid = (uid_t)-1};
 	socklen_t len = sizeof(peer);
 	struct connection *c;
+	struct user *user;
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	if (server->count >= CONNECTIONS_MAX || count_uid(server, peer.uid) >= CONNECTIONS_PER_UID_MAX) {
-		refuse(fd, EMFILE, server->count >= CONNECTIONS_MAX ? "too many connections" : "too many connections of this user");
+	user = user_get(peer.uid);
+	if (!user) {
+		refuse(fd, ENOMEM, "out of memory");
+		return;
+	}
+	if (server->count >= CONNECTIONS_MAX || user->connections >= CONNECTIONS_PER_UID_MAX) {
+		refuse(fd, EMFILE,
+		       server->count >= CONNECTIONS_MAX ? "too many connections" :
+							  "too many connections for this user");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -352,8 +472,11 @@ static void add(struct server *server, int fd)
 	c->fd = fd;
 	c->uid = peer.uid;
 	c->pid = peer.pid;
+	c->user = user;
 	c->watch = loop_fd(server->loop, fd, LOOP_READ, on_ready, c);
-	if (!c->watch) {
+	struct epoll_event end = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = c};
+	if (!c->watch || epoll_ctl(server->ends_fd, EPOLL_CTL_ADD, fd, &end) < 0) {
+		loop_watch_free(c->watch);
 		free(c);
 		refuse(fd, ENOMEM, "out of memory");
 		return;
@@ -363,6 +486,7 @@ static void add(struct server *server, int fd)
 		c->next->previous = c;
 	server->first = c;
 	server->count++;
+	user->connections++;
 }
 
 static void on_rest(void *arg)
@@ -372,14 +496,14 @@ static void on_rest(void *arg)
 	loop_fd_events(server->watch, LOOP_READ);
 }
 
-/* Those waiting stay in the queue for a while. */
+/* Stop accepting for a while; pending connections stay in the backlog. */
 static void rest(struct server *server, uint64_t rest_ns)
 {
 	loop_fd_events(server->watch, 0);
 	loop_timer_in(server->rest, rest_ns);
 }
 
-/* Whoever connects and leaves over and over must not take the time of those who stay. */
+/* Limit the rate of connections, so that connecting in a loop does not take time from other clients. */
 static bool may_accept(struct server *server)
 {
 	uint64_t now_ns = clock_now_ns();
@@ -409,9 +533,9 @@ static void on_accept(void *arg, unsigned events)
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			/* Spinning on them helps nobody. */
+			/* do not spin: the error persists until something is closed */
 			if (log_first("accept"))
-				log_error("no connection can be taken: %s; trying again as others end", strerror(errno));
+				log_error("cannot accept connections: %s; trying again", strerror(errno));
 			rest(server, REST_NS);
 		}
 		if (errno != EINTR && errno != ECONNABORTED)
@@ -432,8 +556,11 @@ struct server *server_new(struct loop *loop, int fd, const struct server_handler
 	server->again_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (server->again_fd >= 0)
 		server->again = loop_fd(loop, server->again_fd, 0, on_again, server);
+	server->ends_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (server->ends_fd >= 0)
+		server->ends = loop_fd(loop, server->ends_fd, LOOP_READ, on_ends, server);
 	server->watch = loop_fd(loop, fd, LOOP_READ, on_accept, server);
-	if (server->rest && server->again && server->watch)
+	if (server->rest && server->again && server->ends && server->watch)
 		return server;
 	server_free(server);
 	return NULL;
@@ -447,9 +574,12 @@ void server_free(struct server *server)
 		connection_close(server->first);
 	loop_watch_free(server->rest);
 	loop_watch_free(server->again);
+	loop_watch_free(server->ends);
 	loop_watch_free(server->watch);
 	if (server->again_fd >= 0)
 		close(server->again_fd);
+	if (server->ends_fd >= 0)
+		close(server->ends_fd);
 	close(server->fd);
 	free(server);
 }
@@ -474,14 +604,14 @@ static void set_group(const char *path, const char *group)
 	struct group *entry = group[0] && geteuid() == 0 ? getgrnam(group) : NULL;
 
 	if (!entry)
-		return; /* then only this user and its group may ask */
+		return; /* the socket then stays accessible to flamed's own user and group only */
 	if (chown(path, (uid_t)-1, entry->gr_gid) < 0)
 		log_warning("%s: group %s: %s", path, group, strerror(errno));
 }
 
 int server_listen(const char *path, const char *group)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd, rc;
 
 	if (strlen(path) >= sizeof(addr.sun_path))

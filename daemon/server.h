@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections: framing, quotas, replies. Knows no operation. */
+/* Connections: framing, quotas, replies. Independent of the operations. */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
 
@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include "../common/kv.h"
 #include "loop.h"
+#include "user.h"
 
 struct server;
 struct tally;
@@ -16,58 +17,72 @@ struct connection {
 	int fd;
 	uid_t uid;
 	pid_t pid;
-	struct loop_watch *watch, *pause;
+	struct user *user;                /* of that uid */
+	struct loop_watch *watch, *pause; /* pause: until its own questions are paid for */
 	char *in;
-	size_t in_len, in_size;
-	struct kv_out out;       /* replies not yet sent */
+	size_t in_len, in_size, buffered; /* buffered: bytes counted for its user */
+	struct kv_out out;                /* replies not sent yet */
 	size_t sent, reply_start;
-	bool closing;            /* flush, then close */
-	bool dead;               /* freed once nobody is inside */
-	bool held;               /* replies wait for the clocks, or a question for its turn: nothing more is parsed */
-	uint64_t asks_from_ns;   /* when what its questions took is paid back */
-	bool backlog;            /* whole messages are left from its turn: nothing more is read */
-	bool replays;            /* reported a total that did not pass */
-	unsigned busy;           /* handlers inside */
+	bool closing; /* close after sending pending replies */
+	bool dead;    /* freed when no handler is running */
+	/* a reply waits for the clocks, or a query for its turn: no further message is parsed */
+	bool held;
+	bool backlog; /* complete messages are left from its last turn: nothing more is read */
+	bool first;   /* served before others */
+	bool gone;    /* the other end closed: nobody reads a reply any more */
+	bool asking;  /* in its user's queue of questions */
+	struct connection *ask_previous, *ask_next;
+	uint64_t asks_until_ns; /* when the time used by its queries is paid off */
+	bool replays;           /* reported a total longer than the elapsed time */
+	uint64_t ahead_ns;      /* its virtual time minus real time: excess time that it reported */
+	unsigned busy;          /* nesting depth of running handlers */
 	unsigned sessions;
 	struct tally *tally;
 	struct connection *previous, *next;
 };
 
 struct server_handlers {
-	/* One whole message. The handler builds its reply with reply_*(), or holds the connection. False: it is
-	 * to come again when the connection, which connection_may_ask() held, goes on. */
+	/* Handle one complete message. The handler builds its reply with reply_*(), or holds the
+	 * connection. Returning false (after connection_may_ask() held the connection) means: pass
+	 * the message again when the connection is resumed. */
 	bool (*message)(void *arg, struct connection *connection, const struct kv *kv);
-	/* The connection goes: end what it owns. */
+	/* Has another user sessions, whose requests come before this one's questions? */
+	bool (*beside_others)(void *arg, const struct connection *connection);
+	/* The connection is closing: end everything that it owns. */
 	void (*closed)(void *arg, struct connection *connection);
 	void *arg;
 };
 
-/* Serve a listening socket, which the server owns from now on. NULL when out
- * of memory. */
+/* Serve a listening socket and take ownership of it. NULL when out of memory. */
 struct server *server_new(struct loop *loop, int fd, const struct server_handlers *handlers);
 void server_free(struct server *server);
 unsigned server_connections(const struct server *server);
 
-/* A listening socket at `path`: a stale one is replaced, one that is served is
- * -EADDRINUSE. Mode 0660, group `group` where it exists and may be set. */
+/* Create a listening socket at `path`. A stale socket is replaced; one that is being served gives
+ * -EADDRINUSE. The mode is 0660, with group `group` if it exists and can be set. */
 int server_listen(const char *path, const char *group);
 
-/* Begin a good reply: `errno=0`. Ended by reply_end(), or dropped by reply_error(). */
+/* Begin a successful reply with `errno=0`. reply_end() completes it, reply_error() replaces it. */
 struct kv_out *reply_begin(struct connection *connection);
 void reply_end(struct connection *connection);
-void reply_error(struct connection *connection, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void reply_error(struct connection *connection, int errnum, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
-/* Send what is written so far at once: for a handler that has more to do. */
+/* Send what is written so far, for a handler that has more work to do. */
 void connection_flush(struct connection *connection);
 
-/* Questions, which no request waits for, must not slow requests: those of a connection may take a small part of the
- * time, past a burst. A request of its own is not held up by that. */
+/* Questions, which no request waits for, must not slow requests: those of a connection may take a
+ * small part of the time, past a burst, and where other users have sessions those of a user over
+ * all its connections, which then wait in one queue. */
 void connection_asked(struct connection *connection, uint64_t took_ns);
-/* False: not yet. The connection is held until then. */
+/* False: not yet. The connection is held until its turn. */
 bool connection_may_ask(struct connection *connection);
 
-/* Hold and let go: what is queued behind is parsed then. Resume from an event
- * of another source only, never inside a handler. */
+/* Serve before connections without sessions and those of users in debt. */
+void connection_first(struct connection *connection, bool first);
+
+/* Hold or resume parsing of further messages. Call connection_resume() only from an event of
+ * another source, never inside a handler. */
 void connection_hold(struct connection *connection);
 void connection_resume(struct connection *connection);
 

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+#include "user.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "../common/clock.h"
+#include "../common/log.h"
+
+#define SHARE_TIMES     300                            /* fraction of the time for work that no request waits for, */
+#define REQUEST_TIMES   8                              /* the same of requests, which still are served, after others' */
+#define SHARE_BURST_NS  (20 * NS_PER_US * SHARE_TIMES) /* beyond a burst */
+#define LOG_LINE_NS     NS_PER_S
+#define LOG_LINES_BURST 20
+
+static struct user *users;
+
+static bool is_over(const struct user *user, uint64_t now_ns)
+{
+	return !user->connections && !user->sessions && !user->models && user->owed_until_ns[DEBT_ASKS] <= now_ns &&
+	       user->owed_until_ns[DEBT_WORK] <= now_ns && user->log_from_ns <= now_ns;
+}
+
+struct user *user_get(uid_t uid)
+{
+	uint64_t now_ns = clock_now_ns();
+	struct user *user;
+
+	for (struct user **at = &users; *at;) {
+		user = *at;
+		if (user->uid == uid)
+			return user;
+		if (!is_over(user, now_ns)) {
+			at = &user->next;
+			continue;
+		}
+		*at = user->next;
+		free(user);
+	}
+	user = calloc(1, sizeof(*user));
+	if (!user)
+		return NULL;
+	user->uid = uid;
+	user->next = users;
+	return users = user;
+}
+
+void user_debt_add(uint64_t *until_ns, enum debt debt, uint64_t took_ns)
+{
+	static const uint64_t most_ns[] = {
+		[DEBT_ASKS] = NS_PER_S, [DEBT_WORK] = 60 * NS_PER_S, [DEBT_REQUESTS] = NS_PER_S};
+	uint64_t now_ns = clock_now_ns(), owed_ns = *until_ns > now_ns ? *until_ns - now_ns : 0;
+
+	owed_ns += took_ns * (debt == DEBT_REQUESTS ? REQUEST_TIMES : SHARE_TIMES);
+	*until_ns = now_ns + (owed_ns < most_ns[debt] ? owed_ns : most_ns[debt]);
+}
+
+uint64_t user_debt_ns(uint64_t until_ns)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	return until_ns > now_ns + SHARE_BURST_NS ? until_ns - now_ns : 0;
+}
+
+void user_charge(struct user *user, enum debt debt, uint64_t took_ns)
+{
+	user_debt_add(&user->owed_until_ns[debt], debt, took_ns);
+}
+
+uint64_t user_owes_ns(const struct user *user, enum debt debt)
+{
+	return user_debt_ns(user->owed_until_ns[debt]);
+}
+
+uint64_t users_ahead_ns(uint64_t none)
+{
+	uint64_t least_ns = UINT64_MAX;
+
+	for (const struct user *user = users; user; user = user->next)
+		if (user->sessions && user->ahead_ns < least_ns)
+			least_ns = user->ahead_ns;
+	return least_ns == UINT64_MAX ? none : least_ns;
+}
+
+uid_t user_owner(uid_t uid)
+{
+	return uid == geteuid() ? USER_ADMIN : uid;
+}
+
+bool user_may_log(struct user *user)
+{
+	uint64_t now_ns = clock_now_ns(), from_ns = user->log_from_ns > now_ns ? user->log_from_ns : now_ns;
+
+	if (from_ns > now_ns + LOG_LINES_BURST * LOG_LINE_NS) {
+		user->log_dropped++;
+		return false;
+	}
+	if (user->log_dropped)
+		log_notice("uid %u: %u log lines suppressed", user->uid, user->log_dropped);
+	user->log_dropped = 0;
+	user->log_from_ns = from_ns + LOG_LINE_NS;
+	return true;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests as the governor sees them. */
+#include "view.h"
+
+#include "daemon.h"
+#include "user.h"
+
+#define OVERDUE       4  /* a request is overdue after this many bounds, */
+#define OVERDUE_LEAST 10 /* but not before request_expiry / OVERDUE_LEAST */
+
+bool view_is_overdue(const struct daemon *d, const struct request *request)
+{
+	uint64_t most_ns = OVERDUE * request->bound_ns, expiry_ns = d->config.request_expiry_ns;
+
+	if (!request->bound_ns)
+		most_ns = request->asked_ns < expiry_ns ? request->asked_ns : expiry_ns;
+	if (most_ns < expiry_ns / OVERDUE_LEAST)
+		most_ns = expiry_ns / OVERDUE_LEAST;
+	return connection_now_ns(request->session->connection) - request->begin_ns > most_ns;
+}
+
+static uint32_t model_id(const struct daemon *d, const struct session *session)
+{
+	return (uint32_t)(session->entry - d->library.entry);
+}
+
+static uint32_t priority_of(const struct daemon *d, const struct session *session)
+{
+	const struct config_model *model = config_model_find(&d->config, session->entry->name);
+
+	return model ? model->priority : 0;
+}
+
+const struct surface *view_surface(struct daemon *d, const struct session *session, enum phase phase, uint32_t context)
+{
+	const struct user *user = session->connection->user;
+
+	if (d->sessions > user->sessions && user_owes_ns(user, DEBT_WORK))
+		return model_surface_kept(session->entry->model, phase, context);
+	return model_surface_at_hand(session->entry->model, phase, context);
+}
+
+/* To make a surface takes milliseconds, and there may be hundreds of requests. */
+static const struct surface *surface_of(struct daemon *d, const struct session *session, bool make, enum phase phase,
+					uint32_t context)
+{
+	return make ? view_surface(d, session, phase, context) :
+		      model_surface_kept(session->entry->model, phase, context);
+}
+
+struct governor_request view_request(struct daemon *d, struct request *request, bool make, uint64_t now_ns)
+{
+	uint64_t shift_ns = now_ns - connection_now_ns(request->session->connection);
+	const struct session *session = request->session;
+
+	return (struct governor_request){
+		.surface = surface_of(d, session, make, request->phase, request->context),
+		.flight = &request->flight,
+		.session = session_slot(d, session),
+		.model = model_id(d, session),
+		.priority = priority_of(d, session),
+		.begin_ns = request->begin_ns + shift_ns,
+		.deadline_ns = request->deadline_ns + shift_ns,
+		.again_ns = pacing_again_ns(&session->pacing),
+		.flight_ns = request->waiting ? clocks_flight_ns(&d->clocks) : 0,
+	};
+}
+
+bool view_expected(struct daemon *d, const struct session *session, bool make, uint64_t now_ns,
+		   struct governor_request *out)
+{
+	uint64_t own_now_ns = connection_now_ns(session->connection), shift_ns = now_ns - own_now_ns;
+	uint64_t by_ns = 0, begin_ns = pacing_next_ns(&session->pacing, own_now_ns, &by_ns);
+
+	/* A session that takes turns with the others has no say in their requests, only in its own next one. */
+	if (!begin_ns || session->active || (d->requests && pacing_takes_turns(&session->pacing)))
+		return false;
+	*out = (struct governor_request){
+		.surface = surface_of(d, session, make, session->phase, pacing_context(&session->pacing, 1)),
+		.session = session_slot(d, session),
+		.model = model_id(d, session),
+		.priority = priority_of(d, session),
+		.begin_ns = begin_ns + shift_ns,
+		.begin_by_ns = by_ns + shift_ns,
+		.deadline_ns = begin_ns + shift_ns + session->deadline_ns,
+		.again_ns = pacing_again_ns(&session->pacing),
+	};
+	return true;
+}
+
+size_t view_others(struct daemon *d, const struct request *last, const struct session *session, uint64_t now_ns,
+		   struct governor_request view[REQUESTS_MAX])
+{
+	bool alone = d->sessions == session->connection->user->sessions;
+	size_t count = 0, expected = 0;
+
+	for (size_t i = 0; i < d->request_top && d->requests > (last != NULL); i++)
+		if (d->request[i].id && &d->request[i] != last && count < REQUESTS_MAX - 1 &&
+		    !view_is_overdue(d, &d->request[i]) && d->request[i].session->shadow <= session->shadow)
+			view[count++] = view_request(d, &d->request[i], alone, now_ns);
+	for (size_t i = 0; i < d->session_top && d->sessions > 1 && expected < COMPANY_MAX && count < REQUESTS_MAX - 1;
+	     i++)
+		if (d->session[i].id && &d->session[i] != session && d->session[i].shadow <= session->shadow &&
+		    view_expected(d, &d->session[i], alone, now_ns, &view[count])) {
+			count++;
+			expected++;
+		}
+	return count;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* What shadow mode's account says, for savings and for the summary of run. */
+#ifndef CTL_SAVINGS_H
+#define CTL_SAVINGS_H
+
+#include "ctl.h"
+
+/* Two lines on stderr of the account behind `shadow.` in a reply to op=tally. */
+void savings_line(const struct ctl *ctl);
+
+#endif

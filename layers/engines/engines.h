@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Engines that compute on the CPU and have functions that begin and end an inference: llama.cpp and
+ * ONNX Runtime. A preloaded library intercepts one function of each; no GPU API is involved, and no
+ * boundary has to be found. Their argument layouts are part of those programs' ABI: unknown
+ * versions are passed through. */
+#ifndef LAYERS_ENGINES_ENGINES_H
+#define LAYERS_ENGINES_ENGINES_H
+
+#include <stdbool.h>
+#include "../core/core.h"
+#include "../core/session.h"
+
+/* One inference of an engine, from engine_begin() to engine_end(). */
+struct engine_call {
+	bool known; /* reported to flamed, or to a trace or summary */
+	struct session_request request;
+	uint64_t begin_ns;
+};
+
+/* True if the environment asks for anything; read at the first call. */
+bool engines_on(void);
+
+/* An inference begins, of the model identified by `fingerprint`. May block, but only when profiling. */
+struct engine_call engine_begin(uint64_t fingerprint, enum phase phase, uint32_t context);
+void engine_end(const struct engine_call *call);
+/* The inference failed, or was not one: withdraw it. */
+void engine_cancel(const struct engine_call *call);
+
+/* The function `name` that the caller at `address` would have got without this library; NULL: there
+ * is none. That is the next one in the global order, which another preloaded library may stand in;
+ * else that of an engine which was loaded privately (RTLD_LOCAL, as node does with its add-ons), by
+ * asking the object that holds the caller. */
+void *engine_real(const char *name, const void *address);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* llama.cpp: one llama_decode() is one step of a model; its batch tells prompts from tokens, and
+ * gives the context. If the model runs on a GPU, the step continues after the call and is seen by
+ * the layer of the GPU's API: this layer then passes it through. */
+#include "engines.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "../../common/clock.h"
+
+#define PUBLIC       __attribute__((visibility("default")))
+#define CONTEXTS_MAX 16 /* llama_contexts at the same time; further ones are passed through */
+/* if the wait after the call exceeds this fraction (1/10) of it, the call was not the whole step */
+#define WAIT_SHARE   10
+#define WAIT_DECIDES 3 /* majority of steps of one kind that decides, */
+#define WAIT_MOST    8 /* and its limit, so that a wrong decision on a busy machine can be corrected */
+#define DESCRIPTION  256
+
+/* The head of the structure, which is the same in every version since batches were introduced. It
+ * is passed by value: fields added by other versions are copied as bytes of the caller's stack, and
+ * are read only by the engine. */
+struct batch {
+	int32_t n_tokens;
+	const int32_t *token;
+	const float *embd;
+	const int32_t *pos;
+	const int32_t *n_seq_id;
+	int32_t *const *seq_id;
+	const int8_t *logits;
+	unsigned char rest[64];
+};
+
+/* Further functions of the engine; missing in some versions. */
+struct functions {
+	int32_t (*decode)(void *context, struct batch batch);
+	void (*synchronize)(void *context);
+	const void *(*get_model)(const void *context);
+	int32_t (*model_desc)(const void *model, char *buffer, size_t size);
+	uint64_t (*model_size)(const void *model);
+	uint64_t (*model_params)(const void *model);
+};
+
+struct place {
+	void *context;
+	uint64_t fingerprint;
+	uint32_t tokens;  /* in the context, as counted */
+	int balance;      /* steps that continued after the call minus steps that did not */
+	bool passed;      /* computes on a GPU, */
+	bool said;        /* and the user was told */
+	uint64_t step_ns; /* of the newest call, */
+	bool stepped;     /* whose end was not waited for yet */
+};
+
+static struct functions engine;
+static struct place places[CONTEXTS_MAX];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* One engine for all callers: two builds of llama.cpp in one process differ in their decode
+ * function. */
+static bool find_engine(const void *caller)
+{
+	static _Thread_local const void *last;
+
+	if (engine.decode && last == caller)
+		return true;
+	void *decode = engine_real("llama_decode", caller);
+	if (!decode)
+		return engine.decode != NULL;
+	last = caller;
+	if (decode == (void *)engine.decode)
+		return true;
+	pthread_mutex_lock(&lock);
+	*(void **)&engine.synchronize = engine_real("llama_synchronize", caller);
+	*(void **)&engine.get_model = engine_real("llama_get_model", caller);
+	*(void **)&engine.model_desc = engine_real("llama_model_desc", caller);
+	*(void **)&engine.model_size = engine_real("llama_model_size", caller);
+	*(void **)&engine.model_params = engine_real("llama_model_n_params", caller);
+	*(void **)&engine.decode = decode;
+	pthread_mutex_unlock(&lock);
+	return true;
+}
+
+/* Identifies a model across processes: hash of the engine's description. */
+static uint64_t fingerprint(void *context)
+{
+	const void *model = engine.get_model ? engine.get_model(context) : NULL;
+	char text[DESCRIPTION] = "";
+	uint64_t hash = boundary_hash(0, "llama", 5), number;
+
+	if (!model)
+		return hash;
+	if (engine.model_desc && engine.model_desc(model, text, sizeof(text)) > 0)
+		hash = boundary_hash(hash, text, strnlen(text, sizeof(text)));
+	number = engine.model_size ? engine.model_size(model) : 0;
+	hash = boundary_hash(hash, &number, sizeof(number));
+	number = engine.model_params ? engine.model_params(model) : 0;
+	return boundary_hash(hash, &number, sizeof(number));
+}
+
+/* With the lock held. NULL: too many contexts. */
+static struct place *place_of(void *context)
+{
+	struct place *spare = NULL;
+
+	for (size_t i = 0; i < CONTEXTS_MAX; i++) {
+		if (places[i].context == context)
+			return &places[i];
+		if (!places[i].context && !spare)
+			spare = &places[i];
+	}
+	if (spare)
+		*spare = (struct place){.context = context, .fingerprint = fingerprint(context)};
+	return spare;
+}
+
+/* Several sequences of one token each are tokens too: they request all of their logits, a prompt
+ * only its last. */
+static uint32_t sequences(const struct batch *batch)
+{
+	if (batch->n_tokens <= 1 || !batch->logits)
+		return batch->n_tokens <= 1 ? 1 : 0;
+	for (int32_t i = 0; i < batch->n_tokens; i++)
+		if (!batch->logits[i])
+			return 0;
+	return (uint32_t)batch->n_tokens;
+}
+
+/* Position 0 begins a new conversation; if the program leaves positions to the engine, tokens are
+ * counted. */
+static void count_tokens(struct place *place, const struct batch *batch, uint32_t steps)
+{
+	if (batch->pos && batch->pos[batch->n_tokens - 1] >= 0)
+		place->tokens = (uint32_t)batch->pos[batch->n_tokens - 1] + 1;
+	else
+		place->tokens += steps ? 1 : (uint32_t)batch->n_tokens;
+}
+
+/* The program is about to wait for the newest step, which the engine may still be computing.
+ * Returns true if it was. */
+static void look_at_wait(void *context)
+{
+	struct place *place;
+	uint64_t begin_ns;
+
+	pthread_mutex_lock(&lock);
+	place = place_of(context);
+	bool look = place && place->stepped;
+	if (place)
+		place->stepped = false;
+	pthread_mutex_unlock(&lock);
+	if (!look || !engine.synchronize)
+		return;
+	begin_ns = clock_now_ns();
+	engine.synchronize(context);
+	pthread_mutex_lock(&lock);
+	place->balance += clock_now_ns() - begin_ns > place->step_ns / WAIT_SHARE ? 1 : -1;
+	place->balance = place->balance > WAIT_MOST  ? WAIT_MOST :
+			 place->balance < -WAIT_MOST ? -WAIT_MOST :
+						       place->balance;
+	place->passed = place->balance >= WAIT_DECIDES;
+	bool say = place->passed && !place->said;
+	place->said |= say;
+	pthread_mutex_unlock(&lock);
+	if (say)
+		layer_say("llama.cpp computes on a GPU here: the layer of its interface sees the inferences");
+}
+
+PUBLIC int32_t llama_decode(void *context, struct batch batch);
+PUBLIC int32_t llama_decode(void *context, struct batch batch)
+{
+	struct engine_call call = {0};
+	uint64_t begin_ns, hash = 0;
+	struct place *place = NULL;
+	uint32_t steps, tokens = 0;
+	bool begin = false;
+	int32_t rc;
+
+	if (!find_engine(__builtin_return_address(0)))
+		return -1;
+	if (!engines_on() || batch.n_tokens < 1)
+		return engine.decode(context, batch);
+	pthread_mutex_lock(&lock);
+	place = place_of(context);
+	steps = sequences(&batch);
+	if (place) {
+		count_tokens(place, &batch, steps);
+		tokens = place->tokens;
+		/* After a few steps it is known whether the call is the whole step; those before
+		 * are not requests. */
+		begin = place->balance <= -WAIT_DECIDES || !engine.synchronize;
+		hash = steps > 1 ? boundary_hash(place->fingerprint, &steps, sizeof(steps)) : place->fingerprint;
+	}
+	pthread_mutex_unlock(&lock);
+	if (begin)
+		call = engine_begin(hash, steps ? PHASE_DECODE : PHASE_PREFILL,
+				    steps ? tokens : (uint32_t)batch.n_tokens);
+	begin_ns = clock_now_ns();
+	rc = engine.decode(context, batch);
+	if (rc == 0)
+		engine_end(&call);
+	else
+		engine_cancel(&call);
+	pthread_mutex_lock(&lock);
+	if (place) {
+		place->step_ns = clock_now_ns() - begin_ns;
+		place->stepped = true;
+	}
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+/* The calls with which a program waits for a step, or reads its result. */
+#define WAITS(type, name, parameters, arguments) \
+	PUBLIC type name parameters; \
+	PUBLIC type name parameters \
+	{ \
+		type(*real) parameters; \
+\
+		*(void **)&real = engine_real(#name, __builtin_return_address(0)); \
+		if (engines_on() && engine.decode) \
+			look_at_wait(context); \
+		return real arguments; \
+	}
+
+WAITS(void, llama_synchronize, (void *context), (context))
+WAITS(float *, llama_get_logits, (void *context), (context))
+WAITS(float *, llama_get_logits_ith, (void *context, int32_t i), (context, i))
+WAITS(float *, llama_get_embeddings, (void *context), (context))
+WAITS(float *, llama_get_embeddings_ith, (void *context, int32_t i), (context, i))
+
+PUBLIC int32_t llama_sampler_sample(void *sampler, void *context, int32_t i);
+PUBLIC int32_t llama_sampler_sample(void *sampler, void *context, int32_t i)
+{
+	int32_t (*real)(void *, void *, int32_t);
+
+	*(void **)&real = engine_real("llama_sampler_sample", __builtin_return_address(0));
+	if (engines_on() && engine.decode)
+		look_at_wait(context);
+	return real(sampler, context, i);
+}
+
+/* A new context may have the address of one that was freed. */
+PUBLIC void llama_free(void *context);
+PUBLIC void llama_free(void *context)
+{
+	void (*real)(void *);
+
+	*(void **)&real = engine_real("llama_free", __builtin_return_address(0));
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; context && i < CONTEXTS_MAX; i++)
+		if (places[i].context == context)
+			places[i] = (struct place){0};
+	pthread_mutex_unlock(&lock);
+	real(context);
+}

@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: MIT */
+/* Submissions and host waits. A queue's submissions are the commands of its stream; fences and
+ * semaphores store the newest command that they cover. */
+#include "layer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void got_queue(struct device *device, VkQueue handle, uint32_t family)
+{
+	size_t i = 0;
+
+	pthread_mutex_lock(&device->lock);
+	while (i < device->queues && device->queue[i].handle != handle)
+		i++;
+	if (i == device->queues && i < VULKAN_QUEUES_MAX)
+		device->queue[device->queues++] = (struct queue){.handle = handle, .family = family};
+	pthread_mutex_unlock(&device->lock);
+}
+
+static VKAPI_ATTR void VKAPI_CALL get_queue(VkDevice handle, uint32_t family, uint32_t index, VkQueue *queue)
+{
+	struct device *device = device_of(handle);
+
+	device->next.GetDeviceQueue(handle, family, index, queue);
+	if (device_watched(device) && *queue)
+		got_queue(device, *queue, family);
+}
+
+static VKAPI_ATTR void VKAPI_CALL get_queue2(VkDevice handle, const VkDeviceQueueInfo2 *info, VkQueue *queue)
+{
+	struct device *device = device_of(handle);
+
+	device->next.GetDeviceQueue2(handle, info, queue);
+	if (device_watched(device) && *queue && !(info->flags & VK_DEVICE_QUEUE_CREATE_PROTECTED_BIT))
+		got_queue(device, *queue, info->queueFamilyIndex);
+}
+
+struct queue *device_queue(struct device *device, VkQueue handle)
+{
+	struct queue *queue = NULL;
+
+	pthread_mutex_lock(&device->lock);
+	for (size_t i = 0; i < device->queues && !queue; i++)
+		if (device->queue[i].handle == handle)
+			queue = &device->queue[i];
+	pthread_mutex_unlock(&device->lock);
+	return queue;
+}
+
+static void take_stream(struct queue *queue)
+{
+	if (queue->stream || queue->refused)
+		return;
+	queue->stream = stream_take();
+	queue->refused = !queue->stream;
+}
+
+void device_leave(struct device *device)
+{
+	struct stream *streams[VULKAN_QUEUES_MAX];
+	size_t count = 0;
+
+	atomic_store(&device->watched, false);
+	pthread_mutex_lock(&device->lock);
+	for (size_t i = 0; i < device->queues; i++) {
+		if (device->queue[i].stream)
+			streams[count++] = device->queue[i].stream;
+		device->queue[i].stream = NULL;
+		device->queue[i].refused = true;
+	}
+	pthread_mutex_unlock(&device->lock);
+	while (count > 0)
+		stream_leave(streams[--count]);
+}
+
+static size_t streams_of(struct device *device, struct stream *streams[VULKAN_QUEUES_MAX])
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&device->lock);
+	for (size_t i = 0; i < device->queues; i++)
+		if (device->queue[i].stream)
+			streams[count++] = device->queue[i].stream;
+	pthread_mutex_unlock(&device->lock);
+	return count;
+}
+
+void device_compiles(struct device *device)
+{
+	struct stream *streams[VULKAN_QUEUES_MAX];
+	size_t count = streams_of(device, streams);
+
+	while (count > 0)
+		stream_spoil(streams[--count]);
+}
+
+/* A submission of either form, with its parts. */
+struct submission {
+	struct device *device;
+	struct queue *queue;
+	struct command **commands;
+	size_t command_count, buffers;
+	struct launch *own; /* launches of several command buffers, concatenated */
+	const struct launch *launches;
+	size_t count, groups;
+	bool timed;
+	struct launch_call call;
+	struct cover cover; /* covered by a fence that it signals */
+};
+
+static void add_command(struct submission *out, VkCommandBuffer handle)
+{
+	struct command *command;
+
+	pthread_mutex_lock(&out->device->lock);
+	command = table_get(&out->device->commands, HANDLE(handle));
+	pthread_mutex_unlock(&out->device->lock);
+	out->buffers++;
+	if (!command || command->count == 0)
+		return;
+	out->commands[out->command_count++] = command;
+	out->count += command->count;
+	out->groups += command->groups_count;
+	out->timed &= !command->untimed && command->stamps;
+}
+
+/* A transfer queue: complete when what it waited for is complete. */
+static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
+{
+	struct semaphore *semaphore;
+
+	if (out->cover.stream)
+		return;
+	pthread_mutex_lock(&out->device->lock);
+	semaphore = table_get(&out->device->semaphores, HANDLE(handle));
+	for (size_t i = 0; semaphore && i < VULKAN_SIGNALS_MAX && i < semaphore->count; i++)
+		if (semaphore->cover[i].value >= value &&
+		    (!out->cover.stream || semaphore->cover[i].number > out->cover.number))
+			out->cover = semaphore->cover[i];
+	pthread_mutex_unlock(&out->device->lock);
+}
+
+static void signal_semaphore(struct device *device, VkSemaphore handle, uint64_t value, struct cover cover)
+{
+	struct semaphore *semaphore;
+
+	cover.value = value;
+	pthread_mutex_lock(&device->lock);
+	semaphore = table_get(&device->semaphores, HANDLE(handle));
+	if (!semaphore && cover.stream)
+		semaphore = table_add(&device->semaphores, HANDLE(handle), sizeof(*semaphore));
+	if (semaphore)
+		semaphore->cover[semaphore->count++ % VULKAN_SIGNALS_MAX] = cover;
+	pthread_mutex_unlock(&device->lock);
+}
+
+static void signal_fence(struct device *device, VkFence handle, struct cover cover)
+{
+	struct fence *fence;
+
+	if (!handle)
+		return;
+	pthread_mutex_lock(&device->lock);
+	fence = table_get(&device->fences, HANDLE(handle));
+	if (!fence && cover.stream)
+		fence = table_add(&device->fences, HANDLE(handle), sizeof(*fence));
+	if (fence)
+		fence->cover = cover;
+	pthread_mutex_unlock(&device->lock);
+}
+
+static bool join_launches(struct submission *out)
+{
+	size_t at = 0;
+
+	if (out->command_count == 1) {
+		out->launches = out->commands[0]->launches;
+		return true;
+	}
+	out->own = calloc(out->count, sizeof(*out->own));
+	for (size_t i = 0; out->own && i < out->command_count; i++) {
+		memcpy(out->own + at, out->commands[i]->launches, out->commands[i]->count * sizeof(*out->own));
+		at += out->commands[i]->count;
+	}
+	out->launches = out->own;
+	return out->own != NULL;
+}
+
+/* Before the call of the driver. */
+static void submitting(struct submission *out)
+{
+	if (out->count > 0)
+		take_stream(out->queue);
+	if (!out->queue->stream)
+		return;
+	if (out->count > 0 && join_launches(out))
+		stream_launching(out->queue->stream, &out->call, out->launches, out->count, out->timed);
+	else if (out->buffers > 0)
+		stream_uploading(out->queue->stream);
+}
+
+/* Every group of launches with its timestamps. Tokens from an earlier execution of the same buffer
+ * become invalid. */
+static size_t fill_tokens(const struct submission *out, struct launch_token *tokens, uint64_t *kernels)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < out->command_count; i++) {
+		const struct command *command = out->commands[i];
+		uint64_t serial = stamps_serial(command->stamps);
+
+		for (size_t j = 0; j < command->groups_count; j++, n++) {
+			stamps_hold(command->stamps);
+			tokens[n] = (struct launch_token){command->stamps, serial, command->groups[j].first,
+							  command->groups[j].last};
+			kernels[n] = command->groups[j].kernel;
+		}
+	}
+	return n;
+}
+
+static void launched(struct submission *out, bool taken)
+{
+	struct launch_token *tokens = NULL;
+	uint64_t *kernels = NULL;
+	size_t n = 0;
+
+	if (taken && out->call.record && out->groups > 0) {
+		tokens = calloc(out->groups, sizeof(*tokens));
+		kernels = calloc(out->groups, sizeof(*kernels));
+		if (tokens && kernels)
+			n = fill_tokens(out, tokens, kernels);
+	}
+	out->cover =
+		(struct cover){.stream = out->queue->stream,
+			       .number = stream_launched(out->queue->stream, &out->call, taken, tokens, kernels, n)};
+	free(tokens);
+	free(kernels);
+}
+
+/* The driver accepted or refused the submission. */
+static void submitted(struct submission *out, VkResult rc)
+{
+	bool taken = rc == VK_SUCCESS;
+
+	if (out->call.known)
+		launched(out, taken);
+	else if (out->queue->stream && taken)
+		out->cover =
+			(struct cover){.stream = out->queue->stream, .number = stream_enqueued(out->queue->stream)};
+	if (rc == VK_ERROR_DEVICE_LOST)
+		layer_off("the device was lost");
+}
+
+/* False: pass the submission on unchanged; there is nothing to release. */
+static bool new_submission(struct submission *out, struct device *device, VkQueue handle, size_t buffers)
+{
+	*out = (struct submission){.device = device, .timed = true};
+	if (!device_watched(device))
+		return false;
+	out->queue = device_queue(device, handle);
+	if (!out->queue)
+		return false;
+	out->commands = calloc(buffers + 1, sizeof(struct command *));
+	return out->commands != NULL;
+}
+
+/* Called after filling it in, before the driver. */
+static void hand_over(struct submission *submission)
+{
+	for (size_t i = 0; i < submission->command_count; i++)
+		if (submission->commands[i]->stamps)
+			stamps_renew(submission->commands[i]->stamps);
+	submitting(submission);
+}
+
+static void drop(struct submission *submission)
+{
+	free(submission->commands);
+	free(submission->own);
+}
+
+static const VkTimelineSemaphoreSubmitInfo *timeline_of(const VkSubmitInfo *info)
+{
+	for (const VkBaseInStructure *in = info->pNext; in; in = in->pNext)
+		if (in->sType == VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO)
+			return (const void *)in;
+	return NULL;
+}
+
+static void take_apart(struct submission *out, uint32_t count, const VkSubmitInfo *infos)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const VkTimelineSemaphoreSubmitInfo *timeline = timeline_of(&infos[i]);
+
+		for (uint32_t j = 0; j < infos[i].commandBufferCount; j++)
+			add_command(out, infos[i].pCommandBuffers[j]);
+		for (uint32_t j = 0; j < infos[i].waitSemaphoreCount; j++)
+			inherit(out, infos[i].pWaitSemaphores[j],
+				timeline && j < timeline->waitSemaphoreValueCount ? timeline->pWaitSemaphoreValues[j] :
+										    0);
+	}
+}
+
+static void signal_all(const struct submission *submission, uint32_t count, const VkSubmitInfo *infos)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const VkTimelineSemaphoreSubmitInfo *timeline = timeline_of(&infos[i]);
+
+		for (uint32_t j = 0; j < infos[i].signalSemaphoreCount; j++)
+			signal_semaphore(submission->device, infos[i].pSignalSemaphores[j],
+					 timeline && j < timeline->signalSemaphoreValueCount ?
+						 timeline->pSignalSemaphoreValues[j] :
+						 0,
+					 submission->cover);
+	}
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue handle, uint32_t count, const VkSubmitInfo *infos, VkFence fence)
+{
+	struct device *device = device_of(handle);
+	struct submission submission;
+	size_t buffers = 0;
+	VkResult rc;
+
+	for (uint32_t i = 0; i < count; i++)
+		buffers += infos[i].commandBufferCount;
+	if (!new_submission(&submission, device, handle, buffers))
+		return device->next.QueueSubmit(handle, count, infos, fence);
+	take_apart(&submission, count, infos);
+	hand_over(&submission);
+	rc = device->next.QueueSubmit(handle, count, infos, fence);
+	submitted(&submission, rc);
+	if (rc == VK_SUCCESS) {
+		signal_all(&submission, count, infos);
+		signal_fence(device, fence, submission.cover);
+	}
+	drop(&submission);
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue handle, uint32_t count, const VkSubmitInfo2 *infos, VkFence fence)
+{
+	struct device *device = device_of(handle);
+	struct submission submission;
+	size_t buffers = 0;
+	VkResult rc;
+
+	for (uint32_t i = 0; i < count; i++)
+		buffers += infos[i].commandBufferInfoCount;
+	if (!new_submission(&submission, device, handle, buffers))
+		return device->next.QueueSubmit2(handle, count, infos, fence);
+	for (uint32_t i = 0; i < count; i++) {
+		for (uint32_t j = 0; j < infos[i].commandBufferInfoCount; j++)
+			add_command(&submission, infos[i].pCommandBufferInfos[j].commandBuffer);
+		for (uint32_t j = 0; j < infos[i].waitSemaphoreInfoCount; j++)
+			inherit(&submission, infos[i].pWaitSemaphoreInfos[j].semaphore,
+				infos[i].pWaitSemaphoreInfos[j].value);
+	}
+	hand_over(&submission);
+	rc = device->next.QueueSubmit2(handle, count, infos, fence);
+	submitted(&submission, rc);
+	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++)
+		for (uint32_t j = 0; j < infos[i].signalSemaphoreInfoCount; j++)
+			signal_semaphore(device, infos[i].pSignalSemaphoreInfos[j].semaphore,
+					 infos[i].pSignalSemaphoreInfos[j].value, submission.cover);
+	if (rc == VK_SUCCESS)
+		signal_fence(device, fence, submission.cover);
+	drop(&submission);
+	return rc;
+}
+
+static struct cover cover_of_fence(struct device *device, VkFence handle)
+{
+	const struct fence *fence;
+	struct cover cover = {0};
+
+	pthread_mutex_lock(&device->lock);
+	fence = table_get(&device->fences, HANDLE(handle));
+	if (fence)
+		cover = fence->cover;
+	pthread_mutex_unlock(&device->lock);
+	return cover;
+}
+
+/* The host knows that a command is complete, because it waited or because it polled. */
+static void note_complete(struct cover cover, bool asked)
+{
+	if (!cover.stream)
+		return;
+	if (asked)
+		stream_polled(cover.stream, cover.number, true);
+	else
+		stream_waited(cover.stream, WAIT_FINISH, cover.number);
+}
+
+static void lost(VkResult rc)
+{
+	if (rc == VK_ERROR_DEVICE_LOST)
+		layer_off("the device was lost");
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL wait_fences(VkDevice handle, uint32_t count, const VkFence *fences, VkBool32 all,
+						  uint64_t timeout)
+{
+	struct device *device = device_of(handle);
+	VkResult rc = device->next.WaitForFences(handle, count, fences, all, timeout);
+
+	if (!device_watched(device))
+		return rc;
+	lost(rc);
+	for (uint32_t i = 0; i < count; i++) {
+		struct cover cover = cover_of_fence(device, fences[i]);
+
+		if (!cover.stream)
+			continue;
+		if (rc == VK_SUCCESS &&
+		    (all || count == 1 || device->next.GetFenceStatus(handle, fences[i]) == VK_SUCCESS))
+			note_complete(cover, timeout == 0);
+		else if (rc == VK_TIMEOUT)
+			stream_polled(cover.stream, cover.number, false);
+	}
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL fence_status(VkDevice handle, VkFence fence)
+{
+	struct device *device = device_of(handle);
+	VkResult rc = device->next.GetFenceStatus(handle, fence);
+	struct cover cover;
+
+	if (!device_watched(device))
+		return rc;
+	lost(rc);
+	cover = cover_of_fence(device, fence);
+	if (cover.stream && (rc == VK_SUCCESS || rc == VK_NOT_READY))
+		stream_polled(cover.stream, cover.number, rc == VK_SUCCESS);
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL reset_fences(VkDevice handle, uint32_t count, const VkFence *fences)
+{
+	struct device *device = device_of(handle);
+
+	for (uint32_t i = 0; i < count; i++)
+		signal_fence(device, fences[i], (struct cover){0});
+	return device->next.ResetFences(handle, count, fences);
+}
+
+static VKAPI_ATTR void VKAPI_CALL destroy_fence(VkDevice handle, VkFence fence, const VkAllocationCallbacks *allocator)
+{
+	struct device *device = device_of(handle);
+
+	table_forget(device, &device->fences, HANDLE(fence));
+	device->next.DestroyFence(handle, fence, allocator);
+}
+
+static VKAPI_ATTR void VKAPI_CALL destroy_semaphore(VkDevice handle, VkSemaphore semaphore,
+						    const VkAllocationCallbacks *allocator)
+{
+	struct device *device = device_of(handle);
+
+	table_forget(device, &device->semaphores, HANDLE(semaphore));
+	device->next.DestroySemaphore(handle, semaphore, allocator);
+}
+
+/* The newest submission that a timeline value covers, and the newest one of all. */
+static struct cover cover_of_value(struct device *device, VkSemaphore handle, uint64_t value, struct cover *newest)
+{
+	const struct semaphore *semaphore;
+	struct cover cover = {0};
+
+	*newest = cover;
+	pthread_mutex_lock(&device->lock);
+	semaphore = table_get(&device->semaphores, HANDLE(handle));
+	for (size_t i = 0; semaphore && i < VULKAN_SIGNALS_MAX && i < semaphore->count; i++) {
+		const struct cover *one = &semaphore->cover[i];
+
+		if (one->value <= value && one->number > cover.number)
+			cover = *one;
+		if (one->number > newest->number)
+			*newest = *one;
+	}
+	pthread_mutex_unlock(&device->lock);
+	return cover;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphoreWaitInfo *info,
+						      uint64_t timeout)
+{
+	struct device *device = device_of(handle);
+	VkResult rc = device->next.WaitSemaphores(handle, info, timeout);
+	bool any = info->flags & VK_SEMAPHORE_WAIT_ANY_BIT && info->semaphoreCount > 1;
+
+	if (!device_watched(device))
+		return rc;
+	lost(rc);
+	for (uint32_t i = 0; rc == VK_SUCCESS && i < info->semaphoreCount; i++) {
+		uint64_t value = info->pValues[i];
+		struct cover newest;
+
+		/* Which of several semaphores was signalled? */
+		if (any && (device->next.GetSemaphoreCounterValue(handle, info->pSemaphores[i], &value) != VK_SUCCESS ||
+			    value < info->pValues[i]))
+			continue;
+		note_complete(cover_of_value(device, info->pSemaphores[i], value, &newest), timeout == 0);
+	}
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL counter_value(VkDevice handle, VkSemaphore semaphore, uint64_t *value)
+{
+	struct device *device = device_of(handle);
+	VkResult rc = device->next.GetSemaphoreCounterValue(handle, semaphore, value);
+	struct cover cover, newest;
+
+	if (!device_watched(device))
+		return rc;
+	lost(rc);
+	if (rc != VK_SUCCESS)
+		return rc;
+	cover = cover_of_value(device, semaphore, *value, &newest);
+	if (cover.stream)
+		note_complete(cover, true);
+	if (newest.stream && newest.value > *value)
+		stream_polled(newest.stream, newest.number, false);
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL queue_idle(VkQueue handle)
+{
+	struct device *device = device_of(handle);
+	VkResult rc = device->next.QueueWaitIdle(handle);
+	struct queue *queue;
+
+	if (!device_watched(device))
+		return rc;
+	lost(rc);
+	queue = rc == VK_SUCCESS ? device_queue(device, handle) : NULL;
+	if (queue && queue->stream)
+		stream_waited(queue->stream, WAIT_FINISH, STREAM_ALL);
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL device_idle(VkDevice handle)
+{
+	struct device *device = device_of(handle);
+	VkResult rc = device->next.DeviceWaitIdle(handle);
+	struct stream *streams[VULKAN_QUEUES_MAX];
+	size_t count;
+
+	if (!device_watched(device))
+		return rc;
+	lost(rc);
+	count = rc == VK_SUCCESS ? streams_of(device, streams) : 0;
+	while (count > 0)
+		stream_waited(streams[--count], WAIT_FINISH, STREAM_ALL);
+	return rc;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL bind_sparse(VkQueue handle, uint32_t count, const VkBindSparseInfo *infos,
+						  VkFence fence)
+{
+	struct device *device = device_of(handle);
+
+	signal_fence(device, fence, (struct cover){0}); /* covers no launch */
+	return device->next.QueueBindSparse(handle, count, infos, fence);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL create_swapchain(VkDevice handle, const VkSwapchainCreateInfoKHR *info,
+						       const VkAllocationCallbacks *allocator,
+						       VkSwapchainKHR *swapchain)
+{
+	struct device *device = device_of(handle);
+
+	if (device_watched(device)) {
+		layer_say("the program presents to a screen; its device is not observed");
+		device_leave(device);
+	}
+	return device->next.CreateSwapchainKHR(handle, info, allocator, swapchain);
+}
+
+/* clang-format off */
+#define ENTRY(name, wrapper) {"vk" name, (PFN_vkVoidFunction)wrapper}
+/* clang-format on */
+
+const struct intercept submit_entries[] = {
+	ENTRY("GetDeviceQueue", get_queue),
+	ENTRY("GetDeviceQueue2", get_queue2),
+	ENTRY("QueueSubmit", submit),
+	ENTRY("QueueSubmit2", submit2),
+	ENTRY("QueueSubmit2KHR", submit2),
+	ENTRY("QueueBindSparse", bind_sparse),
+	ENTRY("QueueWaitIdle", queue_idle),
+	ENTRY("DeviceWaitIdle", device_idle),
+	ENTRY("WaitForFences", wait_fences),
+	ENTRY("GetFenceStatus", fence_status),
+	ENTRY("ResetFences", reset_fences),
+	ENTRY("DestroyFence", destroy_fence),
+	ENTRY("WaitSemaphores", wait_semaphores),
+	ENTRY("WaitSemaphoresKHR", wait_semaphores),
+	ENTRY("GetSemaphoreCounterValue", counter_value),
+	ENTRY("GetSemaphoreCounterValueKHR", counter_value),
+	ENTRY("DestroySemaphore", destroy_semaphore),
+	ENTRY("CreateSwapchainKHR", create_swapchain),
+	{NULL, NULL},
+};

@@ -13,13 +13,11 @@
 #include "../common/clock.h"
 #include "../common/file.h"
 
-#define TICK_NS       (20 * NS_PER_MS)  /* sensors and governors under load: 50 Hz */
-#define IDLE_TICK_NS  (100 * NS_PER_MS) /* nothing happens */
+#define TICK_NS        (20 * NS_PER_MS)  /* sensors and governors under load: 50 Hz */
+#define IDLE_TICK_NS   (100 * NS_PER_MS) /* nothing happens */
 #define BUSY_LINGER_NS NS_PER_S
-#define GOVERN_NS     (20 * NS_PER_MS)
-#define THROTTLE_NS   (500 * NS_PER_MS)
-
-#define LEASE_SIGNAL (SIGRTMIN + 3)
+#define GOVERN_NS      (20 * NS_PER_MS)
+#define THROTTLE_NS    (500 * NS_PER_MS)
 
 /* A writer is held up by a lease: its open(2) waits until we let go. Files
  * that cannot be leased just do not wait. Lost with our last descriptor, so
@@ -134,25 +132,24 @@ static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t
 {
 	size_t index = knob->device;
 	struct device *device = &run->device[index];
-	char text[KNOB_VALUE_MAX], shown[64];
+	char text[KNOB_VALUE_MAX];
 	uint64_t begun_ns = knob->begun_ns ? knob->begun_ns : now_ns;
-	uint64_t share = knob->begun_ns ? writes_of_move(run, device) : 1; /* a writer that was not held up: all of it now */
-	bool own = knob->own_write;
+	/* a writer that was not held up: all of it now */
+	uint64_t share = knob->begun_ns ? writes_of_move(run, device) : 1;
 
-	knob->own_write = false;
-	knob->begun_ns = 0;
-	if (tree_read_knob(knob, text, sizeof(text)) < 0)
-		text[0] = '\0';
-	tree_heard(knob, text);
-	if (own && strcmp(text, device_read(device, knob->knob, shown, sizeof(shown))) == 0)
+	if (!tree_take(knob, text, sizeof(text)))
 		return;
+	knob->begun_ns = 0;
 	account(run, now_ns);
 	if (device_write(device, knob->knob, text))
 		atomic_fetch_add(&run->page->rejected, 1);
-	if (tree_userspace(&run->tree, index, device))
-		watch_knob(run, &run->tree.knob[run->tree.knobs - 1]);
+	if (tree_userspace(&run->tree, index, device)) {
+		knob = &run->tree.knob[run->tree.knobs - 1];
+		watch_knob(run, knob);
+		knob_written(run, knob, now_ns); /* a write before the watch has no event */
+	}
 	show_device(run, index);
-	device_govern(device, begun_ns + device->spec->settle_ns / share);
+	device_govern(device, begun_ns, share);
 }
 
 static void read_events(struct board_run *run, uint64_t now_ns)
@@ -220,7 +217,7 @@ static void run_governors(struct board_run *run, uint64_t now_ns)
 		if (device->spec->id == CLOCK_CPU && !device->spec->host)
 			util = 0;
 		device->util = util < 1 ? util : 1; /* of the busiest core, for cpufreq */
-		device_govern(device, now_ns + device->spec->settle_ns);
+		device_govern(device, now_ns, 1);
 	}
 	memset(run->window_busy_ns, 0, sizeof(run->window_busy_ns));
 	run->governed_ns = now_ns;
@@ -252,13 +249,17 @@ static void throttle(struct board_run *run, double seconds)
 			continue;
 		device->ceiling_hz = off == 0 ? UINT64_MAX : device->spec->hz[off < last ? last - off : 0];
 		show_device(run, i);
-		device_govern(device, run->power.at_ns + device->spec->settle_ns);
+		device_govern(device, run->power.at_ns, 1);
 	}
 	tree_show_cooling(&run->tree, (uint64_t)run->throttle);
 }
 
 static void tick(struct board_run *run, uint64_t now_ns)
 {
+	for (size_t i = 0; i < run->tree.knobs; i++)
+		if (run->tree.knob[i].stale)
+			tree_show_knob(&run->tree.knob[i], &run->device[run->tree.knob[i].device]);
+	lease_all(run);
 	if (now_ns - run->shown_ns < TICK_NS)
 		return;
 	account(run, now_ns);
@@ -288,10 +289,11 @@ static uint64_t next_event_ns(const struct board_run *run, uint64_t now_ns)
 int run_loop(struct board_run *run)
 {
 	for (;;) {
-		struct pollfd fds[2] = { { .fd = run->inotify_fd, .events = POLLIN }, { .fd = run->signal_fd, .events = POLLIN } };
+		struct pollfd fds[2] = {{.fd = run->inotify_fd, .events = POLLIN},
+					{.fd = run->signal_fd, .events = POLLIN}};
 		uint64_t now_ns = clock_now_ns(), at_ns = next_event_ns(run, now_ns);
 		uint64_t wait_ns = at_ns > now_ns ? at_ns - now_ns : 0;
-		struct timespec wait = { (time_t)(wait_ns / NS_PER_S), (long)(wait_ns % NS_PER_S) };
+		struct timespec wait = {(time_t)(wait_ns / NS_PER_S), (long)(wait_ns % NS_PER_S)};
 
 		if (ppoll(fds, 2, &wait, NULL) < 0 && errno != EINTR)
 			return -errno;
@@ -319,7 +321,8 @@ static void fill_costs(struct page *page, const struct spec *spec, const struct 
 			const struct spec_clock *clock = &spec->clock[i];
 
 			if (clock->id == id)
-				page->idle_w[id][step] += clock->idle_w * power_phi(clock, spec_floor(clock, lead->hz[step]));
+				page->idle_w[id][step] +=
+					clock->idle_w * power_phi(clock, spec_floor(clock, lead->hz[step]));
 		}
 	}
 }
@@ -335,7 +338,7 @@ static void fill_page(struct board_run *run)
 			continue;
 		page->min_hz[id] = lead->hz[0];
 		page->max_hz[id] = lead->hz[lead->count - 1];
-		page->settle_ns[id] = lead->settle_ns;
+		page->settle_ns[id] = lead->settle_ns[0] > lead->settle_ns[1] ? lead->settle_ns[0] : lead->settle_ns[1];
 		fill_costs(page, run->spec, lead);
 	}
 	page->base_w = run->spec->base_w;
@@ -376,7 +379,8 @@ static int claim(struct board_run *run, const char *dir, char *message)
 	if (rc == 0)
 		run->page = page_create(dir, &run->lock_fd, &rc);
 	if (rc)
-		snprintf(message, SPEC_MESSAGE_MAX, "%.160s/%s: %s", dir, PAGE_NAME, rc == -EBUSY ? "a board runs there" : strerror(-rc));
+		snprintf(message, SPEC_MESSAGE_MAX, "%.160s/%s: %s", dir, PAGE_NAME,
+			 rc == -EBUSY ? "a board runs there" : strerror(-rc));
 	return rc;
 }
 

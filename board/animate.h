@@ -14,12 +14,12 @@ struct board_run {
 	struct device device[SPEC_CLOCKS_MAX];
 	struct power power;
 	int inotify_fd, signal_fd, lock_fd;
-	uint64_t governed_ns; /* end of the last governor window */
-	uint64_t shown_ns;    /* sensors last written */
-	uint64_t busy_at_ns;  /* load last seen */
+	uint64_t governed_ns;                                      /* end of the last governor window */
+	uint64_t shown_ns;                                         /* sensors last written */
+	uint64_t busy_at_ns;                                       /* load last seen */
 	uint64_t spent_busy[CLOCK_COUNT], spent_work[CLOCK_COUNT]; /* of the page's counters, taken */
-	double window_busy_ns[CLOCK_COUNT]; /* of this governor window */
-	double throttle; /* table entries taken off by heat, slowly */
+	double window_busy_ns[CLOCK_COUNT];                        /* of this governor window */
+	double throttle;                                           /* table entries taken off by heat, slowly */
 };
 
 /* Devices as after power on, tree, page. Returns 0 or -errno with `message`. */

@@ -24,14 +24,10 @@ static uint64_t mix(uint64_t hash, const void *data, size_t len)
 	return hash;
 }
 
-uint64_t calibration_key(uint64_t previous, const char *kernel, const size_t *global, const size_t *local, unsigned dims)
+uint64_t calibration_key(uint64_t previous, const void *what, size_t size)
 {
-	uint64_t hash = mix(0xcbf29ce484222325ULL, &previous, sizeof(previous));
+	uint64_t hash = mix(mix(0xcbf29ce484222325ULL, &previous, sizeof(previous)), what, size);
 
-	hash = mix(hash, kernel, strlen(kernel));
-	hash = mix(hash, global, dims * sizeof(*global));
-	if (local)
-		hash = mix(hash, local, dims * sizeof(*local));
 	return hash ? hash : 1;
 }
 
@@ -88,8 +84,9 @@ static int load_row(struct calibration *calibration, const struct csv *csv)
 	uint64_t key, host_runs, exec_runs, host_ns, exec_ns;
 	struct calibration_entry *entry;
 
-	if (column_u64(csv, "key", &key) || column_u64(csv, "host_runs", &host_runs) || column_u64(csv, "exec_runs", &exec_runs) ||
-	    column_u64(csv, "host_ns", &host_ns) || column_u64(csv, "exec_ns", &exec_ns) || key == 0 || (double)host_ns > COST_NS_MAX ||
+	if (column_u64(csv, "key", &key) || column_u64(csv, "host_runs", &host_runs) ||
+	    column_u64(csv, "exec_runs", &exec_runs) || column_u64(csv, "host_ns", &host_ns) ||
+	    column_u64(csv, "exec_ns", &exec_ns) || key == 0 || (double)host_ns > COST_NS_MAX ||
 	    (double)exec_ns > COST_NS_MAX)
 		return -EINVAL;
 	entry = calibration_find(calibration, key);
@@ -130,8 +127,8 @@ int calibration_save(const struct calibration *calibration, const char *path)
 		const struct calibration_entry *entry = &calibration->entry[i];
 
 		if (entry->key)
-			len += (size_t)snprintf(text + len, size - len, "%" PRIu64 ",%u,%u,%.0f,%.0f\n", entry->key, entry->host_runs,
-						entry->exec_runs, entry->host_ns, entry->exec_ns);
+			len += (size_t)snprintf(text + len, size - len, "%" PRIu64 ",%u,%u,%.0f,%.0f\n", entry->key,
+						entry->host_runs, entry->exec_runs, entry->host_ns, entry->exec_ns);
 	}
 	return file_replace(path, text, len, 0644);
 }

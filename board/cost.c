@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-/* Shapes of a network, any sum. CNN: wide maps first, many small ones later,
- * with a heavy layer in each stage; a decoder: alike layers and a large head. */
+/* Relative costs of the layers of a network. CNN: wide maps first, many small ones later,
+ * with a heavy layer in each stage; decoder: equal layers and a large head. */
 static double gpu_weight(enum spec_model_id id, uint32_t layer, uint32_t layers)
 {
 	if (id == MODEL_DECODE)
@@ -37,8 +37,10 @@ void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t
 		out[i] = (struct cost){
 			.launch_cycles = model->launch_cycles * launch_weight(i) / launch,
 			.launch_ns = model->launch_us * 1e3 / model->layers,
-			.gpu_cycles = model->gpu_cycles * gpu_weight(id, i, model->layers) / gpu + model->gpu_cycles_per_token * tokens,
-			.mem_cycles = model->mem_cycles * mem_weight(id, i, model->layers) / mem + model->mem_cycles_per_token * tokens,
+			.gpu_cycles = model->gpu_cycles * gpu_weight(id, i, model->layers) / gpu +
+				      model->gpu_cycles_per_token * tokens,
+			.mem_cycles = model->mem_cycles * mem_weight(id, i, model->layers) / mem +
+				      model->mem_cycles_per_token * tokens,
 			.exec_ns = model->exec_us * 1e3,
 		};
 }
@@ -60,8 +62,9 @@ double cost_exec_ns(const struct cost *cost, uint64_t gpu_hz, uint64_t mem_hz)
 	return cost->exec_ns + cbrt(p * p * p + q * q * q);
 }
 
-/* Time at work of GPU and memory during an execution of `ns`. */
-static void exec_work(const struct cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz, double *gpu_ns, double *mem_ns)
+/* Busy time of GPU and memory during an execution of `ns`. */
+static void exec_work(const struct cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz, double *gpu_ns,
+		      double *mem_ns)
 {
 	double p = ticks_ns(cost->gpu_cycles, gpu_hz), q = ticks_ns(cost->mem_cycles, mem_hz);
 
@@ -80,7 +83,7 @@ void cost_post_exec(struct page *page, const struct cost *cost, double ns, uint6
 
 struct cost_total cost_timeline(const struct cost *layers, uint32_t count, const uint64_t hz[CLOCK_COUNT])
 {
-	struct cost_total total = { 0 };
+	struct cost_total total = {0};
 	double launch_ns = 0, end_ns = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -98,7 +101,8 @@ struct cost_total cost_timeline(const struct cost *layers, uint32_t count, const
 	return total;
 }
 
-double cost_power_w(const struct page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total, double period_ns)
+double cost_power_w(const struct page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total,
+		    double period_ns)
 {
 	double watts = page->base_w, span_ns = fmax(period_ns, total->latency_ns);
 

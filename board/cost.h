@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a step of a model costs at given clocks, and how long a whole model
- * takes: the joint timeline of a host that launches and a queue that executes.
+/* The time of one step of a model at given clocks, and the latency of a whole model:
+ * the joint timeline of a host that launches and a queue that executes.
  * Pure.
  *   launch = cycles / f_cpu + fixed
  *   exec   = fixed + ((p / f_gpu)^n + (q / f_mem)^n)^(1/n), n = COST_NORM */
@@ -9,8 +9,8 @@
 
 #include "page.h"
 
-#define COST_NORM 3.0
-#define COST_STALL_SHARE 0.15 /* power of a GPU that waits for memory, of its busy power */
+#define COST_NORM        3.0
+#define COST_STALL_SHARE 0.15 /* power of a GPU that waits for memory, as a share of its busy power */
 
 struct cost {
 	double launch_cycles, launch_ns;
@@ -21,22 +21,23 @@ struct cost {
  * the layers are fixed and add up to the model's cycles. */
 void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t context, struct cost *out);
 
-/* ns, at clocks that may be 0 (no such clock: then the other one counts). */
+/* In ns. A clock of 0 does not exist: the other one alone counts. */
 double cost_launch_ns(const struct cost *cost, uint64_t cpu_hz);
 double cost_exec_ns(const struct cost *cost, uint64_t gpu_hz, uint64_t mem_hz);
 
-/* Add what an execution of `ns` at these clocks keeps busy to the page. */
+/* Add the busy time of an execution of `ns` at these clocks to the page. */
 void cost_post_exec(struct page *page, const struct cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz);
 
-/* A whole inference: latency, and how long each clock was at work. */
+/* A whole inference: its latency, and the busy time of each clock. */
 struct cost_total {
 	double latency_ns;
 	double work_ns[CLOCK_COUNT];
 };
 struct cost_total cost_timeline(const struct cost *layers, uint32_t count, const uint64_t hz[CLOCK_COUNT]);
 
-/* Mean power of one inference every `period_ns` at a grid point given by table
- * steps, W. */
-double cost_power_w(const struct page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total, double period_ns);
+/* Mean power, in W, of one inference every `period_ns` at the grid point of these table
+ * steps. */
+double cost_power_w(const struct page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total,
+		    double period_ns);
 
 #endif

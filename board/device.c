@@ -77,8 +77,8 @@ static int parse_limit(const struct device *device, const char *text, uint64_t *
 static int write_limit(struct device *device, enum knob knob, uint64_t hz)
 {
 	uint64_t *want = knob == KNOB_MIN ? &device->want_min_hz : &device->want_max_hz;
-	bool crossed = knob == KNOB_MIN ? device->want_max_hz != 0 && hz > device->want_max_hz
-					: hz != 0 && hz < device->want_min_hz;
+	bool crossed = knob == KNOB_MIN ? device->want_max_hz != 0 && hz > device->want_max_hz :
+					  hz != 0 && hz < device->want_min_hz;
 
 	if (crossed && device->spec->crossed_rejects)
 		return -EINVAL;
@@ -121,8 +121,7 @@ static int write_number(struct device *device, enum knob knob, uint64_t hz)
 {
 	switch (knob) {
 	case KNOB_MIN:
-	case KNOB_MAX:
-		return write_limit(device, knob, hz);
+	case KNOB_MAX: return write_limit(device, knob, hz);
 	case KNOB_SET:
 		if (strcmp(device->governor, "userspace") != 0)
 			return -EPERM;
@@ -131,11 +130,10 @@ static int write_number(struct device *device, enum knob knob, uint64_t hz)
 	case KNOB_LOCK:
 		device->locked = hz != 0;
 		if (!device->locked)
-			device->rate_hz = device->spec->boot_hz ? device->spec->boot_hz : device->spec->hz[device->spec->count - 1];
+			device->rate_hz = device->spec->boot_hz ? device->spec->boot_hz :
+								  device->spec->hz[device->spec->count - 1];
 		return 0;
-	default:
-		write_rate(device, hz);
-		return 0;
+	default: write_rate(device, hz); return 0;
 	}
 }
 
@@ -160,32 +158,22 @@ char *device_read(const struct device *device, enum knob knob, char *buf, size_t
 	uint64_t unit = device->spec->kind == SPEC_CPUFREQ ? 1000 : 1;
 
 	switch (knob) {
-	case KNOB_MIN:
-		snprintf(buf, size, "%llu", (unsigned long long)(device_min(device) / unit));
-		break;
-	case KNOB_MAX:
-		snprintf(buf, size, "%llu", (unsigned long long)(device_max(device) / unit));
-		break;
-	case KNOB_GOVERNOR:
-		snprintf(buf, size, "%s", device->governor);
-		break;
+	case KNOB_MIN: snprintf(buf, size, "%llu", (unsigned long long)(device_min(device) / unit)); break;
+	case KNOB_MAX: snprintf(buf, size, "%llu", (unsigned long long)(device_max(device) / unit)); break;
+	case KNOB_GOVERNOR: snprintf(buf, size, "%s", device->governor); break;
 	case KNOB_SET:
 		if (strcmp(device->governor, "userspace") == 0)
 			snprintf(buf, size, "%llu", (unsigned long long)(device->set_hz / unit));
 		else
 			snprintf(buf, size, "<unsupported>");
 		break;
-	case KNOB_LOCK:
-		snprintf(buf, size, "%d", device->locked);
-		break;
-	default:
-		snprintf(buf, size, "%llu", (unsigned long long)device->rate_hz);
-		break;
+	case KNOB_LOCK: snprintf(buf, size, "%d", device->locked); break;
+	default: snprintf(buf, size, "%llu", (unsigned long long)device->rate_hz); break;
 	}
 	return buf;
 }
 
-/* Frequency a load-following governor asks for, before limits. */
+/* Frequency that a load-following governor selects, before limits. */
 static double asked_hz(const struct device *device)
 {
 	const struct spec_clock *spec = device->spec;
@@ -204,7 +192,7 @@ static double asked_hz(const struct device *device)
 
 bool device_follows_load(const struct device *device)
 {
-	static const char *const fixed[] = { "performance", "powersave", "userspace" };
+	static const char *const fixed[] = {"performance", "powersave", "userspace"};
 
 	if (device->spec->kind == SPEC_BPMP || device_min(device) == device_max(device))
 		return false;
@@ -214,8 +202,8 @@ bool device_follows_load(const struct device *device)
 	return true;
 }
 
-/* The table entry the governor's wish ends at: up where the limits leave one,
- * as the kernel's RELATION_L does. */
+/* The table entry for the frequency that the governor selected: rounded up if the limits allow it,
+ * like the kernel's RELATION_L. */
 static uint64_t resolve(const struct device *device, double hz)
 {
 	uint64_t min = device_min(device), max = device_max(device);
@@ -239,14 +227,14 @@ static uint64_t wanted_hz(const struct device *device)
 	return resolve(device, (double)spec->hz[spec->count - 1]);
 }
 
-bool device_govern(struct device *device, uint64_t due_ns)
+bool device_govern(struct device *device, uint64_t from_ns, uint64_t share)
 {
 	uint64_t hz = wanted_hz(device);
 
 	if (hz == device->target_hz)
 		return false;
 	device->target_hz = hz;
-	device->due_ns = due_ns;
+	device->due_ns = from_ns + device->spec->settle_ns[hz < device->cur_hz] / share;
 	return true;
 }
 

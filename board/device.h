@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One clock device by the kernel's rules: what a write to its files does, what
- * they then read, which speed the governor asks for and when it is in effect.
+/* One clock device by the kernel's rules: the effect of a write to its files, the values
+ * that they then show, the speed that the governor selects, and the time from which it is in effect.
  * Pure: time and utilisation are parameters. */
 #ifndef BOARD_DEVICE_H
 #define BOARD_DEVICE_H
@@ -13,13 +13,13 @@ struct device {
 	const struct spec_clock *spec;
 	uint64_t want_min_hz, want_max_hz; /* requests as last accepted; max 0: no limit */
 	char governor[32];
-	uint64_t set_hz;     /* of the userspace governor */
-	bool locked;         /* bpmp */
+	uint64_t set_hz; /* of the userspace governor */
+	bool locked;     /* bpmp */
 	uint64_t rate_hz;
-	uint64_t ceiling_hz; /* of somebody else: heat */
+	uint64_t ceiling_hz;                /* set by thermal throttling */
 	uint64_t cur_hz, target_hz, due_ns; /* target in effect at due_ns; 0: nothing under way */
-	uint64_t rejected;   /* writes the kernel would have refused */
-	double util;         /* of the last governor window, at cur_hz */
+	uint64_t rejected;                  /* writes the kernel would have refused */
+	double util;                        /* of the last governor window, at cur_hz */
 };
 
 /* As after power on: no limits, the board's governor, the highest clock. */
@@ -30,21 +30,22 @@ void device_init(struct device *device, const struct spec_clock *spec);
  * governor); an error leaves everything as it was and is counted. */
 int device_write(struct device *device, enum knob knob, const char *text);
 
-/* What a knob reads now. Returns `buf`. */
+/* The text that a knob shows now. Returns `buf`. */
 char *device_read(const struct device *device, enum knob knob, char *buf, size_t size);
 
 /* Limits in force. */
 uint64_t device_min(const struct device *device);
 uint64_t device_max(const struct device *device);
 
-/* What limits and governor make of `device->util`, and start moving there:
- * in effect at `due_ns`. True when a move began. */
-bool device_govern(struct device *device, uint64_t due_ns);
+/* Select a frequency from `device->util`, the governor and the limits, and start the move to it at
+ * `from_ns`: it is in effect one settle time of its direction later, divided by
+ * `share`. True when a move began. */
+bool device_govern(struct device *device, uint64_t from_ns, uint64_t share);
 
 /* Finish a move that is due. True when cur_hz changed. */
 bool device_settle(struct device *device, uint64_t now_ns);
 
-/* Whether the governor follows the load at all at these limits. */
+/* Does the frequency depend on the load, at this governor and these limits? */
 bool device_follows_load(const struct device *device);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* flamed-board DIR: a whole board held in a directory. */
+/* flamed-board DIR: an emulated board in a directory. */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "installation.h"
 #include "animate.h"
+#include "priority.h"
 
 #define BOARD_DEFAULT "agx-orin"
 
@@ -23,7 +25,7 @@ static int usage(FILE *to, int status)
 	return status;
 }
 
-/* A name without a slash or dot is a board that came along: beside the program
+/* A name without a slash or dot is a board file of flamed: beside the program
  * in a build tree, else installed. */
 static const char *board_path(const char *board, char *buf, size_t size)
 {
@@ -58,6 +60,7 @@ static int animate(const struct spec *spec, const char *dir, bool once)
 	} else if (!once) {
 		printf("flamed-board: ready %s\n", dir);
 		fflush(stdout);
+		run_on_time();
 		rc = run_loop(&run);
 	}
 	run_close(&run);
@@ -67,8 +70,11 @@ static int animate(const struct spec *spec, const char *dir, bool once)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "board", required_argument, NULL, 'b' }, { "once", no_argument, NULL, 'o' }, { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'v' },	   { NULL, 0, NULL, 0 },
+		{"board", required_argument, NULL, 'b'},
+		{"once", no_argument, NULL, 'o'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
 	static struct spec spec;
 	const char *board = BOARD_DEFAULT;
@@ -78,19 +84,11 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'b':
-			board = optarg;
-			break;
-		case 'o':
-			once = true;
-			break;
-		case 'h':
-			return usage(stdout, 0);
-		case 'v':
-			puts("flamed-board " FLAMED_VERSION);
-			return 0;
-		default:
-			return usage(stderr, 2);
+		case 'b': board = optarg; break;
+		case 'o': once = true; break;
+		case 'h': return usage(stdout, 0);
+		case 'v': puts("flamed-board " FLAMED_VERSION); return 0;
+		default: return usage(stderr, 2);
 		}
 	}
 	if (optind != argc - 1)

@@ -14,18 +14,21 @@ void lane_exact_timers(void)
 
 void lane_sleep_until(uint64_t at_ns)
 {
-	struct timespec at = { (time_t)(at_ns / NS_PER_S), (long)(at_ns % NS_PER_S) };
+	struct timespec at = {(time_t)(at_ns / NS_PER_S), (long)(at_ns % NS_PER_S)};
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
 		;
 }
 
-/* A share of an execution, at the clocks in force: at most a slice. Returns how much of it is left. */
+/* Run a part of an execution, at most a slice, at the clocks in force. Returns the part that is left. */
 static double execute_slice(struct lane *lane, const struct lane_item *item, double left, uint64_t *at_ns)
 {
 	uint64_t gpu_hz = page_hz(lane->page, CLOCK_GPU), mem_hz = page_hz(lane->page, CLOCK_MEM);
-	double whole = cost_exec_ns(&item->cost, gpu_hz, mem_hz), share = whole * left > (double)LANE_SLICE_NS ? (double)LANE_SLICE_NS / whole : left;
-	struct cost part = { .gpu_cycles = item->cost.gpu_cycles * share, .mem_cycles = item->cost.mem_cycles * share, .exec_ns = item->cost.exec_ns * share };
+	double whole = cost_exec_ns(&item->cost, gpu_hz, mem_hz),
+	       share = whole * left > (double)LANE_SLICE_NS ? (double)LANE_SLICE_NS / whole : left;
+	struct cost part = {.gpu_cycles = item->cost.gpu_cycles * share,
+			    .mem_cycles = item->cost.mem_cycles * share,
+			    .exec_ns = item->cost.exec_ns * share};
 
 	cost_post_exec(lane->page, &part, whole * share, gpu_hz, mem_hz);
 	*at_ns += (uint64_t)(whole * share);
@@ -41,7 +44,8 @@ static void execute(struct lane *lane, struct lane_item *item)
 	item->end_ns = item->start_ns;
 	while ((left = execute_slice(lane, item, left, &item->end_ns)) > 0)
 		lane_sleep_until(item->end_ns);
-	item->due_ns = (item->prompt_ns > lane->due_ns ? item->prompt_ns : lane->due_ns) + item->end_ns - item->start_ns;
+	item->due_ns =
+		(item->prompt_ns > lane->due_ns ? item->prompt_ns : lane->due_ns) + item->end_ns - item->start_ns;
 	lane->ops.real(lane->ops.arg, item);
 	lane_sleep_until(item->end_ns);
 	lane->ops.done(lane->ops.arg, item);

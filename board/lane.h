@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The board's execution queue: a bounded in-order queue and the thread that
- * executes it. An execution starts when its launch is done and the one before
- * has ended, takes as long as the clocks in the page say, and is then
- * reported; a clock that moves meanwhile is felt from then on. Starts and ends are reckoned, not read from the clock, so that a
- * thread that wakes late does not make the board slower: it only reports
- * late, and by how much is measured. */
+/* The board's execution queue: a bounded in-order queue and the thread that executes it. An
+ * execution starts when its launch is done and the one before has ended, takes as long as the
+ * clocks in the page say, and is then reported; a clock that moves during an execution counts from that moment.
+ * Starts and ends are computed, not read from the clock, so that a thread that wakes late does not
+ * make the board slower: it only reports late, and by how much is measured. */
 #ifndef BOARD_LANE_H
 #define BOARD_LANE_H
 
@@ -12,13 +11,13 @@
 #include "cost.h"
 
 #define LANE_DEPTH    256
-#define LANE_SLICE_NS 1000000ULL /* how soon a new clock is felt by what is under way */
+#define LANE_SLICE_NS 1000000ULL /* a new clock takes effect on a running execution within this time */
 
 struct lane_item {
 	struct cost cost;
 	uint64_t launched_ns;
-	void *ticket; /* the caller's */
-	uint64_t prompt_ns;        /* launched_ns, had this machine never been late; 0: not reckoned */
+	void *ticket;              /* the caller's */
+	uint64_t prompt_ns;        /* launched_ns, had this machine never been late; 0: not computed */
 	uint64_t start_ns, end_ns; /* filled in before `done` */
 	uint64_t due_ns;           /* end_ns, had this machine never been late */
 };
@@ -40,15 +39,15 @@ struct lane {
 	struct lane_item item[LANE_DEPTH];
 	size_t head, count; /* count includes the one executing */
 	bool stop;
-	uint64_t end_ns;    /* reckoned end of the last execution */
-	uint64_t due_ns;    /* the same of a machine that is never late */
+	uint64_t end_ns; /* computed end of the last execution */
+	uint64_t due_ns; /* the same of a machine that is never late */
 };
 
 /* Returns 0 or -errno. */
 int lane_start(struct lane *lane, struct page *page, const struct lane_ops *ops);
 /* Blocks while LANE_DEPTH executions are queued. */
 void lane_push(struct lane *lane, const struct lane_item *item);
-/* Waits until everything queued has ended; returns the reckoned end. */
+/* Waits until everything queued has ended; returns the computed end. */
 uint64_t lane_finish(struct lane *lane);
 /* Finishes, then ends the thread. */
 void lane_stop(struct lane *lane);

@@ -27,7 +27,7 @@ int layer_event_add(struct layer_events *events, cl_event event)
 	pthread_mutex_lock(&events->lock);
 	at = find(events, event);
 	record->next = *at ? (*at)->next : NULL;
-	free(*at); /* of an event that was freed behind our back */
+	free(*at); /* the program's last reference was released without this layer */
 	*at = record;
 	pthread_mutex_unlock(&events->lock);
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the layer knows of the events it handed out in place of a kernel's own:
- * its times on the board. Found by the event, counted like it. */
+/* The events that the layer returned in place of a kernel's own, with the times on the board.
+ * A record is found by its event and has the same reference count. */
 #ifndef BOARD_LAYER_EVENT_H
 #define BOARD_LAYER_EVENT_H
 
@@ -28,11 +28,11 @@ struct layer_events {
 
 /* Remember an event with one reference. 0 or -ENOMEM. */
 int layer_event_add(struct layer_events *events, cl_event event);
-/* Its times are known; no-op for one that is not there any more. */
+/* Store the times of an event; does nothing if its record has been freed. */
 void layer_event_end(struct layer_events *events, cl_event event, const cl_ulong at[TIME_COUNT]);
 void layer_event_retain(struct layer_events *events, cl_event event);
 void layer_event_release(struct layer_events *events, cl_event event);
-/* A copy of what is known. False: not ours. */
+/* Copy the record. False: the event is not one of the layer's. */
 bool layer_event_get(struct layer_events *events, cl_event event, struct layer_event *out);
 
 #endif

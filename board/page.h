@@ -18,13 +18,13 @@ struct page {
 	struct spec_model workload[MODEL_COUNT];
 	uint64_t steps[CLOCK_COUNT]; /* table of the lead device, and what the clock costs there: */
 	uint64_t table_hz[CLOCK_COUNT][GRID_AXIS_MAX];
-	double idle_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* all its devices at (about) that clock */
-	double busy_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* more for a core, the GPU, the memory at work */
+	double idle_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* of all its devices at the nearest clock of each */
+	double busy_w[CLOCK_COUNT][GRID_AXIS_MAX]; /* added by one busy core, the busy GPU, the busy memory */
 	double base_w;
 	struct spec_opencl opencl;
 	/* written by the board */
 	_Atomic uint64_t hz[CLOCK_COUNT];
-	_Atomic uint64_t account;   /* odd while the next three change */
+	_Atomic uint64_t account;   /* sequence counter: odd while the next three change */
 	_Atomic uint64_t now_ns;    /* of the last account */
 	_Atomic uint64_t power_uw;  /* mean of the last account, without noise */
 	_Atomic uint64_t energy_uj; /* since ready, exact */
@@ -32,7 +32,7 @@ struct page {
 	_Atomic uint64_t moves[CLOCK_COUNT];
 	/* added to by programs */
 	_Atomic uint64_t busy_ns[CLOCK_COUNT]; /* cpu: of all threads together */
-	_Atomic uint64_t work_ns[CLOCK_COUNT]; /* the part of it that burns power, as if at full activity */
+	_Atomic uint64_t work_ns[CLOCK_COUNT]; /* the equivalent time at full activity, for power */
 };
 
 /* New page file in a board directory, zeroed and locked through `*lock_fd`,
@@ -43,7 +43,7 @@ struct page *page_create(const char *dir, int *lock_fd, int *error);
 struct page *page_attach(const char *dir, int *error);
 void page_detach(struct page *page);
 
-/* Energy since ready and the time it was reckoned at, as a pair. */
+/* Energy since the board was ready, and the time up to which it is accounted, as a consistent pair. */
 void page_energy(const struct page *page, uint64_t *energy_uj, uint64_t *now_ns);
 
 static inline uint64_t page_hz(const struct page *page, enum clock_id id)

@@ -22,7 +22,7 @@ double power_phi(const struct spec_clock *clock, uint64_t hz)
 	return f * volts * volts / (top * clock->volt_max * clock->volt_max);
 }
 
-/* Share of `dt` that a backlog fills, at most `cap`; what is left stays. */
+/* Share of `dt` that a backlog fills, at most `cap`; the rest of it remains. */
 static double spend(double *backlog_ns, double dt_ns, double cap)
 {
 	double used = fmin(*backlog_ns, dt_ns * cap);
@@ -87,7 +87,7 @@ double power_total_w(const struct power *power)
 	return total;
 }
 
-/* About normal, standard deviation 1: twelve uniforms (xorshift64). */
+/* Approximately normal, standard deviation 1: a sum of twelve uniforms (xorshift64). */
 static double noise(struct power *power)
 {
 	double sum = -6;

@@ -12,19 +12,19 @@
 struct power {
 	const struct spec *spec;
 	double backlog_ns[CLOCK_COUNT], work_ns[CLOCK_COUNT]; /* reported, not yet spent */
-	double busy[CLOCK_COUNT]; /* of the last account: share; cpu: cores */
-	double watts[CLOCK_COUNT + 1]; /* of the last account, base last */
+	double busy[CLOCK_COUNT];                             /* of the last account: share; cpu: cores */
+	double watts[CLOCK_COUNT + 1];                        /* of the last account, base last */
 	double energy_j;
 	double celsius;
-	uint64_t at_ns;  /* accounted up to here */
+	uint64_t at_ns; /* accounted up to here */
 	uint64_t random;
 };
 
 void power_init(struct power *power, const struct spec *spec, uint64_t now_ns, uint64_t seed);
 
 /* Account the time since the last call at the devices' current clocks.
- * `busy_ns` and `work_ns` are what programs reported since then, per clock;
- * more than can have passed is kept for the next call. */
+ * `busy_ns` and `work_ns` are the times that programs reported since then, per clock;
+ * time beyond the elapsed time is kept for the next call. */
 void power_account(struct power *power, const struct device *devices, const uint64_t busy_ns[CLOCK_COUNT],
 		   const uint64_t work_ns[CLOCK_COUNT], uint64_t now_ns);
 

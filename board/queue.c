@@ -7,7 +7,7 @@
 
 #define REAL_WORK_ITEMS 4096
 
-/* A little real work, as the OpenCL kernel does. */
+/* Some real work, as in the OpenCL kernel. */
 static void thread_real(void *arg, struct lane_item *item)
 {
 	volatile float sum = (float)item->cost.exec_ns;
@@ -25,19 +25,20 @@ static void thread_done(void *arg, struct lane_item *item)
 
 int queue_open(struct queue *queue, struct page *page, bool threads)
 {
-	static const struct lane_ops ops = { .real = thread_real, .done = thread_done };
+	static const struct lane_ops ops = {.real = thread_real, .done = thread_done};
 	int rc = threads ? -ENODEV : opencl_open(queue, page);
 
 	if (rc != -ENODEV)
 		return rc;
-	snprintf(queue->name, sizeof(queue->name), "two threads and a queue (%s)", threads ? "as asked" : "no OpenCL device");
+	snprintf(queue->name, sizeof(queue->name), "two threads and a queue (%s)",
+		 threads ? "as asked" : "no OpenCL device");
 	queue->opencl = NULL;
 	return lane_start(&queue->lane, page, &ops);
 }
 
 int queue_launch(struct queue *queue, const struct cost *cost, uint64_t launched_ns)
 {
-	struct lane_item item = { .cost = *cost, .launched_ns = launched_ns };
+	struct lane_item item = {.cost = *cost, .launched_ns = launched_ns};
 
 	if (queue->opencl)
 		return opencl_launch(queue, cost, launched_ns);

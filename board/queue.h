@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the workload's kernels really run: an OpenCL device, or a thread of
- * our own where there is none. */
+/* Execution of the workload's kernels: by an OpenCL device, or by a thread where there is none. */
 #ifndef BOARD_QUEUE_H
 #define BOARD_QUEUE_H
 
@@ -8,7 +7,7 @@
 
 struct queue {
 	struct lane lane;
-	char name[128]; /* the device, for people */
+	char name[128]; /* of the device, for output */
 	void *opencl;   /* queue_opencl.c; NULL: a thread */
 };
 

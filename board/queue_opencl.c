@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The workload's queue on an OpenCL device. Each layer is a real kernel in an
- * in-order queue; it may begin only once a user event says that the layer
- * before has also ended by the board's clocks. The lane's thread sets it. */
+ * in-order queue, which waits for a user event: the lane's thread sets it once the
+ * layer before has also ended by the board's clocks. */
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 #include <errno.h>
@@ -12,15 +12,14 @@
 
 #define ITEMS 256
 
-static const char source[] =
-	"kernel void layer(global float *data, int rounds)\n"
-	"{\n"
-	"	size_t i = get_global_id(0);\n"
-	"	float x = data[i];\n"
-	"	for (int k = 0; k < rounds; k++)\n"
-	"		x = mad(x, 0.999f, 0.001f * k);\n"
-	"	data[i] = x;\n"
-	"}\n";
+static const char source[] = "kernel void layer(global float *data, int rounds)\n"
+			     "{\n"
+			     "	size_t i = get_global_id(0);\n"
+			     "	float x = data[i];\n"
+			     "	for (int k = 0; k < rounds; k++)\n"
+			     "		x = mad(x, 0.999f, 0.001f * k);\n"
+			     "	data[i] = x;\n"
+			     "}\n";
 
 struct opencl {
 	cl_context context;
@@ -45,7 +44,8 @@ static int find_device(cl_device_id *device, cl_platform_id *platform)
 	if (clGetPlatformIDs(8, platforms, &count) != CL_SUCCESS)
 		return -ENODEV;
 	for (cl_uint i = 0; i < count && i < 8; i++) {
-		if (clGetDeviceIDs(platforms[i], CL_DEVICE_TYPE_ALL, 1, device, &devices) == CL_SUCCESS && devices > 0) {
+		if (clGetDeviceIDs(platforms[i], CL_DEVICE_TYPE_ALL, 1, device, &devices) == CL_SUCCESS &&
+		    devices > 0) {
 			*platform = platforms[i];
 			return 0;
 		}
@@ -75,7 +75,7 @@ static void lane_done(void *arg, struct lane_item *item)
 static int build(struct opencl *cl, cl_device_id device)
 {
 	const char *text = source;
-	float zero[ITEMS] = { 0 };
+	float zero[ITEMS] = {0};
 	cl_int rc;
 
 	cl->context = clCreateContext(NULL, 1, &device, NULL, NULL, &rc);
@@ -88,7 +88,8 @@ static int build(struct opencl *cl, cl_device_id device)
 	if (rc == CL_SUCCESS)
 		cl->kernel = clCreateKernel(cl->program, "layer", &rc);
 	if (rc == CL_SUCCESS)
-		cl->data = clCreateBuffer(cl->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, sizeof(zero), zero, &rc);
+		cl->data =
+			clCreateBuffer(cl->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, sizeof(zero), zero, &rc);
 	return rc == CL_SUCCESS ? 0 : -EIO;
 }
 
@@ -119,8 +120,8 @@ static cl_int enqueue(struct opencl *cl, struct ticket *ticket)
 		return rc;
 	clSetKernelArg(cl->kernel, 0, sizeof(cl->data), (void *)&cl->data);
 	clSetKernelArg(cl->kernel, 1, sizeof(rounds), &rounds);
-	rc = clEnqueueNDRangeKernel(cl->queue, cl->kernel, 1, NULL, &global, NULL, cl->ended ? 1 : 0, cl->ended ? &cl->ended : NULL,
-				    &ticket->real);
+	rc = clEnqueueNDRangeKernel(cl->queue, cl->kernel, 1, NULL, &global, NULL, cl->ended ? 1 : 0,
+				    cl->ended ? &cl->ended : NULL, &ticket->real);
 	if (rc != CL_SUCCESS) {
 		clReleaseEvent(ticket->ended);
 		return rc;
@@ -135,7 +136,7 @@ static cl_int enqueue(struct opencl *cl, struct ticket *ticket)
 
 int opencl_launch(struct queue *queue, const struct cost *cost, uint64_t launched_ns)
 {
-	struct lane_item item = { .cost = *cost, .launched_ns = launched_ns };
+	struct lane_item item = {.cost = *cost, .launched_ns = launched_ns};
 	struct ticket *ticket = calloc(1, sizeof(*ticket));
 
 	if (!ticket)
@@ -170,7 +171,7 @@ static int warm_up(struct queue *queue)
 
 int opencl_open(struct queue *queue, struct page *page)
 {
-	static const struct lane_ops ops = { .real = lane_real, .done = lane_done };
+	static const struct lane_ops ops = {.real = lane_real, .done = lane_done};
 	char device_name[64] = "", platform_name[48] = "";
 	cl_platform_id platform;
 	cl_device_id device;
@@ -185,7 +186,7 @@ int opencl_open(struct queue *queue, struct page *page)
 	rc = build(cl, device);
 	if (rc) {
 		destroy(cl);
-		return -ENODEV; /* a device that cannot run a kernel is none */
+		return -ENODEV; /* a device that cannot run a kernel is not used */
 	}
 	clGetDeviceInfo(device, CL_DEVICE_NAME, sizeof(device_name) - 1, device_name, NULL);
 	clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof(platform_name) - 1, platform_name, NULL);

@@ -9,22 +9,24 @@
 #include <string.h>
 #include "../common/units.h"
 
-/* What the parser is in the middle of. */
+/* The section that the parser is in. */
 struct parse {
 	struct spec *spec;
-	struct spec_clock cpu; /* [cpu]: what the policies start from */
+	struct spec_clock cpu; /* [cpu]: defaults of the policies */
 	char why[160];
 };
 
-/* A key of some section: its name and how its value is put in place. */
+/* A key of a section: its name, and where and how its value is stored. */
 struct field {
 	const char *key;
 	int (*set)(void *at, const char *value, size_t size);
 	size_t offset, size;
 };
 
-#define FIELD(type, member, setter) { #member, setter, offsetof(type, member), sizeof(((type *)0)->member) }
-#define NAMED(key, type, member, setter) { key, setter, offsetof(type, member), sizeof(((type *)0)->member) }
+/* clang-format off */
+#define FIELD(type, member, setter) {#member, setter, offsetof(type, member), sizeof(((type *)0)->member)}
+#define NAMED(key, type, member, setter) {key, setter, offsetof(type, member), sizeof(((type *)0)->member)}
+/* clang-format on */
 
 static int set_text(void *at, const char *value, size_t size)
 {
@@ -76,6 +78,16 @@ static int set_us(void *at, const char *value, size_t size)
 	ns = (uint64_t)llround(us * 1e3);
 	memcpy(at, &ns, sizeof(ns));
 	return 0;
+}
+
+/* The same value for up and down. */
+static int set_us_each(void *to, const char *value, size_t size)
+{
+	uint64_t *ns = to;
+	int rc = set_us(ns, value, size / 2);
+
+	ns[1] = ns[0];
+	return rc;
 }
 
 static int set_mhz(void *at, const char *value, size_t size)
@@ -171,7 +183,8 @@ static int set_volts(void *at, const char *value, size_t size)
 	double volts[2];
 
 	(void)size;
-	if (sscanf(value, "%lf %lf", &volts[0], &volts[1]) != 2 || !(volts[0] > 0.1) || !(volts[1] < 3) || volts[0] > volts[1])
+	if (sscanf(value, "%lf %lf", &volts[0], &volts[1]) != 2 || !(volts[0] > 0.1) || !(volts[1] < 3) ||
+	    volts[0] > volts[1])
 		return -EINVAL;
 	memcpy(at, volts, sizeof(volts));
 	return 0;
@@ -192,14 +205,14 @@ static const struct field board_fields[] = {
 	FIELD(struct spec, model, set_text),
 	FIELD(struct spec, compatible, set_text),
 	FIELD(struct spec, power_mode, set_text),
-	{ NULL, NULL, 0, 0 },
+	{NULL, NULL, 0, 0},
 };
 
 static const struct field power_fields[] = {
 	FIELD(struct spec, base_w, set_double),
 	FIELD(struct spec, noise, set_double),
 	FIELD(struct spec, sum_mv, set_double),
-	{ NULL, NULL, 0, 0 },
+	{NULL, NULL, 0, 0},
 };
 
 static const struct field thermal_fields[] = {
@@ -207,7 +220,7 @@ static const struct field thermal_fields[] = {
 	FIELD(struct spec, kelvin_per_w, set_double),
 	FIELD(struct spec, heat_s, set_double),
 	FIELD(struct spec, throttle_c, set_double),
-	{ NULL, NULL, 0, 0 },
+	{NULL, NULL, 0, 0},
 };
 
 static const struct field clock_fields[] = {
@@ -219,13 +232,15 @@ static const struct field clock_fields[] = {
 	FIELD(struct spec_clock, idle_w, set_double),
 	FIELD(struct spec_clock, busy_w, set_double),
 	NAMED("boot_mhz", struct spec_clock, boot_hz, set_mhz),
-	NAMED("settle_us", struct spec_clock, settle_ns, set_us),
+	NAMED("settle_us", struct spec_clock, settle_ns, set_us_each),
+	NAMED("settle_up_us", struct spec_clock, settle_ns[0], set_us),
+	NAMED("settle_down_us", struct spec_clock, settle_ns[1], set_us),
 	NAMED("write_us", struct spec_clock, write_ns, set_us),
 	NAMED("crossed", struct spec_clock, crossed_rejects, set_crossed),
 	NAMED("order", struct spec_clock, descending, set_order),
 	NAMED("volts", struct spec_clock, volt_min, set_volts),
 	NAMED("cpus", struct spec_clock, cpu_first, set_cpus),
-	{ NULL, NULL, 0, 0 },
+	{NULL, NULL, 0, 0},
 };
 
 static const struct field model_fields[] = {
@@ -237,14 +252,14 @@ static const struct field model_fields[] = {
 	FIELD(struct spec_model, exec_us, set_double),
 	FIELD(struct spec_model, gpu_cycles_per_token, set_double),
 	FIELD(struct spec_model, mem_cycles_per_token, set_double),
-	{ NULL, NULL, 0, 0 },
+	{NULL, NULL, 0, 0},
 };
 
 static const struct field opencl_fields[] = {
 	FIELD(struct spec_opencl, host_slow, set_double),
 	FIELD(struct spec_opencl, exec_slow, set_double),
 	FIELD(struct spec_opencl, mem_share, set_share_of),
-	{ NULL, NULL, 0, 0 },
+	{NULL, NULL, 0, 0},
 };
 
 static int set_field(struct parse *parse, const struct field *fields, void *base, const char *key, const char *value)
@@ -267,11 +282,12 @@ static int set_clock(struct parse *parse, struct spec_clock *clock, const char *
 		return set_field(parse, clock_fields, clock, key, value);
 	if (add_table(clock, value) == 0)
 		return 0;
-	snprintf(parse->why, sizeof(parse->why), "mhz = %.60s: not MHz, MHz..MHz/STEP, or over %d points", value, GRID_AXIS_MAX);
+	snprintf(parse->why, sizeof(parse->why), "mhz = %.60s: not MHz, MHz..MHz/STEP, or over %d points", value,
+		 GRID_AXIS_MAX);
 	return -EINVAL;
 }
 
-/* The clock of a `[KIND NAME]` section, made when first named. */
+/* The clock of a `[KIND NAME]` section, added at its first mention. */
 static struct spec_clock *clock_of(struct parse *parse, enum clock_id id, const char *name)
 {
 	struct spec *spec = parse->spec;
@@ -283,7 +299,7 @@ static struct spec_clock *clock_of(struct parse *parse, enum clock_id id, const 
 	if (spec->clocks == SPEC_CLOCKS_MAX || strlen(name) >= sizeof(clock->name))
 		return NULL;
 	clock = &spec->clock[spec->clocks++];
-	*clock = id == CLOCK_CPU ? parse->cpu : (struct spec_clock){ .volt_min = 1, .volt_max = 1 };
+	*clock = id == CLOCK_CPU ? parse->cpu : (struct spec_clock){.volt_min = 1, .volt_max = 1};
 	clock->id = id;
 	clock->kind = id == CLOCK_CPU ? SPEC_CPUFREQ : SPEC_DEVFREQ;
 	if (id == CLOCK_CPU)
@@ -308,7 +324,7 @@ static struct spec_rail *rail_of(struct spec *spec, const char *label)
 /* "gpu:1 base:0.5" */
 static int set_share(struct spec_rail *rail, const char *value)
 {
-	static const char *const names[CLOCK_COUNT + 1] = { "cpu", "gpu", "mem", "base" };
+	static const char *const names[CLOCK_COUNT + 1] = {"cpu", "gpu", "mem", "base"};
 	int used = 0;
 	char name[8];
 	double share;
@@ -357,7 +373,8 @@ static int add_file(struct parse *parse, const char *path, const char *text)
 
 	if (!ours || spec->extras == SPEC_EXTRAS_MAX || strlen(path) >= sizeof(spec->extra[0].path) ||
 	    strlen(text) >= sizeof(spec->extra[0].text)) {
-		snprintf(parse->why, sizeof(parse->why), "%.60s: not below /sys or /proc, too long, or one file too many", path);
+		snprintf(parse->why, sizeof(parse->why),
+			 "%.60s: not below /sys or /proc, too long, or one file too many", path);
 		return -EINVAL;
 	}
 	memcpy(spec->extra[spec->extras].path, path, strlen(path) + 1);
@@ -378,7 +395,7 @@ static int on_clock(struct parse *parse, enum clock_id id, const char *name, con
 
 static int on_named(struct parse *parse, const char *kind, const char *name, const char *key, const char *value)
 {
-	static const char *const models[MODEL_COUNT] = { "cnn", "decode" };
+	static const char *const models[MODEL_COUNT] = {"cnn", "decode"};
 
 	for (int id = 0; id < CLOCK_COUNT; id++)
 		if (strcmp(kind, clock_name((enum clock_id)id)) == 0)
@@ -434,7 +451,7 @@ static int on_value(void *user, const char *section, const char *key, const char
 	return rc == 0;
 }
 
-/* What no single line can say. */
+/* Errors that no single line shows. */
 static const char *check(const struct spec *spec)
 {
 	unsigned host = 0, cpus = 0;
@@ -460,12 +477,12 @@ static const char *check(const struct spec *spec)
 
 int spec_read(struct spec *spec, const char *path, char *message)
 {
-	struct parse parse = { .spec = spec, .cpu = { .volt_min = 1, .volt_max = 1 } };
+	struct parse parse = {.spec = spec, .cpu = {.volt_min = 1, .volt_max = 1}};
 	const char *wrong;
 	int line;
 
 	memset(spec, 0, sizeof(*spec));
-	spec->opencl = (struct spec_opencl){ .host_slow = 1, .exec_slow = 1 };
+	spec->opencl = (struct spec_opencl){.host_slow = 1, .exec_slow = 1};
 	errno = 0;
 	line = ini_parse(path, on_value, &parse);
 	if (line < 0) {
@@ -474,7 +491,8 @@ int spec_read(struct spec *spec, const char *path, char *message)
 		return line;
 	}
 	if (line > 0) {
-		snprintf(message, SPEC_MESSAGE_MAX, "%.80s:%d: %s", path, line, parse.why[0] ? parse.why : "not an INI line");
+		snprintf(message, SPEC_MESSAGE_MAX, "%.80s:%d: %s", path, line,
+			 parse.why[0] ? parse.why : "not an INI line");
 		return -EINVAL;
 	}
 	wrong = check(spec);

@@ -16,6 +16,10 @@
 #define BPMP_EMC_DIR "/sys/kernel/debug/bpmp/debug/emc" /* next to clk/emc; readable by root only */
 #define HWMON_DIR    HWMON_DEVICE "/hwmon/hwmon1"
 
+/* The modification time of a knob that the board wrote last. An inotify event does not say who wrote, events of several
+ * writes are merged, and two writers may leave the same text. */
+#define OWN_STAMP ((struct timespec){0})
+
 /* A tree being built: stops at the first error. */
 struct builder {
 	struct tree *tree;
@@ -63,7 +67,8 @@ static void add_bytes(struct builder *b, const char *dir, const char *name, cons
 		failed(b, -EIO, path);
 }
 
-__attribute__((format(printf, 4, 5))) static void add(struct builder *b, const char *dir, const char *name, const char *format, ...)
+__attribute__((format(printf, 4, 5))) static void add(struct builder *b, const char *dir, const char *name,
+						      const char *format, ...)
 {
 	char text[2048];
 	va_list args;
@@ -110,19 +115,30 @@ static void add_link(struct builder *b, const char *at, const char *to)
 		failed(b, -errno, path);
 }
 
-static void add_knob(struct builder *b, size_t index, enum knob knob, const char *dir, const char *name, const struct device *device)
+static void remember(struct knob_file *knob, const char *text, struct timespec at)
+{
+	snprintf(knob->seen, sizeof(knob->seen), "%s", text);
+	knob->seen_at = at;
+}
+
+/* Empty first: what another program writes as soon as the file is there differs from that, and is not lost. */
+static void add_knob(struct builder *b, size_t index, enum knob knob, const char *dir, const char *name,
+		     const struct device *device)
 {
 	struct tree *tree = b->tree;
 	struct knob_file *file = &tree->knob[tree->knobs];
-	char text[64];
+	struct stat st = {0};
 
 	if (!below(b, file->path, dir, name))
 		return;
 	file->device = index;
 	file->knob = knob;
 	file->watch = file->lease_fd = -1;
-	add(b, dir, name, "%s", device_read(device, knob, text, sizeof(text)));
-	tree_heard(file, text);
+	add_bytes(b, dir, name, "", 0);
+	if (stat(file->path, &st) < 0)
+		failed(b, -errno, file->path);
+	remember(file, "", st.st_mtim);
+	tree_show_knob(file, device);
 	tree->knobs++;
 }
 
@@ -170,7 +186,7 @@ static void add_cpufreq(struct builder *b, size_t index, const struct device *de
 	add(b, dir, "related_cpus", "%s", text);
 	add(b, dir, "cpuinfo_min_freq", "%llu", (unsigned long long)(clock->hz[0] / 1000));
 	add(b, dir, "cpuinfo_max_freq", "%llu", (unsigned long long)(clock->hz[clock->count - 1] / 1000));
-	add(b, dir, "cpuinfo_transition_latency", "%llu", (unsigned long long)clock->settle_ns);
+	add(b, dir, "cpuinfo_transition_latency", "%llu", (unsigned long long)clock->settle_ns[0]);
 	add(b, dir, "scaling_available_frequencies", "%s", table_text(clock, text, sizeof(text)));
 	add(b, dir, "scaling_available_governors", "%s", clock->governors);
 	add(b, dir, "scaling_driver", "%s", strstr(b->tree->spec->compatible, "nvidia") ? "tegra194" : "cpufreq-dt");
@@ -227,7 +243,8 @@ static void add_bpmp(struct builder *b, size_t index, const struct device *devic
 	add(b, clock->dir, "max_rate", "%llu", (unsigned long long)clock->hz[clock->count - 1]);
 	add(b, clock->dir, "state", "1");
 	for (size_t i = 0; i < clock->count; i++)
-		len += (size_t)snprintf(text + len, sizeof(text) - len, "%llu ", (unsigned long long)(clock->hz[i] / 1000));
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%llu ",
+					(unsigned long long)(clock->hz[i] / 1000));
 	add_dir(b, BPMP_EMC_DIR);
 	add(b, BPMP_EMC_DIR, "possible_rates", "%s(kHz)", text);
 }
@@ -265,6 +282,25 @@ static void add_hwmon(struct builder *b)
 	}
 }
 
+/* As the kernel names them: after the first processor of a policy, and after a devfreq device. */
+static void add_cooling(struct builder *b, size_t index)
+{
+	const struct spec_clock *clock = &b->tree->spec->clock[index];
+	char dir[96], link[96];
+
+	if (clock->id == CLOCK_MEM)
+		return;
+	snprintf(dir, sizeof(dir), "/sys/devices/virtual/thermal/cooling_device%zu", index);
+	snprintf(link, sizeof(link), "/sys/class/thermal/cooling_device%zu", index);
+	add_dir(b, dir);
+	if (clock->id == CLOCK_CPU)
+		add(b, dir, "type", "cpufreq-cpu%u", clock->cpu_first);
+	else
+		add(b, dir, "type", "devfreq-%s", clock->name);
+	b->tree->cooling_fd[index] = add_live(b, dir, "cur_state", 0);
+	add_link(b, link, dir);
+}
+
 static void add_thermal(struct builder *b)
 {
 	const struct spec *spec = b->tree->spec;
@@ -273,12 +309,9 @@ static void add_thermal(struct builder *b)
 	if (spec->zones > 0)
 		add_dir(b, "/sys/class/thermal");
 	if (spec->throttle_c > 0) {
-		static const char cooling[] = "/sys/devices/virtual/thermal/cooling_device0";
-		add_dir(b, cooling);
-		add(b, cooling, "type", "cpufreq-cpu0");
-		b->tree->cooling_fd = add_live(b, cooling, "cur_state", 0);
 		add_dir(b, "/sys/class/thermal");
-		add_link(b, "/sys/class/thermal/cooling_device0", cooling);
+		for (size_t i = 0; i < spec->clocks; i++)
+			add_cooling(b, i);
 	}
 	for (size_t i = 0; i < spec->zones; i++) {
 		snprintf(dir, sizeof(dir), "/sys/devices/virtual/thermal/thermal_zone%zu", i);
@@ -294,7 +327,7 @@ static void add_thermal(struct builder *b)
 static void add_identity(struct builder *b)
 {
 	const struct spec *spec = b->tree->spec;
-	unsigned char r[16] = { 0 };
+	unsigned char r[16] = {0};
 	char text[128];
 
 	add_dir(b, "/sys/firmware/devicetree/base");
@@ -304,8 +337,9 @@ static void add_identity(struct builder *b)
 	add_link(b, "/proc/device-tree", "/sys/firmware/devicetree/base");
 	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
 		failed(b, -EIO, "getrandom");
-	snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-4%01x%02x-8%01x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3],
-		 r[4], r[5], r[6] & 15U, r[7], r[8] & 15U, r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
+	snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-4%01x%02x-8%01x%02x-%02x%02x%02x%02x%02x%02x", r[0],
+		 r[1], r[2], r[3], r[4], r[5], r[6] & 15U, r[7], r[8] & 15U, r[9], r[10], r[11], r[12], r[13], r[14],
+		 r[15]);
 	add(b, "/proc/sys/kernel/random", "boot_id", "%s", text);
 	if (spec->power_mode[0]) {
 		add_dir(b, "/var/lib/nvpmodel");
@@ -345,9 +379,9 @@ static void add_cpus(struct builder *b)
 /* A real root, or anybody's sys and proc, is not ours to write in. */
 int tree_check(const char *dir, char *message)
 {
-	static const char *const ours[] = { "/sys", "/proc" };
-	struct tree tree = { .dir = dir };
-	struct builder b = { .tree = &tree, .message = message };
+	static const char *const ours[] = {"/sys", "/proc"};
+	struct tree tree = {.dir = dir};
+	struct builder b = {.tree = &tree, .message = message};
 	char path[SYSFS_PATH_MAX];
 	struct stat st;
 
@@ -365,12 +399,12 @@ static void no_files(struct tree *tree)
 	memset(tree->load_fd, 0xff, sizeof(tree->load_fd));
 	memset(tree->rail_fd, 0xff, sizeof(tree->rail_fd));
 	memset(tree->zone_fd, 0xff, sizeof(tree->zone_fd));
-	tree->cooling_fd = -1;
+	memset(tree->cooling_fd, -1, sizeof(tree->cooling_fd));
 }
 
 int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices, char *message)
 {
-	struct builder b = { .tree = tree, .message = message };
+	struct builder b = {.tree = tree, .message = message};
 
 	memset(tree, 0, sizeof(*tree));
 	tree->spec = spec;
@@ -408,7 +442,7 @@ void tree_close(struct tree *tree)
 	close_fds(tree->load_fd, SPEC_CLOCKS_MAX);
 	close_fds(&tree->rail_fd[0][0], 2 * SPEC_RAILS_MAX);
 	close_fds(tree->zone_fd, SPEC_ZONES_MAX);
-	close_fds(&tree->cooling_fd, 1);
+	close_fds(tree->cooling_fd, SPEC_CLOCKS_MAX);
 }
 
 /* Replace a file's text in place, so that descriptors that others hold stay
@@ -437,37 +471,68 @@ static void show_u64(int fd, uint64_t value)
 	show(fd, text);
 }
 
-ssize_t tree_read_knob(const struct knob_file *knob, char *buf, size_t size)
+static bool same_time(struct timespec a, struct timespec b)
 {
-	return file_read_text(AT_FDCWD, knob->path, buf, size);
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
-void tree_heard(struct knob_file *knob, const char *text)
+bool tree_take(struct knob_file *knob, char *text, size_t size)
 {
-	snprintf(knob->seen, sizeof(knob->seen), "%s", text);
+	struct stat st = {0};
+
+	/* in this order: a write after the first has an event to come */
+	if (stat(knob->path, &st) == 0 && same_time(st.st_mtim, OWN_STAMP))
+		return false;
+	if (file_read_text(AT_FDCWD, knob->path, text, size) < 0)
+		text[0] = '\0';
+	remember(knob, text, st.st_mtim);
+	return true;
 }
 
+/* Another program wrote a value that the device has not taken yet: its event is to come. */
+static bool untaken(const struct knob_file *knob, const char *have, const struct stat *st)
+{
+	return strcmp(have, knob->seen) != 0 || !same_time(st->st_mtim, knob->seen_at);
+}
+
+/* Write the device's value to the file. The file is read again under a lease, which blocks every other writer, so
+ * that a value that another program wrote just before is not lost. A file that another program has open is written
+ * later. */
 void tree_show_knob(struct knob_file *knob, const struct device *device)
 {
+	static const struct timespec stamp[2] = {{.tv_nsec = UTIME_OMIT}, OWN_STAMP};
 	char want[64], have[KNOB_VALUE_MAX];
+	struct stat st;
 
+	knob->stale = false;
 	device_read(device, knob->knob, want, sizeof(want));
-	if (tree_read_knob(knob, have, sizeof(have)) >= 0 && (strcmp(want, have) == 0 || strcmp(have, knob->seen) != 0))
-		return; /* as it should be, or written a moment ago */
+	if (file_read_text(AT_FDCWD, knob->path, have, sizeof(have)) >= 0 &&
+	    (strcmp(want, have) == 0 || strcmp(have, knob->seen) != 0))
+		return;              /* as it should be, or written a moment ago */
 	cleanup_fd(&knob->lease_fd); /* or our own open would wait for it */
 	knob->lease_fd = -1;
-	CLEANUP_FD int fd = open(knob->path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	CLEANUP_FD int fd = open(knob->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 	if (fd < 0)
 		return;
-	knob->own_write = true;
+	if (fcntl(fd, F_SETSIG, LEASE_SIGNAL) < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0) {
+		knob->stale = errno == EAGAIN;
+		if (knob->stale)
+			return;
+	}
+	ssize_t n = pread(fd, have, sizeof(have) - 1, 0);
+	have[n > 0 ? n : 0] = '\0';
+	have[strcspn(have, "\n")] = '\0';
+	if (fstat(fd, &st) < 0 || untaken(knob, have, &st))
+		return;
 	show(fd, want);
-	tree_heard(knob, want);
+	if (futimens(fd, stamp) == 0)
+		remember(knob, want, stamp[1]);
 }
 
 bool tree_userspace(struct tree *tree, size_t index, const struct device *device)
 {
 	char dir[SYSFS_PATH_MAX], path[SYSFS_PATH_MAX], message[SPEC_MESSAGE_MAX];
-	struct builder b = { .tree = tree, .message = message };
+	struct builder b = {.tree = tree, .message = message};
 	bool wanted = strcmp(device->governor, "userspace") == 0;
 	size_t at = 0;
 
@@ -505,8 +570,9 @@ void tree_show_clock(struct tree *tree, size_t index, const struct device *devic
 
 void tree_show_cooling(struct tree *tree, uint64_t state)
 {
-	if (tree->cooling_fd >= 0)
-		show_u64(tree->cooling_fd, state);
+	for (size_t i = 0; i < SPEC_CLOCKS_MAX; i++)
+		if (tree->cooling_fd[i] >= 0)
+			show_u64(tree->cooling_fd[i], state);
 }
 
 void tree_show_power(struct tree *tree, struct power *power)
@@ -516,7 +582,8 @@ void tree_show_power(struct tree *tree, struct power *power)
 	for (size_t i = 0; i < spec->rails; i++)
 		show_u64(tree->rail_fd[i][1], (uint64_t)llround(power_rail_ma(power, &spec->rail[i])));
 	for (size_t i = 0; i < spec->zones; i++)
-		show_u64(tree->zone_fd[i], (uint64_t)llround((power->celsius - 0.4 * (double)(spec->zones - 1 - i)) * 1000));
+		show_u64(tree->zone_fd[i],
+			 (uint64_t)llround((power->celsius - 0.4 * (double)(spec->zones - 1 - i)) * 1000));
 	for (size_t i = 0; i < spec->clocks; i++)
 		show_u64(tree->load_fd[i], (uint64_t)llround(power->busy[spec->clock[i].id] * 1000));
 }

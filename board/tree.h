@@ -4,10 +4,12 @@
 #ifndef BOARD_TREE_H
 #define BOARD_TREE_H
 
-#include <sys/types.h>
+#include <signal.h>
+#include <time.h>
 #include "device.h"
 #include "power.h"
 
+#define LEASE_SIGNAL   (SIGRTMIN + 3) /* somebody waits for a file that we hold */
 #define TREE_KNOBS_MAX (SPEC_CLOCKS_MAX * 4)
 
 /* A file that others write. */
@@ -15,12 +17,14 @@ struct knob_file {
 	size_t device;
 	enum knob knob;
 	char path[SYSFS_PATH_MAX]; /* with the board directory */
-	int watch;      /* inotify descriptor, -1 */
-	int lease_fd;   /* held to make the writer wait, -1 */
-	uint64_t release_ns; /* a writer waits until then; 0: nobody */
-	uint64_t begun_ns;   /* when the last writer came */
-	bool own_write; /* the next event may be our own */
-	char seen[KNOB_VALUE_MAX]; /* what it held when we last wrote or heard of it: another text is a write that we shall hear of */
+	int watch;                 /* inotify descriptor, -1 */
+	int lease_fd;              /* held to make the writer wait, -1 */
+	uint64_t release_ns;       /* a writer waits until then; 0: nobody */
+	uint64_t begun_ns;         /* when the last writer came */
+	bool stale;                /* could not be shown while somebody had it open */
+	/* text and time stamp when the board last wrote or read it: any other is a write whose event is to come */
+	char seen[KNOB_VALUE_MAX];
+	struct timespec seen_at;
 };
 
 struct tree {
@@ -32,7 +36,7 @@ struct tree {
 	int load_fd[SPEC_CLOCKS_MAX];
 	int rail_fd[SPEC_RAILS_MAX][2]; /* mV, mA */
 	int zone_fd[SPEC_ZONES_MAX];
-	int cooling_fd; /* cur_state of the device that holds clocks down */
+	int cooling_fd[SPEC_CLOCKS_MAX]; /* cur_state of the cooling device of each clock device */
 };
 
 /* Whether `dir` may be written in: -EEXIST, with the path in `message`, for one
@@ -41,14 +45,14 @@ int tree_check(const char *dir, char *message);
 
 /* Build every file below `dir`. `devices` is parallel to spec->clock. Returns
  * 0 or -errno with the path at fault in `message`. */
-int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices, char *message);
+int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices,
+	       char *message);
 void tree_close(struct tree *tree);
 
-/* Text of a knob; length or -errno. */
-ssize_t tree_read_knob(const struct knob_file *knob, char *buf, size_t size);
-/* What was read is being dealt with. */
-void tree_heard(struct knob_file *knob, const char *text);
-/* Make a knob read what the device says, if it does not; one that was written and not heard of yet is left alone. */
+/* Read what another program wrote to a knob; false when the board wrote last. */
+bool tree_take(struct knob_file *knob, char *text, size_t size);
+/* Make a knob read what the device holds. A value that another program wrote and that the device has not taken yet
+ * is left alone. */
 void tree_show_knob(struct knob_file *knob, const struct device *device);
 /* userspace/set_freq of a devfreq device appears and goes with the governor.
  * True when a knob was added (the last of tree->knob). */

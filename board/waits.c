@@ -34,17 +34,18 @@ void waits_write(const struct waits *waits, const char *path)
 	FILE *out = path && *path ? fopen(path, "we") : NULL;
 
 	if (path && *path && !out)
-		fprintf(stderr, "flamed-board-opencl: %s: %s\n", path, strerror(errno));
+		fprintf(stderr, "flamed-board: %s: %s\n", path, strerror(errno));
 	if (!out)
 		return;
 	fputs("at_ns,launches,total_ns,due_ns\n", out);
 	for (size_t i = 0; i < waits->count; i++) {
 		const struct wait *wait = &waits->wait[i];
-		uint64_t due_ns = wait->due_ns > wait->first_ns && wait->due_ns < wait->at_ns ? wait->due_ns : wait->at_ns;
+		uint64_t due_ns =
+			wait->due_ns > wait->first_ns && wait->due_ns < wait->at_ns ? wait->due_ns : wait->at_ns;
 
-		fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", wait->at_ns, wait->launches, wait->at_ns - wait->first_ns,
-			due_ns - wait->first_ns);
+		fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", wait->at_ns, wait->launches,
+			wait->at_ns - wait->first_ns, due_ns - wait->first_ns);
 	}
 	if (fclose(out) != 0)
-		fprintf(stderr, "flamed-board-opencl: %s: %s\n", path, strerror(errno));
+		fprintf(stderr, "flamed-board: %s: %s\n", path, strerror(errno));
 }

@@ -1,29 +1,37 @@
 /* SPDX-License-Identifier: MIT */
-/* flamed-workload DIR: an inference program on a board held in DIR. The host
- * launches layer after layer at the speed of the CPU clock, the queue executes
- * them at the speed of the GPU and memory clocks; requests are periodic. */
+/* flamed-workload DIR: an inference program on the emulated board in DIR. Its host thread launches layer after layer
+ * at the speed of the CPU clock, its queue executes them at the speed of the GPU and memory clocks; requests are
+ * periodic. Latencies are in the board's time: what this machine adds by being busy is measured and reported apart.
+ */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "../client/flamed.h"
+#include <unistd.h>
+#include "../lib/flamed.h"
 #include "../common/clock.h"
+#include "../common/file.h"
 #include "../common/units.h"
+#include "priority.h"
 #include "queue.h"
 
 #define REQUESTS_MOST 100000
 #define CANDIDATES    12
+#define HELPERS_MAX   8
 
 struct options {
 	const char *dir, *socket, *model;
 	enum spec_model_id id;
-	uint64_t requests, deadline_ns, period_ns;
+	uint64_t requests, warmup, deadline_ns, period_ns; /* warmup: requests before those that count */
 	uint32_t context_from, context_to;
 	bool threads, optimum;
+	int helper[HELPERS_MAX]; /* process ids */
+	size_t helpers;
 };
 
 struct work {
@@ -33,8 +41,9 @@ struct work {
 	struct flamed *flamed;
 	int session;
 	struct cost layers[LAYERS_MAX];
-	uint64_t *latency_ns, *late_ns; /* of each request */
-	uint64_t done, missed, missed_late;
+	uint64_t from_ns, from_uj; /* the board's time and energy when the first request of those that count began */
+	uint64_t *latency_ns, *late_ns;     /* of each request: on the board, and what this machine added */
+	uint64_t done, missed, missed_late; /* missed_late: in time on the board, late for this machine alone */
 };
 
 static volatile sig_atomic_t stopped;
@@ -51,10 +60,15 @@ static int usage(FILE *to, int status)
 	      "Run a model on the board that flamed-board animates in DIR.\n"
 	      "  --model cnn|decode    (default cnn)\n"
 	      "  --requests N          (default 30)\n"
+	      "  --warmup N            that many requests more before those, which do not count in the summary "
+	      "(default 0)\n"
 	      "  --deadline TIME       of each request; needs --socket to be met by flamed\n"
 	      "  --period TIME         one request every TIME (default: the deadline, else back to back)\n"
 	      "  --context FROM:TO     tokens, growing from request to request (decode)\n"
 	      "  --socket PATH         ask the flamed behind it for clocks\n"
+	      "  --helpers PID,...     flamed, its keeper and the board: while one of them waits for a processor of "
+	      "this machine,\n"
+	      "                        the board's time stands still\n"
 	      "  --threads             two threads and a queue in place of OpenCL\n"
 	      "  --optimum             print the cheapest points of the whole grid for this deadline and exit\n",
 	      to);
@@ -63,16 +77,40 @@ static int usage(FILE *to, int status)
 
 static uint32_t context_of(const struct options *options, uint64_t request)
 {
-	double share = options->requests > 1 ? (double)request / (double)(options->requests - 1) : 0;
+	uint64_t counted = request > options->warmup ? request - options->warmup : 0;
+	double share = options->requests > 1 ? (double)counted / (double)(options->requests - 1) : 0;
 
 	return options->context_from + (uint32_t)(share * (options->context_to - options->context_from));
 }
 
-/* One inference. Returns 0 or -errno; `*end_ns` by the board's clocks. */
-static int infer(struct work *work, uint32_t context, uint64_t *end_ns)
+/* Time that a process was ready to run and waited for a processor; 0 where the kernel does not say
+ * (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat). */
+static uint64_t run_delay_ns(int pid)
+{
+	char path[48];
+	CLEANUP_MEM char *text = NULL;
+	uint64_t ran_ns, delay_ns;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", pid);
+	if (file_read(path, 256, &text, NULL) || sscanf(text, "%" SCNu64 " %" SCNu64, &ran_ns, &delay_ns) != 2)
+		return 0;
+	return delay_ns;
+}
+
+/* The same, of this process and all its helpers. */
+static uint64_t machine_delay_ns(const struct options *options)
+{
+	uint64_t sum_ns = 0;
+
+	for (size_t i = 0; i < options->helpers; i++)
+		sum_ns += run_delay_ns(options->helper[i]);
+	return options->helpers ? sum_ns + run_delay_ns(getpid()) : 0;
+}
+
+/* One inference that begins at `host_ns`. Returns 0 or -errno; `*end_ns` by the board's clocks. */
+static int infer(struct work *work, uint32_t context, uint64_t host_ns, uint64_t *end_ns)
 {
 	const struct spec_model *model = &work->page->workload[work->options.id];
-	uint64_t host_ns = clock_now_ns();
 
 	cost_layers(model, work->options.id, context, work->layers);
 	for (uint32_t i = 0; i < model->layers; i++) {
@@ -90,51 +128,106 @@ static int infer(struct work *work, uint32_t context, uint64_t *end_ns)
 	return 0;
 }
 
-static void print_request(const struct work *work, uint64_t index, uint32_t context, const struct flamed_decision *decision,
-			  uint64_t total_ns, uint64_t wait_ns, uint64_t late_ns)
+/* Mean power since the first request, uW; 0 before the board has accounted for any time. */
+static double mean_power_uw(const struct work *work)
 {
-	printf("request=%" PRIu64 " context=%u latency_ns=%" PRIu64 " wait_ns=%" PRIu64 " late_ns=%" PRIu64 " missed=%d feasible=%d predicted_ns=%" PRIu64
-	       " bound_ns=%" PRIu64 " settle_ns=%" PRIu64 " cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64 " mem_hz=%" PRIu64 "\n",
-	       index, context, total_ns, wait_ns, late_ns, work->options.deadline_ns && total_ns > work->options.deadline_ns, decision->feasible,
+	uint64_t energy_uj, at_ns;
+
+	page_energy(work->page, &energy_uj, &at_ns);
+	return at_ns > work->from_ns ? (double)(energy_uj - work->from_uj) / (double)(at_ns - work->from_ns) * 1e9 : 0;
+}
+
+static void print_request(const struct work *work, uint64_t index, const struct flamed_decision *decision,
+			  uint64_t wait_ns, uint64_t latency_ns, uint64_t late_ns)
+{
+	uint32_t context = context_of(&work->options, index);
+
+	printf("request=%" PRIu64 " context=%u latency_ns=%" PRIu64 " wait_ns=%" PRIu64 " late_ns=%" PRIu64
+	       " missed=%d feasible=%d",
+	       index, context, latency_ns, wait_ns, late_ns,
+	       work->options.deadline_ns && latency_ns > work->options.deadline_ns, decision->feasible);
+	printf(" predicted_ns=%" PRIu64 " bound_ns=%" PRIu64 " settle_ns=%" PRIu64 " cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64
+	       " mem_hz=%" PRIu64 " power_uw=%.0f\n",
 	       decision->predicted_ns, decision->bound_ns, decision->settle_ns, page_hz(work->page, CLOCK_CPU),
-	       page_hz(work->page, CLOCK_GPU), page_hz(work->page, CLOCK_MEM));
+	       page_hz(work->page, CLOCK_GPU), page_hz(work->page, CLOCK_MEM), mean_power_uw(work));
 	fflush(stdout);
+}
+
+/* Time that the emulated board itself needs to raise its clocks from `before_hz` to the present ones, one after the
+ * other. */
+static uint64_t rise_ns(const struct page *page, const uint64_t before_hz[CLOCK_COUNT])
+{
+	uint64_t sum_ns = 0;
+
+	for (int id = 0; id < CLOCK_COUNT; id++)
+		if (page_hz(page, (enum clock_id)id) > before_hz[id])
+			sum_ns += page->settle_ns[id];
+	return sum_ns;
+}
+
+/* Ask flamed for clocks and wait for them. `*wait_ns` is the time of the wait on the board: without the time for which
+ * this machine had no processor for this process or a helper, but never less than the board needs. */
+static int64_t ask(struct work *work, uint32_t context, struct flamed_decision *decision, uint64_t *wait_ns)
+{
+	const struct options *options = &work->options;
+	uint64_t begin_ns, delay_ns, least_ns, beyond_ns, before_hz[CLOCK_COUNT];
+	int64_t id;
+
+	*wait_ns = 0;
+	if (!work->flamed)
+		return -ENOTCONN;
+	if (options->id == MODEL_DECODE)
+		flamed_phase(work->flamed, work->session, "decode", context);
+	for (int clock = 0; clock < CLOCK_COUNT; clock++)
+		before_hz[clock] = page_hz(work->page, (enum clock_id)clock);
+	delay_ns = machine_delay_ns(options);
+	begin_ns = clock_now_ns();
+	id = flamed_begin_wait(work->flamed, work->session, options->deadline_ns, FLAMED_TIMEOUT, decision);
+	if (id < 0) {
+		fprintf(stderr, "flamed-workload: begin: %s\n", strerror((int)-id));
+		return id;
+	}
+	*wait_ns = clock_now_ns() - begin_ns;
+	delay_ns = machine_delay_ns(options) - delay_ns;
+	least_ns = rise_ns(work->page, before_hz);
+	beyond_ns = *wait_ns > least_ns ? *wait_ns - least_ns : 0;
+	*wait_ns -= delay_ns < beyond_ns ? delay_ns : beyond_ns;
+	return id;
+}
+
+static void count(struct work *work, uint64_t latency_ns, uint64_t late_ns)
+{
+	uint64_t deadline_ns = work->options.deadline_ns;
+
+	work->latency_ns[work->done] = latency_ns;
+	work->late_ns[work->done++] = late_ns;
+	if (deadline_ns) {
+		work->missed += latency_ns > deadline_ns;
+		work->missed_late += latency_ns <= deadline_ns && latency_ns + late_ns > deadline_ns;
+	}
 }
 
 static int request(struct work *work, uint64_t index)
 {
 	const struct options *options = &work->options;
 	uint32_t context = context_of(options, index);
-	struct flamed_decision decision = { 0 };
-	uint64_t begin_ns = clock_now_ns(), wait_ns, end_ns, total_ns, late_ns;
-	int64_t id = -ENOTCONN;
-	int rc;
+	struct flamed_decision decision = {0};
+	uint64_t begin_ns = clock_now_ns(), wait_ns, end_ns, latency_ns, late_ns, total_ns;
+	int64_t id = ask(work, context, &decision, &wait_ns);
+	int rc = work->flamed && id < 0 ? (int)id : 0;
 
-	if (work->flamed) {
-		if (options->id == MODEL_DECODE)
-			flamed_phase(work->flamed, work->session, "decode", context);
-		id = flamed_begin_wait(work->flamed, work->session, options->deadline_ns, FLAMED_TIMEOUT, &decision);
-		if (id < 0) {
-			fprintf(stderr, "flamed-workload: begin: %s\n", strerror((int)-id));
-			return (int)id;
-		}
-	}
-	wait_ns = clock_now_ns() - begin_ns;
-	rc = infer(work, context, &end_ns);
+	if (rc == 0)
+		rc = infer(work, context, begin_ns + wait_ns, &end_ns);
 	if (rc)
 		return rc;
-	total_ns = clock_now_ns() - begin_ns;
-	late_ns = begin_ns + total_ns > end_ns ? begin_ns + total_ns - end_ns : 0;
+	latency_ns = end_ns - begin_ns;
 	if (work->flamed)
-		flamed_end(work->flamed, id, total_ns);
-	work->latency_ns[index] = total_ns;
-	work->late_ns[index] = late_ns;
-	work->done++;
-	if (options->deadline_ns && total_ns > options->deadline_ns) {
-		work->missed++;
-		work->missed_late += total_ns - late_ns <= options->deadline_ns;
-	}
-	print_request(work, index, context, &decision, total_ns, wait_ns, late_ns);
+		flamed_end(work->flamed, id, latency_ns);
+	total_ns = clock_now_ns() - begin_ns;
+	late_ns = total_ns > latency_ns ? total_ns - latency_ns : 0;
+	if (index >= options->warmup)
+		count(work, latency_ns, late_ns);
+	print_request(work, index, &decision, wait_ns, latency_ns, late_ns);
 	return 0;
 }
 
@@ -151,42 +244,46 @@ static uint64_t quantile(uint64_t *values, uint64_t count, double share)
 	return count ? values[(uint64_t)(share * (double)(count - 1) + 0.5)] : 0;
 }
 
-static void print_summary(struct work *work, uint64_t energy_uj, uint64_t span_ns)
+static void print_summary(struct work *work)
 {
-	double mean = 0;
+	double mean = 0, power_uw = mean_power_uw(work);
+	uint64_t energy_uj, at_ns;
+
+	page_energy(work->page, &energy_uj, &at_ns);
 
 	for (uint64_t i = 0; i < work->done; i++)
 		mean += (double)work->latency_ns[i] / (double)work->done;
-	printf("summary requests=%" PRIu64 " missed=%" PRIu64 " missed_machine_late=%" PRIu64 " mean_ns=%.0f p50_ns=%" PRIu64
-	       " p99_ns=%" PRIu64 " power_uw=%.0f energy_uj=%.0f late_p50_ns=%" PRIu64 " late_p99_ns=%" PRIu64 " queue=%s\n",
+	printf("summary requests=%" PRIu64 " missed=%" PRIu64 " missed_machine_late=%" PRIu64
+	       " mean_ns=%.0f p50_ns=%" PRIu64 " p99_ns=%" PRIu64 " power_uw=%.0f energy_uj=%.0f late_p50_ns=%" PRIu64
+	       " late_p99_ns=%" PRIu64 " queue=%s\n",
 	       work->done, work->missed, work->missed_late, mean, quantile(work->latency_ns, work->done, 0.5),
-	       quantile(work->latency_ns, work->done, 0.99), span_ns ? (double)energy_uj / (double)span_ns * 1e9 : 0,
-	       work->done ? (double)energy_uj / (double)work->done : 0, quantile(work->late_ns, work->done, 0.5),
-	       quantile(work->late_ns, work->done, 0.99), work->queue.name);
+	       quantile(work->latency_ns, work->done, 0.99), power_uw,
+	       work->done ? (double)(energy_uj - work->from_uj) / (double)work->done : 0,
+	       quantile(work->late_ns, work->done, 0.5), quantile(work->late_ns, work->done, 0.99), work->queue.name);
 }
 
 static int run_requests(struct work *work)
 {
 	const struct options *options = &work->options;
-	uint64_t due_ns = clock_now_ns() + options->period_ns, energy0, energy1, from_ns, to_ns;
+	uint64_t due_ns = clock_now_ns() + options->period_ns;
 	int rc = 0;
 
 	lane_sleep_until(due_ns); /* the first frame comes a period after the session was opened */
-	page_energy(work->page, &energy0, &from_ns);
-	for (uint64_t i = 0; i < options->requests && !stopped && rc == 0; i++) {
+	for (uint64_t i = 0; i < options->warmup + options->requests && !stopped && rc == 0; i++) {
+		if (i == 0 || i == options->warmup)
+			page_energy(work->page, &work->from_uj, &work->from_ns);
 		rc = request(work, i);
 		due_ns += options->period_ns;
 		if (due_ns < clock_now_ns())
-			due_ns = clock_now_ns(); /* a frame that was late is followed at once */
+			due_ns = clock_now_ns(); /* after a late frame the next one begins at once */
 		else
 			lane_sleep_until(due_ns);
 	}
-	page_energy(work->page, &energy1, &to_ns);
-	print_summary(work, energy1 - energy0, to_ns - from_ns);
+	print_summary(work);
 	return rc;
 }
 
-/* A point of the grid with what it costs. */
+/* A point of the grid with its latency and power. */
 struct candidate {
 	size_t step[CLOCK_COUNT];
 	double watts, latency_ns;
@@ -202,7 +299,7 @@ static int by_watts(const void *a, const void *b)
 static void add_candidate(struct work *work, struct candidate *out, size_t *count, const size_t step[CLOCK_COUNT])
 {
 	const struct page *page = work->page;
-	struct candidate candidate = { .step = { step[0], step[1], step[2] } };
+	struct candidate candidate = {.step = {step[0], step[1], step[2]}};
 	uint64_t hz[CLOCK_COUNT];
 	struct cost_total total;
 
@@ -242,9 +339,12 @@ static int print_optimum(struct work *work)
 	}
 	qsort(found, count, sizeof(*found), by_watts);
 	for (size_t i = 0; i < count && i < CANDIDATES; i++)
-		printf("candidate cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64 " mem_hz=%" PRIu64 " latency_ns=%.0f power_uw=%.0f points=%zu\n",
-		       page->table_hz[CLOCK_CPU][found[i].step[CLOCK_CPU]], page->table_hz[CLOCK_GPU][found[i].step[CLOCK_GPU]],
-		       page->table_hz[CLOCK_MEM][found[i].step[CLOCK_MEM]], found[i].latency_ns, found[i].watts * 1e6, points);
+		printf("candidate cpu_hz=%" PRIu64 " gpu_hz=%" PRIu64 " mem_hz=%" PRIu64
+		       " latency_ns=%.0f power_uw=%.0f points=%zu\n",
+		       page->table_hz[CLOCK_CPU][found[i].step[CLOCK_CPU]],
+		       page->table_hz[CLOCK_GPU][found[i].step[CLOCK_GPU]],
+		       page->table_hz[CLOCK_MEM][found[i].step[CLOCK_MEM]], found[i].latency_ns, found[i].watts * 1e6,
+		       points);
 	free(found);
 	return 0;
 }
@@ -260,6 +360,22 @@ static int parse_context(struct options *options, const char *text)
 	return 0;
 }
 
+/* "PID,PID" */
+static int parse_helpers(struct options *options, const char *text)
+{
+	for (options->helpers = 0; *text; text += *text == ',') {
+		char *end;
+		long pid = strtol(text, &end, 10);
+
+		if (end == text || (*end != ',' && *end != '\0') || pid < 1 || pid > INT_MAX ||
+		    options->helpers == HELPERS_MAX)
+			return -EINVAL;
+		options->helper[options->helpers++] = (int)pid;
+		text = end;
+	}
+	return options->helpers ? 0 : -EINVAL;
+}
+
 static int parse_model(struct options *options, const char *text)
 {
 	if (strcmp(text, "cnn") != 0 && strcmp(text, "decode") != 0)
@@ -272,38 +388,33 @@ static int parse_model(struct options *options, const char *text)
 static int parse_option(struct options *options, int c, const char *text)
 {
 	switch (c) {
-	case 'm':
-		return parse_model(options, text);
+	case 'm': return parse_model(options, text);
 	case 'n':
-		return parse_u64(text, &options->requests) || options->requests < 1 || options->requests > REQUESTS_MOST ? -EINVAL : 0;
-	case 'd':
-		return parse_duration_ns(text, &options->deadline_ns);
-	case 'p':
-		return parse_duration_ns(text, &options->period_ns);
-	case 'c':
-		return parse_context(options, text);
-	case 's':
-		options->socket = text;
-		return 0;
-	case 't':
-		options->threads = true;
-		return 0;
-	case 'o':
-		options->optimum = true;
-		return 0;
-	default:
-		return -EINVAL;
+		return parse_u64(text, &options->requests) || options->requests < 1 ||
+				       options->requests > REQUESTS_MOST ?
+			       -EINVAL :
+			       0;
+	case 'w': return parse_u64(text, &options->warmup) || options->warmup > REQUESTS_MOST ? -EINVAL : 0;
+	case 'd': return parse_deadline_ns(text, &options->deadline_ns);
+	case 'p': return parse_duration_ns(text, &options->period_ns);
+	case 'c': return parse_context(options, text);
+	case 's': options->socket = text; return 0;
+	case 'e': return parse_helpers(options, text);
+	case 't': options->threads = true; return 0;
+	case 'o': options->optimum = true; return 0;
+	default: return -EINVAL;
 	}
 }
 
 static int parse(struct options *options, int argc, char **argv)
 {
 	static const struct option table[] = {
-		{ "model", required_argument, NULL, 'm' },  { "requests", required_argument, NULL, 'n' },
-		{ "deadline", required_argument, NULL, 'd' }, { "period", required_argument, NULL, 'p' },
-		{ "context", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' },
-		{ "threads", no_argument, NULL, 't' },	     { "optimum", no_argument, NULL, 'o' },
-		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
+		{"model", required_argument, NULL, 'm'},    {"requests", required_argument, NULL, 'n'},
+		{"deadline", required_argument, NULL, 'd'}, {"period", required_argument, NULL, 'p'},
+		{"context", required_argument, NULL, 'c'},  {"socket", required_argument, NULL, 's'},
+		{"threads", no_argument, NULL, 't'},        {"optimum", no_argument, NULL, 'o'},
+		{"helpers", required_argument, NULL, 'e'},  {"warmup", required_argument, NULL, 'w'},
+		{"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
 	};
 	bool period = false;
 	int c;
@@ -318,7 +429,8 @@ static int parse(struct options *options, int argc, char **argv)
 	if (!period)
 		options->period_ns = options->deadline_ns;
 	options->dir = argv[optind];
-	if (optind != argc - 1 || (options->socket && !options->deadline_ns) || (options->optimum && !options->deadline_ns))
+	if (optind != argc - 1 || (options->socket && !options->deadline_ns) ||
+	    (options->optimum && !options->deadline_ns))
 		return -EINVAL;
 	return 0;
 }
@@ -359,17 +471,19 @@ static int run(struct work *work)
 
 int main(int argc, char **argv)
 {
-	static struct work work = { .options = { .model = "cnn", .requests = 30 } };
-	struct sigaction action = { .sa_handler = on_signal };
+	static struct work work = {.options = {.model = "cnn", .requests = 30}};
+	struct sigaction action = {.sa_handler = on_signal};
 	int rc;
 
 	if (parse(&work.options, argc, argv))
 		return usage(stderr, 2);
 	work.page = page_attach(work.options.dir, &rc);
 	if (!work.page) {
-		fprintf(stderr, "flamed-workload: %s/%s: %s; is flamed-board running there?\n", work.options.dir, PAGE_NAME, strerror(-rc));
+		fprintf(stderr, "flamed-workload: %s/%s: %s; is flamed-board running there?\n", work.options.dir,
+			PAGE_NAME, strerror(-rc));
 		return 1;
 	}
+	run_on_time();
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	rc = work.options.optimum ? print_optimum(&work) : run(&work);

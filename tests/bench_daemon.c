@@ -1,51 +1,42 @@
 /* SPDX-License-Identifier: MIT */
-/* The real flamed on a board in a directory: begin round trip over that of an
- * echo of the same bytes, both taken in turns, with both ends on one core and
- * on two; resident memory; wake-ups while nobody has a session; start to ready;
+/* The real flamed on a board in a directory: the round trip of a begin over that of an
+ * echo of the same bytes, measured in turns, with both ends on one core and
+ * on two; resident memory; wake-ups without a session; time from start to ready;
  * restore after kill -9. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "../common/clock.h"
 #include "../common/file.h"
+#include "../common/limits.h"
+#include "bench/client.h"
+#include "bench/worst.h"
 
-#define BLOCKS      40
-#define PER_BLOCK   250
-#define IDLE_S      3
-#define RESTORES    10
-#define RESTORE_NS  (10 * NS_PER_S) /* past which it has failed */
-#define REQUEST     "op=begin\nsession=%s\ndeadline_ns=50000000\n\n"
-#define POLICY_MIN  "/sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq"
+#define BLOCKS     40
+#define PER_BLOCK  250
+#define IDLE_S     3
+#define RESTORES   10
+#define BESIDE     4000            /* round trips alone and beside each kind */
+#define RESTORE_NS (10 * NS_PER_S) /* after this time the restore has failed */
+#define POLICY_MIN "/sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq"
 
-static char dir[] = "/tmp/flamed-bench-XXXXXX";
+/* in memory, like sysfs: writing to a disk would take longer */
+static char board_dir[] = "/dev/shm/flamed-bench-XXXXXX";
 static pid_t flamed, echo;
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "bench-daemon: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static char *in_dir(const char *name)
-{
-	static char ring[4][256];
-	static unsigned next;
-	char *path = ring[next++ % 4];
-
-	snprintf(path, sizeof(ring[0]), "%s/%s", dir, name);
-	return path;
-}
 
 static pid_t start(char *const *argv)
 {
@@ -62,62 +53,10 @@ static pid_t start(char *const *argv)
 	_exit(127);
 }
 
-static int connect_to(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static int connect_within(const char *path, unsigned ms)
-{
-	int fd;
-
-	while ((fd = connect_to(path)) < 0 && ms-- > 0)
-		clock_sleep_ns(NS_PER_MS);
-	if (fd < 0)
-		fail(path);
-	return fd;
-}
-
-/* Send, and receive up to the empty line that ends a message. */
-static void ask(int fd, const char *message, char *reply, size_t size)
-{
-	size_t len = 0;
-
-	if (write(fd, message, strlen(message)) < 0)
-		fail("write");
-	do {
-		ssize_t n = read(fd, reply + len, size - len - 1);
-
-		if (n <= 0)
-			fail("read");
-		len += (size_t)n;
-		reply[len] = '\0';
-	} while (len < 2 || strcmp(reply + len - 2, "\n\n") != 0);
-}
-
-static void value_of(const char *reply, const char *key, char *out, size_t size)
-{
-	const char *at = strstr(reply, key);
-
-	if (!at) {
-		fprintf(stderr, "bench-daemon: no %s in: %s\n", key, reply);
-		exit(1);
-	}
-	at += strlen(key);
-	snprintf(out, size, "%.*s", (int)strcspn(at, "\n"), at);
-}
-
-/* The plainest of echoes: blocking reads and writes. */
+/* A minimal echo server: blocking reads and writes. */
 static pid_t start_echo(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd;
 	char buf[4096];
 	ssize_t n;
@@ -227,21 +166,164 @@ static void measure_rest(int fd)
 	pid_t keeper = keeper_of(fd);
 	double before;
 
-	clock_sleep_ns(NS_PER_S / 10); /* asleep again after our question */
+	clock_sleep_ns(NS_PER_S / 10); /* until it sleeps again after this question */
 	before = proc_status(flamed, "\nvoluntary_ctxt_switches:") + proc_status(keeper, "\nvoluntary_ctxt_switches:");
 
 	clock_sleep_ns(IDLE_S * NS_PER_S);
-	printf("idle_wakeups=%.2f a second\n",
-	       (proc_status(flamed, "\nvoluntary_ctxt_switches:") + proc_status(keeper, "\nvoluntary_ctxt_switches:") - before) / IDLE_S);
+	printf("idle_wakeups=%.2f a second\n", (proc_status(flamed, "\nvoluntary_ctxt_switches:") +
+						proc_status(keeper, "\nvoluntary_ctxt_switches:") - before) /
+						       IDLE_S);
 	printf("rss_mb=%.1f MB\n", (proc_status(flamed, "\nVmRSS:") + proc_status(keeper, "\nVmRSS:")) / 1024);
 	printf("rss_own_mb=%.1f MB (without pages of files, which are shared)\n",
 	       (proc_status(flamed, "\nRssAnon:") + proc_status(keeper, "\nRssAnon:")) / 1024);
 }
 
+static pid_t start_worst(void (*what)(void), uid_t uid)
+{
+	struct rlimit files = {QUESTIONERS + 64, QUESTIONERS + 64};
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	(void)!freopen("/dev/null", "w", stderr);
+	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+	(void)!setpriority(PRIO_PROCESS, 0, 19);
+	setrlimit(RLIMIT_NOFILE, &files);
+	if (setgid(uid) < 0 || setuid(uid) < 0)
+		_exit(1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	what();
+	_exit(0);
+}
+
+/* Real-time priority for both ends: the figures are of flamed, not of the scheduler. */
+static void put_first(bool first)
+{
+	struct sched_param param = {.sched_priority = first};
+
+	if (sched_setscheduler(0, first ? SCHED_FIFO : SCHED_OTHER, &param) < 0 ||
+	    sched_setscheduler(flamed, first ? SCHED_FIFO : SCHED_OTHER, &param) < 0)
+		fail("sched_setscheduler");
+}
+
+struct round_trips {
+	double p99_us, longest_ms;
+};
+
+static struct round_trips begins(int fd, const char *session, size_t count)
+{
+	static uint64_t took_ns[BESIDE];
+	char begin[128], end[128], request[32], reply[4096];
+
+	snprintf(begin, sizeof(begin), REQUEST, session);
+	for (size_t i = 0; i < count; i++) {
+		uint64_t start_ns = clock_now_ns();
+
+		ask(fd, begin, reply, sizeof(reply));
+		took_ns[i] = clock_now_ns() - start_ns;
+		value_of(reply, "request=", request,
+			 sizeof(request)); /* fails if the begin was refused: it is within the user's share */
+		snprintf(end, sizeof(end), "op=end\nrequest=%s\ntotal_ns=30000000\nack=1\n\n", request);
+		ask(fd, end, reply, sizeof(reply));
+		clock_sleep_ns(NS_PER_MS / 2);
+	}
+	qsort(took_ns, count, sizeof(*took_ns), by_u64);
+	return (struct round_trips){(double)took_ns[count * 99 / 100] / 1e3, (double)took_ns[count - 1] / 1e6};
+}
+
+static void measure_beside(const char *only)
+{
+	double ratio = 0, longest_ms = 0;
+	char session[32];
+	static char reply[65536];
+	int fd;
+
+	if (geteuid() != 0) {
+		printf("# begin beside another user: only root can play one\n");
+		return;
+	}
+	if (chmod(bench_dir, 0711) < 0 || chmod(in_dir("run/flamed.sock"), 0666) < 0)
+		fail("chmod");
+	fd = connect_within(in_dir("run/flamed.sock"), 1000);
+	ask(fd, "op=status\n\n", reply, sizeof(reply));
+	value_of(reply, "board.power_mode=", session, sizeof(session));
+	snprintf(reply, sizeof(reply), "@%d", OTHER_UID);
+	worst_write_models(session, reply);
+	ask(fd, "op=open\nmodel=bench\n\n", reply, sizeof(reply));
+	value_of(reply, "session=", session, sizeof(session));
+	put_first(true);
+	begins(fd, session, BESIDE);
+	for (size_t i = 0; i < WORST_KINDS; i++) {
+		if (only && strcmp(only, worst_kinds[i].name) != 0)
+			continue;
+		struct round_trips alone = begins(fd, session, BESIDE), beside;
+		pid_t pid = start_worst(worst_kinds[i].run, OTHER_UID);
+
+		clock_sleep_ns(NS_PER_S);
+		beside = begins(fd, session, BESIDE);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		clock_sleep_ns(NS_PER_S / 2);
+		printf("beside_%s_p99_us=%.1f us (alone %.1f)\n", worst_kinds[i].name, beside.p99_us, alone.p99_us);
+		printf("beside_%s_longest_ms=%.2f ms (alone %.2f)\n", worst_kinds[i].name, beside.longest_ms,
+		       alone.longest_ms);
+		ratio = beside.p99_us / alone.p99_us > ratio ? beside.p99_us / alone.p99_us : ratio;
+		longest_ms = beside.longest_ms > longest_ms ? beside.longest_ms : longest_ms;
+	}
+	printf("beside_p99_ratio=%.2f ratio\n", ratio);
+	printf("beside_longest_ms=%.2f ms\n", longest_ms);
+	put_first(false);
+	printf("beside_rss_mb=%.1f MB\n",
+	       (proc_status(flamed, "\nVmRSS:") + proc_status(keeper_of(fd), "\nVmRSS:")) / 1024);
+	close(fd);
+}
+
+/* Resident memory of both processes while USERS_FULL users each hold the most that one user may. */
+static void measure_full(void)
+{
+	static char reply[65536];
+	pid_t pid[USERS_FULL];
+	int done[2], fd;
+	char byte;
+
+	if (geteuid() != 0)
+		return;
+	if (pipe(done) < 0 || chmod(bench_dir, 0711) < 0 || chmod(in_dir("run/flamed.sock"), 0666) < 0)
+		fail("pipe");
+	/* one after the other, as those who are not alone may make others wait for little of it */
+	for (unsigned i = 0; i < USERS_FULL; i++)
+		waitpid(start_worst(worst_fill_models, OTHER_UID - 1 - i), NULL, 0);
+	for (unsigned i = 0; i < USERS_FULL; i++) {
+		fflush(stdout);
+		int out = dup(STDOUT_FILENO);
+		dup2(done[1], STDOUT_FILENO);
+		pid[i] = start_worst(worst_hold_everything, OTHER_UID - 1 - i);
+		dup2(out, STDOUT_FILENO);
+		close(out);
+	}
+	for (unsigned i = 0; i < USERS_FULL; i++)
+		(void)!read(done[0], &byte, 1);
+	fd = connect_within(in_dir("run/flamed.sock"), 1000);
+	ask(fd, "op=status\n\n", reply, sizeof(reply));
+	value_of(reply, "sessions=", reply, 16);
+	printf("full_rss_mb=%.1f MB (%s sessions)\n",
+	       (proc_status(flamed, "\nVmRSS:") + proc_status(keeper_of(fd), "\nVmRSS:")) / 1024, reply);
+	for (unsigned i = 0; i < USERS_FULL; i++) {
+		kill(pid[i], SIGKILL);
+		waitpid(pid[i], NULL, 0);
+	}
+	close(fd);
+	close(done[0]);
+	close(done[1]);
+}
+
 static double start_flamed(void)
 {
-	char *root = strdup(in_dir("board")), *run = strdup(in_dir("run")), *state = strdup(in_dir("state")), *config = strdup(in_dir("conf"));
-	char *argv[] = { "build/release/flamed", "--config", config, "--sysroot", root, "--runtime-dir", run, "--state-dir", state, NULL };
+	char *run = strdup(in_dir("run")), *state = strdup(in_dir("state")), *config = strdup(in_dir("conf"));
+	char *argv[] = {"build/release/flamed", "--config", config,        "--sysroot", board_dir,
+			"--runtime-dir",        run,        "--state-dir", state,       NULL};
 	uint64_t start_ns = clock_now_ns();
 	char reply[1024];
 	int fd;
@@ -251,7 +333,6 @@ static double start_flamed(void)
 	fd = connect_within(in_dir("run/flamed.sock"), 5000);
 	ask(fd, "op=hello\n\n", reply, sizeof(reply));
 	close(fd);
-	free(root);
 	free(run);
 	free(state);
 	free(config);
@@ -262,38 +343,62 @@ static void read_knob(char *out, size_t size)
 {
 	char path[256];
 
-	snprintf(path, sizeof(path), "%s/board" POLICY_MIN, dir);
+	snprintf(path, sizeof(path), "%s" POLICY_MIN, board_dir);
 	if (file_read_text(AT_FDCWD, path, out, size) < 0)
 		fail(path);
 }
 
-/* From kill -9 of flamed until the knob of the last clock put back reads as it
- * did; the longest of some. */
+/* From kill -9 of flamed until the knob that is restored last has its original value, and until the
+ * journal is removed, which waits for the disk; the longest of RESTORES. */
 static void measure_restore(const char *original)
 {
 	char now[64], session[32], message[128], reply[4096];
-	uint64_t worst_ns = 0;
+	uint64_t knob_ns = 0, journal_ns = 0;
 
 	for (int i = 0; i < RESTORES; i++) {
 		int fd = connect_within(in_dir("run/flamed.sock"), 1000);
-		uint64_t start_ns;
+		uint64_t start_ns, took_ns;
 
 		ask(fd, "op=open\nmodel=never-seen\n\n", reply, sizeof(reply));
 		value_of(reply, "session=", session, sizeof(session));
 		snprintf(message, sizeof(message), "op=begin\nsession=%s\ndeadline_ns=50000000\nwait=1\n\n", session);
 		ask(fd, message, reply, sizeof(reply));
+		read_knob(now, sizeof(now));
+		if (strcmp(now, original) == 0)
+			fail("the knob was not written");
 		start_ns = clock_now_ns();
 		kill(flamed, SIGKILL);
-		do
+		do {
 			read_knob(now, sizeof(now));
-		while ((strcmp(now, original) != 0 || access(in_dir("state/journal"), F_OK) == 0) && clock_now_ns() - start_ns < RESTORE_NS);
-		if (clock_now_ns() - start_ns > worst_ns)
-			worst_ns = clock_now_ns() - start_ns;
+			took_ns = clock_now_ns() - start_ns;
+		} while (strcmp(now, original) != 0 && took_ns < RESTORE_NS);
+		knob_ns = took_ns > knob_ns ? took_ns : knob_ns;
+		while (access(in_dir("state/journal"), F_OK) == 0 && took_ns < RESTORE_NS)
+			took_ns = clock_now_ns() - start_ns;
+		journal_ns = took_ns > journal_ns ? took_ns : journal_ns;
 		waitpid(flamed, NULL, 0);
 		close(fd);
 		start_flamed();
 	}
-	printf("restore_ms=%.1f ms (longest of %d)\n", (double)worst_ns / 1e6, RESTORES);
+	printf("restore_ms=%.1f ms (longest of %d)\n", (double)knob_ns / 1e6, RESTORES);
+	printf("journal_removed_ms=%.1f ms (longest of %d)\n", (double)journal_ns / 1e6, RESTORES);
+}
+
+/* With more models of the administrator on disk than it may have in memory. */
+static void measure_start_full(void)
+{
+	char mode[64];
+	static char reply[65536];
+	int fd = connect_within(in_dir("run/flamed.sock"), 1000);
+
+	ask(fd, "op=status\n\n", reply, sizeof(reply));
+	value_of(reply, "board.power_mode=", mode, sizeof(mode));
+	close(fd);
+	kill(flamed, SIGTERM);
+	waitpid(flamed, NULL, 0);
+	dir_make(in_dir("state/models"), 0755);
+	worst_write_models(mode, "");
+	printf("start_full_ms=%.1f ms (80 models of 4,000 samples)\n", start_flamed());
 }
 
 static void clean(void)
@@ -304,48 +409,59 @@ static void clean(void)
 		waitpid(flamed, NULL, 0);
 	if (echo > 0 && kill(echo, SIGTERM) == 0)
 		waitpid(echo, NULL, 0);
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	snprintf(command, sizeof(command), "rm -rf %s %s", bench_dir, board_dir);
 	if (system(command) != 0)
-		fprintf(stderr, "bench-daemon: %s is left\n", dir);
+		fprintf(stderr, "bench-daemon: %s or %s is left\n", bench_dir, board_dir);
 }
 
-int main(void)
+/* usage: bench-daemon [full | restore | start | models | layers | questions | profiles | requests | contexts]
+ * that alone */
+int main(int argc, char **argv)
 {
-	char *board_argv[] = { "build/release/flamed-board", NULL, "--board", "board/orin-nano.ini", "--once", NULL };
+	const char *only = argc > 1 ? argv[1] : NULL;
+	char *board_argv[] = {"build/release/flamed-board", board_dir, "--board",
+			      "board/orin-nano.ini",        "--once",  NULL};
 	char original[64];
 	double ready_ms;
 	pid_t board;
 	cpu_set_t cores;
 	int fd, echo_fd;
 
-	if (!mkdtemp(dir))
-		fail(dir);
-	board_argv[1] = strdup(in_dir("board"));
+	if (!mkdtemp(bench_dir) || !mkdtemp(board_dir))
+		fail(bench_dir);
 	dir_make(in_dir("run"), 0755);
 	dir_make(in_dir("state"), 0755);
 	close(open(in_dir("conf"), O_CREAT | O_WRONLY, 0644));
 	board = start(board_argv);
 	waitpid(board, NULL, 0);
-	free(board_argv[1]);
 	read_knob(original, sizeof(original));
 	ready_ms = start_flamed();
 	echo = start_echo();
 	fd = connect_within(in_dir("run/flamed.sock"), 1000);
 	echo_fd = connect_within(in_dir("echo"), 1000);
 	sched_getaffinity(0, sizeof(cores), &cores);
-	measure_begin(fd, echo_fd, 0, "");
-	if (CPU_ISSET(1, &cores))
+	if (!only)
+		measure_begin(fd, echo_fd, 0, "");
+	if (!only && CPU_ISSET(1, &cores))
 		measure_begin(fd, echo_fd, 1, "_two_cores");
 	sched_setaffinity(0, sizeof(cores), &cores);
 	sched_setaffinity(flamed, sizeof(cores), &cores);
 	close(echo_fd);
 	close(fd);
-	clock_sleep_ns(NS_PER_S); /* the clocks are handed back, what was learned is stored */
+	clock_sleep_ns(NS_PER_S); /* until the clocks are restored and the models are saved */
 	fd = connect_within(in_dir("run/flamed.sock"), 1000);
-	measure_rest(fd);
+	if (!only)
+		measure_rest(fd);
 	close(fd);
-	measure_restore(original);
+	if (!only || strcmp(only, "full") == 0)
+		measure_full();
+	if (!only || (strcmp(only, "restore") != 0 && strcmp(only, "full") != 0 && strcmp(only, "start") != 0))
+		measure_beside(only);
+	if (!only || strcmp(only, "restore") == 0)
+		measure_restore(original);
 	printf("start_to_ready_ms=%.1f ms\n", ready_ms);
+	if (!only || strcmp(only, "start") == 0)
+		measure_start_full();
 	clean();
 	return 0;
 }

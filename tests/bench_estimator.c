@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* How long the estimator takes: fit, surface, update after a request, scan. */
+/* Time of the estimator: fit, surface, update after a request. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include "../estimator/fit.h"
 #include "../estimator/model.h"
-#include "../governor/scan.h"
 
 #define ROUNDS 200
 #define ROWS   8
@@ -39,7 +38,7 @@ static double truth_ns(struct op_point p)
 	return 2e5 + fmax(3e15 / (double)p.hz[0], 2e15 / (double)p.hz[1] + 4e15 / (double)p.hz[2]);
 }
 
-/* The fastest of some rounds: what the work takes, not what else the machine did. */
+/* The fastest of several rounds, which excludes other work of the machine. */
 static double fit_ns(const struct grid *grid)
 {
 	static struct fit fit;
@@ -51,7 +50,9 @@ static double fit_ns(const struct grid *grid)
 		fit_init(&fit, PHASE_RUN, grid);
 		for (size_t k = 0; k < ROWS; k++) {
 			struct op_point p = grid_point(grid, (k * 431 + (size_t)round * 7) % grid->points);
-			fit.row[k] = (struct fit_row){.at = fit_point(&fit, p, 0), .log_ns = log(truth_ns(p)), .noise_var = 1e-5};
+			fit.row[k] = (struct fit_row){.at = fit_point(&fit, p, 0),
+						      .log_ns = log(truth_ns(p)),
+						      .noise_var = 1e-5};
 		}
 		fit.rows = ROWS;
 		begin = now_ns();
@@ -85,7 +86,7 @@ static double surface_ns(struct model *model, const struct grid *grid)
 		struct sample s = {.point = p, .latency_ns = (uint64_t)truth_ns(p), .n = 1};
 		double begin;
 
-		model_learn_sample(model, &s); /* stale: the next surface is fitted and built anew */
+		model_learn_sample(model, &s); /* stale: the next surface is fitted and built again */
 		begin = now_ns();
 		model_surface(model, PHASE_RUN, 0);
 		best = fmin(best, now_ns() - begin);
@@ -99,7 +100,8 @@ static double observe_ns(struct model *model, const struct grid *grid)
 
 	for (size_t i = 0; i < 20000; i++) {
 		struct op_point p = grid_point(grid, 600 + i % 7 * 4);
-		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(truth_ns(p) * (1 + 0.01 * (double)(i % 3))), 7000000, 1, false);
+		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(truth_ns(p) * (1 + 0.01 * (double)(i % 3))), 0,
+			      7000000, 1);
 	}
 	return (now_ns() - begin) / 20000;
 }
@@ -112,22 +114,6 @@ static double lookup_ns(struct model *model)
 	for (size_t i = 0; i < 20000; i++)
 		sink = model_surface(model, PHASE_RUN, 0)->bound_ns[i % 1276];
 	(void)sink;
-	return (now_ns() - begin) / 20000;
-}
-
-/* The governor's search for the cheapest point in time, from a good guess as it makes one. */
-static double scan_ns(struct model *model, const struct grid *grid)
-{
-	static float move_ns[GRID_POINTS_MAX];
-	const struct surface *s = model_surface(model, PHASE_RUN, 0);
-	const struct price price = {.power_uw = s->power_uw};
-	double begin = now_ns();
-	volatile size_t at = SIZE_MAX;
-
-	for (int i = 0; i < 20000; i++) {
-		struct demand demand = {.time_ns = s->bound_ns, .scale = 1, .slack_ns = (float)(1e7 + i % 100 * 1e4)};
-		at = scan_cheapest(&demand, 1, &price, move_ns, grid->points, at);
-	}
 	return (now_ns() - begin) / 20000;
 }
 
@@ -144,7 +130,6 @@ int main(void)
 	printf("fit_and_surface_1276_ms=%.3f ms\n", surface_ns(model, &grid) / 1e6);
 	printf("observe_us=%.3f us\n", observe_ns(model, &grid) / 1e3);
 	printf("surface_lookup_us=%.3f us\n", lookup_ns(model) / 1e3);
-	printf("scan_1276_us=%.3f us\n", scan_ns(model, &grid) / 1e3);
 	model_free(model);
 	return 0;
 }

@@ -8,8 +8,8 @@
 #include "../governor/governor.h"
 
 #define REQUESTS 8
-#define ROUNDS 200
-#define BATCH 500
+#define ROUNDS   200
+#define BATCH    500
 
 static struct governor governor;
 static struct grid grid = {.count = {29, 11, 4}, .points = 29 * 11 * 4};
@@ -34,15 +34,33 @@ static float *floats(void)
 
 static void make_surface(struct surface *s, double scale)
 {
-	*s = (struct surface){.grid = &grid, .state = SURFACE_READY, .slowdown = 1, .slowdown_bound = 1, .power_known = true,
-			      .latency_ns = floats(), .bound_ns = floats(), .power_uw = floats(), .idle_power_uw = floats(),
-			      .source = calloc(grid.points, 1), .regime = calloc(grid.points, 1),
-			      .measured = calloc(grid.points, sizeof(uint32_t))};
+	*s = (struct surface){.grid = &grid,
+			      .state = SURFACE_READY,
+			      .slowdown = 1,
+			      .slowdown_bound = 1,
+			      .power_known = true,
+			      .latency_ns = floats(),
+			      .bound_ns = floats(),
+			      .power_uw = floats(),
+			      .idle_power_uw = floats(),
+			      .source = calloc(grid.points, 1),
+			      .regime = calloc(grid.points, 1),
+			      .measured = calloc(grid.points, sizeof(uint32_t)),
+			      .log_ns = floats(),
+			      .sd = floats(),
+			      .slow_sd = 0.002F,
+			      .noise_sd = 0.006F,
+			      .noise_log = 0.015F};
+	for (int k = 0; k < LATE_BINS; k++)
+		s->late[k] = (float)(0.5 * erfc(((double)LATE_LOW + k * (double)LATE_STEP) / sqrt(2)));
 	for (size_t i = 0; i < grid.points; i++) {
 		struct op_point p = grid_point(&grid, i);
 		double x = 1e9 / (double)p.hz[0], y = 1e9 / (double)p.hz[1], z = 1e9 / (double)p.hz[2];
 		s->latency_ns[i] = (float)(scale * 1e6 * (2 + fmax(6 * x, hypot(5 * y, 4 * z))));
 		s->bound_ns[i] = s->latency_ns[i] * 1.06F;
+		s->log_ns[i] = logf(s->latency_ns[i]);
+		s->sd[i] = 0.01F;
+		s->measured[i] = 1;
 		s->idle_power_uw[i] = (float)(2e6 + 1e6 / x / x + 2e6 / y + 1e6 / z);
 		s->power_uw[i] = s->idle_power_uw[i] * 2;
 	}
@@ -51,7 +69,11 @@ static void make_surface(struct surface *s, double scale)
 /* The fastest of some rounds: what the work takes, not what else the machine did. */
 static double decide_us(size_t requests, enum objective objective, double slack_ns)
 {
-	struct governor_board board = {.grid = &grid, .current = 700, .current_known = true, .settle_ns = {1400000, 5000000, 9000000},
+	struct governor_board board = {.grid = &grid,
+				       .current = 700,
+				       .current_known = true,
+				       .up_ns = {1400000, 5000000, 9000000},
+				       .down_ns = {1400000, 5000000, 9000000},
 				       .ceiling_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX},
 				       .ceiling_config_hz = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
 	struct governor_request request[REQUESTS];
@@ -61,15 +83,22 @@ static double decide_us(size_t requests, enum objective objective, double slack_
 
 	governor_options_default(&options);
 	options.objective = objective;
-	governor_init(&governor, &options);
+	governor_free(&governor);
+	if (governor_init(&governor, &options))
+		abort();
 	for (int round = 0; round < ROUNDS; round++) {
 		double t0 = now_us();
 		for (int i = 0; i < BATCH; i++) {
 			struct decision decision;
 			now_ns += 40000000;
 			for (uint32_t r = 0; r < requests; r++)
-				request[r] = (struct governor_request){.surface = &surface[r], .session = r, .begin_ns = now_ns, .waits = true,
-								       .deadline_ns = now_ns + (uint64_t)(slack_ns * (r + 1))};
+				request[r] = (struct governor_request){.surface = &surface[r],
+								       .session = r,
+								       .model = r,
+								       .begin_ns = now_ns,
+								       .again_ns = GAP_UNKNOWN,
+								       .deadline_ns =
+									       now_ns + (uint64_t)(slack_ns * (r + 1))};
 			governor_decide(&governor, &board, request, requests, now_ns, &decision);
 			board.current = decision.point;
 		}

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Overhead of the OpenCL layer: an engine of 400 kernels with and without it under a deadline, in turns on the same machine. The
-lower quartile of each run counts, so that what else the machine does matters little."""
+"""Overhead of the OpenCL layer: an engine of 400 kernels with and without it under a deadline, in
+turns on the same machine. The lower quartile of each run counts, so that what else the machine does
+matters little."""
 import os, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -24,11 +25,13 @@ def main():
         conf = directory + "/flamed.conf"
         open(conf, "w").close()
         os.mkdir(directory + "/sys")
-        flamed = subprocess.Popen([BUILD + "/flamed", "--sysroot", directory, "--runtime-dir", directory + "/run", "--state-dir",
+        flamed = subprocess.Popen([BUILD + "/flamed", "--sysroot", directory, "--runtime-dir", directory + "/run",
+                                   "--state-dir",
                                    directory + "/state", "--config", conf], stderr=subprocess.DEVNULL)
         time.sleep(1)
         plain = dict(os.environ)
-        layered = dict(plain, OPENCL_LAYERS=os.path.abspath(BUILD + "/libflamed-opencl.so"), FLAMED_DEADLINE_NS="100000000",
+        layered = dict(plain, OPENCL_LAYERS=os.path.abspath(BUILD + "/libflamed-opencl.so"),
+                       FLAMED_DEADLINE_NS="100000000",
                        FLAMED_MODEL="bench", FLAMED_SOCKET=directory + "/run/flamed.sock")
         quartile(plain)
         ratios = []

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How long the timeline takes: 256 layers over 29 x 11 x 4 operating points. */
+/* Time of the timeline: 256 layers over 29 x 11 x 4 operating points. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +7,10 @@
 #include "../estimator/timeline.h"
 #include "sim/measure.h"
 
-#define LAYERS 256
+#define LAYERS   256
 #define MEASURED 8
-#define REPS 3
-#define ROUNDS 20
+#define REPS     3
+#define ROUNDS   20
 
 static double now_ns(void)
 {
@@ -23,14 +23,15 @@ static double now_ns(void)
 static size_t measure(const struct measure *m, const struct grid *grid, struct layer *rows, struct sample *totals)
 {
 	for (size_t p = 0; p < MEASURED; p++) {
-		struct op_point at = {{grid->hz[CLOCK_CPU][p * 4], grid->hz[CLOCK_GPU][(p * 5) % 11], grid->hz[CLOCK_MEM][p % 4]}};
+		struct op_point at = {
+			{grid->hz[CLOCK_CPU][p * 4], grid->hz[CLOCK_GPU][(p * 5) % 11], grid->hz[CLOCK_MEM][p % 4]}};
 
 		totals[p] = measure_sample(m, at, 0, REPS, rows + p * REPS * LAYERS);
 	}
 	return MEASURED * REPS * LAYERS;
 }
 
-/* The fastest of some rounds: what the work takes, not what else the machine did. */
+/* The fastest of several rounds, which excludes other work of the machine. */
 static int bench(const struct grid *g, const struct layer *rows, size_t count, const struct sample *totals)
 {
 	double fit_ns = INFINITY, first_ns = INFINITY, again_ns = INFINITY;
@@ -73,7 +74,7 @@ int main(void)
 	while (model.layers < LAYERS);
 	model.layers = LAYERS;
 	model.layer[LAYERS - 1].sync = true;
-	sim_noise_open(&noise, "", &rng);
+	sim_noise_open(&noise, &rng);
 	struct measure m = {&model, PHASE_RUN, &rng, &noise};
 	int rc = bench(&grid, rows, measure(&m, &grid, rows, totals), totals);
 	sim_noise_close(&noise);

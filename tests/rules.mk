@@ -6,16 +6,19 @@ test-programs: $(TEST_PROGRAMS)
 # Benchmarks: tests/bench_X.c -> tests/bench-X, linked like a unit test; prints `name=value unit` lines.
 BENCH := $(patsubst tests/bench_%.c,$(B)/tests/bench-%,$(wildcard tests/bench_*.c))
 .PHONY: bench-programs
-bench-programs: $(BENCH) $(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
+bench-programs: $(BENCH) $(B)/tests/population/daemon $(B)/tests/vtime/shim.so $(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
+
+# Its clients, and what other users do beside them.
+$(B)/tests/bench-daemon: $(B)/tests/bench/client.o $(B)/tests/bench/worst.o
 
 # The simulator is ground truth: it is linked beside the estimator, and calls nothing of it.
 $(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_model_layers: \
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
 $(B)/tests/unit/test_online: $(B)/tests/sim/sim.o
-$(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
+$(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior $(B)/tests/unit/test_fleet: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
 
 $(B)/tests/unit/test_lane: $(B)/board/lane.o $(B)/board/cost.o $(B)/board/page.o
 
@@ -24,6 +27,12 @@ test-programs: $(B)/tests/keeper/shim.so
 $(B)/tests/keeper/shim.so: tests/keeper/shim.c
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -o $@ $<
+
+# A stand-in for NVIDIA's NVML, for the keeper. Never installed.
+test-programs: $(B)/tests/keeper/nvml/libnvidia-ml.so.1
+$(B)/tests/keeper/nvml/libnvidia-ml.so.1: tests/keeper/standin_nvml.c
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -Wl,-soname,libnvidia-ml.so.1 -o $@ $<
 
 # Error tables over generated models, and the figure of docs/estimator.md.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
@@ -44,10 +53,36 @@ generated:
 	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated
 
 # The daemon under a virtual clock: flamed and its keeper are the release build's.
-VTIME := $(addprefix $(B)/tests/vtime/,vtime.o drive.o client.o plant.o world.o) $(B)/tests/sim/sim.o $(B)/estimator/grid.o $(B)/estimator/sample.o
+VTIME := $(addprefix $(B)/tests/vtime/,vtime.o drive.o client.o plant.o world.o) $(B)/tests/population/boards.o $(B)/tests/sim/sim.o \
+	$(B)/estimator/grid.o $(B)/estimator/sample.o
 test-programs: $(B)/tests/vtime/vtime $(B)/tests/vtime/shim.so
 $(B)/tests/vtime/vtime: $(VTIME) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 $(B)/tests/vtime/shim.so: tests/vtime/shim.c tests/vtime/page.h
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -Wall -Wextra -o $@ $<
+
+# Estimator and governor over a population of boards drawn at random, in one process.
+POPULATION := $(addprefix $(B)/tests/population/,population.o loop.o boards.o) $(B)/tests/sim/sim.o
+$(B)/tests/population/population: $(POPULATION) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# The daemon over the same population, in virtual time.
+POPULATION_DAEMON := $(addprefix $(B)/tests/population/,daemon.o flamed.o stage.o loop.o boards.o figures.o) \
+	$(addprefix $(B)/tests/vtime/,client.o plant.o world.o) $(B)/tests/sim/sim.o
+test-programs: $(B)/tests/population/daemon
+$(B)/tests/population/daemon: $(POPULATION_DAEMON) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# The daemon with streams of tokens.
+POPULATION_STREAMS := $(addprefix $(B)/tests/population/,streams.o conversation.o) \
+	$(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
+bench-programs test-programs: $(B)/tests/population/streams
+$(B)/tests/population/streams: $(POPULATION_STREAMS) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# The daemon beside what else could choose the clocks (docs/compare.md).
+RIVALS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/rivals/*.c)) $(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
+bench-programs test-programs: $(B)/tests/rivals/rivals
+$(B)/tests/rivals/rivals: $(RIVALS) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm

@@ -12,11 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ITEMS 8192
+#define ITEMS       8192
 #define KERNELS_MAX 256
 
-static const char source[] = "kernel void step_it(global float *x, int n) { size_t i = get_global_id(0); float v = x[i];\n"
-			     "for (int k = 0; k < n; k++) v = mad(v, 0.999f, 0.5f); x[i] = v; }\n";
+static const char source[] =
+	"kernel void step_it(global float *x, int n) { size_t i = get_global_id(0); float v = x[i];\n"
+	"for (int k = 0; k < n; k++) v = mad(v, 0.999f, 0.5f); x[i] = v; }\n";
 
 static double now_ms(void)
 {
@@ -40,12 +41,15 @@ static double profiled_ms(cl_event *events, int kernels)
 	cl_ulong sum = 0, before = 0;
 
 	for (int i = 0; i < kernels; i++) {
-		cl_ulong start = at(events[i], CL_PROFILING_COMMAND_START), end = at(events[i], CL_PROFILING_COMMAND_END);
-		cl_ulong queued = at(events[i], CL_PROFILING_COMMAND_QUEUED), submit = at(events[i], CL_PROFILING_COMMAND_SUBMIT);
+		cl_ulong start = at(events[i], CL_PROFILING_COMMAND_START),
+			 end = at(events[i], CL_PROFILING_COMMAND_END);
+		cl_ulong queued = at(events[i], CL_PROFILING_COMMAND_QUEUED),
+			 submit = at(events[i], CL_PROFILING_COMMAND_SUBMIT);
 		cl_command_type type = 0;
 
 		clGetEventInfo(events[i], CL_EVENT_COMMAND_TYPE, sizeof(type), &type, NULL);
-		if (type != CL_COMMAND_NDRANGE_KERNEL || queued == 0 || submit < queued || start < submit || start < before || end < start)
+		if (type != CL_COMMAND_NDRANGE_KERNEL || queued == 0 || submit < queued || start < submit ||
+		    start < before || end < start)
 			return -1;
 		sum += end - start;
 		before = end;
@@ -94,9 +98,11 @@ int main(int argc, char **argv)
 			usleep(pause_us);
 		begin = now_ms();
 		for (int i = 0; i < kernels; i++)
-			if (clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, i > 0, i > 0 ? &events[i - 1] : NULL, &events[i]) != CL_SUCCESS)
+			if (clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, i > 0,
+						   i > 0 ? &events[i - 1] : NULL, &events[i]) != CL_SUCCESS)
 				return 1;
-		if (clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, sizeof(data), data, 1, &events[kernels - 1], NULL) != CL_SUCCESS)
+		if (clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, sizeof(data), data, 1, &events[kernels - 1], NULL) !=
+		    CL_SUCCESS)
 			return 1;
 		printf("round_ms=%.3f ", now_ms() - begin);
 		printf("profiled_ms=%.3f\n", profiled_ms(events, kernels));

@@ -16,20 +16,25 @@ def tree_agx():
     for p in b.policies():
         ok([int(w) for w in b.read(p + "/scaling_available_frequencies").split()] == AGX_CPU, f"CPU table of {p[-7:]}")
     ok(b.read(b.policies()[1] + "/related_cpus") == "4 5 6 7", "cpus of the second policy")
-    ok(b.read("/sys/devices/system/cpu/cpu5/cpufreq/scaling_governor") == "schedutil", "cpuN/cpufreq leads to its policy")
+    ok(b.read("/sys/devices/system/cpu/cpu5/cpufreq/scaling_governor") == "schedutil",
+       "cpuN/cpufreq leads to its policy")
     gpu = "/sys/class/devfreq/17000000.ga10b"
     ok(os.path.islink(b.path(gpu)) and not os.readlink(b.path(gpu)).startswith("/"), "class link is relative")
-    ok(os.path.realpath(b.path(gpu)) == os.path.realpath(b.path("/sys/devices/17000000.ga10b/devfreq/17000000.ga10b")), "class link")
+    ok(os.path.realpath(b.path(gpu)) == os.path.realpath(b.path("/sys/devices/17000000.ga10b/devfreq/17000000.ga10b")),
+       "class link")
     ok([int(w) for w in b.read(gpu + "/available_frequencies").split()] == AGX_GPU, "GPU table")
     ok(b.read(gpu + "/governor") == "nvhost_podgov" and b.read(gpu + "/device/load").isdigit(), "GPU governor and load")
     ok([b.read(Board.EMC + "/" + n) for n in ("mrq_rate_locked", "min_rate", "max_rate", "rate")] ==
        ["0", "204000000", "3199000000", "3199000000"], "memory clock of the bpmp")
     ok(b.read("/sys/kernel/debug/bpmp/debug/emc/possible_rates") == "204000 665600 2133000 3199000 (kHz)", "its table")
     ok(b.read("/proc/device-tree/model") == "NVIDIA Jetson AGX Orin Developer Kit", "device-tree model")
-    ok(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b.read("/proc/sys/kernel/random/boot_id")) is not None, "boot id")
-    ok([b.read(f"/sys/class/hwmon/hwmon1/in{i}_label") for i in (1, 2, 3)] == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"],
+    ok(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+                    b.read("/proc/sys/kernel/random/boot_id")) is not None, "boot id")
+    ok([b.read(f"/sys/class/hwmon/hwmon1/in{i}_label") for i in (1, 2, 3)] == ["VDD_GPU_SOC", "VDD_CPU_CV",
+                                                                               "VIN_SYS_5V0"],
        "rails by label")
-    ok(b.read("/sys/class/hwmon/hwmon1/name") == "ina3221" and b.read("/sys/class/hwmon/hwmon0/name") == "pwmfan", "hwmon index is not 0")
+    ok(b.read("/sys/class/hwmon/hwmon1/name") == "ina3221" and b.read("/sys/class/hwmon/hwmon0/name") == "pwmfan",
+       "hwmon index is not 0")
     ok(not os.path.exists(b.path("/sys/class/hwmon/hwmon1/power1_input")), "no power*_input")
     zones = [b.read(f"/sys/class/thermal/thermal_zone{i}/type") for i in range(9)]
     ok(zones[0] == "CPU-therm" and zones[-1] == "tj-therm", "thermal zones", zones)
@@ -47,19 +52,23 @@ def tree_agx():
 def tree_others():
     b = Board("orin-nano")
     ok(len(b.policies()) == 2 and b.gpu().endswith("17000000.gpu"), "Orin Nano: two policies, JetPack 6 GPU name")
-    ok("/devices/platform/bus@0/17000000.gpu/devfreq" in os.path.realpath(b.path(b.gpu())), "Orin Nano: the GPU under platform/bus@0")
+    ok("/devices/platform/bus@0/17000000.gpu/devfreq" in os.path.realpath(b.path(b.gpu())),
+       "Orin Nano: the GPU under platform/bus@0")
     ok(b.read(b.policies()[0] + "/cpuinfo_max_freq") == "1728000", "Orin Nano: 1728 MHz")
     ok(b.read("/sys/class/hwmon/hwmon1/in1_label") == "VDD_IN", "Orin Nano: board input rail")
     b.process.send_signal(signal.SIGINT)
     ok(b.process.wait(10) == 0, "SIGINT ends it with status 0")
     b.close()
     b = Board("rk3588")
-    ok([b.read(p + "/cpuinfo_max_freq") for p in b.policies()] == ["1800000", "2400000", "2400000"], "RK3588: two tables")
-    ok(b.read(b.policies()[0] + "/scaling_available_frequencies") == "408000 600000 816000 1008000 1200000 1416000 1608000 1800000",
+    ok([b.read(p + "/cpuinfo_max_freq") for p in b.policies()] == ["1800000", "2400000", "2400000"],
+       "RK3588: two tables")
+    ok(b.read(b.policies()[0] + "/scaling_available_frequencies") == "408000 600000 816000 1008000 1200000 1416000 "
+                                                                     "1608000 1800000",
        "RK3588: the small cores' table")
     table = [int(w) for w in b.read(b.gpu() + "/available_frequencies").split()]
     ok(table == sorted(table, reverse=True) and table[0] == 1000000000, "RK3588: descending table")
-    ok(b.read("/sys/class/devfreq/dmc/available_frequencies") == "528000000 1068000000 1560000000 2112000000", "RK3588: dmc")
+    ok(b.read("/sys/class/devfreq/dmc/available_frequencies") == "528000000 1068000000 1560000000 2112000000",
+       "RK3588: dmc")
     ok(not os.path.exists(b.path("/sys/class/hwmon/hwmon1")), "RK3588: no power sensor")
     b.close()
 
@@ -70,7 +79,8 @@ def kernel_rules():
     b.write(p + "/scaling_min_freq", 9999999)
     ok(b.reads(p + "/scaling_min_freq", 2201600), "a minimum beyond the hardware is clamped")
     b.write(p + "/scaling_max_freq", 806400)
-    ok(b.reads(p + "/scaling_max_freq", 806400) and b.reads(p + "/scaling_min_freq", 806400), "crossed limits: the maximum wins")
+    ok(b.reads(p + "/scaling_max_freq", 806400) and b.reads(p + "/scaling_min_freq", 806400),
+       "crossed limits: the maximum wins")
     ok(b.wait(lambda: b.read(p + "/scaling_cur_freq") == "806400"), "the clock follows")
     b.write(p + "/scaling_max_freq", 2201600)
     ok(b.reads(p + "/scaling_min_freq", 2201600), "the crossed request comes back with its room")
@@ -83,12 +93,14 @@ def kernel_rules():
     ok(b.reads(p + "/scaling_governor", "schedutil"), "an unknown governor is refused")
     rejected = b.page.rejected
     b.write(g + "/max_freq", "50x")
-    ok(b.reads(g + "/max_freq", 1300500000) and b.page.rejected == rejected + 1, "trailing bytes are refused, and counted")
+    ok(b.reads(g + "/max_freq", 1300500000) and b.page.rejected == rejected + 1,
+       "trailing bytes are refused, and counted")
     b.write(g + "/max_freq", 0)
     ok(b.reads(g + "/max_freq", 1300500000), "0 is no limit")
     ok(not os.path.exists(b.path(g + "/userspace")), "no userspace folder before the governor")
     b.write(g + "/governor", "userspace")
-    ok(b.wait(lambda: os.path.exists(b.path(g + "/userspace/set_freq"))), "userspace/set_freq appears with the governor")
+    ok(b.wait(lambda: os.path.exists(b.path(g + "/userspace/set_freq"))),
+       "userspace/set_freq appears with the governor")
     b.write(g + "/userspace/set_freq", 600000000)
     ok(b.wait(lambda: b.read(g + "/cur_freq") == "612000000"), "and sets the clock, rounded to the table")
     b.write(g + "/governor", "nvhost_podgov")
@@ -142,7 +154,8 @@ def settle():
     if held < 0.001:
         skip("a writer is held up", "this file system knows no leases")
     else:
-        ok(held >= 0.0045 and held_gpu >= 0.005, "a writer is held up for its share of the write time", (held, held_gpu))
+        ok(held >= 0.0045 and held_gpu >= 0.005, "a writer is held up for its share of the write time",
+           (held, held_gpu))
     say(f"held up: memory {held * 1e3:.2f} ms, GPU {held_gpu * 1e3:.2f} ms; GPU in effect after {took * 1e3:.2f} ms")
     b.close()
 
@@ -158,7 +171,8 @@ def power():
     for name, point in {"low": (115200000, 306000000, 204000000), "high": (2201600000, 1300500000, 3199000000)}.items():
         b.pin(*point)
         want = b.page.base_w + sum(b.page.idle_w[c][list(b.page.table_hz[c]).index(point[c])] for c in range(3))
-        ok(b.wait(lambda: abs(b.page.power_uw / 1e6 - want) < 0.001), f"idle power at {name} clocks is the model's", (b.page.power_uw, want))
+        ok(b.wait(lambda: abs(b.page.power_uw / 1e6 - want) < 0.001), f"idle power at {name} clocks is the model's",
+           (b.page.power_uw, want))
         time.sleep(0.25)
         seen = []
         for _ in range(8):
@@ -199,11 +213,17 @@ def heat():
             b.write(q + "/scaling_governor", "performance")
         b.write(b.gpu() + "/governor", "performance")
         top = 2201600
+        # who has a file open makes the board show its value later, perhaps another one by then
+        readers = [subprocess.Popen(["sh", "-c", 'while read x <"$0"; do :; done', b.path(p + "/scaling_max_freq")])
+                   for _ in range(2)]
         b.page.busy_ns[1] += 2500000000
         b.page.work_ns[1] += 2500000000
         ok(b.wait(lambda: int(b.read(p + "/scaling_max_freq")) < top), "too hot: the maximum reads lower")
         ok(b.wait(lambda: int(b.read(p + "/scaling_cur_freq")) < top), "and the clock follows")
         ok(b.wait(lambda: int(b.read(p + "/scaling_max_freq")) == top, 60), "cool again: it comes back")
+        for r in readers:
+            r.kill()
+            r.wait()
         b.close()
 
 
@@ -231,6 +251,42 @@ def governors():
     b.close()
 
 
+def written_over():
+    """A value just written is heard of before what the device holds is shown over it."""
+    b = Board("rk3588")
+    low, high = b.gpu() + "/min_freq", b.gpu() + "/max_freq"
+    bad = []
+    for i in range(100):
+        # a maximum that crosses the minimum pushes it, and the minimum is shown again just when its
+        # next writer waits for it
+        for name, value in ((high, 1000000000), (low, 900000000), (high, 400000000), (low, 300000000)):
+            b.write(name, value)
+        b.write(high, 1000000000)
+        if not b.wait(lambda: (b.read(low), b.read(high)) == ("300000000", "1000000000")):
+            bad.append((i, b.read(low), b.read(high)))
+            break
+    ok(not bad, "what was written last stands, 100 times while the limits push each other", bad)
+    b.close()
+
+
+def up_and_down():
+    with tempfile.TemporaryDirectory() as dir:
+        text = re.sub(r"settle_us = 1500\b", "settle_up_us = 60000\nsettle_down_us = 1000",
+                      open("board/rk3588.ini").read())
+        with open(dir + "/slow.ini", "w") as f:
+            f.write(text)
+        b = Board(dir + "/slow.ini")
+        took = {}  # the last of two writes begins half of the settle time before the clock moves
+        for word, pin in (("down", 300000000), ("up", 900000000), ("down", 400000000)):
+            begin = time.monotonic()
+            for name in ("max_freq", "min_freq") if word == "up" else ("min_freq", "max_freq"):
+                b.write(f"{b.gpu()}/{name}", pin)
+            b.wait(lambda: b.page.hz[1] == pin)
+            took[word] = time.monotonic() - begin
+        ok(took["up"] >= 0.03, "a move up takes as long as the board file says", took)
+        b.close()
+
+
 def wrong_use():
     dir = tempfile.mkdtemp()
     try:
@@ -240,7 +296,8 @@ def wrong_use():
 
         os.makedirs(dir + "/real/sys")
         rc, text = run(dir + "/real", "--once")
-        ok(rc == 1 and "refusing" in text and os.listdir(dir + "/real/sys") == [], "somebody else's sys is left alone", text)
+        ok(rc == 1 and "refusing" in text and os.listdir(dir + "/real/sys") == [], "somebody else's sys is left alone",
+           text)
         ok(run()[0] == 2, "no directory is a usage error")
         ok(run(dir + "/x", "--board", "no-such-board")[0] == 2, "a board that is not there")
         base = open("board/agx-orin.ini").read()
@@ -260,6 +317,7 @@ def wrong_use():
         shutil.rmtree(dir)
 
 
-for test in (tree_agx, tree_others, kernel_rules, old_kernel, settle, power, heat, governors, wrong_use):
+for test in (tree_agx, tree_others, kernel_rules, old_kernel, settle, power, heat, governors, written_over, up_and_down,
+             wrong_use):
     test()
 done()

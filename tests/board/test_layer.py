@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The board's OpenCL layer under a program that knows nothing of it: same results, the board's times, its error measured."""
+"""The board's OpenCL layer under a program that knows nothing of it: same results, the board's times,
+its error measured."""
 import os, re, subprocess, sys
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -26,7 +27,7 @@ def median(values):
 
 
 def times(b):
-    """By the calibration file and the layer's rule: what the kernels of a round take, and the whole round, in ms."""
+    """Times of the kernels of a round, and of the whole round, in ms, computed from the calibration file."""
     base = [dict(zip(("key", "host_runs", "exec_runs", "host_ns", "exec_ns"), line.split(","))) for line in
             b.read("/opencl-calibration.csv").split("\n")[1:]]
     host_slow, exec_slow, m = b.page.opencl
@@ -44,7 +45,8 @@ def main():
         return
     ok(rc == 0 and profiled[-1] > 0, "the program by itself", err)
     rc, _, _, same, err = run(KERNELS, 3, OPENCL_LAYERS=LAYER)
-    ok(rc == 0 and same == result and err.count("nothing is slowed down") == 1, "without a board it runs untouched, and is told so", err)
+    ok(rc == 0 and same == result and err.count("nothing is slowed down") == 1,
+       "without a board it runs untouched, and is told so", err)
     _, _, _, result, _ = run(KERNELS, ROUNDS)
     b = Board("agx-orin")
     env = {"FLAMED_BOARD": b.root, "OPENCL_LAYERS": LAYER}
@@ -56,30 +58,35 @@ def main():
     ok(os.path.exists(b.path("/opencl-calibration.csv")), "calibrated")
     ok(len(b.read("/opencl-calibration.csv").split("\n")) == KERNELS + 1, "every launch of the chain was told apart")
     errors = []
-    for point in ((2201600000, 1300500000, 3199000000), (1190400000, 1300500000, 3199000000), (2201600000, 510000000, 2133000000),
+    for point in ((2201600000, 1300500000, 3199000000), (1190400000, 1300500000, 3199000000),
+                  (2201600000, 510000000, 2133000000),
                   (883200000, 306000000, 204000000)):
         b.pin(*point)
         for order in ("in", "ooo"):
             rc, rounds, profiled, _, err = run(KERNELS, 5, order, **env)
             want, round_ms = times(b)
             name = f"{'/'.join(str(c // 1000000) for c in point)} MHz, {'out of' if order == 'ooo' else 'in'} order"
-            ok(rc == 0 and all(abs(p / want - 1) < 0.01 for p in profiled), f"kernels profiled at the board's times, {name}", (profiled, want))
+            ok(rc == 0 and all(abs(p / want - 1) < 0.01 for p in profiled),
+               f"kernels profiled at the board's times, {name}", (profiled, want))
             ok(min(rounds[1:]) >= want * 0.999, f"and really waited for, {name}", (rounds, want))
             errors.append((median(rounds[1:]) / round_ms - 1) * 100)
-    say(f"a round of {KERNELS} launches against the board's own reckoning: {min(errors):.2f} to {max(errors):.2f} % longer")
-    ok(re.search(r"flamed-board-opencl: \d+ launches; ends reported late by \d+ us", err) is not None, "the layer prints its own error", err)
+    say(f"a round of {KERNELS} launches against what the board computed: {min(errors):.2f} to {max(errors):.2f} % "
+        f"longer")
+    ok(re.search(r"flamed-board-opencl: \d+ launches; ends reported late by \d+ us", err) is not None,
+       "the layer prints its own error", err)
     say(err.strip().split("\n")[-1])
     waits = b.path("/waits.csv")
     rc, _, _, _, err = run(KERNELS, 12, "in", 1500, FLAMED_BOARD_WAITS=waits, **env)
     due = [int(line.split(",")[3]) / 1e6 for line in open(waits).read().split()[1:]]
-    ok(rc == 0 and len(due) >= 10 and abs(median(due[0::2]) - median(due[1::2])) < 0.5, "a host that rested before its first launch is no faster for it",
+    ok(rc == 0 and len(due) >= 10 and abs(median(due[0::2]) - median(due[1::2])) < 0.5,
+       "a host that rested before its first launch is no faster for it",
        due)
     begin = b.page.busy_ns[1]
     run(KERNELS, 2, **env)
     ok(b.page.busy_ns[1] > begin, "the board sees the load")
     b.write("/opencl-calibration.csv", "key,host_runs\nx,y")
     rc, _, _, _, err = run(KERNELS, 2, **env)
-    ok(rc == 0 and "calibrating anew" in err, "a damaged calibration is said and made anew", err)
+    ok(rc == 0 and "calibrating again" in err, "a damaged calibration is reported and replaced", err)
     b.close()
 
 

@@ -39,28 +39,31 @@ def follows(b, kind, *extra):
         for model, context in (("cnn", 0), ("decode", 1500)):
             rows, s = workload(b, "--model", model, "--requests", "5", "--context", f"{context}:{context}", *extra)
             want = timeline_ms(b.page, model, context, *point)
-            # What the machine was late by is measured apart: the board's own time is what must be right.
-            got = sorted((int(r["latency_ns"]) - int(r["late_ns"])) / 1e6 for r in rows)[2]
+            # By the board's clock: what this machine adds is reported apart, as late_ns.
+            got = sorted(int(r["latency_ns"]) / 1e6 for r in rows)[2]
             error = abs(got / want - 1)
             worst = max(worst, error)
             late.append(int(s["late_p50_ns"]) / 1e3)
             ok(error < 0.01, f"{model} takes {want:.2f} ms there ({kind})", (got, want))
-    say(f"{kind}: worst error of the board's time {worst * 100:.2f} %; this machine reported ends late by {min(late):.0f} to {max(late):.0f} us")
+    say(f"{kind}: worst error of the board's time {worst * 100:.2f} %; this machine reported ends late by "
+        f"{min(late):.0f} to {max(late):.0f} us")
     return s
 
 
 def grows(b):
     b.pin(*POINTS[0])
     rows, _ = workload(b, "--model", "decode", "--requests", "6", "--context", "0:4000")
-    t = [int(r["latency_ns"]) - int(r["late_ns"]) for r in rows]
-    ok([int(r["context"]) for r in rows] == [0, 800, 1600, 2400, 3200, 4000], "the context grows from request to request")
+    t = [int(r["latency_ns"]) for r in rows]
+    ok([int(r["context"]) for r in rows] == [0, 800, 1600, 2400, 3200, 4000],
+       "the context grows from request to request")
     ok(all(a < c for a, c in zip(t, t[1:])), "and so does the time of a token", t)
 
 
 def mid_flight(b):
     b.pin(*POINTS[0])
     fast, _ = workload(b, "--requests", "1")
-    process = subprocess.Popen([RELEASE + "/flamed-workload", b.root, "--requests", "1"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([RELEASE + "/flamed-workload", b.root, "--requests", "1"], stdout=subprocess.PIPE,
+                               text=True)
     b.wait(lambda: b.page.busy_ns[1] > seen(b))
     b.pin(883200000, 306000000, 665600000)
     out = process.communicate(timeout=30)[0]
@@ -73,22 +76,31 @@ def seen(b, start={}):
 
 
 def optimum(b):
-    out = subprocess.run([RELEASE + "/flamed-workload", b.root, "--deadline", "100ms", "--optimum"], capture_output=True, text=True).stdout
+    out = subprocess.run([RELEASE + "/flamed-workload", b.root, "--deadline", "100ms", "--optimum"],
+                         capture_output=True, text=True).stdout
     rows = [dict(w.split("=") for w in line.split()[1:]) for line in out.splitlines()]
     ok(len(rows) == 12 and rows[0]["points"] == "1276", "the search covers 1,276 points", out)
     power = [int(r["power_uw"]) for r in rows]
-    ok(power == sorted(power) and all(float(r["latency_ns"]) <= 1e8 for r in rows), "cheapest first, none over the deadline")
+    ok(power == sorted(power) and all(float(r["latency_ns"]) <= 1e8 for r in rows),
+       "cheapest first, none over the deadline")
     c = [int(rows[0][k + "_hz"]) for k in ("cpu", "gpu", "mem")]
     ok(abs(timeline_ms(b.page, "cnn", 0, *c) - float(rows[0]["latency_ns"]) / 1e6) < 0.001, "by the board's timeline")
     b.pin(*c)
+    idle_uw = b.page.power_uw
     _, s = workload(b, "--requests", "8", "--deadline", "100ms")
-    error = int(float(s["power_uw"])) / power[0] - 1
-    ok(abs(error) < 0.05, "the board spends there what the search said", (s, power[0]))
-    say(f"power at the cheapest point of a 100 ms deadline: searched {power[0] / 1e6:.3f} W, measured {float(s['power_uw']) / 1e6:.3f} W")
+    # Where this machine notices an end late, the board stands idle for that long.
+    measured_uw, busy_ns = float(s["power_uw"]), int(s["requests"]) * float(s["mean_ns"])
+    elapsed_ns = int(s["requests"]) * float(s["energy_uj"]) / measured_uw * 1e9
+    expected_uw = (power[0] * busy_ns + idle_uw * (elapsed_ns - busy_ns)) / elapsed_ns
+    ok(abs(measured_uw / expected_uw - 1) < 0.05, "the board spends there what the search said", (s, power[0], idle_uw))
+    say(f"power at the cheapest point of a 100 ms deadline: searched {power[0] / 1e6:.3f} W, with "
+        f"{100 * (1 - busy_ns / elapsed_ns):.1f} % idle "
+        f"{expected_uw / 1e6:.3f} W, measured {measured_uw / 1e6:.3f} W")
 
 
 def interrupted(b):
-    process = subprocess.Popen([RELEASE + "/flamed-workload", b.root, "--requests", "1000"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([RELEASE + "/flamed-workload", b.root, "--requests", "1000"], stdout=subprocess.PIPE,
+                               text=True)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     out = process.communicate(timeout=30)[0]
@@ -99,7 +111,8 @@ def wrong_use(b):
     def rc(*args):
         return subprocess.run([RELEASE + "/flamed-workload", *args], capture_output=True, timeout=30).returncode
     ok(rc("/nonexistent") == 1, "no board there")
-    ok(rc() == 2 and rc(b.root, "--model", "x") == 2 and rc(b.root, "--requests", "0") == 2 and rc(b.root, "--context", "5:1") == 2,
+    ok(rc() == 2 and rc(b.root, "--model", "x") == 2 and rc(b.root, "--requests", "0") == 2
+       and rc(b.root, "--context", "5:1") == 2,
        "wrong options")
     ok(rc(b.root, "--deadline", "9ms", "--socket", b.dir + "/none") == 1, "no daemon behind the socket")
 

@@ -2,6 +2,7 @@
 """TAP for the clients' tests: @test functions, run in order by main()."""
 
 import os
+import re
 import sys
 import time
 import tempfile
@@ -9,6 +10,8 @@ import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("BUILD_DIR", os.path.join(ROOT, "build/asan"))
+with open(ROOT + "/Makefile", encoding="utf-8") as makefile:
+    VERSION = re.search(r"^VERSION := (.*)$", makefile.read(), re.M).group(1)
 RELEASE = os.environ.get("RELEASE_DIR", os.path.join(ROOT, "build/release"))
 tests = []
 
@@ -39,7 +42,7 @@ def contains(text, *parts):
 
 
 def until(condition, what, seconds=10):
-    """Wait for something that another thread or process does."""
+    """Wait for an effect of another thread or process."""
     give_up = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up:

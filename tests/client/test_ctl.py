@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
 """flamectl against a daemon of tables: what people see, JSON, SVG, errors, run."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 import xml.dom.minidom
 
 from fake import AXES, Fake, latency_ns
-from tap import BUILD, Skip, contains, equal, main, test, within
+from tap import BUILD, VERSION, Skip, contains, equal, main, test, within
 
 FLAMECTL = os.path.join(BUILD, "flamectl")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "OPENCL_", "COLORTERM"))}
@@ -22,15 +25,17 @@ ENVIRONMENT.update(LC_ALL="C.UTF-8", TERM="xterm-256color", COLUMNS="120")
 
 def ctl(*words, status=0, **environment):
     """Run flamectl; returns its stdout and stderr."""
-    done = subprocess.run([FLAMECTL, *words], capture_output=True, text=True, env={**ENVIRONMENT, **environment}, timeout=60)
+    done = subprocess.run([FLAMECTL, *words], capture_output=True, text=True, env={**ENVIRONMENT, **environment},
+                          timeout=60)
     equal(done.returncode, status, f"exit status of {words}: {done.stdout}{done.stderr}")
     return done.stdout, done.stderr
 
 
-def on_terminal(*words, **environment):
-    """The same with a terminal for stdout."""
+def on_terminal(*words, lines=0, **environment):
+    """The same with a terminal of `lines` lines (0: it does not say) for stdout."""
     pid, fd = pty.fork()
     if pid == 0:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 0, 0, 0))
         os.execve(FLAMECTL, [FLAMECTL, *words], {**ENVIRONMENT, **environment})
     data = b""
     while True:
@@ -50,18 +55,30 @@ def on_terminal(*words, **environment):
 def help_texts(_):
     """--help lists every verb, VERB --help and --version work, mistakes are status 2."""
     out = ctl("--help")[0]
-    verbs = "status models surface explain profile plan predict run verify release".split()
+    verbs = "status models surface tradeoff savings explain profile plan predict run verify release".split()
     contains(out, *[f"\n  {verb} " for verb in verbs])
     for verb in verbs:
         contains(ctl(verb, "--help")[0], f"usage: flamectl [--socket PATH] [--json] {verb}")
-    equal(ctl("--version")[0], "flamectl 0.1.0\n")
-    for words in ([], ["dance"], ["--loud"], ["--socket"], ["status", "x"], ["status", "--watch", "0.001"], ["surface"], ["surface", "a/b"],
-                  ["surface", "m", "--show", "x"], ["surface", "m", "--deadline", "soon"], ["explain", "x"], ["explain", "1", "2"], ["models", "x"],
-                  ["profile", "--budget", "3"], ["profile", "m", "--budget", "0", "--", "true"], ["profile", "a/b"], ["profile", "--", "true"],
-                  ["run"], ["run", "--model", "m", "--", "true"], ["run", "--model", "m", "--deadline", "33", "--", "true"],
+    equal(ctl("--version")[0], f"flamectl {VERSION}\n")
+    for words in ([], ["dance"], ["--loud"], ["--socket"], ["status", "x"], ["status", "--watch", "0.001"], ["surface"],
+                  ["surface", "a/b"],
+                  ["surface", "m", "--show", "x"], ["surface", "m", "--deadline", "soon"], ["explain", "x"],
+                  ["explain", "1", "2"], ["models", "x"],
+                  ["profile", "--budget", "3"], ["profile", "m", "--budget", "0", "--", "true"], ["profile", "a/b"],
+                  ["profile", "--", "true"],
+                  ["run"], ["run", "--model", "m", "--", "true"],
+                  ["run", "--model", "m", "--deadline", "33", "--", "true"],
                   ["run", "--model", "m", "--deadline", "33ms"], ["run", "--model", "m", "--deadline", "33ms", "true"],
-                  ["run", "--model", "a b", "--deadline", "33ms", "--", "true"], ["run", "--deadline", "33ms", "--", "true"],
-                  ["run", "--model", "m", "--deadline"], ["verify", "x"], ["release", "x"], ["release", "--force"]):
+                  ["run", "--model", "a b", "--deadline", "33ms", "--", "true"],
+                  ["run", "--deadline", "33ms", "--", "true"],
+                  ["run", "--model", "m", "--deadline"], ["verify", "x"], ["release", "x"], ["release", "--force"],
+                  ["savings", "a/b"],
+                  ["savings", "m", "x"],
+                  ["run", "--model", "m", "--deadline", "33ms", "--shadow", "--profile", "--", "true"],
+                  ["status", "--json=1"], ["status", "-w"], ["plan"], ["plan", "--points", "p"],
+                  ["plan", "--points", "p", "--budget", "0"],
+                  ["plan", "--points", "p", "--budget", "3", "more"], ["predict", "--samples", "s"],
+                  ["predict", "--points", "p"]):
         out, err = ctl(*words, status=2)
         equal(out, "", f"stdout of {words}")
         contains(err, "flamectl", "try: flamectl")
@@ -71,11 +88,13 @@ def help_texts(_):
 def absent(directory):
     """No socket, nobody behind it, no permission: status 1 and what to do."""
     path = directory + "/s"
-    for verb in (["status"], ["models"], ["surface", "m"], ["explain"], ["release"], ["profile"], ["profile", "m", "--", "true"]):
-        contains(ctl("--socket", path, *verb, status=1)[1], f"no socket at {path}", "is flamed running", "systemctl start flamed")
+    for verb in (["status"], ["models"], ["surface", "m"], ["explain"], ["release"], ["profile"],
+                 ["profile", "m", "--", "true"]):
+        contains(ctl("--socket", path, *verb, status=1)[1], f"no socket at {path}", "is flamed running",
+                 "systemctl start flamed")
     dead = socket.socket(socket.AF_UNIX)
     dead.bind(path)
-    contains(ctl("--socket", path, "status", status=1)[1], "nobody answers", "systemctl start flamed")
+    contains(ctl("--socket", path, "status", status=1)[1], "refused", "systemctl start flamed")
     dead.close()
     contains(ctl("--socket", "/" + "x" * 200, "status", status=1)[1], "cannot connect")
     contains(ctl("--socket", directory, "status", status=1)[1], "flamectl status:")
@@ -94,7 +113,8 @@ def forbidden(directory):
     with open(FLAMECTL, "rb") as source, open(program, "wb") as target:
         target.write(source.read())
     os.chmod(program, 0o755)
-    done = subprocess.run([program, "--socket", path, "status"], capture_output=True, text=True, user=65534, group=65534, extra_groups=[],
+    done = subprocess.run([program, "--socket", path, "status"], capture_output=True, text=True, user=65534,
+                          group=65534, extra_groups=[],
                           env={**ENVIRONMENT, "USER": "jo"})
     equal(done.returncode, 1)
     contains(done.stderr, "no permission", 'members of the group "root"', "sudo usermod -aG root jo", "log in again")
@@ -110,13 +130,14 @@ def daemon_errors(directory):
     contains(ctl("--socket", directory + "/s", "release", status=1)[1], "only for root")
     for rubbish in (b"HTTP/1.1 400\n\n", b"hello=1\n\n", b"x" * 70000):
         fake.behave = lambda op, message: rubbish
-        contains(ctl("--socket", directory + "/s", "status", status=1)[1], "does not speak flamed's protocol")
+        contains(ctl("--socket", directory + "/s", "status", status=1)[1], "does not use flamed's protocol")
     fake.behave = lambda op, message: fake.drop()
     contains(ctl("--socket", directory + "/s", "status", status=1)[1], "connection lost")
     fake.behave = lambda op, message: [("state", "ready"), ("cpu_hz", "1,x"), ("gpu_hz", "1"), ("mem_hz", "0")]
-    contains(ctl("--socket", directory + "/s", "surface", "m", status=1)[1], "cannot be understood")
-    fake.behave = lambda op, message: [("state", "ready"), ("cpu_hz", "1"), ("gpu_hz", "1"), ("mem_hz", "0"), ("row.0.0", "1:2:3")]
-    contains(ctl("--socket", directory + "/s", "surface", "m", status=1)[1], "cannot be understood")
+    contains(ctl("--socket", directory + "/s", "surface", "m", status=1)[1], "cannot parse flamed's reply")
+    fake.behave = lambda op, message: [("state", "ready"), ("cpu_hz", "1"), ("gpu_hz", "1"), ("mem_hz", "0"),
+                                       ("row.0.0", "1:2:3")]
+    contains(ctl("--socket", directory + "/s", "surface", "m", status=1)[1], "cannot parse flamed's reply")
     fake.close()
 
 
@@ -131,9 +152,9 @@ def json_of_every_verb(directory):
     status = reply("status")
     equal(status["clock"]["cpu"]["cur_hz"], 1344000000)
     equal([s["model"] for s in status["session"]], ["resnet50", "qwen2.5-1.5b-q4"])
-    equal((status["version"], status["profile"][0]["gain_permille"]), ("0.1.0", 31))
+    equal((status["version"], status["profile"][0]["gain_permille"]), (VERSION, 31))
     equal(reply("models")["model"][1]["phases"], "prefill,decode")
-    equal(reply("explain")["runner_up"]["refused"], "bound")
+    equal(reply("explain")["runner_up"]["refused"], "late")
     equal(reply("release"), {})
     equal(reply("profile")["state"], "busy")
     checks = reply("verify")
@@ -142,7 +163,8 @@ def json_of_every_verb(directory):
     equal([surface["axes"][c + "_hz"] for c in AXES], list(AXES.values()))
     equal(len(surface["cells"]), 22 * 8 * 4)
     for cell in surface["cells"][::97]:
-        within(cell["latency_ns"] / latency_ns(cell["cpu_hz"], cell["gpu_hz"], cell["mem_hz"]), 0.999, 1.001, "latency of a cell")
+        within(cell["latency_ns"] / latency_ns(cell["cpu_hz"], cell["gpu_hz"], cell["mem_hz"]), 0.999, 1.001,
+               "latency of a cell")
     equal(sum(c["measured"] > 0 for c in surface["cells"]), 8)
     equal(len(fake.ops("surface")), 5, "parts it came in")
     fake.close()
@@ -168,7 +190,8 @@ def status_for_people(directory):
     words = ["--socket", directory + "/s", "status"]
     plain = ctl(*words)[0]
     equal("\033" in plain, False, "escapes in a pipe")
-    contains(plain, "NVIDIA Jetson Orin Nano, power mode 15W", "1344 MHz", "918 MHz", "9.71 W", "journal holds the originals of 6 knobs", "resnet50",
+    contains(plain, "NVIDIA Jetson Orin Nano, power mode 15W", "1344 MHz", "918 MHz", "9.71 W",
+             "journal contains the original values of 6 knobs", "resnet50",
              "99.97 %", "31.2 ms", "271 mJ", "/sys/kernel/debug/bpmp", "nvpmodel")
     lines = [line for line in plain.splitlines() if re.match(r"  (CLOCK|cpu|gpu|mem) ", line)]
     equal(len({line.index(word) for line, word in zip(lines, ("OWNER", "flamed", "flamed", "kernel"))}), 1, "columns")
@@ -185,7 +208,7 @@ def status_for_people(directory):
     equal("\033" in on_terminal(*words, TERM="dumb"), False, "dumb terminal")
     equal(ctl(*words, LC_ALL="C")[0].isascii() or "\u00b0" in ctl(*words, LC_ALL="C")[0], True)
     fake.busy = False
-    contains(ctl(*words)[0], "idle", "none: the clocks are the kernel's", "journal empty")
+    contains(ctl(*words)[0], "idle", "none: the kernel governs the clocks", "journal empty")
     fake.close()
 
 
@@ -194,7 +217,7 @@ def status_hostile_names(directory):
     """Text from elsewhere cannot send escapes to the terminal."""
     fake = Fake(directory + "/s")
     fake.behave = lambda op, m: b"errno=0\nmodel.0.name=a\x1b[31mb\n\n"
-    contains(ctl("--socket", directory + "/s", "models", status=1)[1], "does not speak")
+    contains(ctl("--socket", directory + "/s", "models", status=1)[1], "does not use flamed's protocol")
     fake.behave = lambda op, m: b"errno=0\nmodel.0.name=a\xc2\x9b31mb\xc2\xb0\n\n"
     contains(ctl("--socket", directory + "/s", "models")[0], "a??31mb\u00b0")
     fake.close()
@@ -204,7 +227,8 @@ def status_hostile_names(directory):
 def status_watch(directory):
     """status --watch: one frame a period, ends on SIGINT, puts the terminal back."""
     fake = Fake(directory + "/s")
-    process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "status", "--watch", "0.1"], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "status", "--watch", "0.1"],
+                               stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     give_up = time.monotonic() + 20
     while len(fake.ops("status")) < 3 and time.monotonic() < give_up:
         time.sleep(0.02)
@@ -221,9 +245,12 @@ def explain_for_people(directory):
     fake = Fake(directory + "/s")
     out = ctl("--socket", directory + "/s", "explain", "1")[0]
     equal(fake.ops("explain"), [{"op": "explain", "session": "1"}])
-    contains(out, "asked for 33.0 ms", "cpu 1344 MHz, gpu 510 MHz", "27.9 ms, at most 30.4 ms", "2.59 ms to spare", "margin of 2.50 ms (9 %)", "this very point",
-             "execution-bound", "cpu 1267.2 MHz, gpu 408 MHz", "was refused: it could take longer than there is (at most 36.1 ms, after settling for 5.20 ms)",
-             "runs 3 % slower")
+    contains(out, "asked for 33.0 ms", "cpu 1344 MHz, gpu 510 MHz", "27.9 ms, at most 30.4 ms", "2.59 ms to spare",
+             "margin of 2.50 ms (9 %)", "measured at this point",
+             "execution-bound", "cpu 1267.2 MHz, gpu 408 MHz",
+             "was refused because it is too likely to be late (at most 36.1 ms, after a transition "
+             "of 5.20 ms)", "A deadline of 41.3 ms would save 0.81 W",
+             "The board is 3 % slower")
     fake.close()
 
 
@@ -233,17 +260,20 @@ def heat_map(directory):
     fake = Fake(directory + "/s")
     words = ["--socket", directory + "/s", "surface", "resnet50", "--deadline", "15ms"]
     plain = ctl(*words)[0]
-    contains(plain, "8 of 704 points measured", "memory 204 MHz", "memory 3199 MHz", "[9.65]", "<13.6>", "cannot promise 15.0 ms",
+    contains(plain, "8 of 704 points measured", "memory 204 MHz", "memory 3199 MHz", "[9.65]", "<13.6>",
+             "bound exceeds 15.0 ms",
              "now      cpu 1344, gpu 714, memory 2133 MHz: 9.65 ms expected", "cheapest cpu 730", "launch-bound")
     grid = plain[plain.index("memory"):plain.index("measured   [ ]")]
     equal(len(re.findall(r"\d\*", grid)), 8, "measured marks")
     equal("\033" in plain, False)
     coloured = on_terminal(*words)
     contains(coloured, "\033[38;5;231;48;5;53m", "\u2022", "\033[1;38;5;16;48;5;231m[")
-    equal(max(len(re.sub(r"\033\[[0-9;]*m", "", line)) for line in coloured.split("memory 3199")[0].splitlines()) <= 120, True, "fits 120 columns")
+    equal(max(len(re.sub(r"\033\[[0-9;]*m", "", line))
+              for line in coloured.split("memory 3199")[0].splitlines()) <= 120, True, "fits 120 columns")
     contains(on_terminal(*words, COLORTERM="truecolor"), "48;2;")
     narrow = ctl(*words, COLUMNS="40")[0]
-    equal(max(map(len, narrow[narrow.index("memory 2"):narrow.index("measured   [")].splitlines()[:20])) <= 40, True, "narrow")
+    equal(max(map(len, narrow[narrow.index("memory 2"):narrow.index("measured   [")].splitlines()[:20])) <= 40, True,
+          "narrow")
     contains(narrow, "[]", "<>")
     for show in ("bound", "power", "regime", "bubble"):
         contains(ctl("--socket", directory + "/s", "surface", "resnet50", "--show", show)[0], "resnet50")
@@ -261,12 +291,14 @@ def svg(directory):
     words = ["--socket", directory + "/s", "surface", "resnet50", "--deadline", "15ms", "--svg"]
     contains(ctl(*words, path)[0], path)
     document = xml.dom.minidom.parse(path)
-    texts = [t.firstChild.data for t in document.getElementsByTagName("text") if t.firstChild and t.firstChild.nodeType == t.TEXT_NODE]
+    texts = [t.firstChild.data for t in document.getElementsByTagName("text") if t.firstChild
+             and t.firstChild.nodeType == t.TEXT_NODE]
     cells = [r for r in document.getElementsByTagName("rect") if r.getElementsByTagName("title")]
     equal(len(cells), 704)
     equal(len({r.getAttribute("fill") for r in cells}) > 50, True, "colours")
     equal(len(document.getElementsByTagName("circle")), 8 + 1, "measured and the legend's")
-    for text in ("GPU clock (MHz)", "CPU clock (MHz)", "memory 2133 MHz", "measured", "now", "cannot promise 15 ms", "7.1 ms", "13.7 ms", "1728", "1020"):
+    for text in ("GPU clock (MHz)", "CPU clock (MHz)", "memory 2133 MHz", "measured", "now", "bound exceeds 15 ms",
+                 "7.1 ms", "13.7 ms", "1728", "1020"):
         equal(text in texts, True, text)
     width, height = (float(document.documentElement.getAttribute(a)) for a in ("width", "height"))
     for rect in cells:
@@ -287,7 +319,8 @@ def surface_shapes(directory):
                        (("1000000", "1000000", "0,1000000"), "0:0:0:0:0:0:0")):
         count = [len(a.split(",")) for a in axes]
         rows = [(f"row.{i}.{j}", ",".join([cell] * count[2])) for i in range(count[0]) for j in range(count[1])]
-        fake.behave = lambda op, m: [("state", "learning"), ("phase", "run"), ("current", "-1"), *zip(("cpu_hz", "gpu_hz", "mem_hz"), axes), *rows]
+        fake.behave = lambda op, m: [("state", "learning"), ("phase", "run"), ("current", "-1"),
+                                     *zip(("cpu_hz", "gpu_hz", "mem_hz"), axes), *rows]
         contains(ctl("--socket", directory + "/s", "surface", "m")[0], "learning", "cpu\\gpu")
         contains(on_terminal("--socket", directory + "/s", "surface", "m"), "learning")
         xml.dom.minidom.parseString(ctl("--socket", directory + "/s", "surface", "m", "--svg", "-")[0])
@@ -296,13 +329,75 @@ def surface_shapes(directory):
 
 
 @test
+def surface_fits(directory):
+    """surface: one memory clock with --mem or where the screen is small, extrapolated cells marked,
+    the only phase there is."""
+    fake = Fake(directory + "/s")
+    words = ["--socket", directory + "/s", "surface", "resnet50"]
+    one = ctl(*words, "--mem", "2100")[0]
+    contains(one, "memory 2133 MHz", "other memory clocks: --mem 204 665.6 3199")
+    equal(len(re.findall(r"memory [0-9.]+ MHz", one.split("now")[0])), 1, "panels")
+    small = on_terminal(*words, "--deadline", "15ms", lines=24, COLUMNS="100", NO_COLOR="1")
+    equal(len(small.strip("\n").split("\n")) <= 24, True, "lines: " + small)
+    contains(small, "[9.65]", "other memory clocks")
+    contains(ctl(*words, "--mem", "x", status=2)[1], "--mem takes")
+    rows = [("row.0.0", "5:6:7:0:0:0:0,5:6:7:0:1:0:0")]
+    fake.behave = lambda op, m: [("state", "ready"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1000000"),
+                                 ("gpu_hz", "1000000"),
+                                 ("mem_hz", "1000000,2000000"), *rows]
+    far = ctl(*words, NO_COLOR="1")[0]
+    equal(far.count("~"), 2, "one mark and its legend: " + far)
+    contains(ctl(*words, "--svg", "-")[0], "extrapolated")
+    none = [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"), ("mem_hz", "0"),
+            ("row.0.0", "0:0:0:0:0:0:0")]
+    fake.behave = lambda op, m: ([("model.0.name", "resnet50"), ("model.0.phases", "decode")] if op == "models" else
+                                 none if m.get("phase") != "decode" else [("state", "ready"), ("phase", "decode"),
+                                                                          *none[2:]])
+    contains(ctl(*words)[0], "resnet50, decode")
+    fake.close()
+
+
+@test
+def tradeoff(directory):
+    """tradeoff: for each deadline the least power and the least energy among the points whose bound meets it."""
+    fake = Fake(directory + "/s")
+    words = ["--socket", directory + "/s", "tradeoff", "resnet50"]
+    cells = json.loads(ctl("--socket", directory + "/s", "--json", "surface", "resnet50")[0])["cells"]
+    answer = json.loads(ctl(*words, "--json")[0])
+    for name, cost in (("power", lambda c: c["power_uw"]), ("energy", lambda c: c["power_uw"] * c["latency_ns"])):
+        points = answer[name]
+        equal(points[0]["deadline_ns"], min(c["bound_ns"] for c in cells),
+              f"{name}: the least possible deadline comes first", )
+        for this, following in zip(points, points[1:] + [{"deadline_ns": 1e18}]):
+            meets = [c for c in cells if c["bound_ns"] < following["deadline_ns"]]
+            best = min(meets, key=cost)
+            within(cost(this) / cost(best), 0.999, 1.001, f"{name} at {this['deadline_ns']}")
+            equal([this[k] for k in ("cpu_hz", "gpu_hz", "mem_hz")], [best[k] for k in ("cpu_hz", "gpu_hz", "mem_hz")])
+    table = ctl(*words)[0]
+    contains(table, "DEADLINE", "11.6 W", "1728/1020/3199", "LEAST ENERGY")
+    equal(max(map(len, table.split("\n")[1:-3])) <= 100, True, "width")
+    picture = xml.dom.minidom.parseString(ctl(*words, "--svg", "-")[0])
+    equal(len(picture.getElementsByTagName("circle")), len(answer["power"]) + len(answer["energy"]),
+          "a dot for each choice")
+    fake.behave = lambda op, m: [("state", "learning"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "0"),
+                                 ("gpu_hz", "0"), ("mem_hz", "0"),
+                                 ("row.0.0", "0:0:0:0:0:0:0")]
+    contains(ctl(*words)[0], "learning")
+    xml.dom.minidom.parseString(ctl(*words, "--svg", "-")[0])
+    ctl("tradeoff", status=2)
+    fake.close()
+
+
+@test
 def surface_of_nothing(directory):
     """surface of a model, or a phase, that was never measured: says so, and what is known."""
     fake = Fake(directory + "/s")
-    nothing = [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"), ("mem_hz", "0"), ("row.0.0", "0:0:0:0:0:0:0")]
+    nothing = [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"),
+               ("mem_hz", "0"), ("row.0.0", "0:0:0:0:0:0:0")]
     fake.behave = lambda op, m: nothing if op == "surface" else False
-    contains(ctl("--socket", directory + "/s", "surface", "qwen2.5-1.5b-q4")[0], "nothing was measured yet of phase run", "--phase prefill,decode", "profile")
-    contains(ctl("--socket", directory + "/s", "surface", "new")[0], "nothing was measured yet")
+    contains(ctl("--socket", directory + "/s", "surface", "qwen2.5-1.5b-q4")[0], "phase run was not measured yet",
+             "--phase prefill,decode", "profile")
+    contains(ctl("--socket", directory + "/s", "surface", "new")[0], "was not measured yet")
     equal(json.loads(ctl("--socket", directory + "/s", "--json", "surface", "new")[0])["state"], "none")
     fake.close()
 
@@ -316,13 +411,16 @@ def run_environment(directory):
     words = ["--socket", directory + "/s", "run", "--model", "resnet50", "--deadline", "33ms"]
     out, err = ctl(*words, "--", "sh", "-c", "env; cat", OPENCL_LAYERS="/other.so", FLAMED_OPENCL_LAYER=layer)
     environment = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    equal((environment["FLAMED_MODEL"], environment["FLAMED_DEADLINE_NS"], environment["FLAMED_SOCKET"]), ("resnet50", "33000000", directory + "/s"))
+    equal((environment["FLAMED_MODEL"], environment["FLAMED_DEADLINE_NS"], environment["FLAMED_SOCKET"]),
+          ("resnet50", "33000000", directory + "/s"))
     equal(environment["OPENCL_LAYERS"], "/other.so:" + layer)
     equal({m["tag"] for m in fake.ops("tally")}, {environment["FLAMED_TAG"]})
     equal("FLAMED_PROFILE" in environment, False)
-    contains(err, "120 inferences, 1 missed (0.83 %)", "27.9 ms median", "31.2 ms 99th percentile", "271 mJ per inference at 9.71 W", "1344/510/2133 MHz 92 %")
+    contains(err, "120 inferences, 1 missed (0.83 %)", "27.9 ms median", "31.2 ms 99th percentile",
+             "271 mJ per inference at 9.71 W, measured at the board's input while they ran", "1344/510/2133 MHz 92 %")
     contains(ctl(*words, "--profile", "--", "env")[0], "FLAMED_PROFILE=1")
-    equal("OPENCL_LAYERS" in ctl(*words, "--", "env", FLAMED_OPENCL_LAYER="/none.so")[0], False, "a layer that is not there")
+    equal("OPENCL_LAYERS" in ctl(*words, "--", "env", FLAMED_OPENCL_LAYER="/none.so")[0], False,
+          "a layer that is not there")
     equal(json.loads(ctl("--json", *words, "--", "true")[1])["requests"], 120)
     fake.behave = lambda op, m: [("sessions", 0), ("requests", 0)] if op == "tally" else False
     contains(ctl(*words, "--", "true")[1], "no inference of true was seen")
@@ -345,9 +443,45 @@ def run_status(directory):
 
 
 @test
+def streams_in_status(directory):
+    """status has the results of each stream: rate, late tokens, first tokens, energy of a token."""
+    fake = Fake(directory + "/s", busy=True)
+    pairs = fake.reply("status", {})
+    row = [("rate_mhz", 15000), ("first_ns", 800000000), ("reached_mhz", 14950), ("scheduled", 300), ("late", 2),
+           ("starts", 4), ("first_median_ns", 312000000), ("first_p99_ns", 480000000)]
+    stream = [(f"session.0.{k}", v) for k, v in row]
+    fake.behave = lambda op, message: pairs + stream if op == "status" else False
+    text = ctl("--socket", directory + "/s", "status")[0]
+    line = text[text.index("Streams"):].splitlines()[2]
+    contains(line, "15.0/s", "14.9/s", "2 of 300", "312 ms", "480 ms", "800 ms", "J")
+    fake.behave = None
+    equal("Streams" in ctl("--socket", directory + "/s", "status")[0], False, "without a stream")
+    fake.close()
+
+
+@test
+def stream_explained(directory):
+    """explain has the results of the stream that the request belongs to."""
+    fake = Fake(directory + "/s")
+    pairs = fake.reply("explain", {})
+    stream = [("rate_mhz", 15000), ("number", 299), ("ahead_ns", 120000000), ("stream.rate_mhz", 15000),
+              ("stream.reached_mhz", 14950), ("stream.scheduled", 300),
+              ("stream.late", 2), ("stream.first_median_ns", 312000000), ("stream.first_p99_ns", 480000000),
+              ("stream.energy_uj", 310000)]
+    fake.behave = lambda op, message: pairs + stream if op == "explain" else False
+    contains(ctl("--socket", directory + "/s", "explain")[0],
+             "Stream: 14.9/s reached of 15.0/s asked, 2 of 300 late against the schedule; first after 312 ms "
+             "(median), 480 ms (99th percentile); 310 mJ per token.")
+    fake.behave = None
+    equal("Stream:" in ctl("--socket", directory + "/s", "explain")[0], False, "without a stream")
+    fake.close()
+
+
+@test
 def run_without_daemon(directory):
     """run with no daemon: the command runs untouched, after one warning."""
-    out, err = ctl("--socket", directory + "/none", "run", "--model", "m", "--deadline", "33ms", "--", "sh", "-c", "env | grep -c FLAMED_ ; echo $PPID")
+    out, err = ctl("--socket", directory + "/none", "run", "--model", "m", "--deadline", "33ms", "--", "sh", "-c",
+                   "env | grep -c ^FLAMED_ ; echo $PPID")
     equal(out.splitlines(), ["0", str(os.getpid())], "no variable of ours, and no process between")
     equal(len(err.splitlines()), 1, "warnings")
     contains(err, "warning", "runs without it")
@@ -357,8 +491,10 @@ def run_without_daemon(directory):
 def run_signals(directory):
     """run hands on signals that were sent to it alone, once, and waits for the end."""
     fake = Fake(directory + "/s")
-    script = "trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; trap 'echo hup' HUP; echo ready; while :; do sleep 0.05; done"
-    process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--", "sh", "-c", script],
+    script = ("trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; trap 'echo hup' HUP; echo ready; while :; do "
+              "sleep 0.05; done")
+    process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms",
+                                "--", "sh", "-c", script],
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
     equal(process.stdout.readline(), "ready\n")
     for number, answer in ((signal.SIGUSR1, "usr1\n"), (signal.SIGHUP, "hup\n"), (signal.SIGTERM, "term\n")):
@@ -373,12 +509,15 @@ def run_signals(directory):
 def run_group(directory):
     """A signal for the whole process group reaches the command once; one that has left the group gets it handed on."""
     fake = Fake(directory + "/s")
-    program = ("import os, signal, sys, time\nseen = []\nsignal.signal(signal.SIGUSR1, lambda *_: seen.append(time.monotonic()))\n"
+    program = ("import os, signal, sys, time\nseen = []\nsignal.signal(signal.SIGUSR1, lambda *_: "
+               "seen.append(time.monotonic()))\n"
                "if sys.argv[1] == 'leaves': os.setpgid(0, 0)\nprint('ready', flush=True)\nend = time.monotonic() + 20\n"
                "while time.monotonic() < (seen[0] + 0.5 if seen else end): time.sleep(0.02)\nprint(len(seen))")
     for word in ("stays", "leaves"):
-        process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--", sys.executable, "-c",
-                                    program, word], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT, start_new_session=True)
+        process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms",
+                                    "--", sys.executable, "-c",
+                                    program, word], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                   env=ENVIRONMENT, start_new_session=True)
         equal(process.stdout.readline(), "ready\n")
         for number in (signal.SIGUSR1, signal.SIGCONT):
             os.killpg(process.pid, number)
@@ -395,7 +534,8 @@ def run_interrupt(directory):
     script = f"trap 'echo int >>{log}' INT; echo ready; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; exit 5"
     pid, fd = pty.fork()
     if pid == 0:
-        os.execve(FLAMECTL, [FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--", "sh", "-c", script], ENVIRONMENT)
+        os.execve(FLAMECTL, [FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--",
+                             "sh", "-c", script], ENVIRONMENT)
     seen = b""
     while b"ready" not in seen:
         seen += os.read(fd, 1000)
@@ -416,18 +556,22 @@ def run_interrupt(directory):
 def profile_progress(directory):
     """profile: progress of those that run; with --time each run of the command is an inference."""
     fake = Fake(directory + "/s", busy=True)
-    process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "profile"], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    contains(process.stdout.readline(), "mobilenet", "5/12", "1037/612/2133 MHz", "last 11.2 ms", "bound +14.2 %", "this point buys 3.1 %")
+    process = subprocess.Popen([FLAMECTL, "--socket", directory + "/s", "profile"], stdout=subprocess.PIPE, text=True,
+                               env=ENVIRONMENT)
+    contains(process.stdout.readline(), "mobilenet", "5/12", "1037/612/2133 MHz", "last 11.2 ms", "bound +14.2 %",
+             "this point: -3.1 %")
     fake.busy = False
     contains(process.communicate(timeout=20)[0], "Done")
     equal(process.returncode, 0)
     contains(ctl("--socket", directory + "/s", "profile")[0], "No profile is running")
     count = directory + "/count"
-    out = ctl("--socket", directory + "/s", "profile", "resnet50", "--budget", "3", "--time", "--", "sh", "-c", f"echo x >>{count}")[0]
+    out = ctl("--socket", directory + "/s", "profile", "resnet50", "--budget", "3", "--time", "--", "sh", "-c",
+              f"echo x >>{count}")[0]
     contains(out, "step 1 of 3", "1728/1020/0 MHz, 3 runs", "resnet50: ready, 8 operating points")
     equal(len(open(count).read().splitlines()), 12)
     equal(len([m for m in fake.ops("sample") if int(m["latency_ns"]) > 0]), 3)
-    contains(ctl("--socket", directory + "/s", "profile", "resnet50", "--time", "--", "false", status=1)[1], "false failed")
+    contains(ctl("--socket", directory + "/s", "profile", "resnet50", "--time", "--", "false", status=1)[1],
+             "false failed")
     fake.close()
 
 
@@ -440,18 +584,22 @@ def profile_command(directory):
     def learn(op, message):
         if op == "models":
             state = "ready" if samples[0] >= 3 else "learning"
-            return [("model.0.name", "m"), ("model.0.state", state), ("model.0.samples", samples[0])] if samples[0] else []
+            return [("model.0.name", "m"), ("model.0.state", state),
+                    ("model.0.samples", samples[0])] if samples[0] else []
         if op == "hello":
             samples[0] += 1
         return False
 
     fake.behave = learn
-    hello = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{directory}/s'); s.sendall(b'op=hello\\n\\n'); s.recv(99)"
+    hello = (f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{directory}/s'); "
+             f"s.sendall(b'op=hello\\n\\n'); s.recv(99)")
     out = ctl("--socket", directory + "/s", "profile", "m", "--", sys.executable, "-c", hello)[0]
     contains(out, "m: ready, 3 operating points")
     samples[0] = 0
-    contains(ctl("--socket", directory + "/s", "profile", "m", "--", "true", status=1)[1], "no inference of true was seen", "--time")
-    contains(ctl("--socket", directory + "/s", "profile", "m", "--", "sh", "-c", "exit 4", status=1)[1], "failed with status 4")
+    contains(ctl("--socket", directory + "/s", "profile", "m", "--", "true", status=1)[1],
+             "no inference of true was seen", "--time")
+    contains(ctl("--socket", directory + "/s", "profile", "m", "--", "sh", "-c", "exit 4", status=1)[1],
+             "failed with status 4")
     fake.close()
 
 
@@ -468,17 +616,20 @@ def verify(directory):
             applied.append(len(fake.connections))
         if op == "status" and applied:
             mine = len(fake.connections) == applied[0]
-            changed = {"clock.cpu.owner": "flamed", "clock.gpu.owner": "flamed", "clock.cpu.cur_hz": 1344000000, "clock.gpu.cur_hz": 510000000}
+            changed = {"clock.cpu.owner": "flamed", "clock.gpu.owner": "flamed", "clock.cpu.cur_hz": 1344000000,
+                       "clock.gpu.cur_hz": 510000000}
             return [(k, changed.get(k, v) if mine else v) for k, v in fake.reply("status", {})]
         return False
 
     fake.behave = move
     out = ctl("--socket", path, "verify")[0]
-    contains(out, "flamed 0.1.0 answers", "running, pid 412", "set to 1344 MHz and read back", "set to 510 MHz and read back",
-             "handed back, the journal is empty", "All is well")
+    contains(out, f"flamed {VERSION} answers", "running, pid 412", "set to 1344 MHz and read back",
+             "set to 510 MHz and read back",
+             "released, and the journal is empty", "All checks passed")
     equal((fake.ops("open")[-1]["model"], fake.ops("begin")[-1]["wait"], fake.ops("end")), ("flamed-verify", "1", []))
     broken = {"keeper.state": "absent", "clock.cpu.state": "refused"}
-    fake.behave = lambda op, m: [(k, broken.get(k, v)) for k, v in fake.reply("status", {})] if op == "status" else False
+    fake.behave = lambda op, m: [(k, broken.get(k, v)) for k,
+                                 v in fake.reply("status", {})] if op == "status" else False
     out = ctl("--socket", path, "verify", status=1)[0]
     contains(out, "FAILED  keeper", "journalctl", "FAILED  cpu", "checks failed")
     fake.close()

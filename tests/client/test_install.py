@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""What `make install` puts where a developer looks: header, library, pkg-config
+"""The files that `make install` puts where a developer looks: header, library, pkg-config
 file, example, Python binding, completion."""
 
 import os
 import re
 import shutil
+import site
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from fake import Fake
-from tap import ROOT, contains, equal, main, test, until, within
+from tap import ROOT, VERSION, contains, equal, main, test, until
 
 TREE = tempfile.mkdtemp(prefix="flamed-install-")
 LIB = TREE + "/usr/local/lib"
+PYTHON_DIR = next(d for d in site.getsitepackages() if d.startswith("/usr/local/"))
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "MAKE", "MFLAGS"))}
 
 
@@ -28,12 +32,14 @@ def files():
 
 
 def compiler_flags():
-    return run("pkg-config", "--cflags", "--libs", "libflamed", PKG_CONFIG_PATH=LIB + "/pkgconfig", PKG_CONFIG_SYSROOT_DIR=TREE).split()
+    return run("pkg-config", "--cflags", "--libs", "libflamed", PKG_CONFIG_PATH=LIB + "/pkgconfig",
+               PKG_CONFIG_SYSROOT_DIR=TREE).split()
 
 
 def build_example(directory, *options):
     program = directory + "/example"
-    run("cc", "-Wall", "-Wextra", "-pedantic", "-Werror", *options, TREE + "/usr/local/share/flamed/example.c", *compiler_flags(), "-o", program)
+    run("cc", "-Wall", "-Wextra", "-pedantic", "-Werror", *options, TREE + "/usr/local/share/flamed/example.c",
+        *compiler_flags(), "-o", program)
     return program
 
 
@@ -41,12 +47,15 @@ def build_example(directory, *options):
 def install(_):
     """make install DESTDIR: the files are where they belong."""
     run("make", "install", "DESTDIR=" + TREE, cwd=ROOT)
-    for name in ("bin/flamectl", "lib/libflamed.so.0", "lib/libflamed.so", "lib/pkgconfig/libflamed.pc", "include/flamed.h",
-                 "share/bash-completion/completions/flamectl", "share/flamed/example.c", "share/flamed/flamed.py", "share/man/man1/flamectl.1",
+    for name in ("bin/flamectl", "lib/libflamed.so.0", "lib/libflamed.so", "lib/pkgconfig/libflamed.pc",
+                 "include/flamed.h",
+                 "share/bash-completion/completions/flamectl", "share/flamed/example.c", "share/man/man1/flamectl.1",
                  "share/man/man3/libflamed.3"):
         equal(os.path.exists(f"{TREE}/usr/local/{name}"), True, name)
+    equal(os.path.exists(TREE + PYTHON_DIR + "/flamed.py") or os.path.exists(TREE + PYTHON_DIR + "/flamed/__init__.py"),
+          True, "the Python module")
     equal(os.readlink(LIB + "/libflamed.so"), "libflamed.so.0")
-    contains(run(TREE + "/usr/local/bin/flamectl", "--version"), "flamectl 0.1.0")
+    contains(run(TREE + "/usr/local/bin/flamectl", "--version"), "flamectl " + VERSION)
 
 
 @test
@@ -59,7 +68,8 @@ def exported(_):
     equal(sorted(names), sorted(set(re.findall(r"FLAMED_API [^(]*?(flamed_\w+)\(", header))), "the header's functions")
     dynamic = run("readelf", "-d", LIB + "/libflamed.so.0")
     contains(dynamic, "soname: [libflamed.so.0]")
-    equal([n for n in re.findall(r"Shared library: \[(.*?)\]", dynamic) if not n.startswith(("libc.", "libm.", "libpthread."))], [])
+    equal([n for n in re.findall(r"Shared library: \[(.*?)\]", dynamic)
+           if not n.startswith(("libc.", "libm.", "libpthread."))], [])
 
 
 @test
@@ -76,13 +86,15 @@ def documented(_):
 def example(directory):
     """The example, as C99 from the installed tree: without a daemon, with one, under flamectl run."""
     program = build_example(directory, "-std=c99")
-    equal(run(program, "5", LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/none").split(" (")[0], "example: 5 inferences, 0 of 0 under flamed late")
+    equal(run(program, "5", LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/none").split(" (")[0],
+          "example: 5 inferences, 0 of 0 under flamed late")
     fake = Fake(directory + "/s")
     contains(run(program, "5", LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/s"), "5 inferences")
     equal([m["model"] for m in fake.ops("open")], ["example"])
     until(lambda: len(fake.ops("end")) == 5, "five ends")
     equal(len(fake.ops("begin")), 5)
-    run(TREE + "/usr/local/bin/flamectl", "--socket", directory + "/s", "run", "--model", "of.run", "--deadline", "7ms", "--", program, "3", LD_LIBRARY_PATH=LIB)
+    run(TREE + "/usr/local/bin/flamectl", "--socket", directory + "/s", "run", "--model", "of.run", "--deadline", "7ms",
+        "--", program, "3", LD_LIBRARY_PATH=LIB)
     opened = fake.ops("open")[-1]
     equal((opened["model"], opened["deadline_ns"], opened["tag"]), ("of.run", "7000000", fake.ops("tally")[0]["tag"]))
     fake.close()
@@ -93,9 +105,11 @@ def languages(directory):
     """flamed.h compiles as C99, C17 and C++11 with every warning on."""
     source = directory + "/use.c"
     with open(source, "w", encoding="utf-8") as out:
-        out.write("#include <flamed.h>\nint use(struct flamed *f);\nint use(struct flamed *f) { return flamed_end(f, flamed_begin(f, 0, 1000), 0); }\n")
+        out.write("#include <flamed.h>\nint use(struct flamed *f);\nint use(struct flamed *f) { return flamed_end(f, "
+                  "flamed_begin(f, 0, 1000), 0); }\n")
     for words in (("cc", "-std=c99"), ("cc", "-std=c17"), ("c++", "-x", "c++", "-std=c++11")):
-        run(*words, "-Wall", "-Wextra", "-pedantic", "-Werror", "-Wstrict-prototypes" if words[0] == "cc" else "-Wold-style-cast", "-fsyntax-only",
+        run(*words, "-Wall", "-Wextra", "-pedantic", "-Werror", "-Wstrict-prototypes"
+            if words[0] == "cc" else "-Wold-style-cast", "-fsyntax-only",
             *[f for f in compiler_flags() if f.startswith("-I")], source)
 
 
@@ -126,7 +140,7 @@ with flamed.Flamed() as governor:
 @test
 def python_binding(directory):
     """flamed.py: with a daemon and without."""
-    words = (sys.executable, "-c", PYTHON, TREE + "/usr/local/share/flamed")
+    words = (sys.executable, "-c", PYTHON, TREE + PYTHON_DIR)
     fake = Fake(directory + "/s")
     out = run(*words, LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/s").splitlines()
     equal(out[:2], ["True True 1344000000 1", "3 12"])
@@ -135,6 +149,22 @@ def python_binding(directory):
     fake.close()
     out = run(*words, LD_LIBRARY_PATH=LIB, FLAMED_SOCKET=directory + "/none").splitlines()
     equal(out[:2], ["False False 0 0", "107"])
+
+
+@test
+def wheel(directory):
+    """A wheel of lib/python installs the same module."""
+    shutil.copytree(ROOT + "/lib/python", directory + "/python",
+                    ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    name = run(sys.executable, "-c", build, directory, cwd=directory + "/python").splitlines()[-1]
+    contains(name, f"flamed-{VERSION}-py3-none-any.whl")
+    run(sys.executable, "-m", "zipfile", "-e", os.path.join(directory, name), directory + "/site")
+    installed = sorted(f for f in os.listdir(TREE + PYTHON_DIR + "/flamed") if f != "__pycache__")
+    equal(sorted(os.listdir(directory + "/site/flamed")), installed, "files of the wheel")
+    where = run(sys.executable, "-c", "import flamed; print(flamed.__file__)", PYTHONPATH=directory + "/site",
+                LD_LIBRARY_PATH=LIB)
+    equal(where.strip(), directory + "/site/flamed/__init__.py")
 
 
 COMPLETE = """
@@ -150,10 +180,10 @@ def completion(directory):
     fake = Fake(directory + "/s")
 
     def complete(*words):
-        return run("bash", "-uc", COMPLETE, "bash", TREE + "/usr/local/share/bash-completion/completions/flamectl", "flamectl", *words,
+        return run("bash", "-uc", COMPLETE, "bash", TREE + "/usr/local/share/bash-completion/completions/flamectl",
+                   "flamectl", *words,
                    PATH=TREE + "/usr/local/bin:" + os.environ["PATH"], FLAMED_SOCKET=directory + "/s").split()
 
-    within(len(complete("")), 14, 14, "verbs and options")
     equal(complete("su"), ["surface"])
     equal(complete("--s"), ["--socket"])
     equal(complete("surface", ""), ["resnet50", "qwen2.5-1.5b-q4"])
@@ -167,17 +197,80 @@ def completion(directory):
     equal(complete("surface", ""), [], "models without a daemon")
     header = run(TREE + "/usr/local/bin/flamectl", "--help")
     verbs = re.findall(r"^  ([a-z]+) ", header, re.M)
-    equal([v for v in verbs if complete(v) != [v]], [], "verbs of --help that are not completed")
+    equal(set(complete("")) - set(re.findall(r"^  (--[a-z]+)", header, re.M)), set(verbs), "verbs that are completed")
     for verb in verbs:
         options = set(re.findall(r"--[a-z]+", run(TREE + "/usr/local/bin/flamectl", verb, "--help").split("\n")[0]))
         equal(options - set(complete(verb, "--")), set(), f"options of {verb} that are not completed")
 
 
 @test
+def configuration(_):
+    """A configuration file that was changed outlives installing and uninstalling, and is named."""
+    path = TREE + "/etc/flamed/boards.d/rk3588.ini"
+    original = open(path, encoding="utf-8").read()
+    with open(path, "w", encoding="utf-8") as out:
+        out.write("# mine\n")
+    contains(run("make", "install", "DESTDIR=" + TREE, cwd=ROOT), f"kept: {path} differs")
+    contains(run("make", "uninstall", "DESTDIR=" + TREE, cwd=ROOT), f"kept: {path} was changed")
+    equal((files(), open(path, encoding="utf-8").read()), (["etc/flamed/boards.d/rk3588.ini"], "# mine\n"))
+    with open(path, "w", encoding="utf-8") as out:
+        out.write(original)
+    run("make", "install", "DESTDIR=" + TREE, cwd=ROOT)
+
+
+@test
 def uninstall(_):
-    """make uninstall takes back what install brought, except the configuration."""
+    """make uninstall leaves no file, and no folder of its own."""
     run("make", "uninstall", "DESTDIR=" + TREE, cwd=ROOT)
-    equal(files(), ["etc/flamed.conf"])
+    equal(files(), [])
+    equal([d for d, _, _ in os.walk(TREE) if os.path.basename(d).startswith("flamed") and d != TREE], [])
+
+
+@test
+def other_prefix(directory):
+    """After a plain make, make install PREFIX=/usr installs nothing that names /usr/local."""
+    variables = ("PREFIX=/usr", "LIBDIR=/usr/lib/here", "SYSCONFDIR=/usr/etc", "DESTDIR=" + directory)
+    try:
+        run("make", "install", *variables, cwd=ROOT)
+        contains(open(directory + "/usr/lib/systemd/system/flamed.service", encoding="utf-8").read(),
+                 "ExecStart=/usr/sbin/flamed\n")
+        contains(open(directory + "/usr/lib/systemd/system/flamed-keeper.service", encoding="utf-8").read(),
+                 "ExecStart=/usr/libexec/flamed/flamed-keeper ")
+        contains(open(directory + "/usr/lib/here/pkgconfig/libflamed.pc", encoding="utf-8").read(),
+                 "prefix=/usr\nlibdir=/usr/lib/here\n")
+        contains(run(directory + "/usr/sbin/flamed", "--help"), "(default /usr/etc/flamed.conf)")
+        contains(run(directory + "/usr/libexec/flamed/flamed-keeper", "--help"), "(default /usr/etc/flamed/boards.d)")
+        named = [name for name in (os.path.join(d, f) for d, _, names in os.walk(directory) for f in names)
+                 if b"/usr/local/" in open(name, "rb").read() and not name.endswith(("/etc/flamed.conf", "/flamectl"))]
+        equal(named, [], "files that name /usr/local")
+        missing_keeper(directory)
+        run("make", "uninstall", *variables, cwd=ROOT)
+        equal([os.path.join(d, f) for d, _, names in os.walk(directory + "/usr") for f in names], [])
+    finally:
+        run("make", cwd=ROOT)
+    contains(run(os.environ["RELEASE_DIR"] + "/flamed", "--help"), "(default /etc/flamed.conf)")
+
+
+def missing_keeper(directory):
+    """Started by hand without its keeper, flamed names the missing file, once, and answers."""
+    os.makedirs(directory + "/sys")
+    with open(directory + "/log", "wb") as log:
+        daemon = subprocess.Popen([directory + "/usr/sbin/flamed", "--sysroot", directory, "--runtime-dir",
+                                   directory + "/run",
+                                   "--state-dir", directory + "/state"], stderr=log, env=CLEAN)
+    try:
+        until(lambda: os.path.exists(directory + "/run/flamed.sock"), "a socket")
+        time.sleep(1.0)  # three more tries to start it
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(directory + "/run/flamed.sock")
+            client.sendall(b"op=status\n\n")
+            contains(client.recv(4096).decode(), "errno=0")
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+    text = open(directory + "/log", encoding="utf-8").read()
+    equal(text.count("/usr/libexec/flamed/flamed-keeper: No such file or directory"), 1, text)
+    equal(text.count("the keeper is gone"), 0, text)
 
 
 try:

@@ -45,7 +45,8 @@ def made_up(where):
                 ns = 4e5 + max(5e6 * 2000 / c, 3e6 * 1100 / g + 1e6 * 3200 / m)
                 power = 2.5e6 + 2e6 * (c / 2000) ** 2.2 + 4e6 * (g / 1100) ** 2.5 * 5.4e6 / ns + 1e6 * m / 3200
                 rows.append({"phase": "run", "context": "0", "cpu_hz": str(c * 10**6), "gpu_hz": str(g * 10**6),
-                             "mem_hz": str(m * 10**6), "latency_ns": str(int(ns)), "n": "10", "power_uw": str(int(power))})
+                             "mem_hz": str(m * 10**6), "latency_ns": str(int(ns)), "n": "10",
+                             "power_uw": str(int(power))})
     path = os.path.join(where, "board.csv")
     write(path, rows)
     return path, rows
@@ -75,7 +76,8 @@ def learn(path, budget, where, one_at_a_time):
 
 def score(samples, points):
     out, err = run("predict", "--samples", samples, "--points", points, "--score")
-    line = re.fullmatch(r"score: points=(\d+) mape=(\S+) p95=(\S+) max=(\S+) within10=(\S+) power_mape=(\S+)", err.strip())
+    line = re.fullmatch(r"score: points=(\d+) mape=(\S+) p95=(\S+) max=(\S+) within10=(\S+) power_mape=(\S+)",
+                        err.strip())
     if not line:
         raise AssertionError(f"score line: {err!r}")
     return list(csv.DictReader(io.StringIO(out))), [float(x) for x in line.groups()]
@@ -92,7 +94,8 @@ def measured_sets(where):
             rows, numbers = score(learn(path, 8, where, one_at_a_time), path)
             tap.equal(len(rows), int(numbers[0]), "rows")
             total += numbers[1] / len(SETS)
-        print(f"# | flamectl plan and predict, {'one at a time' if one_at_a_time else 'eight at once'}: mean error {total:.2f} %")
+        print(f"# | flamectl plan and predict, {'one at a time' if one_at_a_time else 'eight at once'}: mean error "
+              f"{total:.2f} %")
         tap.within(total, 0, 2.3, "mean error over the sets")
 
 

@@ -91,6 +91,19 @@ class Client:
         except ConnectionError:
             return True
 
+    def gone(self):
+        """Has the daemon closed the connection? Does not wait."""
+        timeout = self.s.gettimeout()
+        self.s.setblocking(False)
+        try:
+            return self.s.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.s.settimeout(timeout)
+
     def open(self, model="net"):
         return self.ask(op="open", model=model)["session"]
 
@@ -105,7 +118,7 @@ class Client:
 
 
 def latency_ns(begun):
-    """A model of two regimes, as the clocks of the reply make it run."""
+    """Latency of a model of two regimes at the clocks of the reply."""
     cpu, gpu = int(begun["cpu_hz"]) or 1.7e9, int(begun["gpu_hz"]) or 1e9
     return 1e6 + ((6e6 * 1.728e9 / cpu) ** 4 + (8e6 * 1.02e9 / gpu) ** 4) ** 0.25
 
@@ -128,11 +141,13 @@ class Daemon:
             self.start()
 
     def command(self, *more):
-        return [os.path.join(self.build, "flamed"), "--sysroot", self.sys, "--runtime-dir", self.run, "--state-dir", self.state,
+        return [os.path.join(self.build, "flamed"), "--sysroot", self.sys, "--runtime-dir", self.run, "--state-dir",
+                self.state,
                 "--config", self.config, *more]
 
     def start(self, wait=True):
-        self.process = subprocess.Popen(self.wrapper + self.command(), stderr=open(self.log, "a"), env={**os.environ, **self.env})
+        self.process = subprocess.Popen(self.wrapper + self.command(), stderr=open(self.log, "a"),
+                                        env={**os.environ, **self.env})
         if wait and not wait_for(lambda: os.path.exists(self.socket) and self.up() or self.process.poll() is not None):
             raise Closed("flamed does not come up: " + self.text())
 
@@ -145,6 +160,18 @@ class Daemon:
 
     def client(self, **kw):
         return Client(self.socket, **kw)
+
+    def client_of(self, uid, **kw):
+        """A connection whose peer credentials are another user's; needs root."""
+        os.chmod(self.dir, 0o711)
+        os.chmod(self.socket, 0o666)
+        os.setegid(uid)
+        os.seteuid(uid)
+        try:
+            return Client(self.socket, **kw)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
 
     def status(self):
         c = self.client()
@@ -178,8 +205,10 @@ class Daemon:
 
     def knobs(self):
         paths = []
-        for pattern in ("/sys/devices/system/cpu/cpufreq/policy*/scaling_m*_freq", "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
-                        "/sys/devices/**/devfreq/*/m*_freq", "/sys/devices/**/devfreq/*/governor", "/sys/kernel/debug/bpmp/debug/clk/emc/*rate*",
+        for pattern in ("/sys/devices/system/cpu/cpufreq/policy*/scaling_m*_freq",
+                        "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
+                        "/sys/devices/**/devfreq/*/m*_freq", "/sys/devices/**/devfreq/*/governor",
+                        "/sys/kernel/debug/bpmp/debug/clk/emc/*rate*",
                         "/sys/devices/**/gt_m*_freq_mhz", "/sys/devices/**/power_dpm_force_performance_level"):
             paths += glob.glob(self.sys + pattern, recursive=True)
         return {p[len(self.sys):]: open(p).read() for p in sorted(set(paths))}
@@ -192,7 +221,9 @@ class Daemon:
 
     def difference(self, before):
         now = self.knobs()
-        return {p: (before[p], now.get(p)) for p in before if before[p] != now.get(p)} or ("journal left" if self.journal() else "none")
+        return {p: (before[p], now.get(p)) for p in before if before[p] != now.get(p)} or ("journal left"
+                                                                                           if self.journal()
+                                                                                           else "none")
 
     def stop(self, sig=signal.SIGTERM):
         """Returns the exit status."""

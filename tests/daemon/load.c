@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Load on a running flamed, seen from its clients.
  *   load pairs SOCKET CONNECTIONS SESSIONS PAIRS   begin/end over many sessions, every reply checked
- *   load flood SOCKET KIND ROUNDS CPU OTHER        round trips of one client, on CPU, beside another that floods, on OTHER */
+ *   load flood SOCKET KIND ROUNDS CPU OTHER        round trips of one client, on CPU, beside another that floods,
+ *                                                  on OTHER */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -21,10 +22,10 @@
 #include "../../common/clock.h"
 
 #define CONNECTIONS_MOST 2000
-#define AT_ONCE     8     /* requests in flight at a time */
-#define BLOCK       500  /* round trips with or without the other client */
-#define ROUNDS_MOST 64
-#define REST_NS     (20 * NS_PER_MS)
+#define AT_ONCE          8   /* requests in flight at a time */
+#define BLOCK            500 /* round trips with or without the other client */
+#define ROUNDS_MOST      64
+#define REST_NS          (20 * NS_PER_MS)
 
 static const char *path;
 
@@ -36,7 +37,7 @@ static void fail(const char *what)
 
 static int connect_to_flamed(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
@@ -105,7 +106,8 @@ static void say_end(struct client *c, uint64_t serial)
 	char text[128];
 
 	c->late = serial % 7 == 0;
-	snprintf(text, sizeof(text), "op=end\nrequest=%" PRIu64 "\ntotal_ns=%d\nack=1\n\n", c->request, c->late ? 30000001 : 20000000);
+	snprintf(text, sizeof(text), "op=end\nrequest=%" PRIu64 "\ntotal_ns=%d\nack=1\n\n", c->request,
+		 c->late ? 30000001 : 20000000);
 	say(c->fd, text);
 }
 
@@ -138,7 +140,8 @@ static int pairs(unsigned connections, unsigned sessions, uint64_t count)
 			wrong += (number(text, "missed=") != 0) != some[i].late;
 		}
 	}
-	printf("pairs=%" PRIu64 " a_second=%.0f wrong=%" PRIu64 "\n", count, (double)count * 1e9 / (double)(clock_now_ns() - start_ns), wrong);
+	printf("pairs=%" PRIu64 " a_second=%.0f wrong=%" PRIu64 "\n", count,
+	       (double)count * 1e9 / (double)(clock_now_ns() - start_ns), wrong);
 	for (unsigned i = sessions; i < connections; i++) {
 		say(client[i].fd, "op=hello\n\n");
 		hear(client[i].fd, text, sizeof(text));
@@ -155,7 +158,7 @@ static void pour(const char *text, size_t len, bool deaf)
 	size_t at = 0;
 
 	for (;;) {
-		struct pollfd ready = { fd, (short)(POLLOUT | (deaf ? 0 : POLLIN)), 0 };
+		struct pollfd ready = {fd, (short)(POLLOUT | (deaf ? 0 : POLLIN)), 0};
 
 		poll(&ready, 1, -1);
 		if (ready.revents & POLLIN && recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == 0)
@@ -176,7 +179,7 @@ static void flood(const char *kind)
 {
 	static char text[32768];
 	size_t len = 0;
-	struct client c = { .fd = -1 };
+	struct client c = {.fd = -1};
 
 	if (strcmp(kind, "begin") == 0) {
 		c.fd = connect_to_flamed();
@@ -196,10 +199,12 @@ static void flood(const char *kind)
 			(void)!send(c.fd, "op=begin\nses", 12, MSG_NOSIGNAL);
 		}
 	}
-	for (uint64_t seed = 1; strcmp(kind, "rubbish") == 0 && len < sizeof(text); seed = seed * 6364136223846793005U + 1442695040888963407U)
+	for (uint64_t seed = 1; strcmp(kind, "rubbish") == 0 && len < sizeof(text);
+	     seed = seed * 6364136223846793005U + 1442695040888963407U)
 		text[len++] = seed >> 60 == 0 ? '\n' : (char)(seed >> 33);
 	while (len + 64 < sizeof(text) && strcmp(kind, "rubbish") != 0)
-		len += (size_t)sprintf(text + len, "op=%s\nmodel=load0\n\n", strcmp(kind, "deaf") == 0 ? "status" : kind);
+		len += (size_t)sprintf(text + len, "op=%s\nmodel=load0\n\n",
+				       strcmp(kind, "deaf") == 0 ? "status" : kind);
 	pour(text, len, strcmp(kind, "deaf") == 0);
 }
 
@@ -248,7 +253,7 @@ static void run_on(unsigned cpu)
 static int beside(const char *kind, unsigned rounds, unsigned cpu, unsigned other_cpu)
 {
 	static uint64_t trip_ns[BLOCK], alone_ns[ROUNDS_MOST], flooded_ns[ROUNDS_MOST];
-	struct client c = { .fd = connect_to_flamed() };
+	struct client c = {.fd = connect_to_flamed()};
 	pid_t other;
 
 	c.session = open_session(c.fd, 0);
@@ -277,7 +282,8 @@ static int beside(const char *kind, unsigned rounds, unsigned cpu, unsigned othe
 	}
 	kill(other, SIGKILL);
 	waitpid(other, NULL, 0);
-	double alone = (double)quantile(alone_ns, rounds, 50) / 1e3, flooded = (double)quantile(flooded_ns, rounds, 50) / 1e3;
+	double alone = (double)quantile(alone_ns, rounds, 50) / 1e3,
+	       flooded = (double)quantile(flooded_ns, rounds, 50) / 1e3;
 
 	printf("flood=%s alone_us=%.1f flooded_us=%.1f ratio=%.2f\n", kind, alone, flooded, flooded / alone);
 	return 0;
@@ -286,7 +292,9 @@ static int beside(const char *kind, unsigned rounds, unsigned cpu, unsigned othe
 int main(int argc, char **argv)
 {
 	if (argc < 5) {
-		fprintf(stderr, "usage: load pairs SOCKET CONNECTIONS SESSIONS PAIRS | load flood SOCKET KIND ROUNDS CPU OTHER\n");
+		fprintf(stderr,
+			"usage: load pairs SOCKET CONNECTIONS SESSIONS PAIRS | load flood SOCKET KIND ROUNDS CPU "
+			"OTHER\n");
 		return 2;
 	}
 	path = argv[2];

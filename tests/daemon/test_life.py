@@ -4,6 +4,7 @@
 # service manager's protocol, and a configuration that is wrong.
 import glob
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,23 +16,28 @@ from daemonlib import *
 
 def configuration():
     d = Daemon(start=False)
-    for text, line, word in (("[flamed]\nnope = 1\n", 2, "nope"), ("[flamed]\n\nmem_dwell = 2\n", 3, "unit"), ("[flamed]\nmargin = 1.5\n", 2, "from 0 to 1"),
-                             ("[nothing]\nx = 1\n", 2, "unknown key"), ("[flamed\n", 1, "neither"), ("[flamed]\nlog_level = loud\n", 2, "one of"),
+    for text, line, word in (("[flamed]\nnope = 1\n", 2, "nope"), ("[flamed]\n\nmem_dwell = 2\n", 3, "unit"),
+                             ("[flamed]\nmargin = 1.5\n", 2, "from 0 to 1"),
+                             ("[nothing]\nx = 1\n", 2, "unknown key"), ("[flamed\n", 1, "not a [section]"),
+                             ("[flamed]\nlog_level = loud\n", 2, "one of"),
                              ("[flamed]\nmargin = 0\nmargin = 0\n", 3, "twice"), ("[limits]\ncpu_max = 2\n", 2, "unit"),
-                             ("[model a/b]\ndeadline = 1ms\n", 2, "model name"), ("[power]\nsensor = maybe\n", 2, "yes or no"),
-                             ("[model]\ndeadline = 3ms\n", 2, "lacks its name")):
+                             ("[model a/b]\ndeadline = 1ms\n", 2, "model name"),
+                             ("[power]\nsensor = maybe\n", 2, "yes or no"),
+                             ("[model]\ndeadline = 3ms\n", 2, "needs a name")):
         with open(d.config, "w") as f:
             f.write(text)
         p = subprocess.run(d.command("--check-config"), capture_output=True, text=True)
-        ok(p.returncode == 2 and f"{d.config}:{line}:" in p.stderr and word in p.stderr, f"{text!r}: file:line and what is accepted", p.stderr)
-        ok(subprocess.run(d.command(), capture_output=True, text=True).returncode == 2, "and flamed does not start with it")
+        ok(p.returncode == 2 and f"{d.config}:{line}:" in p.stderr and word in p.stderr,
+           f"{text!r}: file:line and what is accepted", p.stderr)
+        ok(subprocess.run(d.command(), capture_output=True, text=True).returncode == 2,
+           "and flamed does not start with it")
     with open(d.config, "w"):
         pass
     p = subprocess.run(d.command("--check-config"), capture_output=True, text=True)
     ok(p.returncode == 0, "an empty configuration means defaults", p.stderr)
     os.chmod(d.config, 0o666)
     p = subprocess.run(d.command("--check-config"), capture_output=True, text=True)
-    ok(p.returncode == 2 and "anybody may write" in p.stderr, "a world-writable configuration is refused", p.stderr)
+    ok(p.returncode == 2 and "world-writable" in p.stderr, "a world-writable configuration is refused", p.stderr)
     os.chmod(d.config, 0o644)
     p = subprocess.run(d.command("--check-config", "--config", d.dir), capture_output=True, text=True)
     ok(p.returncode == 2 and d.dir in p.stderr, "an unreadable configuration is named", p.stderr)
@@ -47,13 +53,14 @@ def reload():
     with open(d.config, "w") as f:
         f.write("[limits]\ncpu_max = 1 GHz\n[flamed]\nnope = 1\n")
     d.process.send_signal(signal.SIGHUP)
-    ok(wait_for(lambda: f"{d.config}:4: unknown key nope" in d.text()), "a wrong configuration at SIGHUP: file:line", d.text()[-500:])
+    ok(wait_for(lambda: f"{d.config}:4: unknown key nope" in d.text()), "a wrong configuration at SIGHUP: file:line",
+       d.text()[-500:])
     begun, _ = c.request(s, 9, latency_ns)
     ok(begun["cpu_hz"] == "1728000000", "the old one stays, the session too", begun)
     with open(d.config, "w") as f:
         f.write("[limits]\ncpu_max = 1 GHz\n")
     d.process.send_signal(signal.SIGHUP)
-    ok(wait_for(lambda: "configuration read again" in d.text()), "a right one is taken")
+    ok(wait_for(lambda: "configuration reloaded" in d.text()), "a right one is taken")
     begun, _ = c.request(s, 9, latency_ns)
     ok(begun["cpu_hz"] == "960000000", "a limit between table entries means the entry below", begun)
     c.close()
@@ -75,7 +82,8 @@ def learning():
     # The tree's sensor reads the same at any clock, so which clock comes down is open.
     ok(int(begun["cpu_hz"]) < 1728000000 or int(begun["gpu_hz"]) < 1020000000, "comes down from full clocks", begun)
     explained = c.ask(op="explain", session=s)
-    ok("runner_up.refused" in explained and explained["runner_up.text"], "explain names a runner-up and why it was refused", explained)
+    ok("runner_up.refused" in explained and explained["runner_up.text"],
+       "explain names a runner-up and why it was refused", explained)
     c.close()
     late = d.client()
     ok(wait_for(lambda: d.status()["sessions"] == "0") and late.ask(op="explain") == {**explained, "closed": "1"},
@@ -85,18 +93,20 @@ def learning():
     ok(d.restored(before), "the last session closed: every knob as found", d.difference(before))
     wait_for(lambda: glob.glob(d.state + "/models/learner*.csv"))
     stored = glob.glob(d.state + "/models/learner*.csv")
-    ok(len(stored) == 1 and open(stored[0]).readline() == "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns,max_ns,power_uw\n", "samples saved as CSV", stored)
+    ok(len(stored) == 1 and open(stored[0]).readline()
+       == "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns,max_ns,power_uw\n", "samples saved as CSV", stored)
     d.stop()
     d.start()
     c = d.client()
     opened = c.ask(op="open", model="learner")
     ok(opened["surface"] in ("learning", "ready"), "known again after a restart", opened)
     again, _ = c.request(opened["session"], 30, latency_ns)
-    ok(int(again["cpu_hz"]) < 1728000000, "and does not start at full clocks", again)
+    ok(int(again["cpu_hz"]) < 1728000000 or int(again["gpu_hz"]) < 1020000000, "and does not start at full clocks", again)
     c.close()
     d.stop()
     for name, text in (("broken", "phase,context\nrun"), ("text", "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns\nrun,0,1,1,1,fast\n"),
-                       ("nan", "cpu_hz,gpu_hz,mem_hz,latency_ns\n1728000000,1020000000,0,nan\n"), ("binary", "\0\1\2\3")):
+                       ("nan", "cpu_hz,gpu_hz,mem_hz,latency_ns\n1728000000,1020000000,0,nan\n"),
+                       ("binary", "\0\1\2\3")):
         base = os.path.basename(stored[0]).replace("learner", name)
         with open(os.path.join(d.state, "models", base), "w") as f:
             f.write(text)
@@ -104,9 +114,53 @@ def learning():
     names = os.listdir(d.state + "/models")
     for name in ("broken", "text", "nan", "binary"):
         aside = [n for n in names if n.startswith(name) and n.endswith(".csv.damaged")]
-        ok(len(aside) == 1 and f"set aside as {d.state}/models/{aside[0]}" in d.text(), f"a damaged file ({name}) is set aside and reported", (names, d.text()[-800:]))
+        ok(len(aside) == 1 and f"renamed to {d.state}/models/{aside[0]}" in d.text(),
+           f"a damaged file ({name}) is set aside and reported", (names, d.text()[-800:]))
     ok(any(n.startswith("learner") and n.endswith(".csv") for n in names), "the good one is kept")
     ok(d.end() == 0, "exit 0")
+
+
+def told():
+    """A surface that is tight where requests ran and mostly extrapolated is not called ready, by anyone."""
+    d = Daemon(config="[clocks]\nmem = leave\n")
+    c = d.client()
+
+    def words(model, session):
+        surface = c.ask(op="surface", model=model)
+        cells = [cell.split(":") for key, row in surface.items() if key.startswith("row.") for cell in row.split(",")]
+        far = sum(cell[3] == "0" and cell[4] == "0" for cell in cells) / len(cells)
+        shown = [subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, verb], capture_output=True,
+                                text=True).stdout for verb in ("models", "status", "metrics")]
+        lines = [next(line for line in text.splitlines() if model in line) for text in shown[:2]]
+        counted = re.findall(rf'^flamed_model_state{{model="{model}".*state="(\w+)"}} 1$', shown[2], re.M)
+        again = c.ask(op="open", model=model)
+        c.ask(op="close", session=again["session"])
+        return far, [surface["state"], state(model), again["surface"], *counted,
+                     *(re.search(r"\b(learning|extrapolated|ready)\b", line)[1] for line in lines)]
+
+    def state(model):
+        models = c.ask(op="models")
+        return next(models[key.replace(".name", ".state")] for key in models if models[key] == model)
+
+    # Which points are tried is chance: of several models one has few of them when its bounds are tight.
+    for number in range(10):
+        model, session = f"far{number}", c.open(f"far{number}")
+        for _ in range(60):
+            c.request(session, 60 if number % 2 else 30, latency_ns)
+            if state(model) != "learning":
+                break
+        far, said = words(model, session)
+        if said[0] == "extrapolated":
+            break
+        c.ask(op="close", session=session)
+    ok(far > 0.5 and said == 6 * ["extrapolated"], "over half has no measurement near: all say so", (far, said))
+    asked = c.ask(op="profile", model=model, budget=12)
+    while "step" in asked and asked.get("done") != "1":
+        asked = c.ask(op="sample", profile=asked["profile"], latency_ns=int(latency_ns(asked)), n=asked["repeat"])
+    far, said = words(model, session)
+    ok(far <= 0.5 and said == 6 * ["ready"], "measured: all say ready", (far, said))
+    c.close()
+    d.end()
 
 
 def profile():
@@ -115,11 +169,13 @@ def profile():
     seen, steps = set(), 0
     r = c.ask(op="profile", model="measured", budget=8)
     while "done" not in r and steps < 20:
-        ok(r["errno"] == "0" and d.read("/sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq") == str(int(r["cpu_hz"]) // 1000),
+        ok(r["errno"] == "0" and d.read("/sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq")
+           == str(int(r["cpu_hz"]) // 1000),
            f"profile step {r.get('step')}: the clocks are applied", r)
         seen.add((r["cpu_hz"], r["gpu_hz"], r["mem_hz"]))
         steps += 1
-        r = c.ask(op="sample", profile=r["profile"], latency_ns=int(latency_ns(r)), n=r["repeat"], sd_ns=int(0.01 * latency_ns(r)))
+        r = c.ask(op="sample", profile=r["profile"], latency_ns=int(latency_ns(r)), n=r["repeat"],
+                  sd_ns=int(0.01 * latency_ns(r)))
     ok(1 < steps <= 8 and len(seen) > 1, f"at most 8 measurements at different points ({steps})", (steps, seen))
     ok(r.get("surface") in ("learning", "ready"), "done tells the surface's state", r)
     # A deadline request goes first.
@@ -132,7 +188,8 @@ def profile():
     ok(d.status()["profile.0.paused"] == "1", "status says so")
     c.ask(op="end", request=begun["request"], total_ns=9000000, ack=1)
     again = p.ask(op="sample", profile=r["profile"])
-    ok([again.get(k) for k in ("cpu_hz", "gpu_hz", "step")] == [r.get(k) for k in ("cpu_hz", "gpu_hz", "step")], "the disturbed point is measured again", (r, again))
+    ok([again.get(k) for k in ("cpu_hz", "gpu_hz", "step")] == [r.get(k) for k in ("cpu_hz", "gpu_hz", "step")],
+       "the disturbed point is measured again", (r, again))
     other = c.ask(op="profile", model="third")
     ok(other["errno"] == "16", "two profiles at once would disturb each other: EBUSY", other)
     p.close()
@@ -169,7 +226,8 @@ def prepared():
     low = "/sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq"
     high = low.replace("min_freq", "max_freq")
     opened = c.ask(op="open", model="ready", deadline_ns=30000000)
-    ok(wait_for(lambda: d.read(low) == d.read(high) != "1728000"), "open with its deadline: the clocks are there before the first request",
+    ok(wait_for(lambda: d.read(low) == d.read(high) != "1728000"),
+       "open with its deadline: the clocks are there before the first request",
        (d.read(low), d.read(high), last))
     ready = latency_ns({"cpu_hz": int(d.read(high)) * 1000, "gpu_hz": 1020000000})
     ok(ready < 30e6, "and can meet it", ready)
@@ -197,7 +255,8 @@ def lacking():
             c.request(s, 50, latency_ns)
         r = d.status()
         for clock in ("cpu", "gpu", "mem"):
-            ok(r[f"clock.{clock}.controllable"] == "1" or r[f"clock.{clock}.why_not"] != "", f"{tree}: {clock} is moved or status says why not", r)
+            ok(r[f"clock.{clock}.controllable"] == "1" or r[f"clock.{clock}.why_not"] != "",
+               f"{tree}: {clock} is moved or status says why not", r)
         ok(r["power.sensor"] != "" or r["power.why_not"] != "", f"{tree}: a sensor, or why not")
         if tree == "nothing":
             ok(d.knobs() == before and r["state"] == "degraded", "nothing: touches nothing, says so", r["state_reason"])
@@ -247,7 +306,8 @@ def manager():
     # Two at once.
     d = Daemon()
     p = subprocess.run(d.command(), capture_output=True, text=True, timeout=60)
-    ok(p.returncode == 1 and "another flamed" in p.stderr, "a second flamed on the same socket says so and ends", p.stderr)
+    ok(p.returncode == 1 and "another flamed" in p.stderr, "a second flamed on the same socket says so and ends",
+       p.stderr)
     ok(d.up(), "the first goes on")
     d.stop(signal.SIGKILL)
     d.start()
@@ -255,6 +315,6 @@ def manager():
     d.end()
 
 
-for test in (configuration, reload, learning, profile, expiry, prepared, lacking, manager):
+for test in (configuration, reload, learning, told, profile, expiry, prepared, lacking, manager):
     test()
 done()

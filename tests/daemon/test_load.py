@@ -7,15 +7,17 @@ import subprocess
 from daemonlib import *
 
 LOAD = os.path.join(RELEASE, "tests/daemon/load")
-PAIRS = 1000000  # of begin and end
+PAIRS = 300000  # of begin and end: some two minutes
 ROUNDS = 7
 TRIES = 4
-KINDS = {"hello": "floods with hello", "status": "floods with status", "surface": "floods with surface", "begin": "runs requests without a pause",
-         "rubbish": "sends rubbish", "half": "connects, sends half a message and goes", "deaf": "floods and never reads"}
+KINDS = {"hello": "floods with hello", "status": "floods with status", "surface": "floods with surface",
+         "begin": "runs requests without a pause",
+         "rubbish": "sends rubbish", "half": "connects, sends half a message and goes",
+         "deaf": "floods and never reads"}
 
 
 def first():
-    """What is measured is flamed, not who gets the processor."""
+    """Real-time priority: the figures are of flamed, not of the scheduler."""
     try:
         os.setpriority(os.PRIO_PROCESS, 0, -20)
     except PermissionError:
@@ -23,7 +25,8 @@ def first():
 
 
 def start(*args):
-    return subprocess.Popen([LOAD, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=first)
+    return subprocess.Popen([LOAD, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=first)
 
 
 def load(*args):
@@ -55,22 +58,27 @@ def many():
     used = cpu_s(d.process.pid) - begin
     out, err = p.communicate()
     words = dict(w.split("=") for w in out.split())
-    ok(p.returncode == 0, f"1,000 connections, 256 sessions, {PAIRS} times begin and end: every reply is there and is its own", err)
+    ok(p.returncode == 0, f"1,000 connections, 256 sessions, {PAIRS} times begin and end: every reply is there and is "
+                          f"its own", err)
     # Nothing is freed meanwhile but what a request takes, so whatever is kept of one shows. At the end
     # the connections without a session say hello, and get their buffers.
     del size[-3:]
     early, late = size[len(size) // 5], max(size[len(size) // 2:])
     ok(len(size) > 10 and late[0] - early[0] <= 256, "memory is flat", size)
     ok(max(resident for _, resident in size[len(size) // 2:]) - early[1] <= 512, "and so is what is resident", size)
-    print(f"# | begin and end: {float(words.get('a_second', 0)):.0f} a second here, {PAIRS / used:.0f} a second of flamed's processor; "
-          f"memory {early[0]} kB, resident {early[1]} kB after a fifth of them, {size[-1][0]} and {size[-1][1]} kB at the end")
+    print(f"# | begin and end: {float(words.get('a_second', 0)):.0f} a second here, {PAIRS / used:.0f} a second of "
+          f"flamed's processor; "
+          f"memory {early[0]} kB, resident {early[1]} kB after a fifth of them, {size[-1][0]} and {size[-1][1]} kB at "
+          f"the end")
     ok(d.restored(before), "every knob as found", d.difference(before))
     d.end()
 
 
 def beside():
-    # Where everything runs is fixed: by itself it changes what a round trip takes tenfold. The client shares flamed's core, where a
-    # round trip is shortest and the other shows most. But for two that both run requests: each waits for one message of the other's
+    # Where everything runs is fixed: by itself it changes what a round trip takes tenfold. The client
+    # shares flamed's core, where a
+    # round trip is shortest and the other shows most. But for two that both run requests: each waits
+    # for one message of the other's
     # there, as it must.
     cpus = sorted(os.sched_getaffinity(0))
     d = Daemon(build=RELEASE)
@@ -84,9 +92,12 @@ def beside():
                 best = words
             if best and float(best["ratio"]) <= 2:
                 break
-        ok(rc == 0 and float(best["ratio"]) <= 2, f"a client that {what} does not double another's 99th percentile", (best, err))
-        print(f"# | 99th percentile of begin beside a client that {what}: {best['flooded_us']} us, alone {best['alone_us']} us")
-        ok(proc(d.process.pid, "VmRSS:") - before < 4096, "nor does it grow the daemon", proc(d.process.pid, "VmRSS:") - before)
+        ok(rc == 0 and float(best["ratio"]) <= 2, f"a client that {what} does not double another's 99th percentile",
+           (best, err))
+        print(f"# | 99th percentile of begin beside a client that {what}: {best['flooded_us']} us, alone "
+              f"{best['alone_us']} us")
+        ok(proc(d.process.pid, "VmRSS:") - before < 4096, "nor does it grow the daemon",
+           proc(d.process.pid, "VmRSS:") - before)
     d.end()
 
 

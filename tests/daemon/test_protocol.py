@@ -40,11 +40,14 @@ ok(hello["protocol"] == "1" and "Orin Nano" in hello["board"] and hello["power_s
 opened = bystander.ask(op="open", model="fresh")
 ok(opened == {"errno": "0", "session": opened["session"], "surface": "none"}, "open: errno, session, surface", opened)
 begun = bystander.ask(op="begin", session=opened["session"], deadline_ns=33000000, ignored="yes", wait=1)
-ok(list(begun) == ["errno", "request", "feasible", "cpu_hz", "gpu_hz", "mem_hz", "predicted_ns", "bound_ns", "settle_ns"], "begin: keys in order", begun)
-ok((begun["cpu_hz"], begun["gpu_hz"]) == ("1728000000", "1020000000"), "a model never seen starts at full clocks", begun)
+ok(list(begun) == ["errno", "request", "feasible", "cpu_hz", "gpu_hz", "mem_hz", "predicted_ns", "bound_ns",
+                   "settle_ns"], "begin: keys in order", begun)
+ok((begun["cpu_hz"], begun["gpu_hz"]) == ("1728000000", "1020000000"), "a model never seen starts at full clocks",
+   begun)
 bystander.send(op="end", request=begun["request"], total_ns=27950000)
 ok(bystander.ask(op="hello")["errno"] == "0", "end without ack has no reply")
-ok(bystander.ask(op="end", request=begun["request"], total_ns=1)["errno"] == "2", "ending twice is an error even without ack")
+ok(bystander.ask(op="end", request=begun["request"], total_ns=1)["errno"] == "2",
+   "ending twice is an error even without ack")
 
 refused("unknown op", 22, "op", op="fly")
 refused("op is not the first key", 22, "op", model="x", op="open")
@@ -62,9 +65,11 @@ refused("phase that is none", 22, "phase", op="open", model="a", phase="dance")
 
 c = d.client()
 own = c.open("numbers")
-for value, errnum in (("0", 34), ("-5", 22), ("1e9", 22), ("18446744073709551616", 34), ("", 22), ("33ms", 22), ("0x10", 22), ("99999999999999999", 34)):
+for value, errnum in (("0", 34), ("-5", 22), ("1e9", 22), ("18446744073709551616", 34), ("", 22), ("33ms", 22),
+                      ("0x10", 22), ("99999999999999999", 34)):
     r = c.ask(op="begin", session=own, deadline_ns=value)
-    ok(r["errno"] == str(errnum) and r["message"].startswith("deadline_ns:"), f"deadline_ns={value!r} is refused by name", r)
+    ok(r["errno"] == str(errnum) and r["message"].startswith("deadline_ns:"),
+       f"deadline_ns={value!r} is refused by name", r)
 r = c.ask(op="begin", session=own)
 ok(r["errno"] == "22" and r["message"] == "deadline_ns: missing", "a missing deadline is named", r)
 begun = c.ask(op="begin", session=own, deadline_ns=5000000)
@@ -73,6 +78,10 @@ for key, value in (("total_ns", "0"), ("total_ns", "x"), ("layers", "1:2,3"), ("
     ok(r["errno"] != "0" and r["message"].startswith(key + ":"), f"end with {key}={value} is refused by name", r)
 r = c.ask(op="end", request=begun["request"], total_ns=4000000, layers="1000:20000,2000:30000:s", ack=1)
 ok(r == {"errno": "0", "missed": "0"}, "and the request can still be ended", r)
+for source in ("cupti", "a-method-of-later"):
+    begun = c.ask(op="begin", session=own, deadline_ns=5000000)
+    r = c.ask(op="end", request=begun["request"], total_ns=4000000, layers="1000:20000", layer_source=source, ack=1)
+    ok(r == {"errno": "0", "missed": "0"}, f"layers measured by {source}", r)
 r = c.ask(op="begin", session=own, deadline_ns=1000, wait=1)
 ok(r["errno"] == "0" and r["feasible"] == "0", "a deadline nothing can meet: feasible=0", r)
 for _ in range(7):
@@ -96,7 +105,8 @@ ok(c.reply()["errno"] == "90" and c.closed(), "an over-long message: error, then
 c = d.client()
 c.raw(b"op=hello\nnonsense\n\nop=hello\n\n")
 r = [c.reply(), c.reply()]
-ok(r[0]["errno"] == "22" and "line 2" in r[0]["message"] and r[1]["errno"] == "0", "a malformed line: error names it, the next message is served", r)
+ok(r[0]["errno"] == "22" and "line 2" in r[0]["message"] and r[1]["errno"] == "0",
+   "a malformed line: error names it, the next message is served", r)
 c.raw(b"\x00\x01\xff\xfe\n\n" + b"op=hello\n\n")
 r = [c.reply(), c.reply()]
 ok(r[0]["errno"] == "22" and r[1]["errno"] == "0", "a binary message: error, the next is served", r)
@@ -110,7 +120,8 @@ ok(all(c.reply()["errno"] == "0" for _ in range(300)), "300 messages at once: 30
 s = c.open("pipe")
 c.raw(f"op=begin\nsession={s}\ndeadline_ns=50000000\nwait=1\n\nop=hello\n\nop=models\n\n".encode())
 r = [c.reply() for _ in range(3)]
-ok("request" in r[0] and "version" in r[1] and r[2]["errno"] == "0", "pipelined behind a waiting begin: replies in order", r)
+ok("request" in r[0] and "version" in r[1] and r[2]["errno"] == "0",
+   "pipelined behind a waiting begin: replies in order", r)
 c.close()
 half = d.client()
 half.raw(b"op=begin\nsession=")
@@ -150,7 +161,8 @@ unharmed("a vanished client")
 # Sessions: bounds.
 c = d.client()
 replies = [c.ask(op="open", model="many") for _ in range(257)]
-ok(all(r["errno"] == "0" for r in replies[:254]) and replies[254]["errno"] == "122", "sessions of a user are bounded by a quota error", replies[252:])
+ok(all(r["errno"] == "0" for r in replies[:254]) and replies[254]["errno"] == "122",
+   "sessions of a user are bounded by a quota error", replies[252:])
 c.close()
 ok(wait_for(lambda: d.status()["sessions"] == "2"), "and all end with their connection", d.status()["sessions"])
 
@@ -167,22 +179,28 @@ for c in many:
         served += c.ask(op="hello")["errno"] == "0"
     except (Closed, OSError):
         pass
-ok(1000 <= served < 2000, f"2,000 connections: {served} served up to the user's quota, the rest refused", (served, refusals))
+ok(1000 <= served < 2000, f"2,000 connections: {served} served up to the user's quota, the rest refused",
+   (served, refusals))
 r = [c for c in many if b"too many connections" in c.buf or c.buf == b""]
 for c in many:
     c.close()
-ok(wait_for(lambda: d.up() and d.status()["connections"] in ("1", "2")), "and the daemon is there after", d.status()["connections"])
+ok(wait_for(lambda: d.up() and d.status()["connections"] in ("1", "2")), "and the daemon is there after",
+   d.status()["connections"])
 unharmed("2,000 connections")
 
 status = d.status()
-for key in ("version", "state", "board.name", "clock.cpu.cur_hz", "clock.gpu.owner", "clock.mem.method", "power.sensor", "keeper.pid", "session.0.model"):
+for key in ("version", "state", "board.name", "clock.cpu.cur_hz", "clock.gpu.owner", "clock.mem.method", "power.sensor",
+            "keeper.pid", "session.0.model"):
     ok(status.get(key, "") != "", f"status has {key}", status)
-ok(status["clock.cpu.owner"] == "flamed" and int(status["keeper.journal_knobs"]) > 0, "status says who owns the clocks and what the journal holds")
+ok(status["clock.cpu.owner"] == "flamed" and int(status["keeper.journal_knobs"]) > 0,
+   "status says who owns the clocks and what the journal holds")
 r = bystander.ask(op="explain")
-ok(r["model"] == "bystander" and r["text"] and r["source"] in ("envelope", "fit", "neighbour", "cell"), "explain names model, source and reason", r)
+ok(r["model"] == "bystander" and r["text"] and r["source"] in ("envelope", "fit", "neighbour", "cell"),
+   "explain names model, source and reason", r)
 r = bystander.ask(op="surface", model="bystander")
 rows = [k for k in r if k.startswith("row.")]
-ok(r["state"] in ("learning", "ready") and len(rows) > 0 and r[rows[0]].count(":") % 6 == 0, "surface has rows of seven fields", list(r)[:12])
+ok(r["state"] in ("learning", "ready") and len(rows) > 0 and r[rows[0]].count(":") % 6 == 0,
+   "surface has rows of seven fields", list(r)[:12])
 bystander.close()
 ok(d.restored(before), "the last session closed: every knob as found", d.difference(before))
 ok(d.end() == 0, "SIGTERM: exit 0")

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Layers and contexts through the socket: profiles, surfaces, explanations, and what is left after a restart."""
+import csv
 import os
 import sys
 
@@ -38,7 +39,10 @@ def profile(client, budget, layers, **kw):
         points.append((clocks(reply), context))
         total, rows = timeline(clocks(reply), context)
         more = {"layers": ",".join(f"{c:.0f}:{g:.0f}{':s' if s else ''}" for c, g, s in rows)} if layers else {}
-        reply = client.ask(op="sample", profile=reply["profile"], latency_ns=int(total), n=10, sd_ns=int(total * 0.004), **more)
+        if layers and len(points) % 2:  # the others do not say how they were measured
+            more["layer_source"] = "events"
+        reply = client.ask(op="sample", profile=reply["profile"], latency_ns=int(total), n=10, sd_ns=int(total * 0.004),
+                           **more)
     return points, reply
 
 
@@ -71,7 +75,8 @@ print(f"# | {len(points)} points with layers over the socket: mean error {error:
 ok(error < 2, "the surface is within 2 %", error)
 regimes = {regime for *_, regime, _ in surface}
 ok(regimes <= {1, 2, 3} and len(regimes) >= 2, "every point has a regime", regimes)
-ok(all(0 <= bubble < latency for _, latency, _, _, bubble in surface) and any(bubble > 0 for *_, bubble in surface), "bubbles")
+ok(all(0 <= bubble < latency for _, latency, _, _, bubble in surface) and any(bubble > 0 for *_, bubble in surface),
+   "bubbles")
 slow = min(surface, key=lambda s: (s[0][0], -s[0][1], -s[0][2]))
 ok(slow[3] == 1, "at the lowest CPU clock the launches decide", slow)
 
@@ -80,7 +85,8 @@ truth = lambda begun: timeline(clocks(begun))[0]  # noqa: E731
 begun, ended = c.request(session, 100, truth)
 ok(begun["feasible"] == "1" and ended["missed"] == "0", "a request on it", (begun, ended))
 r = c.ask(op="explain", session=session)
-ok(r["regime"] in ("launch-bound", "execution-bound", "mixed") and int(r["bubble_ns"]) >= 0, "explain names regime and bubble", r)
+ok(r["regime"] in ("launch-bound", "execution-bound", "mixed") and int(r["bubble_ns"]) >= 0,
+   "explain names regime and bubble", r)
 
 points, last = profile(c, 12, False, model="words", phase="decode")
 contexts = {context for _, context in points}
@@ -102,11 +108,18 @@ d.process.terminate()
 d.process.wait(20)
 ok(any(f.startswith("layered") and f.endswith(".layers.csv") for f in os.listdir(os.path.join(d.state, "models"))),
    "layers are stored", os.listdir(d.state))
+models = os.path.join(d.state, "models")
+stored = next(f for f in os.listdir(models) if f.startswith("layered") and f.endswith(".layers.csv"))
+with open(os.path.join(models, stored)) as f:
+    rows = list(csv.DictReader(f))
+ok({row["source"] for row in rows} == {"events", ""}, "with the source that some came with",
+   {row["source"] for row in rows})
 d.start()
 ok(wait_for(d.up), "up again")
 c = d.client()
 _, again = cells(c, model="layered")
-ok(abs(mean_error(again) - error) < 0.5 and {s[3] for s in again} == regimes, "and the surface is back", mean_error(again))
+ok(abs(mean_error(again) - error) < 0.5 and {s[3] for s in again} == regimes, "and the surface is back",
+   mean_error(again))
 c.close()
 d.end()
 done()

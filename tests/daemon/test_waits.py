@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# What a request waited for the clocks is not what it ran, and is in a total that was measured; not in one that a replay reports, even
+# What a request waited for the clocks is not what it ran, and is in a total that was measured; not in
+# one that a replay reports, even
 # where by chance as much time passed. And a request does not wait for what its connection asked before.
 from daemonlib import *
 
@@ -8,15 +9,16 @@ SLEPT_NS = 20 * 10 ** 6
 
 
 def begin_up(other, c, model):
-    """The first request of a model, for which the clocks have to come up from where another client's left them. Returns its id, when it
-    was asked for and how long it waited, ns."""
+    """The first request of a model, for which the clocks have to come up from where another client's
+    left them. Returns its id, when it was asked for and how long it waited, ns."""
     session = other.open("low-" + model)
     for _ in range(12):
         low, _ = other.request(session, 200, latency_ns)
     session, at_ns = c.open(model), time.monotonic_ns()
     up = c.ask(op="begin", session=session, deadline_ns=10 ** 9, wait=1)
     waited_ns = time.monotonic_ns() - at_ns
-    ok(int(up["settle_ns"]) > 0 and int(up["gpu_hz"]) > int(low["gpu_hz"]), f"{model}: the clocks go up first", (low, up))
+    ok(int(up["settle_ns"]) > 0 and int(up["gpu_hz"]) > int(low["gpu_hz"]), f"{model}: the clocks go up first",
+       (low, up))
     return up["request"], at_ns, waited_ns
 
 
@@ -39,9 +41,11 @@ request, at_ns, waited_ns = begin_up(other, real, "measured")
 time.sleep(SLEPT_NS / 1e9)
 total_ns = time.monotonic_ns() - at_ns
 learned_ns = end(d, real, "measured", request, total_ns)
-ok(total_ns - waited_ns <= learned_ns < total_ns, "of a real client what it measured without the wait", (learned_ns, waited_ns, total_ns))
+ok(total_ns - waited_ns <= learned_ns < total_ns, "of a real client what it measured without the wait",
+   (learned_ns, waited_ns, total_ns))
 
-# What was asked is answered in turn, a flood of it ever more slowly (test_load); a request is not held up by it. Waiting out the
+# What was asked is answered in turn, a flood of it ever more slowly (test_load); a request is not
+# held up by it. Waiting out the
 # question takes 300 times as long as the question.
 shares = []
 for n in range(5):

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Board files, read by flamed and by the keeper.
- * link: probes/board_file.c probes/board.c probes/clocks.c probes/device.c probes/table.c probes/sysroot.c probes/rails.c probes/thermal.c common/file.c common/units.c common/point.c common/log.c */
+/* Board files, read by flamed and by the keeper. */
 #include <stdlib.h>
 #include <string.h>
 #include "../../probes/probe.h"

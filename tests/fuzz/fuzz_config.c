@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* flamed.conf.
- * link: daemon/config.c common/file.c common/kv.c common/units.c common/point.c */
+/* flamed.conf. */
 #include <stdlib.h>
 #include <string.h>
 #include "../../daemon/config.h"

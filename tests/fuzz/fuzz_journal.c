@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The keeper's journal, read by a privileged process after a crash.
- * link: daemon/journal_parse.c daemon/knob.c probes/sysroot.c probes/thermal.c common/file.c common/units.c */
+/* The keeper's journal, read by a privileged process after a crash. */
 #include <stdlib.h>
 #include <string.h>
-#include "../../daemon/journal.h"
-#include "../../daemon/knob.h"
+#include "../../keeper/journal.h"
+#include "../../keeper/knob.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (out.count > KNOBS_MAX)
 		abort();
 	for (size_t i = 0; i < out.count; i++)
-		if (!knob_kind_of(out.entry[i].path) || strncmp(out.entry[i].path, "/sys/", 5) != 0 || strstr(out.entry[i].path, "/../"))
+		if (!knob_kind_of(out.entry[i].path) || strncmp(out.entry[i].path, "/sys/", 5) != 0 ||
+		    strstr(out.entry[i].path, "/../"))
 			abort();
 	return 0;
 }

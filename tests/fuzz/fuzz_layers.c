@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The layers CSV, as stored by the daemon and given to flamectl.
- * link: estimator/sample.c common/csv.c common/units.c common/point.c */
+/* The layers CSV, as stored by the daemon and given to flamectl. */
 #include <stdlib.h>
 #include <string.h>
 #include "../../estimator/sample.h"

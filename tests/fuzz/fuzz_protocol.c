@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Frames and parses a stream as the daemon does.
- * link: common/kv.c common/units.c */
+/* Frames and parses a stream as the daemon does. */
 #include <stdlib.h>
 #include <string.h>
 #include "../../common/kv.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The samples CSV, as stored by the daemon and given to flamectl.
- * link: estimator/sample.c common/csv.c common/units.c common/point.c */
+/* The samples CSV, as stored by the daemon and given to flamectl. */
 #include <stdlib.h>
 #include <string.h>
 #include "../../estimator/sample.h"
@@ -17,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(text, data, size);
 	text[size] = '\0';
-	if (samples_parse(text, size % 2 == 0, &row, &count, message, sizeof(message), NULL, NULL) < 0 && message[0] == '\0')
+	if (samples_parse(text, size % 2 == 0, &row, &count, message, sizeof(message), NULL, NULL) < 0 &&
+	    message[0] == '\0')
 		abort();
 	free(row);
 	free(text);

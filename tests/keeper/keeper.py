@@ -71,7 +71,7 @@ class Keeper:
         return self.serial
 
     def answer(self, serial):
-        """The reply of that serial to an order, notices passed over."""
+        """The reply to the order with that serial; notices are skipped."""
         while True:
             reply = self.receive()
             if reply is None or (reply.serial == serial and reply.op != NOTICE):
@@ -113,7 +113,7 @@ def remove(path):
 
 
 def snapshot(root):
-    """Every regular file below a root and what it holds."""
+    """Every regular file below a root, with its contents."""
     out = {}
     for folder, _, names in os.walk(root):
         for name in names:

@@ -3,12 +3,15 @@
  * sysroot and of its state directory, makes a directory behave as sysfs does
  * (a write that fails changes nothing), and makes chosen calls fail.
  *
- *   SHIM_ROOT=DIR SHIM_STATE=DIR   which files are meant
+ *   SHIM_ROOT=DIR SHIM_STATE=DIR   the directories that are watched
  *   SHIM_LOG=FILE                  one line a write or fsync
  *   SHIM_CROSSED=1                 a limit that crosses its partner: EINVAL
  *   SHIM_CEILING=NAME:VALUE        a max file reads at most VALUE after a write
  *   SHIM_IGNORE=NAME               a file that accepts a value and keeps its own
- *   SHIM_LATE=NAME:US              a file takes a value so much later, as limits do that a work item brings into force
+ *   SHIM_LATE=NAME:US              a file takes a value US microseconds late, as limits do that a work item sets
+ *   SHIM_CPUFREQ=1                 scaling_max_freq and scaling_min_freq behave as requests: a read returns
+ *                                  min(request, cap), where cap is the lowest of cpuinfo_max_freq, bios_limit and
+ *                                  the policy's file .cap; every file of a policy with a file .offline returns EBUSY
  *   SHIM_SLOW_US=N                 each knob write takes that long
  *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write, fsync or alloc fail
  *   SHIM_COUNT=FILE                at exit: how many of each call there were
@@ -22,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,7 +39,7 @@ ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 int __open_2(const char *path, int flags);
 int __openat_2(int dir, const char *path, int flags);
 
-/* What of SHIM_ROOT or SHIM_STATE a path is; NULL: neither. */
+/* The part of a path below SHIM_ROOT or SHIM_STATE; NULL: it is below neither. */
 static const char *ours(const char *path, bool *state)
 {
 	const char *root = getenv("SHIM_ROOT"), *dir = getenv("SHIM_STATE");
@@ -85,7 +89,8 @@ static bool fails(enum call call)
 	int error;
 
 	counts[call]++;
-	if (!fail || sscanf(fail, "%15[a-z]:%lu:%lu:%d", name, &first, &count, &error) != 4 || strcmp(name, call_names[call]) != 0)
+	if (!fail || sscanf(fail, "%15[a-z]:%lu:%lu:%d", name, &first, &count, &error) != 4 ||
+	    strcmp(name, call_names[call]) != 0)
 		return false;
 	if (counts[call] < first || counts[call] >= first + count)
 		return false;
@@ -110,7 +115,7 @@ static const char *setting(const char *key, const char *path)
 }
 
 static struct late {
-	char path[PATH_MAX], text[256];
+	char path[PATH_MAX], text[256 + 1]; /* of a write, and a newline */
 	struct timespec due;
 } late[16];
 
@@ -122,7 +127,7 @@ static bool is_due(const struct late *l)
 	return now.tv_sec > l->due.tv_sec || (now.tv_sec == l->due.tv_sec && now.tv_nsec >= l->due.tv_nsec);
 }
 
-/* What is due by now, or all, takes its value. */
+/* Late values that are due, or all of them, take effect. */
 static void settle_late(bool all)
 {
 	for (size_t i = 0; i < sizeof(late) / sizeof(late[0]); i++) {
@@ -137,7 +142,7 @@ static void settle_late(bool all)
 	}
 }
 
-/* True when the value was put off. */
+/* Delay a value. False: the file is not a late one. */
 static bool put_off(const char *path, const char *text)
 {
 	const char *us = setting("SHIM_LATE", path);
@@ -244,12 +249,12 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
 	return fd;
 }
 
-#define MODE_OF(flags, last, mode)                    \
-	do {                                          \
-		va_list args;                         \
-		va_start(args, last);                 \
-		mode = (flags) & O_CREAT ? va_arg(args, mode_t) : 0; \
-		va_end(args);                         \
+#define MODE_OF(flags, last, mode) \
+	do { \
+		va_list args; \
+		va_start(args, last); \
+		mode = (flags)&O_CREAT ? va_arg(args, mode_t) : 0; \
+		va_end(args); \
 	} while (0)
 
 int open(const char *path, int flags, ...)
@@ -278,14 +283,67 @@ int __openat_2(int dir, const char *path, int flags)
 	return do_open(dir, path, flags, 0);
 }
 
+static unsigned long long number_in(const char *path)
+{
+	char text[64] = "";
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY);
+
+	if (fd < 0)
+		return 0;
+	syscall(SYS_read, fd, text, sizeof(text) - 1);
+	syscall(SYS_close, fd);
+	return strtoull(text, NULL, 10);
+}
+
+/* The number in FILE of the folder of `path`; ~0 without one. */
+static unsigned long long beside(const char *path, const char *file)
+{
+	char other[PATH_MAX + 64];
+	struct stat st;
+
+	snprintf(other, sizeof(other), "%.*s/%s", (int)(strrchr(path, '/') - path), path, file);
+	return syscall(SYS_newfstatat, AT_FDCWD, other, &st, 0) == 0 ? number_in(other) : ~0ULL;
+}
+
+/* 1: `text` is what a cpufreq limit shows; -1 with errno; 0: no such file. */
+static int cpufreq_shows(const char *path, char text[64])
+{
+	const char *const caps[] = {"cpuinfo_max_freq", "bios_limit", ".cap"};
+
+	if (!getenv("SHIM_CPUFREQ") || !strstr(path, "/cpufreq/policy"))
+		return 0;
+	if (beside(path, ".offline") != ~0ULL) {
+		errno = EBUSY;
+		return -1;
+	}
+	if (!strstr(path, "/scaling_max_freq") && !strstr(path, "/scaling_min_freq"))
+		return 0;
+	unsigned long long shown = number_in(path);
+	for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++)
+		shown = beside(path, caps[i]) < shown ? beside(path, caps[i]) : shown;
+	snprintf(text, 64, "%llu\n", shown);
+	return 1;
+}
+
 ssize_t read(int fd, void *buf, size_t n)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], text[64];
 	bool state;
 
 	if (ours(fd_path(fd, path), &state) && fails(READ))
 		return -1;
 	settle_late(false);
+	int shows = cpufreq_shows(path, text);
+	if (shows < 0)
+		return -1;
+	if (shows > 0) {
+		size_t len = strlen(text), at = (size_t)lseek(fd, 0, SEEK_CUR);
+		len = at < len ? len - at : 0;
+		len = len < n ? len : n;
+		memcpy(buf, text + at, len);
+		lseek(fd, (off_t)len, SEEK_CUR);
+		return (ssize_t)len;
+	}
 	return syscall(SYS_read, fd, buf, n);
 }
 
@@ -305,18 +363,6 @@ int fsync(int fd)
 	if (name)
 		record("fsync %s\n", !strcmp(name, "/") ? "directory" : name + 1);
 	return (int)syscall(SYS_fsync, fd);
-}
-
-static unsigned long long number_in(const char *path)
-{
-	char text[64] = "";
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY);
-
-	if (fd < 0)
-		return 0;
-	syscall(SYS_read, fd, text, sizeof(text) - 1);
-	syscall(SYS_close, fd);
-	return strtoull(text, NULL, 10);
 }
 
 /* min above max, or max below min. */
@@ -351,6 +397,11 @@ static ssize_t write_knob(int fd, const char *path, const char *name, const char
 		written[fd] = true;
 	if (slow)
 		usleep((useconds_t)atoi(slow));
+	char shown[64];
+	if (cpufreq_shows(path, shown) < 0) {
+		record("%s %s EBUSY\n", name, text);
+		return -1;
+	}
 	if (crosses(path, strtoull(text, NULL, 10))) {
 		record("%s %s EINVAL\n", name, text);
 		errno = EINVAL;

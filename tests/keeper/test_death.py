@@ -20,7 +20,8 @@ class Daemon:
         self.config = self.path + "/flamed.conf"
         open(self.config, "w").close()
         self.build = build
-        self.args = [os.path.join(build, "flamed"), "--config", self.config, "--sysroot", self.root, "--runtime-dir", self.run,
+        self.args = [os.path.join(build, "flamed"), "--config", self.config, "--sysroot", self.root, "--runtime-dir",
+                     self.run,
                      "--state-dir", self.state]
         self.log = open(self.path + "/log", "wb")
         self.process = subprocess.Popen(self.args, stdout=subprocess.DEVNULL, stderr=self.log)
@@ -148,7 +149,8 @@ for death in (kill_flamed, kill_keeper, kill_both, kill_client, terminate):
     tap.ok(moved == ROUNDS, f"{name}: the knobs had been moved ({moved} of {ROUNDS})")
     if times:
         times.sort()
-        tap.table(f"kill -9 of flamed to every knob restored: median {times[len(times) // 2]:.1f} ms, worst {times[-1]:.1f} ms "
+        tap.table(f"kill -9 of flamed to every knob restored: median {times[len(times) // 2]:.1f} ms, worst "
+                  f"{times[-1]:.1f} ms "
                   f"of {ROUNDS} (wanted: 50 ms)")
         tap.ok(times[len(times) // 2] <= 50, "half of them within 50 ms", times)
 tap.done()

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Every open, read, write and fsync the keeper makes on knobs and journal fails in turn, with each plausible errno.
-It must stay up, leave no ceiling below what was asked, heal with the next success, and in the end leave every file as it was."""
+"""Every open, read, write and fsync the keeper makes on knobs and journal fails in turn, with each
+plausible errno. It must stay up, leave no ceiling below what was asked, heal with the next success,
+and in the end leave every file as it was."""
 import errno
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +28,8 @@ class Fault:
         self.before = snapshot(self.root)
 
     def keeper(self, **settings):
-        env = {"LD_PRELOAD": os.path.join(BUILD, "tests/keeper/shim.so"), "SHIM_ROOT": self.root, "SHIM_STATE": self.state,
+        env = {"LD_PRELOAD": os.path.join(BUILD, "tests/keeper/shim.so"), "SHIM_ROOT": self.root,
+               "SHIM_STATE": self.state,
                "SHIM_CROSSED": "1"}
         env.update({"SHIM_" + k.upper(): str(v) for k, v in settings.items()})
         return Keeper(self.root, self.state, binary=os.path.join(RELEASE, "flamed-keeper"), env=env)
@@ -40,7 +42,7 @@ class Fault:
 
 
 def call_counts():
-    """How many of each call a whole quiet run makes, and how many of them before the first message."""
+    """Number of each call in a whole run without faults, and before the first message."""
     f = Fault()
     out = []
     for steps in ([], STEPS):
@@ -56,16 +58,18 @@ def call_counts():
 def healed(f, k):
     k.rescan()
     k.apply(*(v * MHZ for v in STEPS[-1]))
-    return wait_for(lambda: read(f.root, CPU4 + "scaling_max_freq") == "960000" and read(f.root, ORIN_GPU + "max_freq") == "612000000" and
+    return wait_for(lambda: read(f.root, CPU4 + "scaling_max_freq") == "960000"
+                    and read(f.root, ORIN_GPU + "max_freq") == "612000000" and
                     read(f.root, EMC + "mrq_rate_locked") == "1", 5)
 
 
 def run(call, position, count, error):
-    """One run with a fault; a list of what was wrong."""
+    """One run with a fault. Returns a list of failures."""
     f = Fault()
     wrong = []
     k = f.keeper(fail=f"{call}:{position}:{count}:{getattr(errno, error)}")
-    if k.hello is None:  # no memory, or no sight of an old journal: it says so, touches nothing, and flamed starts another
+    # no memory, or no sight of an old journal: it says so, touches nothing, and flamed starts another
+    if k.hello is None:
         status = k.process.wait(timeout=20)
         told = call == "alloc" or (call == "open" and "journal" in k.stderr())
         wrong = [] if told and status == 1 else [f"no first message, exit status {status}", k.stderr()]
@@ -82,7 +86,8 @@ def run(call, position, count, error):
                 break
             wrong += [f"after {step}: ceiling low on {p}" for p in f.low_ceilings(step)]
         if count == 1 and not wrong:
-            # A fault while looking hides a device, or its table, until somebody looks again; this look may be the one at fault.
+            # A fault while looking hides a device, or its table, until somebody looks again; this
+            # look may be the one at fault.
             if not healed(f, k) and not healed(f, k):
                 wrong.append("not healed")
         status = k.close()
@@ -123,11 +128,14 @@ for call, names in ERRORS.items():
     jobs = [(call, position, 1, error) for position in range(1, busy[call] + 1) for error in names]
     bad = list(run_all(jobs))
     total += len(jobs)
-    tap.ok(not bad, f"{call}: each of {busy[call]} fails with each of {len(names)} errnos, {len(jobs)} runs", "\n".join(bad))
+    tap.ok(not bad, f"{call}: each of {busy[call]} fails with each of {len(names)} errnos, {len(jobs)} runs",
+           "\n".join(bad))
 
-jobs = [(call, position, 3 if i % 3 else 12, ERRORS[call][(i * 5) % len(ERRORS[call])]) for call in ("open", "read", "write")
+jobs = [(call, position, 3 if i % 3 else 12, ERRORS[call][(i * 5) % len(ERRORS[call])])
+        for call in ("open", "read", "write")
         for i, position in enumerate(range(quiet[call] + 1, busy[call] + 1, 4))]
 bad = list(run_all(jobs))
 tap.ok(not bad, f"bursts of failures at {len(jobs)} places", "\n".join(bad))
-tap.table(f"faults: {total + len(jobs)} runs over {sum(busy.values())} calls, {len(set().union(*ERRORS.values()))} kinds of error")
+tap.table(f"faults: {total + len(jobs)} runs over {sum(busy.values())} calls, {len(set().union(*ERRORS.values()))} "
+          f"kinds of error")
 tap.done()

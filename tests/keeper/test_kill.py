@@ -14,7 +14,7 @@ held = {"jetson-orin-nano": 8, "jetson-tx2": 8, "amd-apu": 12}
 
 
 def torment(name, seed):
-    """Targets come in a stream until the keeper is killed. What was wrong afterwards, and was a journal left?"""
+    """Send targets until the keeper is killed. Returns the faults found afterwards, and whether a journal was left."""
     mine = random.Random(seed)
     path = tree(name)
     root, state = path + "/root", path + "/state"
@@ -28,7 +28,8 @@ def torment(name, seed):
         while k.process.poll() is None:
             if mine.random() < 0.1:
                 k.send(RELEASE_OP)
-            k.send(APPLY, mine.randrange(100, 2000) * MHZ, mine.randrange(100, 1300) * MHZ, mine.randrange(0, 3200) * MHZ)
+            k.send(APPLY, mine.randrange(100, 2000) * MHZ, mine.randrange(100, 1300) * MHZ,
+                   mine.randrange(0, 3200) * MHZ)
             if mine.random() < 0.7:
                 k.receive(5)
     except OSError:

@@ -19,7 +19,8 @@ def moves():
     cpu, gpu = clocks()
     ok(cpu == {(int(begun["cpu_hz"]),) * 2}, "every CPU policy is pinned at the clock the reply names", (cpu, begun))
     ok(gpu == (int(begun["gpu_hz"]),) * 2, "the GPU is pinned at the clock the reply names", (gpu, begun))
-    ok(wait_for(lambda: int(read(GPU + "/cur_freq")) == int(begun["gpu_hz"])), "and the device runs at it", read(GPU + "/cur_freq"))
+    ok(wait_for(lambda: int(read(GPU + "/cur_freq")) == int(begun["gpu_hz"])), "and the device runs at it",
+       read(GPU + "/cur_freq"))
     client.end(begun, latency_ns(2e9, 1.02e9))
     # Thirty to learn from, then thirty without a miss. The times are real, on a processor that is emulated
     # beside whatever else the host does: thirty that were disturbed are done again.
@@ -39,7 +40,8 @@ def moves():
         cpu, gpu = clocks()
         if max(c[1] for c in cpu) < 2000000000 and gpu[1] < 1020000000:
             break
-    ok(max(c[1] for c in cpu) < 2000000000 and gpu[1] < 1020000000, "a loose deadline brings both clocks down", (cpu, gpu))
+    ok(max(c[1] for c in cpu) < 2000000000 and gpu[1] < 1020000000, "a loose deadline brings both clocks down",
+       (cpu, gpu))
     ok(int(read(PARAMS + "/writes")) > 2, "the driver was really asked to change its clock", read(PARAMS + "/writes"))
     client.close()
     ok(restored(before), "the last session closed: every knob as found", difference(before))
@@ -144,7 +146,8 @@ def foreign():
     client.close()
     wait_for(lambda: not os.path.exists(JOURNAL))
     ok(read(path) == "1600000", "and left at release", read(path))
-    ok(clocks()[1] == (int(before[GPU + "/min_freq"]), int(before[GPU + "/max_freq"])), "while the GPU is handed back", clocks())
+    ok(clocks()[1] == (int(before[GPU + "/min_freq"]), int(before[GPU + "/max_freq"])), "while the GPU is handed back",
+       clocks())
     write(CPU + "/policy0/scaling_min_freq", 400000)
     write(path, 2000000)
 

@@ -12,8 +12,8 @@ CPU = "/sys/devices/system/cpu/cpufreq"
 GPU = "/sys/class/devfreq/17000000.gpu"
 PARAMS = "/sys/module/flamed_test_gpu/parameters"
 JOURNAL = "/var/lib/flamed-keeper/journal"
-# Times are told to flamed so much longer: on an emulated processor of a busy host a
-# write to a knob takes tens to hundreds of milliseconds, and a move is only worth so much.
+# Factor on every time that is reported to flamed: on an emulated processor of a busy host a write to a knob takes
+# tens to hundreds of milliseconds, and a move has to be short beside a request.
 SLOW = 50
 count = 0
 
@@ -25,6 +25,12 @@ def ok(condition, name, detail=""):
     if not condition and detail != "":
         print("  # " + str(detail).replace("\n", "\n  # "))
     return bool(condition)
+
+
+def skip(name, why):
+    global count
+    count += 1
+    print(f"ok {count} - {name} # SKIP {why}")
 
 
 def read(path):
@@ -119,7 +125,7 @@ def latency_ns(cpu_hz, gpu_hz):
 
 
 def clocks():
-    """What the kernel says is pinned, Hz: (cpu of every policy, gpu)."""
+    """Frequencies that the kernel reports as pinned, Hz: (cpu of every policy, gpu)."""
     cpu = {(int(read(p + "/scaling_min_freq")) * 1000, int(read(p + "/scaling_max_freq")) * 1000)
            for p in glob.glob(CPU + "/policy*")}
     gpu = (int(read(GPU + "/min_freq")), int(read(GPU + "/max_freq")))

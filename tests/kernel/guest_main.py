@@ -14,6 +14,7 @@ import traceback
 
 from guest_lib import *
 import guest_clocks
+import guest_holds
 import guest_restore
 import guest_system
 
@@ -46,7 +47,8 @@ class Gate(threading.Thread):
         self.keeper, self.path, self.shut = keeper, None, threading.Event()
         libc = ctypes.CDLL(None, use_errno=True)
         self.fan = libc.fanotify_init(FAN_CLASS_CONTENT, os.O_RDONLY)
-        if self.fan < 0 or libc.fanotify_mark(self.fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, ctypes.c_uint64(FAN_OPEN_PERM), AT_FDCWD, b"/sys") < 0:
+        if self.fan < 0 or libc.fanotify_mark(self.fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
+                                              ctypes.c_uint64(FAN_OPEN_PERM), AT_FDCWD, b"/sys") < 0:
             raise OSError(ctypes.get_errno(), "fanotify")
 
     def run(self):
@@ -95,7 +97,8 @@ def after_power_loss():
     before = knobs()
     client, _ = busy_client()
     said = journal_text("flamed-keeper") + journal_text("flamed")
-    ok("another boot" in said or "earlier boot" in said, "the stale journal was recognised by its boot id", said[-1500:])
+    ok("another boot" in said or "earlier boot" in said, "the stale journal was recognised by its boot id",
+       said[-1500:])
     client.close()
     ok(restored(before), "and the knobs are handed back as found", difference(before))
 
@@ -104,6 +107,7 @@ try:
     if stage() == 1:
         guest_system.installation()
         guest_clocks.run_all()
+        guest_holds.run_all()
         guest_restore.run_all()
         guest_system.run_all()
     elif stage() == 2:
@@ -113,7 +117,8 @@ try:
         if stage() == 3:
             power_loss()
 except Exception:
-    ok(False, "the tests ran to their end", traceback.format_exc() + journal_text()[-2000:] + journal_text("flamed-keeper")[-1000:])
+    ok(False, "the tests ran to their end", traceback.format_exc() + journal_text()[-2000:]
+       + journal_text("flamed-keeper")[-1000:])
 print("# end of stage")
 sys.stdout.flush()
 os.sync()

@@ -80,12 +80,14 @@ def service_manager(before):
         # More starts in a minute than the service manager allows a service by default.
         run("systemctl reset-failed flamed.service flamed-keeper.service flamed.socket flamed-keeper.socket")
         said = run("systemctl start flamed.service")[1]
-        ok(running(), f"flamed runs again after: systemctl {command}", said + run("systemctl status flamed.service flamed.socket")[1])
+        ok(running(), f"flamed runs again after: systemctl {command}",
+           said + run("systemctl status flamed.service flamed.socket")[1])
 
 
 def disk(before):
     """A full or read-only state directory: no journal can be saved, so nothing is written."""
-    for name, mount in (("full disk", "mount -t tmpfs -o size=4k,mode=0700 none /var/lib/flamed-keeper && head -c 8192 /dev/zero > /var/lib/flamed-keeper/fill"),
+    for name, mount in (("full disk", "mount -t tmpfs -o size=4k,mode=0700 none /var/lib/flamed-keeper && head -c "
+                                      "8192 /dev/zero > /var/lib/flamed-keeper/fill"),
                         ("read-only state directory", "mount -t tmpfs -o ro,mode=0700 none /var/lib/flamed-keeper")):
         run("systemctl stop flamed.service flamed-keeper.service")
         run(mount)
@@ -96,7 +98,8 @@ def disk(before):
         ok(begun.get("errno") == "0", f"{name}: the request is answered", begun)
         ok(knobs() == before, f"{name}: no knob is written without a journal", difference(before))
         shown = client.ask(op="status")
-        ok(shown.get("keeper.journal_errno") not in (None, "0"), f"{name}: status says so", {k: v for k, v in shown.items() if "keeper" in k})
+        ok(shown.get("keeper.journal_errno") not in (None, "0"), f"{name}: status says so",
+           {k: v for k, v in shown.items() if "keeper" in k})
         client.close()
         run("systemctl stop flamed.service flamed-keeper.service")
         run("umount /var/lib/flamed-keeper")

@@ -16,7 +16,8 @@ def install(flamed="/flamed-tests/flamed_*.deb"):
 
 def newer():
     """The same package as a later version with another /etc/flamed.conf."""
-    rc, out = run("cd /tmp && dpkg-deb -R /flamed-tests/flamed_*.deb next && sed -i 's/^Version: .*/&+next/' next/DEBIAN/control && "
+    rc, out = run("cd /tmp && dpkg-deb -R /flamed-tests/flamed_*.deb next && sed -i 's/^Version: .*/&+next/' "
+                  "next/DEBIAN/control && "
                   "echo '# of the newer version' >>next/etc/flamed.conf && dpkg-deb -Znone -b next next.deb")
     ok(rc == 0, "a newer package, with another configuration file", out)
     return "/tmp/next.deb"
@@ -26,14 +27,20 @@ def installation():
     before = knobs()
     rc, out = install()
     ok(rc == 0, "the packages install", out)
-    ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "the service is ready", run("systemctl status flamed.service")[1])
+    ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "the service is ready",
+       run("systemctl status flamed.service")[1])
     ok(unit("flamed.service", "NRestarts") == "0", "at the first start")
     st = os.stat(SOCKET)
-    ok(stat.S_IMODE(st.st_mode) == 0o660 and st.st_gid == grp.getgrnam("flamed").gr_gid, "the socket is 0660, group flamed", oct(st.st_mode))
-    ok(pwd.getpwuid(os.stat(f"/proc/{main_pid('flamed.service')}").st_uid).pw_name == "flamed", "flamed runs unprivileged")
+    ok(stat.S_IMODE(st.st_mode) == 0o660 and st.st_gid == grp.getgrnam("flamed").gr_gid,
+       "the socket is 0660, group flamed", oct(st.st_mode))
+    ok(pwd.getpwuid(os.stat(f"/proc/{main_pid('flamed.service')}").st_uid).pw_name == "flamed",
+       "flamed runs unprivileged")
     for name in ("flamed.socket", "flamed-keeper.socket", "flamed.service"):
-        ok(run(["systemctl", "is-enabled", name])[1] == "enabled", f"{name} is enabled", run(["systemctl", "is-enabled", name])[1])
-    ok(unit("flamed.socket", "ActiveEnterTimestampMonotonic") <= unit("flamed.service", "ActiveEnterTimestampMonotonic"), "the socket is there before the daemon")
+        ok(run(["systemctl", "is-enabled", name])[1] == "enabled", f"{name} is enabled",
+           run(["systemctl", "is-enabled", name])[1])
+    ok(unit("flamed.socket", "ActiveEnterTimestampMonotonic") <= unit("flamed.service",
+                                                                      "ActiveEnterTimestampMonotonic"),
+       "the socket is there before the daemon")
     ok(knobs() == before, "installing touches no knob", difference(before))
 
 
@@ -43,7 +50,8 @@ def users():
     ok(rc == 0, "a member of the group is served", out)
     rc, out = run("runuser -u outside -- flamectl status")
     ok(rc == 1 and "flamed" in out and "group" in out, "somebody else is told which group", out)
-    code = "import sys; sys.path.insert(0, '/flamed-tests'); from guest_lib import *; c = Client(); print(c.begin(c.open('user-net'), 400))"
+    code = ("import sys; sys.path.insert(0, '/flamed-tests'); from guest_lib import *; c = Client(); "
+            "print(c.begin(c.open('user-net'), 400))")
     rc, out = run(["runuser", "-u", "inside", "--", "/usr/bin/python3", "-c", code])
     ok(rc == 0 and "'errno': '0'" in out, "and gets a session and a request", out)
 
@@ -53,16 +61,18 @@ def reload():
     good = read("/etc/flamed.conf")
     write("/etc/flamed.conf", good + "\n[flamed]\nno_such_key = 1\n")
     run("systemctl reload flamed.service")
-    ok(wait_for(lambda: "no_such_key" in journal_text()), "a broken configuration is named at reload", journal_text()[-800:])
+    ok(wait_for(lambda: "no_such_key" in journal_text()), "a broken configuration is named at reload",
+       journal_text()[-800:])
     ok(re.search(r"flamed\.conf:\d+", journal_text()) is not None, "with file and line", journal_text()[-800:])
     ok(main_pid("flamed.service") == pid and status()["errno"] == "0", "and the daemon goes on with the old one")
     write("/etc/flamed.conf", "[limits]\ncpu_max = 1500 MHz\n")
-    taken = journal_text().count("configuration read again")
+    taken = journal_text().count("configuration reloaded")
     run("systemctl reload flamed.service")
-    wait_for(lambda: journal_text().count("configuration read again") > taken)
+    wait_for(lambda: journal_text().count("configuration reloaded") > taken)
     client = Client()
     begun = client.begin(client.open("limited-net"), 90)  # of which nothing is known: as fast as may be
-    ok(int(begun["cpu_hz"]) == 1200000000, "a good one is taken: a limit between table entries means the entry below", begun)
+    ok(int(begun["cpu_hz"]) == 1200000000, "a good one is taken: a limit between table entries means the entry below",
+       begun)
     client.close()
     write("/etc/flamed.conf", good)
     run("systemctl reload flamed.service")
@@ -121,9 +131,52 @@ def sandbox():
         out = run(["journalctl", "-u", f"try-{name}", "-o", "cat", "--no-pager"])[1]
         seen = dict(line.split("=", 1) for line in out.splitlines() if re.match(r"^[a-z_]+=", line))
         for key in ("cpu_knob", "gpu_knob"):
-            ok((seen.get(key) == "done") == (knob == "done"), f"{name}: {key} {'is writable' if knob else 'is not writable'} inside the sandbox", out)
+            ok((seen.get(key) == "done") == (knob == "done"),
+               f"{name}: {key} {'is writable' if knob else 'is not writable'} inside the sandbox", out)
         for key in ("etc", "proc_sys", "other_sysfs", "power_state", "network", "namespace", "wx_memory"):
             ok(seen.get(key) not in (None, "done"), f"{name}: {key} is refused", out)
+
+
+def upgrade_from_01():
+    """What version 0.1 left when it was killed: samples, layers under its name for them, a journal of this boot."""
+    models = "/var/lib/flamed/models"
+    run("systemctl stop flamed.socket flamed-keeper.socket flamed.service flamed-keeper.service")
+    run(f"rm -rf {models}; install -d -o flamed -g flamed -m 750 {models}")
+    before = knobs()
+    knob = os.path.realpath(CPU + "/policy0/scaling_max_freq")
+    gpus = [int(hz) for hz in read(GPU + "/available_frequencies").split()]
+    points = [(cpu, gpu) for cpu in (400000000, 1200000000, 2000000000) for gpu in (min(gpus), max(gpus))]
+    with open(models + "/old-net.csv", "w") as f:
+        f.write("phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns,max_ns,power_uw\n")
+        for cpu, gpu in points:
+            f.write(f"run,0,{cpu},{gpu},0,{latency_ns(cpu, gpu):.0f},30,100000,,\n")
+    with open(models + "/old-net.layers.csv", "w") as f:
+        f.write("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n")
+        for cpu, gpu in points:
+            for layer in range(4):
+                f.write(f"run,0,{cpu},{gpu},0,0,{layer},{2e7 * 2e9 / cpu:.0f},{2.5e7 * 1.02e9 / gpu:.0f},{layer // 3}\n")
+    run(f"chown flamed:flamed {models}/*")
+    with open(JOURNAL, "w") as f:
+        f.write(f"flamed-journal 1\nboot {read('/proc/sys/kernel/random/boot_id')}\n"
+                f"save 0 {knob} ={read(knob)}\nheld 0 =1200000\n")
+    write(knob, 1200000)
+    ok(knobs() != before, "version 0.1 was killed with a clock moved", difference(before))
+    run("systemctl start flamed.socket flamed-keeper.socket flamed.service")
+    ok(wait_for(lambda: unit("flamed.service", "ActiveState") == "active", 40), "this version starts over its state",
+       journal_text()[-1500:])
+    ok(restored(before), "and gives back the clock", difference(before))
+    client = Client()
+    known = client.ask(op="models")
+    index = [k.split(".")[1] for k, v in known.items() if v == "old-net"][0:1]
+    ok(index and known[f"model.{index[0]}.samples"] == str(len(points)) and known[f"model.{index[0]}.layers"] != "0",
+       "samples and layers are known", known)
+    begun = client.begin(client.open("old-net"), 400)
+    expected = latency_ns(int(begun["cpu_hz"]), int(begun["gpu_hz"]))
+    ok(0.8 < int(begun["predicted_ns"]) / expected < 1.25, "and a request is predicted from them", (begun, expected))
+    client.close()
+    ok(sorted(os.listdir(models)) == ["old-net.csv", "old-net@.layers.csv"], "under the names of this version",
+       os.listdir(models))
+    ok(restored(before), "every knob as found", difference(before))
 
 
 def package():
@@ -150,10 +203,11 @@ def package():
     ok(not os.path.exists(SOCKET), "and takes the socket away")
     client.close()
     rc, out = run("dpkg -P flamed")
-    ok(rc == 0 and not os.path.exists("/etc/flamed.conf") and not os.path.exists("/var/lib/flamed"), "purged: no configuration and no state left",
+    ok(rc == 0 and not os.path.exists("/etc/flamed.conf") and not os.path.exists("/var/lib/flamed"),
+       "purged: no configuration and no state left",
        out + str(glob.glob("/var/lib/flamed*") + glob.glob("/etc/flamed*")))
 
 
 def run_all():
-    for test in (users, reload, journal_fields, sandbox, package):
+    for test in (users, reload, journal_fields, sandbox, upgrade_from_01, package):
         test()

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define SLOW_FLUSH_US 3000
-#define EXPORT __attribute__((visibility("default")))
+#define EXPORT        __attribute__((visibility("default")))
 
 static cl_icd_dispatch target, ours;
 static atomic_long made, retained, released;
@@ -32,14 +32,15 @@ static cl_int count(cl_int rc, const cl_event *event)
 	return rc;
 }
 
-static CL_API_ENTRY cl_int CL_API_CALL kernel(cl_command_queue q, cl_kernel k, cl_uint d, const size_t *o, const size_t *g, const size_t *l,
-					      cl_uint n, const cl_event *w, cl_event *e)
+static CL_API_ENTRY cl_int CL_API_CALL kernel(cl_command_queue q, cl_kernel k, cl_uint d, const size_t *o,
+					      const size_t *g, const size_t *l, cl_uint n, const cl_event *w,
+					      cl_event *e)
 {
 	return count(target.clEnqueueNDRangeKernel(q, k, d, o, g, l, n, w, e), e);
 }
 
-static CL_API_ENTRY cl_int CL_API_CALL reading(cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t s, void *p, cl_uint n, const cl_event *w,
-					       cl_event *e)
+static CL_API_ENTRY cl_int CL_API_CALL reading(cl_command_queue q, cl_mem m, cl_bool b, size_t o, size_t s, void *p,
+					       cl_uint n, const cl_event *w, cl_event *e)
 {
 	return count(target.clEnqueueReadBuffer(q, m, b, o, s, p, n, w, e), e);
 }
@@ -58,7 +59,8 @@ static CL_API_ENTRY cl_int CL_API_CALL release(cl_event event)
 	return target.clReleaseEvent(event);
 }
 
-static CL_API_ENTRY cl_command_queue CL_API_CALL queue(cl_context c, cl_device_id d, cl_command_queue_properties p, cl_int *error)
+static CL_API_ENTRY cl_command_queue CL_API_CALL queue(cl_context c, cl_device_id d, cl_command_queue_properties p,
+						       cl_int *error)
 {
 	if (p & CL_QUEUE_PROFILING_ENABLE && below("noprofile")) {
 		if (error)
@@ -75,7 +77,8 @@ static CL_API_ENTRY cl_int CL_API_CALL flush(cl_command_queue q)
 	return target.clFlush(q);
 }
 
-static CL_API_ENTRY cl_int CL_API_CALL times(cl_event event, cl_profiling_info name, size_t size, void *value, size_t *size_ret)
+static CL_API_ENTRY cl_int CL_API_CALL times(cl_event event, cl_profiling_info name, size_t size, void *value,
+					     size_t *size_ret)
 {
 	if (below("notimes"))
 		return CL_PROFILING_INFO_NOT_AVAILABLE;
@@ -95,8 +98,8 @@ EXPORT CL_API_ENTRY cl_int CL_API_CALL clGetLayerInfo(cl_layer_info name, size_t
 	return CL_SUCCESS;
 }
 
-EXPORT CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispatch *below_us, cl_uint *entries_ret,
-						   const cl_icd_dispatch **ours_ret)
+EXPORT CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispatch *below_us,
+						   cl_uint *entries_ret, const cl_icd_dispatch **ours_ret)
 {
 	(void)entries;
 	target = *below_us;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""An inference program that knows nothing of flamed: OpenCV's DNN module on OpenCL, a network made on the spot (weights random,
-shapes of the real one, fewer channels). Prints a hash of all its outputs.
+"""An inference program that knows nothing of flamed: OpenCV's DNN module on OpenCL, a network made on
+the spot (weights random, shapes of the real one, fewer channels). Prints a hash of all its outputs.
 usage: dnn.py mobilenet|vgg RUNS [PAUSE_MS]"""
 import hashlib, os, sys, time
 

@@ -23,27 +23,23 @@ static cl_int answer(const char *text, size_t size, void *value, size_t *size_re
 	return CL_SUCCESS;
 }
 
-static CL_API_ENTRY cl_int CL_API_CALL info(cl_platform_id platform, cl_platform_info name, size_t size, void *value, size_t *size_ret)
+static CL_API_ENTRY cl_int CL_API_CALL info(cl_platform_id platform, cl_platform_info name, size_t size, void *value,
+					    size_t *size_ret)
 {
 	(void)platform;
 	switch (name) {
-	case CL_PLATFORM_VERSION:
-		return answer("OpenCL 1.2 empty", size, value, size_ret);
-	case CL_PLATFORM_PROFILE:
-		return answer("FULL_PROFILE", size, value, size_ret);
-	case CL_PLATFORM_EXTENSIONS:
-		return answer("cl_khr_icd", size, value, size_ret);
+	case CL_PLATFORM_VERSION: return answer("OpenCL 1.2 empty", size, value, size_ret);
+	case CL_PLATFORM_PROFILE: return answer("FULL_PROFILE", size, value, size_ret);
+	case CL_PLATFORM_EXTENSIONS: return answer("cl_khr_icd", size, value, size_ret);
 	case CL_PLATFORM_NAME:
-	case CL_PLATFORM_VENDOR:
-		return answer("Empty", size, value, size_ret);
-	case CL_PLATFORM_ICD_SUFFIX_KHR:
-		return answer("EMPTY", size, value, size_ret);
-	default:
-		return CL_INVALID_VALUE;
+	case CL_PLATFORM_VENDOR: return answer("Empty", size, value, size_ret);
+	case CL_PLATFORM_ICD_SUFFIX_KHR: return answer("EMPTY", size, value, size_ret);
+	default: return CL_INVALID_VALUE;
 	}
 }
 
-static CL_API_ENTRY cl_int CL_API_CALL devices(cl_platform_id platform, cl_device_type type, cl_uint size, cl_device_id *out, cl_uint *count)
+static CL_API_ENTRY cl_int CL_API_CALL devices(cl_platform_id platform, cl_device_type type, cl_uint size,
+					       cl_device_id *out, cl_uint *count)
 {
 	(void)platform;
 	(void)type;
@@ -54,8 +50,8 @@ static CL_API_ENTRY cl_int CL_API_CALL devices(cl_platform_id platform, cl_devic
 	return CL_DEVICE_NOT_FOUND;
 }
 
-static const cl_icd_dispatch table = { .clGetPlatformInfo = info, .clGetDeviceIDs = devices };
-static struct _cl_platform_id only = { &table };
+static const cl_icd_dispatch table = {.clGetPlatformInfo = info, .clGetDeviceIDs = devices};
+static struct _cl_platform_id only = {&table};
 
 EXPORT CL_API_ENTRY cl_int CL_API_CALL clIcdGetPlatformIDsKHR(cl_uint size, cl_platform_id *out, cl_uint *count)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A small inference engine on OpenCL which can do what programs do, well or
- * badly, according to its arguments. It prints a checksum of its outputs, and
- * nothing that depends on time; asked with `check`, it fails when it can tell
- * that a layer is there.
+/* A small inference engine on OpenCL with the habits of real programs, good and
+ * bad, chosen by its arguments. It prints a checksum of its outputs, and
+ * nothing that depends on time; with `check` it fails if it can detect
+ * that a layer is present.
  *
  * usage: engine [kernels=N] [runs=N] [size=N] [threads=N] [queues=N] WORD...
  *   out-of-order, with-properties, profiling, finish, map, async, no-wait,
@@ -34,7 +34,8 @@
 
 static const char source[] =
 	"kernel void scale(global float *x, float f) { size_t i = get_global_id(0); x[i] = x[i] * f + 0.25f; }\n"
-	"kernel void blend(global float *x, float f) { size_t i = get_global_id(0); x[i] = x[i] + f * (float)(i % 7); }\n"
+	"kernel void blend(global float *x, float f) { size_t i = get_global_id(0); x[i] = x[i] + f * (float)(i % "
+	"7); }\n"
 	"kernel void fold(global float *x, float f) { size_t i = get_global_id(0);"
 	" float a = x[i]; for (int k = 0; k < 16; k++) a = a * 0.99f + f; x[i] = a; }\n";
 
@@ -44,7 +45,6 @@ static cl_program program;
 static unsigned kernels = 24, runs = 12, size = 1024, threads = 1, queues = 1, gap_us;
 static int word_count;
 static char **words;
-static atomic_int callbacks;
 static atomic_uint failures;
 
 static bool asked(const char *word)
@@ -108,13 +108,14 @@ static cl_command_queue make_queue(void)
 {
 	cl_command_queue_properties bits = (asked("out-of-order") ? CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE : 0) |
 					   (asked("profiling") ? CL_QUEUE_PROFILING_ENABLE : 0);
-	const cl_queue_properties list[] = { CL_QUEUE_PROPERTIES, bits, 0 };
+	const cl_queue_properties list[] = {CL_QUEUE_PROPERTIES, bits, 0};
 	cl_command_queue_properties seen = 0;
 	cl_command_queue queue;
 	cl_int rc;
 
-	queue = asked("with-properties") ? clCreateCommandQueueWithProperties(context, device, bits ? list : NULL, &rc) :
-					   clCreateCommandQueue(context, device, bits, &rc);
+	queue = asked("with-properties") ?
+			clCreateCommandQueueWithProperties(context, device, bits ? list : NULL, &rc) :
+			clCreateCommandQueue(context, device, bits, &rc);
 	must(rc, "queue");
 	if (asked("check")) {
 		must(clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof(seen), &seen, NULL), "queue info");
@@ -141,10 +142,11 @@ static void check_event(cl_event event)
 struct worker {
 	unsigned index;
 	cl_command_queue queue[4];
-	cl_kernel kernel[3];
+	cl_kernel kernel[3], extra; /* extra: what a callback launches, on `aside` alone: nobody waits for it */
 	cl_mem buffer, aside;
 	cl_event last, before;
-	unsigned launches;
+	unsigned launches, callbacks_asked;
+	atomic_uint callbacks;
 	pthread_mutex_t lock;
 	pthread_cond_t told;
 	bool done;
@@ -160,8 +162,9 @@ static void CL_CALLBACK called(cl_event event, cl_int status, void *arg)
 	(void)event;
 	(void)status;
 	if (asked("callback-enqueue"))
-		must(clEnqueueNDRangeKernel(worker->queue[0], worker->kernel[0], 1, NULL, &global, NULL, 0, NULL, NULL), "enqueue in callback");
-	callbacks++;
+		must(clEnqueueNDRangeKernel(worker->queue[0], worker->extra, 1, NULL, &global, NULL, 0, NULL, NULL),
+		     "enqueue in callback");
+	worker->callbacks++;
 }
 
 static void CL_CALLBACK notified(cl_event event, cl_int status, void *arg)
@@ -187,7 +190,7 @@ static void poll_for(cl_event event)
 	clReleaseEvent(event);
 }
 
-/* Until the end of the last command, without ever blocking in OpenCL. */
+/* Wait for the end of the last command without blocking in OpenCL. */
 static void wait_softly(struct worker *worker, cl_event event)
 {
 	must(clFlush(worker->queue[0]), "flush");
@@ -212,8 +215,10 @@ static void take_event(struct worker *worker, cl_event event)
 		must(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(status), &status, NULL), "glance");
 	if (asked("check"))
 		check_event(event);
-	if (asked("callback") || asked("callback-enqueue") || (asked("odd") && worker->launches % 2))
+	if (asked("callback") || asked("callback-enqueue") || (asked("odd") && worker->launches % 2)) {
 		must(clSetEventCallback(event, CL_COMPLETE, called, worker), "callback");
+		worker->callbacks_asked++;
+	}
 	if (asked("waits"))
 		must(clWaitForEvents(1, &event), "wait");
 	if (asked("out-of-order")) {
@@ -227,7 +232,8 @@ static void take_event(struct worker *worker, cl_event event)
 
 static void launch(struct worker *worker, unsigned i, size_t global)
 {
-	bool want = asked("events") || asked("glance") || asked("odd") || (asked("ahead") && i == kernels - 1) || asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
+	bool want = asked("events") || asked("glance") || asked("odd") || (asked("ahead") && i == kernels - 1) ||
+		    asked("early") || asked("callback") || asked("waits") || asked("out-of-order") ||
 		    (asked("callback-enqueue") && i == kernels - 1);
 	cl_kernel kernel = worker->kernel[i % 3];
 	cl_command_queue queue = worker->queue[i % queues];
@@ -237,7 +243,8 @@ static void launch(struct worker *worker, unsigned i, size_t global)
 
 	must(clSetKernelArg(kernel, 0, sizeof(worker->buffer), &worker->buffer), "argument");
 	must(clSetKernelArg(kernel, 1, sizeof(factor), &factor), "argument");
-	must(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, waits, waits ? &worker->last : NULL, want ? &event : NULL),
+	must(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, NULL, waits, waits ? &worker->last : NULL,
+				    want ? &event : NULL),
 	     "launch");
 	if (asked("flush"))
 		must(clFlush(queue), "flush");
@@ -251,7 +258,7 @@ static void launch(struct worker *worker, unsigned i, size_t global)
 	}
 	worker->launches++;
 	if (asked("slow"))
-		nanosleep(&(struct timespec){ .tv_nsec = SLOW_NS }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = SLOW_NS}, NULL);
 	if (queues > 1)
 		must(clFlush(queue), "flush");
 	if (queues > 1 && !asked("out-of-order"))
@@ -307,25 +314,31 @@ static void upload(struct worker *worker)
 	cl_int rc;
 
 	if (!asked("map-write")) {
-		must(clEnqueueWriteBuffer(worker->queue[0], worker->buffer, CL_TRUE, 0, bytes, worker->host, 0, NULL, NULL), "write");
+		must(clEnqueueWriteBuffer(worker->queue[0], worker->buffer, CL_TRUE, 0, bytes, worker->host, 0, NULL,
+					  NULL),
+		     "write");
 		return;
 	}
-	mapped = clEnqueueMapBuffer(worker->queue[0], worker->buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0, NULL, NULL, &rc);
+	mapped = clEnqueueMapBuffer(worker->queue[0], worker->buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes,
+				    0, NULL, NULL, &rc);
 	must(rc, "map for writing");
 	memcpy(mapped, worker->host, bytes);
 	must(clEnqueueUnmapMemObject(worker->queue[0], worker->buffer, mapped, 0, NULL, NULL), "unmap");
 }
 
-/* There and back again, by every kind of copy. */
+/* To a second buffer and back, by every kind of copy. */
 static void copy_about(struct worker *worker)
 {
-	static const size_t origin[3] = { 0, 0, 0 };
-	const size_t bytes = size * sizeof(float), region[3] = { bytes, 1, 1 };
+	static const size_t origin[3] = {0, 0, 0};
+	const size_t bytes = size * sizeof(float), region[3] = {bytes, 1, 1};
 	const float zero = 0;
 
-	must(clEnqueueFillBuffer(worker->queue[0], worker->aside, &zero, sizeof(zero), 0, bytes, 0, NULL, NULL), "fill");
+	must(clEnqueueFillBuffer(worker->queue[0], worker->aside, &zero, sizeof(zero), 0, bytes, 0, NULL, NULL),
+	     "fill");
 	must(clEnqueueCopyBuffer(worker->queue[0], worker->buffer, worker->aside, 0, 0, bytes, 0, NULL, NULL), "copy");
-	must(clEnqueueCopyBufferRect(worker->queue[0], worker->aside, worker->buffer, origin, origin, region, 0, 0, 0, 0, 0, NULL, NULL), "copy of a rectangle");
+	must(clEnqueueCopyBufferRect(worker->queue[0], worker->aside, worker->buffer, origin, origin, region, 0, 0, 0,
+				     0, 0, NULL, NULL),
+	     "copy of a rectangle");
 }
 
 static void infer(struct worker *worker, unsigned run)
@@ -345,7 +358,7 @@ static void infer(struct worker *worker, unsigned run)
 	if (!asked("no-wait") && (!asked("ahead") || run + 1 == runs))
 		read_back(worker);
 	if (gap_us)
-		nanosleep(&(struct timespec){ .tv_nsec = (long)gap_us * 1000 }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = (long)gap_us * 1000}, NULL);
 }
 
 /* Each kernel alone, with a wait, as a tuner does. */
@@ -360,7 +373,8 @@ static void tune(struct worker *worker)
 
 static void *work(void *arg)
 {
-	static const char *const name[3] = { "scale", "blend", "fold" };
+	static const char *const name[3] = {"scale", "blend", "fold"};
+	static const float half = 0.5f;
 	struct worker *worker = arg;
 	cl_int rc;
 
@@ -374,6 +388,10 @@ static void *work(void *arg)
 	must(rc, "buffer");
 	worker->aside = clCreateBuffer(context, CL_MEM_READ_WRITE, size * sizeof(float), NULL, &rc);
 	must(rc, "buffer");
+	worker->extra = clCreateKernel(program, "scale", &rc);
+	must(rc, "kernel");
+	must(clSetKernelArg(worker->extra, 0, sizeof(worker->aside), &worker->aside), "argument");
+	must(clSetKernelArg(worker->extra, 1, sizeof(half), &half), "argument");
 	worker->host = calloc(size, sizeof(float));
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_cond_init(&worker->told, NULL);
@@ -393,14 +411,19 @@ static void *work(void *arg)
 			_exit(0);
 	}
 	if (asked("fail"))
-		expect(clEnqueueNDRangeKernel(worker->queue[0], worker->kernel[0], 0, NULL, NULL, NULL, 0, NULL, NULL) == CL_INVALID_WORK_DIMENSION,
+		expect(clEnqueueNDRangeKernel(worker->queue[0], worker->kernel[0], 0, NULL, NULL, NULL, 0, NULL,
+					      NULL) == CL_INVALID_WORK_DIMENSION,
 		       "the driver's own error");
+	/* A callback may come after the wait for its command. */
+	while (worker->callbacks < worker->callbacks_asked)
+		sched_yield();
 	if (worker->last)
 		clReleaseEvent(worker->last);
 	if (worker->before)
 		clReleaseEvent(worker->before);
 	for (unsigned i = 0; i < 3; i++)
 		clReleaseKernel(worker->kernel[i]);
+	clReleaseKernel(worker->extra);
 	for (unsigned i = 0; i < queues; i++) {
 		if (!asked("no-wait"))
 			clFinish(worker->queue[i]);
@@ -452,7 +475,7 @@ int main(int argc, char **argv)
 	if (asked("exec")) {
 		for (int i = 1; i < argc; i++)
 			if (strcmp(argv[i], "exec") == 0)
-				argv[i] = (char *)(uintptr_t)"once-more";
+				argv[i] = (char *)(uintptr_t) "once-more";
 		execv("/proc/self/exe", argv);
 	}
 	return failures ? 1 : 0;

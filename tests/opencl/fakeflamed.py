@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 
+PATIENCE_S = 60  # for a client that was killed, or is slow on a busy machine
+
 
 class Server:
     def __init__(self, path):
@@ -25,10 +27,23 @@ class Server:
         self.listener.close()
         os.unlink(self.path)
 
-    def of(self, op):
-        deadline = time.time() + 2
-        while self.open and time.time() < deadline:
+    def settle(self):
+        """Until all that clients have sent is read: connections are accepted in order, so a last one
+        of our own comes after theirs."""
+        probe, mark = socket.socket(socket.AF_UNIX), {"op": "settle"}
+        deadline = time.monotonic() + PATIENCE_S
+        probe.connect(self.path)
+        probe.sendall(b"op=settle\n\n")
+        while mark not in self.log and time.monotonic() < deadline:
             time.sleep(0.01)
+        with self.lock:
+            self.log = [message for message in self.log if message != mark]
+        probe.close()
+        while self.open and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def of(self, op):
+        self.settle()
         with self.lock:
             return [message for message in self.log if message.get("op") == op]
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Background profiling: flamectl profile --background with the command of [model NAME], against the real daemon on a board."""
+"""Background profiling: flamectl profile --background with the command of [model NAME], against the
+real daemon on a board."""
 import os, re, socket, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))
@@ -9,7 +10,8 @@ from boardlib import ok, skip, done
 
 BIN = os.path.abspath(boardlib.RELEASE)
 ENGINE = BIN + "/tests/opencl/engine"
-MODELS = {"good": f"{ENGINE} kernels=12 runs=100000 gap=500", "fails": "echo hello; exit 3", "hangs": "sleep 300", "silent": "true",
+MODELS = {"good": f"{ENGINE} kernels=12 runs=100000 gap=500", "fails": "echo hello; exit 3", "hangs": "sleep 300",
+          "silent": "true",
           "ends": f"{ENGINE} kernels=12 runs=30"}
 
 
@@ -70,7 +72,8 @@ def main():
     before = knobs(board)
     conf, run_dir = board.dir + "/flamed.conf", board.dir + "/run"
     with open(conf, "w") as f:
-        f.write("".join(f"[model {name}]\ncommand = {command}\nworking_directory = {board.dir}\n" for name, command in MODELS.items()))
+        f.write("".join(f"[model {name}]\ncommand = {command}\nworking_directory = {board.dir}\n" for name,
+                        command in MODELS.items()))
         f.write("[model empty]\ndeadline = 20ms\n")
     env = dict(os.environ, FLAMED_SOCKET=run_dir + "/flamed.sock", FLAMED_OPENCL_LAYER=BIN + "/libflamed-opencl.so",
                POCL_CACHE_DIR=board.dir + "/pocl", ASAN_OPTIONS="detect_leaks=0")
@@ -78,15 +81,18 @@ def main():
     start = lambda: subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", run_dir, "--state-dir",
                                       board.dir + "/state", "--config", conf], stderr=subprocess.DEVNULL)
     words = lambda name: [BIN + "/flamectl", "profile", name, "--background", "--config", conf]
-    profile = lambda name, **more: subprocess.run(words(name), env=dict(env, **more), capture_output=True, text=True, timeout=90)
+    profile = lambda name, **more: subprocess.run(words(name), env=dict(env, **more), capture_output=True, text=True,
+                                                  timeout=90)
     models = lambda: subprocess.run([BIN + "/flamectl", "models"], env=env, capture_output=True, text=True).stdout
     flamed = start()
     wait(lambda: models() != "")
 
     r = profile("fails")
-    ok(r.returncode == 1 and "failed with status 3" in r.stderr and r.stdout == "", "a command that fails is said, its output is not", r.stderr)
+    ok(r.returncode == 1 and "failed with status 3" in r.stderr and r.stdout == "",
+       "a command that fails is said, its output is not", r.stderr)
     r = profile("hangs", FLAMED_STALL_NS="4000000000")
-    ok(r.returncode == 1 and "measured nothing for 4 s and is ended" in r.stderr, "a command that hangs is ended", r.stderr)
+    ok(r.returncode == 1 and "measured nothing for 4 s and was terminated" in r.stderr, "a command that hangs is ended",
+       r.stderr)
     r = profile("silent")
     ok(r.returncode == 1 and "ended without a measurement" in r.stderr, "a command that measures nothing", r.stderr)
     r = profile("empty")
@@ -102,16 +108,19 @@ def main():
     group = children(running.pid)
     time.sleep(0.5)
     urgent = deadline_session(env["FLAMED_SOCKET"])
-    ok(wait(lambda: engine_states(group) and set(engine_states(group)) == {"T"}) or running.poll() == 0, "stopped by a deadline session",
+    ok(wait(lambda: engine_states(group) and set(engine_states(group)) == {"T"}) or running.poll() == 0,
+       "stopped by a deadline session",
        engine_states(group))
     urgent.close()
-    ok(wait(lambda: running.poll() is not None or "T" not in engine_states(group)), "and goes on after it", engine_states(group))
+    ok(wait(lambda: running.poll() is not None or "T" not in engine_states(group)), "and goes on after it",
+       engine_states(group))
     try:
         running.wait(60)
     except subprocess.TimeoutExpired:
         running.terminate()
     text = running.communicate()[1]
-    ok(running.returncode == 0 and re.search("good(: nothing more is worth| is ready)", text), "until nothing more is worth measuring", text)
+    ok(running.returncode == 0 and re.search("good(: no further point is worth| is ready)", text),
+       "until nothing more is worth measuring", text)
     ok(not engine_states(group), "and the command is ended")
     flamed.terminate()
     flamed.wait(20)

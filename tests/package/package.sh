@@ -58,7 +58,7 @@ done
 symbols=$second/deb/src/debian/libflamed0.symbols
 cp "$symbols" "$second/symbols"
 check_symbols() {
-	(cd "$second/deb/src" && DEB_BUILD_OPTIONS= debian/rules override_dh_makeshlibs) >"$second/log" 2>&1
+	(cd "$second/deb/src" && DEB_BUILD_OPTIONS="" debian/rules override_dh_makeshlibs) >"$second/log" 2>&1
 }
 check_symbols
 result $? "the symbols file says what the library exports" "$second/log"
@@ -68,6 +68,14 @@ result $? "a symbol that the file does not know fails the build" "$second/log"
 { cat "$second/symbols" && echo ' flamed_gone@FLAMED_0 0.0.9'; } >"$symbols"
 ! check_symbols
 result $? "and so does one that is gone" "$second/log"
+
+# The oldest system that the packages' symbols ask for: Ubuntu 22.04.
+for floor in libc6:2.35 libevent-core-2.1-7:2.1.12 libevent-extra-2.1-7:2.1.12 libsystemd0:249 libinih1:53; do
+	newest=$(for deb in build/deb/*.deb; do dpkg-deb -f "$deb" Depends; done | tr ',|' '\n\n' |
+		sed -n "s/^ *${floor%:*} (>= \([^)]*\)).*/\1/p" | sort -V | tail -1)
+	dpkg --compare-versions "${newest:-0}" le "${floor#*:}" && [ -n "$newest" ]
+	result $? "no newer interface of ${floor%:*} than ${floor#*:} has is used (${newest:-not used})" /dev/null
+done
 
 files=$(dpkg-deb --info build/deb/flamed_*.deb conffiles 2>"$second/log")
 echo "$files" | grep -qx /etc/flamed.conf

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whole boards, made up at random. */
+/* Boards drawn at random. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,15 +16,24 @@ struct table {
 
 /* Clock tables as published for these boards; one axis is sometimes fixed. */
 static const struct table tables[] = {
-	{"orin-nano", {{115.2, 268.8, 422.4, 576, 729.6, 883.2, 1036.8, 1190.4, 1344, 1510.4, 1728},
-		       {306, 408, 510, 612, 714, 816, 918, 1020}, {204, 665.6, 2133, 3199}}},
-	{"agx-orin", {{115.2, 268.8, 422.4, 576, 729.6, 883.2, 1036.8, 1190.4, 1344, 1497.6, 1651.2, 1804.8, 1958.4, 2201.6},
-		      {306, 408, 510, 612, 714, 816, 918, 1020, 1122, 1224, 1300.5}, {3199}}},
-	{"xavier-nx", {{192, 422.4, 652.8, 883.2, 1113.6, 1344, 1574.4, 1804.8, 1907.2},
-		       {114.75, 204, 306, 408, 510, 599.25, 701.25, 803.25, 905.25, 1007.25, 1109.25}, {1866}}},
-	{"tx2", {{345.6, 652.8, 960, 1267.2, 1574.4, 1881.6, 2035.2}, {114.75, 318.75, 522.75, 726.75, 930.75, 1134.75, 1300.5},
-		 {800, 1062.4, 1331.2, 1600, 1866}}},
-	{"rk3588", {{408, 816, 1200, 1608, 2016, 2400}, {300, 400, 500, 600, 700, 800, 900, 1000}, {528, 1068, 1560, 2112}}},
+	{"orin-nano",
+	 {{115.2, 268.8, 422.4, 576, 729.6, 883.2, 1036.8, 1190.4, 1344, 1510.4, 1728},
+	  {306, 408, 510, 612, 714, 816, 918, 1020},
+	  {204, 665.6, 2133, 3199}}},
+	{"agx-orin",
+	 {{115.2, 268.8, 422.4, 576, 729.6, 883.2, 1036.8, 1190.4, 1344, 1497.6, 1651.2, 1804.8, 1958.4, 2201.6},
+	  {306, 408, 510, 612, 714, 816, 918, 1020, 1122, 1224, 1300.5},
+	  {3199}}},
+	{"xavier-nx",
+	 {{192, 422.4, 652.8, 883.2, 1113.6, 1344, 1574.4, 1804.8, 1907.2},
+	  {114.75, 204, 306, 408, 510, 599.25, 701.25, 803.25, 905.25, 1007.25, 1109.25},
+	  {1866}}},
+	{"tx2",
+	 {{345.6, 652.8, 960, 1267.2, 1574.4, 1881.6, 2035.2},
+	  {114.75, 318.75, 522.75, 726.75, 930.75, 1134.75, 1300.5},
+	  {800, 1062.4, 1331.2, 1600, 1866}}},
+	{"rk3588",
+	 {{408, 816, 1200, 1608, 2016, 2400}, {300, 400, 500, 600, 700, 800, 900, 1000}, {528, 1068, 1560, 2112}}},
 	{"orin-fixed-cpu", {{1728}, {306, 408, 510, 612, 714, 816, 918, 1020}, {665.6, 2133, 3199}}},
 };
 
@@ -51,7 +60,8 @@ static double operators_ns(const struct made *made, const double slow[CLOCK_COUN
 
 static double volts(const struct made *made, double f)
 {
-	return f < made->knee ? made->volts_low : made->volts_low + (1 - made->volts_low) * (f - made->knee) / (1 - made->knee);
+	return f < made->knee ? made->volts_low :
+				made->volts_low + (1 - made->volts_low) * (f - made->knee) / (1 - made->knee);
 }
 
 static double idle_uw(const struct made *made, const double slow[CLOCK_COUNT])
@@ -119,7 +129,8 @@ static void draw(struct made *made, uint64_t seed, const struct table *table)
 
 static double latency_ns(struct made *made, const double slow[CLOCK_COUNT], const int entry[CLOCK_COUNT], bool top)
 {
-	struct sim_clocks at = {made->model.top.cpu / slow[0], made->model.top.gpu / slow[1], made->model.top.mem / slow[2]};
+	struct sim_clocks at = {made->model.top.cpu / slow[0], made->model.top.gpu / slow[1],
+				made->model.top.mem / slow[2]};
 	double ns = made->operators ? operators_ns(made, slow) : sim_run(&made->model, at, 0, NULL, NULL, NULL);
 	double off = made->cell_sd * sim_gauss(&made->rng);
 
@@ -190,8 +201,36 @@ int board_make_work(uint64_t seed, uint64_t work, struct board_set *set, double 
 		}
 	}
 	snprintf(set->name, sizeof(set->name), "%s %s %llu cell %.1f%%", table->name,
-		 made->operators ? "operators" : made->model.layer[0].per_token > 0 ? "decode" : "layers",
+		 made->operators                    ? "operators" :
+		 made->model.layer[0].per_token > 0 ? "decode" :
+						      "layers",
 		 (unsigned long long)seed, 100 * made->cell_sd);
 	free(made);
 	return 0;
+}
+
+struct model *board_model(const struct board_set *set, const struct board_powers *prior)
+{
+	size_t n = set->count, count[CLOCK_COUNT] = {n, n, n};
+	uint64_t *hz = malloc(CLOCK_COUNT * n * sizeof(*hz));
+	const uint64_t *axis[CLOCK_COUNT] = {hz, hz + n, hz + 2 * n};
+	struct model_options options;
+	static struct grid grid;
+	struct model *model;
+
+	if (!hz)
+		abort();
+	for (size_t i = 0; i < n; i++)
+		for (size_t c = 0; c < CLOCK_COUNT; c++)
+			hz[c * n + i] = set->row[i].point.hz[c];
+	if (grid_init(&grid, axis, count) < 0)
+		abort();
+	free(hz);
+	model_options_default(&options);
+	if (prior)
+		options.board = *prior;
+	model = model_new(&grid, &options);
+	if (!model)
+		abort();
+	return model;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The estimator against generated models, through estimator/model.h alone:
- * tables of errors as TAP diagnostics, one TAP line a promise.
- * usage: generated [MODELS [TRACES]]   (200 models, traces in ../shared/data)
+ * tables of errors as TAP diagnostics, and one TAP line for each limit.
+ * usage: generated [MODELS]   (200)
  *        generated --csv DIR           write one model's samples.csv, layers.csv, points.csv */
 #include <math.h>
 #include <stdio.h>
@@ -11,13 +11,13 @@
 #include "../../estimator/model.h"
 #include "measure.h"
 
-#define DNN_POINTS 8
+#define DNN_POINTS    8
 #define DECODE_POINTS 12
-#define LAYER_REPS 3
-#define CHECKED 100 /* grid points compared a model */
-#define CONTEXT_LAST 4096
-#define SETTLE_NS 1e7
-#define WARM_UP 3 /* inferences at a new point before those that count */
+#define LAYER_REPS    3
+#define CHECKED       100 /* grid points that are compared for each model */
+#define CONTEXT_LAST  4096
+#define SETTLE_NS     1e7
+#define WARM_UP       3 /* inferences at a new point before those that count */
 
 static int tests, failures;
 
@@ -70,8 +70,13 @@ static void additive_fit(const struct sample *sample, size_t count, double x[4])
 {
 	struct additive additive = {sample, count};
 	double mean[4], sd[4] = {5, 5, 5, 5};
-	struct lsq problem = {.params = 4, .residuals = count, .prior_mean = mean, .prior_sd = sd, .iterations = 60,
-			      .evaluate = additive_evaluate, .arg = &additive};
+	struct lsq problem = {.params = 4,
+			      .residuals = count,
+			      .prior_mean = mean,
+			      .prior_sd = sd,
+			      .iterations = 60,
+			      .evaluate = additive_evaluate,
+			      .arg = &additive};
 
 	for (int j = 0; j < 4; j++)
 		x[j] = mean[j] = log((double)sample[0].latency_ns / 4);
@@ -97,7 +102,10 @@ static void trial_open(struct trial *t, enum sim_kind kind, bool memory, struct 
 	memset(t, 0, sizeof(*t));
 	measure_grid(&t->grid, memory);
 	sim_random(&t->sim, kind, measure_top(&t->grid), rng);
-	t->measure = (struct measure){&t->sim, kind == SIM_DNN ? PHASE_RUN : kind == SIM_DECODE ? PHASE_DECODE : PHASE_PREFILL,
+	t->measure = (struct measure){&t->sim,
+				      kind == SIM_DNN    ? PHASE_RUN :
+				      kind == SIM_DECODE ? PHASE_DECODE :
+							   PHASE_PREFILL,
 				      rng, noise};
 	model_options_default(&options);
 	options.ready_width = 0; /* use the whole budget */
@@ -113,7 +121,7 @@ static void trial_close(struct trial *t)
 	model_free(t->layered);
 }
 
-/* Measure where the model asks for it; the layers of the same inferences go to the layered one. */
+/* Measure the points that the model plans; the second model learns the layers of the same inferences. */
 static void trial_profile(struct trial *t, size_t budget, bool layers)
 {
 	struct layer *rows = calloc(LAYER_REPS * t->sim.layers, sizeof(*rows));
@@ -197,8 +205,8 @@ static void tally_print(const char *name, struct tally *tally)
 	if (tally->additive.count)
 		table_row("additive a + e/fc + b/fg + c/fm", &tally->additive);
 	printf("# |   above the bound, mean bound / truth: timeline %.2f %%, %.3f; end-to-end form %.2f %%, %.3f\n",
-	       100 * cover_above(&tally->timeline_cover), cover_width(&tally->timeline_cover), 100 * cover_above(&tally->plain_cover),
-	       cover_width(&tally->plain_cover));
+	       100 * cover_above(&tally->timeline_cover), cover_width(&tally->timeline_cover),
+	       100 * cover_above(&tally->plain_cover), cover_width(&tally->plain_cover));
 }
 
 static void tally_free(struct tally *tally)
@@ -216,7 +224,8 @@ static void fixed_shape(size_t models, struct sim_rng *rng, struct sim_noise *no
 	static struct trial trial;
 
 	for (size_t i = 0; i < models; i++) {
-		enum sim_kind kind = i % 5 < 3 ? SIM_DNN : SIM_DECODE; /* the latter at context 0, as one more fixed shape */
+		/* the latter at context 0, as one more fixed shape */
+		enum sim_kind kind = i % 5 < 3 ? SIM_DNN : SIM_DECODE;
 
 		trial_open(&trial, kind, i % 2, rng, noise);
 		trial.measure.phase = PHASE_RUN;
@@ -231,7 +240,8 @@ static void fixed_shape(size_t models, struct sim_rng *rng, struct sim_noise *no
 	promise(errors_mean(&all.timeline) <= 0.02, "timeline from 8 points: mean error at most 2 %");
 	promise(errors_quantile(&all.timeline, 0.95) <= 0.05, "timeline from 8 points: 95 % within 5 %");
 	promise(errors_mean(&all.plain) <= 0.04, "end-to-end form from 8 points: mean error at most 4 %");
-	promise(cover_kept(&all.timeline_cover) && cover_kept(&all.plain_cover), "bounds: at most 2 % of points above, mean within 12 %");
+	promise(cover_kept(&all.timeline_cover) && cover_kept(&all.plain_cover),
+		"bounds: at most 2 % of points above, mean within 12 %");
 	promise(errors_mean(&all.additive) > errors_mean(&all.plain), "the additive form is worse");
 	tally_free(&tally[0]);
 	tally_free(&tally[1]);
@@ -249,7 +259,9 @@ static void language(enum sim_kind kind, size_t models, struct sim_rng *rng, str
 		trial_open(&trial, kind, i % 2, rng, noise);
 		trial_profile(&trial, DECODE_POINTS, true);
 		for (int c = 0; c < 10; c++)
-			compare(&trial, (uint32_t)(c % 2 ? sim_log_uniform(rng, 1, CONTEXT_LAST + 1) : sim_uniform(rng, 1, CONTEXT_LAST + 1)),
+			compare(&trial,
+				(uint32_t)(c % 2 ? sim_log_uniform(rng, 1, CONTEXT_LAST + 1) :
+						   sim_uniform(rng, 1, CONTEXT_LAST + 1)),
 				true, CHECKED / 10, &tally);
 		trial_close(&trial);
 	}
@@ -262,7 +274,7 @@ static void language(enum sim_kind kind, size_t models, struct sim_rng *rng, str
 	tally_free(&tally);
 }
 
-/* What profiling costs against measuring every point, and what error that buys. */
+/* Cost of profiling against measuring every point, and its error. */
 static void cost(const char *name, enum sim_kind kind, bool memory, size_t budget, double contexts, double top_ms,
 		 struct sim_rng *rng, struct sim_noise *noise)
 {
@@ -277,8 +289,11 @@ static void cost(const char *name, enum sim_kind kind, bool memory, size_t budge
 		double scale = top_ms * 1e6 / sim_run(&trial.sim, trial.sim.top, 0, NULL, NULL, NULL);
 		trial_profile(&trial, budget, false);
 		for (size_t k = 0; k < trial.grid.points; k++)
-			grid_ns += contexts * ((MEASURE_INFERENCES + WARM_UP) * scale * sim_run(&trial.sim, measure_clocks(measure_point(&trial.grid, k)),
-										   contexts > 1 ? 512 : 0, NULL, NULL, NULL) + SETTLE_NS);
+			grid_ns +=
+				contexts * ((MEASURE_INFERENCES + WARM_UP) * scale *
+						    sim_run(&trial.sim, measure_clocks(measure_point(&trial.grid, k)),
+							    contexts > 1 ? 512 : 0, NULL, NULL, NULL) +
+					    SETTLE_NS);
 		planned += trial.spent_ns * scale;
 		inferences += (double)trial.samples * (MEASURE_INFERENCES + WARM_UP);
 		points = trial.grid.points;
@@ -287,7 +302,8 @@ static void cost(const char *name, enum sim_kind kind, bool memory, size_t budge
 		trial_close(&trial);
 	}
 	printf("# |   %-34s %8.0f %9.2f %9.0f %10.0f %8.2f\n", name, inferences / models, planned / models / 6e10,
-	       (double)points * contexts * (MEASURE_INFERENCES + WARM_UP), grid_ns / models / 6e10, 100 * errors_mean(&tally.plain));
+	       (double)points * contexts * (MEASURE_INFERENCES + WARM_UP), grid_ns / models / 6e10,
+	       100 * errors_mean(&tally.plain));
 	tally_free(&tally);
 }
 
@@ -308,8 +324,9 @@ static FILE *open_csv(const char *directory, const char *name, const char *heade
 
 static void write_sample(FILE *file, const struct sample *s)
 {
-	fprintf(file, "run,0,%llu,%llu,%llu,%llu,%u,%llu\n", (unsigned long long)s->point.hz[0], (unsigned long long)s->point.hz[1],
-		(unsigned long long)s->point.hz[2], (unsigned long long)s->latency_ns, s->n, (unsigned long long)s->sd_ns);
+	fprintf(file, "run,0,%llu,%llu,%llu,%llu,%u,%llu\n", (unsigned long long)s->point.hz[0],
+		(unsigned long long)s->point.hz[1], (unsigned long long)s->point.hz[2],
+		(unsigned long long)s->latency_ns, s->n, (unsigned long long)s->sd_ns);
 }
 
 /* samples.csv and layers.csv of eight points, points.csv with the truth at every fifth point. */
@@ -317,7 +334,8 @@ static void write_files(const char *directory, struct sim_rng *rng, struct sim_n
 {
 	static const char header[] = "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns";
 	FILE *samples = open_csv(directory, "samples.csv", header), *points = open_csv(directory, "points.csv", header);
-	FILE *layers = open_csv(directory, "layers.csv", "phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync");
+	FILE *layers =
+		open_csv(directory, "layers.csv", "phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync");
 	static struct trial t;
 	struct op_point at;
 	uint32_t context = CONTEXT_ANY;
@@ -338,7 +356,9 @@ static void write_files(const char *directory, struct sim_rng *rng, struct sim_n
 	}
 	for (size_t i = 0; i < t.grid.points; i += 5) {
 		at = measure_point(&t.grid, i);
-		write_sample(points, &(struct sample){.point = at, .n = 1, .latency_ns = (uint64_t)measure_truth_ns(&t.measure, at, 0)});
+		write_sample(points, &(struct sample){.point = at,
+						      .n = 1,
+						      .latency_ns = (uint64_t)measure_truth_ns(&t.measure, at, 0)});
 	}
 	free(rows);
 	trial_close(&t);
@@ -353,7 +373,7 @@ int main(int argc, char **argv)
 	size_t models = argc > 1 && !csv ? strtoul(argv[1], NULL, 10) : 200;
 	struct sim_rng rng = {42};
 	struct sim_noise noise;
-	bool measured = sim_noise_open(&noise, argc > 2 && !csv ? argv[2] : "../shared/data", &rng);
+	sim_noise_open(&noise, &rng);
 
 	if (csv) {
 		write_files(argv[2], &rng, &noise);
@@ -361,13 +381,12 @@ int main(int argc, char **argv)
 		return 0;
 	}
 
-	printf("# | %zu generated models; noise of whole inferences from %s\n", models,
-	       measured ? "measured traces" : "a synthetic AR(1) with heavy tails (no traces found)");
+	printf("# | %zu generated models\n", models);
 	fixed_shape(models, &rng, &noise);
 	language(SIM_DECODE, models / 2, &rng, &noise);
 	language(SIM_PREFILL, models / 4, &rng, &noise);
-	printf("# |\n# | %-36s %8s %9s %9s %10s %8s\n", "profiling a model (mean of 8)", "inferen.", "minutes", "all infer.", "minutes",
-	       "error %");
+	printf("# |\n# | %-36s %8s %9s %9s %10s %8s\n", "profiling a model (mean of 8)", "inferen.", "minutes",
+	       "all infer.", "minutes", "error %");
 	cost("DNN, 29 x 11", SIM_DNN, false, 8, 1, 15, &rng, &noise);
 	cost("DNN, 29 x 11 x 4", SIM_DNN, true, 8, 1, 15, &rng, &noise);
 	cost("decode, 29 x 11, contexts to 1,024", SIM_DECODE, false, 12, 1024, 25, &rng, &noise);

@@ -27,7 +27,8 @@ void measure_grid(struct grid *grid, bool memory)
 
 struct sim_clocks measure_clocks(struct op_point point)
 {
-	return (struct sim_clocks){(double)point.hz[CLOCK_CPU], (double)point.hz[CLOCK_GPU], (double)point.hz[CLOCK_MEM]};
+	return (struct sim_clocks){(double)point.hz[CLOCK_CPU], (double)point.hz[CLOCK_GPU],
+				   (double)point.hz[CLOCK_MEM]};
 }
 
 struct op_point measure_point(const struct grid *grid, size_t index)
@@ -43,7 +44,8 @@ struct sim_clocks measure_top(const struct grid *grid)
 	return measure_clocks(measure_point(grid, grid->points - 1));
 }
 
-struct sample measure_sample(const struct measure *m, struct op_point point, uint32_t context, uint32_t reps, struct layer *rows)
+struct sample measure_sample(const struct measure *m, struct op_point point, uint32_t context, uint32_t reps,
+			     struct layer *rows)
 {
 	double ns[MEASURE_INFERENCES], cpu[SIM_LAYERS_MAX], gpu[SIM_LAYERS_MAX], mean = 0, squares = 0, most = 0;
 
@@ -54,13 +56,24 @@ struct sample measure_sample(const struct measure *m, struct op_point point, uin
 		mean += ns[rep] / MEASURE_INFERENCES;
 		most = fmax(most, ns[rep]);
 		for (uint32_t i = 0; i < m->model->layers && rep < reps; i++)
-			*rows++ = (struct layer){m->phase, context, point, rep, i, (uint64_t)(cpu[i] * disturbed),
-						 (uint64_t)(gpu[i] * disturbed), m->model->layer[i].sync};
+			*rows++ = (struct layer){.phase = m->phase,
+						 .context = context,
+						 .point = point,
+						 .rep = rep,
+						 .layer = i,
+						 .cpu_ns = (uint64_t)(cpu[i] * disturbed),
+						 .gpu_ns = (uint64_t)(gpu[i] * disturbed),
+						 .sync = m->model->layer[i].sync};
 	}
 	for (int i = 0; i < MEASURE_INFERENCES; i++)
 		squares += (ns[i] - mean) * (ns[i] - mean) / (MEASURE_INFERENCES - 1);
-	return (struct sample){.phase = m->phase, .context = context, .point = point, .latency_ns = (uint64_t)mean,
-			       .n = MEASURE_INFERENCES, .sd_ns = (uint64_t)sqrt(squares), .max_ns = (uint64_t)most};
+	return (struct sample){.phase = m->phase,
+			       .context = context,
+			       .point = point,
+			       .latency_ns = (uint64_t)mean,
+			       .n = MEASURE_INFERENCES,
+			       .sd_ns = (uint64_t)sqrt(squares),
+			       .max_ns = (uint64_t)most};
 }
 
 double measure_truth_ns(const struct measure *m, struct op_point point, uint32_t context)

@@ -29,7 +29,7 @@ struct measure {
 struct sample measure_sample(const struct measure *measure, struct op_point point, uint32_t context, uint32_t reps,
 			     struct layer *rows);
 
-/* What is to be predicted: mean latency in ns, undisturbed. */
+/* The value to predict: mean latency in ns, without noise. */
 double measure_truth_ns(const struct measure *measure, struct op_point point, uint32_t context);
 
 /* Errors of predictions, gathered and summed up. */

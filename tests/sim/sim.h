@@ -21,10 +21,10 @@ double sim_gauss(struct sim_rng *rng);
 
 /* Times in ns at `top` clocks and context 0. */
 struct sim_layer {
-	double cpu_scaled, cpu_fixed;         /* the former goes with 1 / CPU clock */
+	double cpu_scaled, cpu_fixed; /* the former goes with 1 / CPU clock */
 	double gpu_core, gpu_memory, gpu_fixed;
-	double overlap;                       /* exponent n joining core and memory time */
-	double per_token, per_token_squared;  /* growth of core and memory time */
+	double overlap;                      /* exponent n joining core and memory time */
+	double per_token, per_token_squared; /* growth of core and memory time */
 	bool sync;
 };
 
@@ -36,11 +36,11 @@ struct sim_model {
 	struct sim_layer layer[SIM_LAYERS_MAX];
 	size_t layers;
 	struct sim_clocks top;
-	size_t queue;        /* launches in flight before the CPU blocks */
-	double delay_ns;     /* launch to start */
+	size_t queue;    /* launches in flight before the CPU blocks */
+	double delay_ns; /* launch to start */
 	double tail_scaled, tail_fixed;
-	double jitter_gpu;   /* sd of log execution time */
-	double jitter_cpu;   /* same of launches, with one in forty taking up to thrice as long */
+	double jitter_gpu; /* sd of log execution time */
+	double jitter_cpu; /* same of launches, with one in forty taking up to thrice as long */
 };
 
 enum sim_kind { SIM_DNN, SIM_DECODE, SIM_PREFILL, SIM_KINDS };
@@ -54,17 +54,15 @@ void sim_random(struct sim_model *model, enum sim_kind kind, struct sim_clocks t
 double sim_run(const struct sim_model *model, struct sim_clocks at, double context, struct sim_rng *rng, double *cpu_ns,
 	       double *gpu_ns);
 
-/* Disturbance of whole inferences: log of latency over its median, in the order
- * it happened. From the measured traces under `directory`, or, without them,
- * a first-order autoregression (0.4, as measured) with Student's t (3)
- * innovations of sd 0.004. */
+/* Noise of whole inferences: log of latency over its median, as a sequence. A
+ * first-order autoregression with an exponential tail, of the size measured at fixed
+ * clocks. */
 struct sim_noise {
 	double *log_ratio;
 	size_t count, next;
-	bool measured;
 };
 
-bool sim_noise_open(struct sim_noise *noise, const char *directory, struct sim_rng *rng);
+void sim_noise_open(struct sim_noise *noise, struct sim_rng *rng);
 double sim_noise_next(struct sim_noise *noise); /* a factor around 1 */
 void sim_noise_close(struct sim_noise *noise);
 

@@ -31,4 +31,18 @@ for unit in "$RELEASE_DIR"/systemd/*.service; do
 	result $? "$name: exposure ${exposure:-unknown}, at most 1.2"
 	echo "# | $name: exposure $exposure"
 done
+
+# UNIT LINE: what keeps one user from ending the service, or the keeper from outliving it.
+: >"$dir/out"
+while read -r unit line; do
+	grep -qxE -- "$line" "$RELEASE_DIR/systemd/$unit"
+	result $? "$unit: $line"
+done <<'LINES'
+flamed.service StartLimitIntervalSec=0
+flamed.service MemoryMax=[0-9]+M
+flamed-keeper.service StartLimitIntervalSec=0
+flamed-keeper.service MemoryMax=[0-9]+M
+flamed-keeper.service PartOf=flamed.service
+flamed-keeper.service ReadWritePaths=.* -/sys/devices/17000000.ga10b .*
+LINES
 exit $fail

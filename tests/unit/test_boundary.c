@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "../../common/limits.h"
-#include "../../probes/opencl/boundary.h"
+#include "../../layers/core/boundary.h"
 
 struct heard {
 	unsigned begins, ends, changed, locked;
@@ -46,9 +46,9 @@ static void play(struct heard *heard, const char *text)
 
 	for (; *text; text++) {
 		if (*text == '.') {
-			hear(heard, boundary_wait(&boundary, WAIT_FINISH));
+			hear(heard, boundary_wait(&boundary, WAIT_FINISH, false));
 		} else if (*text == ',') {
-			hear(heard, boundary_wait(&boundary, WAIT_READ));
+			hear(heard, boundary_wait(&boundary, WAIT_READ, false));
 		} else if (*text == '|') {
 			gap = 100000;
 			continue;
@@ -67,7 +67,7 @@ static void play(struct heard *heard, const char *text)
 
 static struct heard repeat(const char *text, unsigned times)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 
 	while (times--)
 		play(&heard, text);
@@ -81,7 +81,7 @@ static void plain_sequence(void **state)
 	(void)state;
 	start(NULL);
 	heard = repeat("abcd,", 13);
-	assert_int_equal(heard.begins, 10); /* after three that taught it */
+	assert_int_equal(heard.begins, 10); /* after the three by which it was found */
 	assert_int_equal(heard.ends, 10);
 	assert_int_equal(heard.changed, 0);
 	assert_int_equal(heard.ended[0], heard.ended[9]);
@@ -125,7 +125,7 @@ static void upload_tells_like_segments_apart(void **state)
 
 static void warm_up_is_left_out(void **state)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 
 	(void)state;
 	start(NULL);
@@ -138,7 +138,7 @@ static void warm_up_is_left_out(void **state)
 
 static void tuning_is_left_out(void **state)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 
 	(void)state;
 	start(NULL);
@@ -149,7 +149,7 @@ static void tuning_is_left_out(void **state)
 	assert_int_equal(heard.begins, 0);
 	heard = repeat("kabl,", 10);
 	assert_int_equal(heard.ends, 7);
-	/* A tuner that went on so long that it was taken for the program. */
+	/* A tuner with more launches than are taken for one: it was taken for the program. */
 	start(NULL);
 	heard = repeat("k.", 60);
 	assert_int_equal(heard.ends, 60 - BOUNDARY_TUNING_REPEATS);
@@ -186,7 +186,7 @@ static void fingerprints(void **state)
 
 static void prefill_then_decode(void **state)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 	uint64_t decode;
 
 	(void)state;
@@ -208,7 +208,7 @@ static void same_first_kernel(void **state)
 	(void)state;
 	start(NULL);
 	heard = repeat("abc,abc,abc,abc,axyz,", 30);
-	/* Nothing wrong is ever reported as right: what was announced is told from what ended. */
+	/* A wrong inference is never reported as right: the announced shape is compared with the one that ended. */
 	assert_true(heard.changed >= 28);
 	assert_true(heard.ends >= 80);
 	assert_false(heard.off);
@@ -216,7 +216,7 @@ static void same_first_kernel(void **state)
 
 static void variable_shapes(void **state)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 	uint64_t name = boundary_hash(0, "a", 1);
 
 	(void)state;
@@ -225,7 +225,7 @@ static void variable_shapes(void **state)
 	for (uint64_t i = 0; i < 200 && !heard.off; i++) {
 		hear(&heard, boundary_launch(&boundary, name, 1000 + i, 1, false));
 		hear(&heard, boundary_launch(&boundary, name, 2000 + i, 1, false));
-		hear(&heard, boundary_wait(&boundary, WAIT_READ));
+		hear(&heard, boundary_wait(&boundary, WAIT_READ, false));
 	}
 	assert_true(heard.off);
 	assert_non_null(strstr(boundary_why(&boundary), "nearly every inference"));
@@ -250,7 +250,7 @@ static void changes_to_another(void **state)
 
 static void never_waits(void **state)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 
 	(void)state;
 	start(NULL);
@@ -262,14 +262,14 @@ static void never_waits(void **state)
 
 static void never_repeats(void **state)
 {
-	struct heard heard = { 0 };
+	struct heard heard = {0};
 
 	(void)state;
 	start(NULL);
 	for (uint64_t i = 0; i <= BOUNDARY_LAUNCHES_MAX && !heard.off; i++) {
 		hear(&heard, boundary_launch(&boundary, i, i, 1, false));
 		if (i % 5 == 4)
-			hear(&heard, boundary_wait(&boundary, WAIT_READ));
+			hear(&heard, boundary_wait(&boundary, WAIT_READ, false));
 	}
 	assert_true(heard.off);
 	assert_int_equal(heard.begins, 0);
@@ -305,18 +305,18 @@ static void rules(void **state)
 	assert_int_equal(boundary_parse("reads", &config), -EINVAL);
 }
 
-/* Whatever is played, a begin is followed by one end before the next begin. */
+/* In any sequence, a begin is followed by one end before the next begin. */
 static void random_sequences(void **state)
 {
 	unsigned seed = 7;
 
 	(void)state;
 	for (unsigned run = 0; run < 200; run++) {
-		struct heard heard = { 0 };
+		struct heard heard = {0};
 
 		start(run % 5 == 4 ? "count:3" : NULL);
 		for (unsigned i = 0; i < 3000; i++) {
-			char text[2] = { "abc.,abc,|"[(unsigned)rand_r(&seed) % (run % 2 ? 10 : 5)], 0 };
+			char text[2] = {"abc.,abc,|"[(unsigned)rand_r(&seed) % (run % 2 ? 10 : 5)], 0};
 
 			play(&heard, text);
 			assert_in_range(heard.begins - heard.ends - heard.changed + (heard.off ? 1U : 0U), 0, 1);
@@ -327,12 +327,21 @@ static void random_sequences(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plain_sequence),     cmocka_unit_test(several_waits_in_one),
-		cmocka_unit_test(upload_tells_like_segments_apart), cmocka_unit_test(warm_up_is_left_out),
-		cmocka_unit_test(tuning_is_left_out), cmocka_unit_test(single_kernel_network), cmocka_unit_test(fingerprints),
-		cmocka_unit_test(prefill_then_decode), cmocka_unit_test(same_first_kernel),   cmocka_unit_test(variable_shapes),
-		cmocka_unit_test(changes_to_another), cmocka_unit_test(never_waits),          cmocka_unit_test(never_repeats),
-		cmocka_unit_test(rules),              cmocka_unit_test(random_sequences),
+		cmocka_unit_test(plain_sequence),
+		cmocka_unit_test(several_waits_in_one),
+		cmocka_unit_test(upload_tells_like_segments_apart),
+		cmocka_unit_test(warm_up_is_left_out),
+		cmocka_unit_test(tuning_is_left_out),
+		cmocka_unit_test(single_kernel_network),
+		cmocka_unit_test(fingerprints),
+		cmocka_unit_test(prefill_then_decode),
+		cmocka_unit_test(same_first_kernel),
+		cmocka_unit_test(variable_shapes),
+		cmocka_unit_test(changes_to_another),
+		cmocka_unit_test(never_waits),
+		cmocka_unit_test(never_repeats),
+		cmocka_unit_test(rules),
+		cmocka_unit_test(random_sequences),
 	};
 
 	return cmocka_run_group_tests_name("boundary", tests, NULL, NULL);

@@ -27,19 +27,19 @@ static void test_parse_u64(void **state)
 		int rc;
 		uint64_t value;
 	} row[] = {
-		{ "0", 0, 0 },
-		{ "33000000", 0, 33000000 },
-		{ "18446744073709551615", 0, UINT64_MAX },
-		{ "18446744073709551616", -ERANGE, 0 },
-		{ "99999999999999999999999", -ERANGE, 0 },
-		{ "", -EINVAL, 0 },
-		{ "-1", -EINVAL, 0 },
-		{ "+1", -EINVAL, 0 },
-		{ "1e9", -EINVAL, 0 },
-		{ " 1", -EINVAL, 0 },
-		{ "1 ", -EINVAL, 0 },
-		{ "0x10", -EINVAL, 0 },
-		{ "1.0", -EINVAL, 0 },
+		{"0", 0, 0},
+		{"33000000", 0, 33000000},
+		{"18446744073709551615", 0, UINT64_MAX},
+		{"18446744073709551616", -ERANGE, 0},
+		{"99999999999999999999999", -ERANGE, 0},
+		{"", -EINVAL, 0},
+		{"-1", -EINVAL, 0},
+		{"+1", -EINVAL, 0},
+		{"1e9", -EINVAL, 0},
+		{" 1", -EINVAL, 0},
+		{"1 ", -EINVAL, 0},
+		{"0x10", -EINVAL, 0},
+		{"1.0", -EINVAL, 0},
 	};
 
 	for (size_t i = 0; i < sizeof(row) / sizeof(*row); i++) {
@@ -74,12 +74,29 @@ static void test_parse_units(void **state)
 	assert_int_equal(parse_power_uw("10mW", &value), 0);
 	assert_true(value == 10000);
 	assert_int_equal(parse_power_uw("10MW", &value), -EINVAL);
+	assert_int_equal(parse_rate_mhz("15/s", &value), 0);
+	assert_int_equal(value, 15000);
+	assert_int_equal(parse_rate_mhz("29.97 fps", &value), 0);
+	assert_int_equal(value, 29970);
+	assert_int_equal(parse_rate_mhz("60HZ", &value), 0);
+	assert_int_equal(value, 60000);
+	assert_int_equal(parse_rate_mhz("2", &value), 0);
+	assert_int_equal(value, 2000);
+	assert_int_equal(parse_rate_mhz("-2/s", &value), -EINVAL);
+	assert_int_equal(parse_rate_mhz("15/min", &value), -EINVAL);
+	assert_int_equal(parse_rate_mhz("", &value), -EINVAL);
+	assert_int_equal(parse_deadline_ns("40fps", &value), 0);
+	assert_int_equal(value, 25000000);
+	assert_int_equal(parse_deadline_ns("33 ms", &value), 0);
+	assert_int_equal(value, 33000000);
+	assert_int_equal(parse_deadline_ns("0/s", &value), -ERANGE);
+	assert_int_equal(parse_deadline_ns("fast", &value), -EINVAL);
 }
 
 static void test_parse_double(void **state)
 {
 	(void)state;
-	static const char *const bad[] = { "", "nan", "inf", "0x1p3", "1e", "e5", ".", "1.0.0", "1 ", "--1", "1e999" };
+	static const char *const bad[] = {"", "nan", "inf", "0x1p3", "1e", "e5", ".", "1.0.0", "1 ", "--1", "1e999"};
 	double value = 0;
 
 	assert_int_equal(parse_double("-2.5e3", &value), 0);
@@ -170,7 +187,7 @@ static void test_parse(void **state)
 static void test_write(void **state)
 {
 	(void)state;
-	struct kv_out out = { 0 };
+	struct kv_out out = {0};
 	struct kv kv;
 	size_t line;
 
@@ -186,6 +203,26 @@ static void test_write(void **state)
 	kv_add(&out, "long", "%*s", LINE_BYTES_MAX, "x");
 	assert_int_equal(out.error, -EMSGSIZE);
 	kv_free(&out);
+}
+
+/* A line takes no more room than it needs, and is whole wherever the room ends. */
+static void test_room(void **state)
+{
+	(void)state;
+	for (int len = 1; len < 1200; len++) {
+		struct kv_out out = {0};
+		char expected[1300];
+
+		kv_add_u64(&out, "errno", 0);
+		size_t size = out.size, n = out.len;
+		kv_add(&out, "message", "%0*d", len, 7);
+		snprintf(expected, sizeof(expected), "message=%0*d\n", len, 7);
+		assert_int_equal(out.error, 0);
+		assert_int_equal(out.len, n + strlen(expected));
+		assert_memory_equal(out.data + n, expected, strlen(expected));
+		assert_true(out.size == size || n + strlen(expected) + 1 > size);
+		kv_free(&out);
+	}
 }
 
 /* Random bytes: framing and parsing never read outside, never accept a pair
@@ -232,7 +269,8 @@ static void test_model_name(void **state)
 static void test_csv(void **state)
 {
 	(void)state;
-	char text[] = "\xef\xbb\xbf" "a,b , c\r\n# note\n\n1, 2,3\r\n4,,6\n7,8\n";
+	char text[] = "\xef\xbb\xbf"
+		      "a,b , c\r\n# note\n\n1, 2,3\r\n4,,6\n7,8\n";
 	char twice[] = "a,b,a\n", none[] = "\n\n";
 	struct csv csv;
 
@@ -250,6 +288,38 @@ static void test_csv(void **state)
 	assert_int_equal(csv_open(&csv, twice), -EINVAL);
 	assert_string_equal(csv.message, "line 1: column a appears twice");
 	assert_int_equal(csv_open(&csv, none), -EINVAL);
+}
+
+static void test_csv_out(void **state)
+{
+	(void)state;
+	struct csv_out out = {0};
+	char *text;
+
+	csv_add(&out, "a");
+	csv_add(&out, "b");
+	csv_add(&out, "c");
+	csv_end_row(&out);
+	csv_add(&out, "");
+	csv_add_u64(&out, 0);
+	csv_add_u64(&out, UINT64_MAX);
+	csv_end_row(&out);
+	text = csv_take(&out);
+	assert_string_equal(text, "a,b,c\n,0,18446744073709551615\n");
+	free(text);
+	/* `out` begins again, and grows. */
+	for (int i = 0; i < 10000; i++) {
+		csv_add_u64(&out, 123456789);
+		csv_end_row(&out);
+	}
+	text = csv_take(&out);
+	assert_int_equal(strlen(text), 10000 * strlen("123456789\n"));
+	assert_string_equal(text + 9999 * strlen("123456789\n"), "123456789\n");
+	free(text);
+	out.failed = true;
+	csv_add(&out, "lost");
+	assert_null(csv_take(&out));
+	assert_false(out.failed);
 }
 
 static void test_files(void **state)
@@ -330,11 +400,14 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse_u64), cmocka_unit_test(test_parse_units), cmocka_unit_test(test_parse_double),
-		cmocka_unit_test(test_format),	  cmocka_unit_test(test_frame),	      cmocka_unit_test(test_frame_limits),
-		cmocka_unit_test(test_parse),	  cmocka_unit_test(test_write),	      cmocka_unit_test(test_random_bytes),
-		cmocka_unit_test(test_model_name), cmocka_unit_test(test_csv),	      cmocka_unit_test(test_files),
-		cmocka_unit_test(test_log),	  cmocka_unit_test(test_names),
+		cmocka_unit_test(test_parse_u64),    cmocka_unit_test(test_parse_units),
+		cmocka_unit_test(test_parse_double), cmocka_unit_test(test_format),
+		cmocka_unit_test(test_frame),        cmocka_unit_test(test_frame_limits),
+		cmocka_unit_test(test_parse),        cmocka_unit_test(test_write),
+		cmocka_unit_test(test_room),         cmocka_unit_test(test_random_bytes),
+		cmocka_unit_test(test_model_name),   cmocka_unit_test(test_csv),
+		cmocka_unit_test(test_csv_out),      cmocka_unit_test(test_files),
+		cmocka_unit_test(test_log),          cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests_name("common", tests, NULL, NULL);

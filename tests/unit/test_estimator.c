@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Grid, samples, and a model under everything that measurements do wrong. */
+/* Grid, samples, and a model under every kind of bad measurement. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <math.h>
+#include "../../common/quantile.h"
 #include "../../estimator/bound.h"
 #include "../../estimator/model.h"
 
@@ -143,7 +144,9 @@ static void samples_are_strict(void **state)
 		if (!strstr(message, bad[i][1]))
 			fail_msg("case %zu says '%s', not '%s'", i, message, bad[i][1]);
 	}
-	assert_int_equal(parse("gpu_hz,latency_ns,cpu_hz,power_uw\n2000000,13132800.0,,7\n", false, &rows, &count, message), 0);
+	assert_int_equal(parse("gpu_hz,latency_ns,cpu_hz,power_uw\n2000000,13132800.0,,7\n", false, &rows, &count,
+			       message),
+			 0);
 	assert_int_equal(count, 1);
 	assert_int_equal(rows[0].latency_ns, 13132800);
 	assert_int_equal(rows[0].point.hz[CLOCK_CPU], 0);
@@ -156,8 +159,15 @@ static void samples_are_strict(void **state)
 
 static void samples_survive_a_round_trip(void **state)
 {
-	struct sample one = {.phase = PHASE_DECODE, .context = 77, .point = {{1000000, 0, 3000000}}, .latency_ns = 12345, .n = 7,
-			     .sd_ns = 99, .max_ns = 15000, .power_uw = 4200000}, *rows;
+	struct sample one = {.phase = PHASE_DECODE,
+			     .context = 77,
+			     .point = {{1000000, 0, 3000000}},
+			     .latency_ns = 12345,
+			     .n = 7,
+			     .sd_ns = 99,
+			     .max_ns = 15000,
+			     .power_uw = 4200000},
+		      *rows;
 	size_t count;
 	char message[256], *text = samples_format(&one, 1);
 	(void)state;
@@ -275,7 +285,8 @@ static void one_wild_sample(void **state)
 		const struct surface *s = check_surface(model);
 		for (size_t i = 0; i < grid.points; i++)
 			if (i != 14)
-				sum += fabs(s->latency_ns[i] / truth_ns(grid_point(&grid, i)) - 1) / (double)(grid.points - 1);
+				sum += fabs(s->latency_ns[i] / truth_ns(grid_point(&grid, i)) - 1) /
+				       (double)(grid.points - 1);
 		printf("# | one of eight samples x %-4g mean error elsewhere %.1f %%\n", wild[w], 100 * sum);
 		assert_true(sum < 0.12);
 		model_free(model);
@@ -297,7 +308,7 @@ static void noise_larger_than_signal(void **state)
 	model_free(model);
 }
 
-/* One clock unknown, one constant, one only ever measured at one place. */
+/* One clock unknown, one constant, one measured at one point only. */
 static void missing_axes(void **state)
 {
 	const uint64_t none[] = {0}, fixed[] = {1728 * MHZ};
@@ -318,7 +329,8 @@ static void missing_axes(void **state)
 	model_free(model);
 	model = small_model();
 	for (size_t i = 0; i < 3; i++)
-		learn(model, (struct op_point){{1600 * MHZ, gpu_hz[i], 1600 * MHZ}}, truth_ns((struct op_point){{1600 * MHZ, gpu_hz[i], 1600 * MHZ}}));
+		learn(model, (struct op_point){{1600 * MHZ, gpu_hz[i], 1600 * MHZ}},
+		      truth_ns((struct op_point){{1600 * MHZ, gpu_hz[i], 1600 * MHZ}}));
 	check_surface(model);
 	model_free(model);
 }
@@ -332,7 +344,8 @@ static void off_the_grid(void **state)
 
 	assert_int_equal(model_predict(model, PHASE_RUN, 0, odd, &p), -ENODATA);
 	learn(model, odd, truth_ns(odd));
-	learn(model, (struct op_point){{1600 * MHZ, 900 * MHZ, 1600 * MHZ}}, truth_ns((struct op_point){{1600 * MHZ, 900 * MHZ, 1600 * MHZ}}));
+	learn(model, (struct op_point){{1600 * MHZ, 900 * MHZ, 1600 * MHZ}},
+	      truth_ns((struct op_point){{1600 * MHZ, 900 * MHZ, 1600 * MHZ}}));
 	check_surface(model);
 	assert_int_equal(model_predict(model, PHASE_RUN, 0, odd, &p), 0);
 	assert_true(fabs(p.latency_ns / truth_ns(odd) - 1) < 0.01);
@@ -350,7 +363,7 @@ static void wrong_calls(void **state)
 	(void)state;
 
 	assert_int_equal(model_learn_sample(model, &nothing), -EINVAL);
-	assert_int_equal(model_observe(model, PHASE_RUN, 0, nothing.point, 0, 0, 1, false), -EINVAL);
+	assert_int_equal(model_observe(model, PHASE_RUN, 0, nothing.point, 0, 0, 0, 1), -EINVAL);
 	assert_int_equal(model_surface(model, PHASE_RUN, 0)->state, SURFACE_NONE);
 	assert_int_equal(model_state(model, PHASE_RUN), SURFACE_NONE);
 	/* With nothing known the first point is the fastest; none allowed, none chosen. */
@@ -392,13 +405,16 @@ static void stored_and_loaded(void **state)
 		learn(model, grid_point(&grid, k * 3 + 2), truth_ns(grid_point(&grid, k * 3 + 2)));
 	model_surface(model, PHASE_RUN, 0);
 	for (int i = 0; i < 50; i++)
-		model_observe(model, PHASE_RUN, 0, grid_point(&grid, 9), (uint64_t)truth_ns(grid_point(&grid, 9)), 0, 1, false);
+		model_observe(model, PHASE_RUN, 0, grid_point(&grid, 9), (uint64_t)truth_ns(grid_point(&grid, 9)), 0, 0,
+			      1);
 	count = model_samples(model, &samples);
 	assert_int_equal(count, 9);
 	for (long i = 0; i < count; i++)
 		assert_int_equal(model_learn_sample(again, &samples[i]), 0);
 	free(samples);
-	model_learn_sample(model, &(struct sample){.point = grid_point(&grid, 2), .latency_ns = (uint64_t)truth_ns(grid_point(&grid, 2)), .n = 1});
+	model_learn_sample(model, &(struct sample){.point = grid_point(&grid, 2),
+						   .latency_ns = (uint64_t)truth_ns(grid_point(&grid, 2)),
+						   .n = 1});
 	const struct surface *a = check_surface(model), *b = check_surface(again);
 	for (size_t i = 0; i < grid.points; i++)
 		assert_true(fabs(a->latency_ns[i] / b->latency_ns[i] - 1) < 0.02);
@@ -414,7 +430,8 @@ static double random_share(uint64_t *seed)
 
 static struct sample random_sample(const struct grid *grid, uint64_t *seed)
 {
-	struct sample s = {.phase = (enum phase)(random_share(seed) * PHASE_COUNT), .n = 1 + (uint32_t)(random_share(seed) * 100)};
+	struct sample s = {.phase = (enum phase)(random_share(seed) * PHASE_COUNT),
+			   .n = 1 + (uint32_t)(random_share(seed) * 100)};
 
 	s.context = s.phase == PHASE_RUN ? 0 : (uint32_t)exp(random_share(seed) * 16);
 	s.point = grid_point(grid, (size_t)(random_share(seed) * (double)grid->points));
@@ -442,10 +459,13 @@ static void anything_at_all(void **state)
 			if (i % 2)
 				assert_int_equal(model_learn_sample(model, &s), 0);
 			else
-				assert_int_equal(model_observe(model, s.phase, s.context, s.point, s.latency_ns, s.power_uw, 1, i % 10 == 0), 0);
+				assert_int_equal(model_observe(model, s.phase, s.context, s.point, s.latency_ns,
+							       i % 10 == 0 ? 0.01 : 0, s.power_uw, 1),
+						 0);
 			const struct surface *f = model_surface(model, s.phase, s.context);
 			for (size_t k = 0; k < grid.points && f->state != SURFACE_NONE; k++) {
-				assert_true(isfinite(f->bound_ns[k]) && f->latency_ns[k] > 0 && f->bound_ns[k] >= f->latency_ns[k]);
+				assert_true(isfinite(f->bound_ns[k]) && f->latency_ns[k] > 0 &&
+					    f->bound_ns[k] >= f->latency_ns[k]);
 				assert_true(isfinite(f->power_uw[k]) && f->power_uw[k] > 0 && f->idle_power_uw[k] > 0);
 			}
 		}
@@ -453,7 +473,7 @@ static void anything_at_all(void **state)
 	}
 }
 
-/* Requests never wait for a fit of many rows: it is made in pieces, and comes to the same. */
+/* Requests never wait for a fit of many rows: it is made in pieces, with the same result. */
 static void work_in_pieces(void **state)
 {
 	struct grid grid = small_grid();
@@ -471,8 +491,8 @@ static void work_in_pieces(void **state)
 	/* Requests run where nothing was measured, and take longer than thought there. */
 	for (size_t i = 0; i < 200; i++) {
 		struct op_point p = grid_point(&grid, 3 + i % 3 * 3);
-		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, 1, false);
-		model_observe(whole, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, 1, false);
+		model_observe(model, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, 0, 1);
+		model_observe(whole, PHASE_RUN, 0, p, (uint64_t)(1.3 * truth_ns(p)), 0, 0, 1);
 	}
 	const struct surface *s = model_surface_at_hand(model, PHASE_RUN, 0);
 	assert_true(fabsf(s->latency_ns[23] / before[23] - 1) < 0.1F); /* far from there: the old fit's */
@@ -488,7 +508,7 @@ static void work_in_pieces(void **state)
 	model_free(whole);
 }
 
-/* A decode whose context grows finds every surface made. */
+/* For a decode whose context grows, every surface is computed beforehand. */
 static void growing_context_is_made_ready(void **state)
 {
 	struct model *model = small_model();
@@ -497,7 +517,10 @@ static void growing_context_is_made_ready(void **state)
 
 	for (uint32_t i = 0; i < 20; i++) {
 		struct op_point p = grid_point(&grid, (i * 7) % grid.points);
-		struct sample s = {.phase = PHASE_DECODE, .context = 1 + i * 100, .point = p, .n = 10,
+		struct sample s = {.phase = PHASE_DECODE,
+				   .context = 1 + i * 100,
+				   .point = p,
+				   .n = 10,
 				   .latency_ns = (uint64_t)(truth_ns(p) * (1 + i * 0.02))};
 		assert_int_equal(model_learn_sample(model, &s), 0);
 	}
@@ -513,7 +536,7 @@ static void growing_context_is_made_ready(void **state)
 	model_free(model);
 }
 
-/* One point measured at one context tells of it at the next, less surely. */
+/* A point measured at one context is evidence for it at the next, with more variance. */
 static void cells_speak_for_near_contexts(void **state)
 {
 	struct model *model = small_model();
@@ -523,12 +546,21 @@ static void cells_speak_for_near_contexts(void **state)
 
 	for (uint32_t i = 0; i < 10; i++) {
 		struct op_point p = grid_point(&grid, (i * 5) % grid.points);
-		struct sample s = {.phase = PHASE_DECODE, .context = 1 + (i % 3) * 400, .point = p, .n = 10, .latency_ns = (uint64_t)truth_ns(p)};
+		struct sample s = {.phase = PHASE_DECODE,
+				   .context = 1 + (i % 3) * 400,
+				   .point = p,
+				   .n = 10,
+				   .latency_ns = (uint64_t)truth_ns(p)};
 		assert_int_equal(model_learn_sample(model, &s), 0);
 	}
 	/* A point off its surroundings, as real boards have them. */
 	uint64_t off_ns = (uint64_t)(1.3 * truth_ns(grid_point(&grid, odd)));
-	struct sample s = {.phase = PHASE_DECODE, .context = 400, .point = grid_point(&grid, odd), .n = 20, .latency_ns = off_ns, .sd_ns = off_ns / 500};
+	struct sample s = {.phase = PHASE_DECODE,
+			   .context = 400,
+			   .point = grid_point(&grid, odd),
+			   .n = 20,
+			   .latency_ns = off_ns,
+			   .sd_ns = off_ns / 500};
 	assert_int_equal(model_learn_sample(model, &s), 0);
 	float width[3];
 	const uint32_t context[3] = {400, 480, 640};
@@ -544,10 +576,10 @@ static void cells_speak_for_near_contexts(void **state)
 static void quantiles(void **state)
 {
 	(void)state;
-	assert_float_equal(bound_normal_quantile(0.5), 0, 1e-6);
-	assert_float_equal(bound_normal_quantile(0.98), 2.053749, 1e-5);
-	assert_float_equal(bound_normal_quantile(0.975), 1.959964, 1e-5);
-	assert_float_equal(bound_normal_quantile(0.9999), 3.719016, 1e-5);
+	assert_float_equal(quantile_normal(0.5), 0, 1e-6);
+	assert_float_equal(quantile_normal(0.98), 2.053749, 1e-5);
+	assert_float_equal(quantile_normal(0.975), 1.959964, 1e-5);
+	assert_float_equal(quantile_normal(0.9999), 3.719016, 1e-5);
 }
 
 int main(void)

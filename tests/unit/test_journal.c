@@ -2,19 +2,22 @@
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "../../common/file.h"
-#include "../../daemon/journal.h"
-#include "../../daemon/knob.h"
+#include "../../keeper/journal.h"
+#include "../../keeper/knob.h"
 
 #define POLICY "/sys/devices/system/cpu/cpufreq/policy0/"
 
@@ -51,7 +54,7 @@ static struct journal_text *parse(void)
 	return out;
 }
 
-/* Random values, printable or not, come back as they went in. */
+/* Random values, printable or not, are read back unchanged. */
 static void test_round_trip(void **state)
 {
 	(void)state;
@@ -117,8 +120,9 @@ static void test_locked(void **state)
 static void test_rubbish(void **state)
 {
 	(void)state;
-	static const char good[] = "flamed-journal 1\nboot 1-2-3\nsave 0 " POLICY "scaling_max_freq =1728000\nheld 0 =900000\n"
-				   "seen 0 =9%30\nsave 1 " POLICY "scaling_min_freq =\n";
+	static const char good[] =
+		"flamed-journal 1\nboot 1-2-3\nsave 0 " POLICY "scaling_max_freq =1728000\nheld 0 =900000\n"
+		"seen 0 =9%30\nsave 1 " POLICY "scaling_min_freq =\n";
 	struct journal_text *out = malloc(sizeof(*out));
 	char text[sizeof(good)];
 
@@ -175,7 +179,8 @@ static void test_closed_table(void **state)
 		if (knob_kind_of(no[i]))
 			fail_msg("%s is no knob", no[i]);
 	assert_true(knob_same_device("/sys/class/devfreq/dmc/governor", "/sys/class/devfreq/dmc/userspace/set_freq"));
-	assert_false(knob_same_device(POLICY "scaling_max_freq", "/sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq"));
+	assert_false(knob_same_device(POLICY "scaling_max_freq",
+				      "/sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq"));
 }
 
 static void test_ours(void **state)
@@ -197,11 +202,88 @@ static void test_ours(void **state)
 	assert_false(knob_is_ours(kind, &entry, "performance"));
 }
 
+/* Limits the size of files from here on. */
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A full disk: an entry that was not stored is reported as an error, and stored entries stay. */
+static void test_full(void **state)
+{
+	static struct journal_entry entry[2];
+	const struct journal_entry *one = &entry[0], *two = &entry[1];
+	struct journal j;
+	char temp[160], many[PATH_MAX - 2];
+	struct stat before, after;
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	for (int i = 0; i < 2; i++) {
+		snprintf(entry[i].path, sizeof(entry[i].path), "%s%s", POLICY,
+			 i ? "scaling_min_freq" : "scaling_max_freq");
+		strcpy(entry[i].original, "1200000");
+	}
+	journal_init(&j, &root, path);
+	assert_int_equal(journal_held(&j, 0, &entry[0], "1"), -EBADF);
+	limit_files(16);
+	assert_int_equal(journal_save(&j, &one, 1), -ENOSPC);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(j.count, 0);
+	limit_files(RLIM_INFINITY);
+	assert_int_equal(journal_save(&j, &one, 1), 0);
+	assert_int_equal(stat(path, &before), 0);
+	limit_files((rlim_t)before.st_size + 4);
+	assert_int_equal(journal_save(&j, &two, 1), -ENOSPC);
+	assert_int_equal(j.count, 1);
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(after.st_size, before.st_size);
+	limit_files(16);
+	snprintf(temp, sizeof(temp), "%s.new", path);
+	assert_int_equal(journal_rewrite(&j), -ENOSPC);
+	assert_int_equal(access(temp, F_OK), -1);
+	limit_files(RLIM_INFINITY);
+	/* Something that cannot be removed stands where the new file goes. */
+	assert_int_equal(mkdir(temp, 0700), 0);
+	assert_int_equal(journal_rewrite(&j), -EEXIST);
+	/* Nor is a value noted in one that is too long to go on with. */
+	j.bytes = JOURNAL_BYTES_MAX;
+	assert_int_equal(journal_held(&j, 0, &entry[0], "900000"), -EEXIST);
+	assert_string_equal(entry[0].ours[OURS_HELD], "");
+	assert_int_equal(rmdir(temp), 0);
+	assert_int_equal(journal_held(&j, 0, &entry[0], "900000"), 0);
+	assert_int_equal(journal_held(&j, 0, &entry[0], "800000"), 0);
+	assert_int_equal(journal_seen(&j, 0, &entry[0], "700000"), 0);
+	assert_int_equal(journal_rewrite(&j), 0);
+	struct journal_text *text = parse();
+	assert_int_equal(text->count, 1);
+	assert_string_equal(text->entry[0].ours[OURS_HELD], "800000");
+	assert_string_equal(text->entry[0].ours[OURS_BEFORE], "900000");
+	assert_int_equal(text->damaged_line, 0);
+	free(text);
+	assert_int_equal(journal_remove(&j), 0);
+	/* No folder, and a name that leaves no room for its ending. */
+	snprintf(temp, sizeof(temp), "%s/none/journal", top);
+	journal_init(&j, &root, temp);
+	assert_int_equal(journal_save(&j, &one, 1), -ENOENT);
+	memset(many, 'x', sizeof(many));
+	many[0] = '/';
+	many[sizeof(many) - 1] = '\0';
+	journal_init(&j, &root, many);
+	assert_int_equal(journal_rewrite(&j), -ENAMETOOLONG);
+	signal(SIGXFSZ, SIG_DFL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, make_top, remove_top),
 		cmocka_unit_test_setup_teardown(test_locked, make_top, remove_top),
+		cmocka_unit_test_setup_teardown(test_full, make_top, remove_top),
 		cmocka_unit_test(test_rubbish),
 		cmocka_unit_test(test_closed_table),
 		cmocka_unit_test(test_ours),

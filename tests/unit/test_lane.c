@@ -25,7 +25,7 @@ static void keep(void *arg, struct lane_item *item)
 	((struct seen *)arg)->item = *item;
 }
 
-/* One execution of 40 ms at 1 GHz; after `change_ns` the GPU runs at `hz`. Returns what it took by reckoning. */
+/* One execution of 40 ms at 1 GHz; after `change_ns` the GPU runs at `hz`. Returns its computed duration. */
 static uint64_t run(uint64_t change_ns, uint64_t hz, struct page *page)
 {
 	struct seen seen;

@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
+#include "../../common/csv.h"
 #include "../../common/limits.h"
+#include "../../estimator/layerfit.h"
 #include "../../estimator/model.h"
 #include "../sim/measure.h"
 
@@ -29,7 +31,7 @@ static int open_simulation(void **state)
 	(void)state;
 	rng = (struct sim_rng){77};
 	measure_grid(&grid, true);
-	sim_noise_open(&noise, "../shared/data", &rng);
+	sim_noise_open(&noise, &rng);
 	return 0;
 }
 
@@ -68,7 +70,8 @@ static size_t profile(struct model *model, size_t budget, struct layer *rows)
 	for (size_t k = 0; k < budget; k++) {
 		context = CONTEXT_ANY;
 		assert_int_equal(model_plan(model, measure.phase, NULL, &point, &context, &gain), 1);
-		struct sample sample = measure_sample(&measure, point, context, rows ? REPS : 0, rows ? rows + count : NULL);
+		struct sample sample =
+			measure_sample(&measure, point, context, rows ? REPS : 0, rows ? rows + count : NULL);
 
 		assert_int_equal(model_learn_sample(model, &sample), 0);
 		if (rows)
@@ -85,7 +88,8 @@ static double mean_error(struct model *model, uint32_t context)
 	double mean;
 
 	for (size_t i = 3; i < grid.points; i += 41)
-		errors_add(&errors, (double)surface->latency_ns[i], measure_truth_ns(&measure, measure_point(&grid, i), context));
+		errors_add(&errors, (double)surface->latency_ns[i],
+			   measure_truth_ns(&measure, measure_point(&grid, i), context));
 	mean = errors_mean(&errors);
 	errors_free(&errors);
 	return mean;
@@ -113,7 +117,7 @@ static void test_layers_and_totals(void **state)
 	free(rows);
 }
 
-/* A fit of layers takes milliseconds: who asks in a hurry gets the surface as it was, until the work was done. */
+/* A fit of layers takes milliseconds: model_surface_at_hand() returns the old surface until the work is done. */
 static void test_layers_hold_nobody_up(void **state)
 {
 	struct model *model = new_model(SIM_DNN);
@@ -162,7 +166,8 @@ static void test_layers_alone(void **state)
 	assert_int_equal(model_learn_layers(again, stored, (size_t)n), 0);
 	for (size_t i = 0; i < grid.points; i += 97)
 		assert_true(fabs((double)model_surface(again, PHASE_RUN, 0)->latency_ns[i] /
-				 (double)model_surface(model, PHASE_RUN, 0)->latency_ns[i] - 1) < 1e-5);
+					 (double)model_surface(model, PHASE_RUN, 0)->latency_ns[i] -
+				 1) < 1e-5);
 	model_free(again);
 	model_free(other);
 	model_free(model);
@@ -213,6 +218,124 @@ static void test_store_limits(void **state)
 	model_free(model);
 }
 
+/* At one operating point: which of several sources is kept, in any order of arrival. */
+static void test_surer_source(void **state)
+{
+	static const enum layer_source order[] = {SOURCE_EVENTS, SOURCE_WALL, SOURCE_CUPTI, SOURCE_TRACE};
+	struct model *model = new_model(SIM_DNN);
+	struct layer row = {.point = measure_point(&grid, 5), .cpu_ns = 1000, .gpu_ns = 2000}, *stored = NULL;
+	size_t kept[LAYER_SOURCES] = {0};
+
+	(void)state;
+	for (size_t s = 0; s < 4; s++)
+		for (uint32_t i = 0; i < LAYER_REPS_MAX / 2; i++) {
+			row.source = order[s];
+			assert_int_equal(model_learn_layers(model, &row, 1), 0);
+		}
+	assert_int_equal(model_layers(model, &stored), LAYER_REPS_MAX);
+	for (size_t i = 0; i < LAYER_REPS_MAX; i++)
+		kept[stored[i].source]++;
+	assert_int_equal(kept[SOURCE_CUPTI], LAYER_REPS_MAX / 2);
+	assert_int_equal(kept[SOURCE_TRACE], LAYER_REPS_MAX / 2);
+	free(stored);
+	row.source = SOURCE_DEVICE;
+	for (uint32_t i = 0; i < LAYER_REPS_MAX; i++)
+		assert_int_equal(model_learn_layers(model, &row, 1), 0);
+	assert_int_equal(model_layers(model, &stored), LAYER_REPS_MAX);
+	for (size_t i = 0; i < LAYER_REPS_MAX; i++)
+		assert_int_equal(stored[i].source, SOURCE_DEVICE);
+	free(stored);
+	model_free(model);
+}
+
+/* Every second point was measured by the host's clock, which adds its wake-up to every execution. */
+static double error_of_layers(const struct layer *rows, size_t count, const struct layer *truth)
+{
+	struct layer_model model;
+	double error = 0;
+
+	assert_int_equal(layer_model_fit(&model, PHASE_RUN, rows, count), 0);
+	for (size_t i = 0; i < count; i++) {
+		const struct layer_fit *fit = &model.fit[truth[i].layer];
+		double gpu = clock_slowness(&model.scale, CLOCK_GPU, truth[i].point.hz[CLOCK_GPU]);
+		double mem = clock_slowness(&model.scale, CLOCK_MEM, truth[i].point.hz[CLOCK_MEM]);
+
+		double fitted = fit->gpu_fixed + layer_gpu_scaled_ns(fit, gpu, mem);
+
+		error += fabs(fitted / fmax((double)truth[i].gpu_ns, 1) - 1) / (double)count;
+	}
+	layer_model_free(&model);
+	return error;
+}
+
+static void test_source_is_weighed(void **state)
+{
+	struct model *model = new_model(SIM_DNN);
+	struct layer *truth = calloc(12 * REPS * sim.layers, sizeof(*truth));
+	struct layer *rows = calloc(12 * REPS * sim.layers, sizeof(*rows));
+	size_t count = profile(model, 12, truth), each = REPS * sim.layers;
+	double alike, weighed, alone;
+
+	(void)state;
+	alone = error_of_layers(truth, count, truth);
+	memcpy(rows, truth, count * sizeof(*rows));
+	for (size_t i = 0; i < count; i++)
+		rows[i].gpu_ns += i / each % 2 ? 25000 : 0;
+	alike = error_of_layers(rows, count, truth);
+	for (size_t i = 0; i < count; i++)
+		rows[i].source = i / each % 2 ? SOURCE_WALL : SOURCE_CUPTI;
+	weighed = error_of_layers(rows, count, truth);
+	printf("# | a layer's execution, every second point timed by the host: error %.1f %%, with its source %.1f %%, "
+	       "without such points %.1f %%\n",
+	       100 * alike, 100 * weighed, 100 * alone);
+	assert_true(weighed < alike / 2);
+	/* where the same place was measured in both ways, only the surer way counts */
+	for (size_t i = 0; i < count; i++)
+		rows[i] = truth[i];
+	memcpy(truth, rows, count * sizeof(*rows));
+	for (size_t i = 0; i < count; i++) {
+		rows[i].source = rows[i].rep ? SOURCE_EVENTS : SOURCE_CUPTI;
+		rows[i].gpu_ns *= rows[i].rep ? 3 : 1;
+	}
+	assert_true(error_of_layers(rows, count, truth) < alone + 0.02);
+	model_free(model);
+	free(truth);
+	free(rows);
+}
+
+/* The column is written only if a source is known, and read back; an unknown word is refused. */
+static void test_source_in_csv(void **state)
+{
+	struct layer rows[2] = {{.cpu_ns = 1, .gpu_ns = 2}, {.layer = 1, .cpu_ns = 3, .gpu_ns = 4}}, *back;
+	char *text = layers_format(rows, 2), message[CSV_MESSAGE_MAX];
+	size_t count;
+
+	(void)state;
+	assert_null(strstr(text, "source"));
+	free(text);
+	rows[1].source = SOURCE_CUPTI;
+	text = layers_format(rows, 2);
+	assert_non_null(strstr(text, ",sync,source\n"));
+	assert_int_equal(layers_parse(text, &back, &count, message, sizeof(message), NULL, NULL), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(back[0].source, SOURCE_DEVICE);
+	assert_int_equal(back[1].source, SOURCE_CUPTI);
+	free(back);
+	free(text);
+	text = strdup("layer,cpu_ns,gpu_ns,source\n0,1,2,guess\n");
+	assert_int_equal(layers_parse(text, &back, &count, message, sizeof(message), NULL, NULL), -EINVAL);
+	assert_string_equal(message, "line 2: source: 'guess' is not cupti, trace, events or wall");
+	free(text);
+	for (int s = 1; s < LAYER_SOURCES; s++) {
+		assert_int_equal(layer_source_parse(layer_trust[s].name), s);
+		assert_true(
+			layer_surer((enum layer_source)(s - 1), (enum layer_source)s)); /* in the order of accuracy */
+		assert_true(strlen(layer_trust[s].name) <= LAYER_SOURCE_MAX);
+	}
+	assert_int_equal(layer_source_parse("telepathy"), SOURCE_DEVICE);
+	assert_int_equal(layer_source_parse(NULL), SOURCE_DEVICE);
+}
+
 /* A client that can measure at one context only. */
 static void test_one_context(void **state)
 {
@@ -244,7 +367,7 @@ static void test_layers_with_every_token(void **state)
 		struct op_point point = measure_point(&grid, (context / 50 * 131) % grid.points);
 		struct sample sample = measure_sample(&measure, point, context, 1, rows);
 		assert_int_equal(model_learn_layers(model, rows, sim.layers), 0);
-		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, sample.latency_ns, 0, 1, false), 0);
+		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, sample.latency_ns, 0, 0, 1), 0);
 		long n = model_layers(model, &stored);
 		free(stored);
 		same = (size_t)n == most ? same + 1 : 0;
@@ -255,7 +378,8 @@ static void test_layers_with_every_token(void **state)
 	double error = 0;
 	for (uint32_t context = 100; context < 4000; context += 800)
 		error += mean_error(model, context) / 5;
-	printf("# | layers with every token: %zu inferences kept, mean error %.2f %%\n", most / sim.layers, 100 * error);
+	printf("# | layers with every token: %zu inferences kept, mean error %.2f %%\n", most / sim.layers,
+	       100 * error);
 	assert_true(error < 0.03);
 	model_free(model);
 	free(rows);
@@ -274,8 +398,8 @@ static void test_contexts(void **state)
 		profile(model, 12, NULL);
 		for (size_t c = 0; c < 7; c++)
 			mean += mean_error(model, contexts[c]) / 7;
-		printf("# | %s, 12 points, contexts 1 to 5,000: mean error %.2f %%\n", kind == SIM_DECODE ? "decode" : "prefill",
-		       100 * mean);
+		printf("# | %s, 12 points, contexts 1 to 5,000: mean error %.2f %%\n",
+		       kind == SIM_DECODE ? "decode" : "prefill", 100 * mean);
 		assert_true(mean < 0.03);
 		/* more tokens never take less time, whatever surfaces lie in between */
 		double before = 0;
@@ -300,14 +424,16 @@ static void test_growing_decode(void **state)
 	(void)state;
 	profile(model, 12, NULL);
 	for (uint32_t context = 100; context < 1400; context++) {
-		double truth = sim_run(&sim, measure_clocks(point), context, &rng, NULL, NULL) * 1.1; /* contention: 10 % */
+		/* contention: 10 % */
+		double truth = sim_run(&sim, measure_clocks(point), context, &rng, NULL, NULL) * 1.1;
 		const struct surface *s = model_surface(model, PHASE_DECODE, context);
 
 		if (context > 200)
 			errors_add(&errors, (double)s->latency_ns[grid.points - 2] * s->slowdown, truth);
-		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, (uint64_t)truth, 0, 1, false), 0);
+		assert_int_equal(model_observe(model, PHASE_DECODE, context, point, (uint64_t)truth, 0, 0, 1), 0);
 	}
-	printf("# | decode growing over 1,200 tokens, 10 %% slower than profiled: mean error %.2f %%\n", 100 * errors_mean(&errors));
+	printf("# | decode growing over 1,200 tokens, 10 %% slower than profiled: mean error %.2f %%\n",
+	       100 * errors_mean(&errors));
 	assert_true(errors_mean(&errors) < 0.03);
 	errors_free(&errors);
 	model_free(model);
@@ -316,11 +442,18 @@ static void test_growing_decode(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layers_and_totals),      cmocka_unit_test(test_layers_alone),
-		cmocka_unit_test(test_layers_that_contradict), cmocka_unit_test(test_store_limits),
-		cmocka_unit_test(test_contexts),               cmocka_unit_test(test_growing_decode),
-		cmocka_unit_test(test_one_context),            cmocka_unit_test(test_layers_with_every_token),
+		cmocka_unit_test(test_layers_and_totals),
+		cmocka_unit_test(test_layers_alone),
+		cmocka_unit_test(test_layers_that_contradict),
+		cmocka_unit_test(test_store_limits),
+		cmocka_unit_test(test_contexts),
+		cmocka_unit_test(test_growing_decode),
+		cmocka_unit_test(test_one_context),
+		cmocka_unit_test(test_layers_with_every_token),
 		cmocka_unit_test(test_layers_hold_nobody_up),
+		cmocka_unit_test(test_surer_source),
+		cmocka_unit_test(test_source_is_weighed),
+		cmocka_unit_test(test_source_in_csv),
 	};
 
 	return cmocka_run_group_tests(tests, open_simulation, close_simulation);

@@ -18,26 +18,7 @@
 
 enum prior { PRIOR_NONE, PRIOR_RIGHT, PRIOR_WRONG, PRIORS };
 
-static const struct board_powers none;
 static double error[PRIORS][MOST + 1], idle_error[PRIORS][MOST + 1]; /* mean over boards */
-
-static struct model *new_model(const struct board_set *set, const struct board_powers *prior)
-{
-	size_t n = set->count, count[CLOCK_COUNT] = {n, n, n};
-	uint64_t *hz = malloc(3 * n * sizeof(*hz));
-	const uint64_t *axis[CLOCK_COUNT] = {hz, hz + n, hz + 2 * n};
-	struct model_options options;
-	static struct grid grid;
-
-	for (size_t i = 0; i < n; i++)
-		for (size_t c = 0; c < CLOCK_COUNT; c++)
-			hz[c * n + i] = set->row[i].point.hz[c];
-	assert_int_equal(grid_init(&grid, axis, count), 0);
-	free(hz);
-	model_options_default(&options);
-	options.board = *prior;
-	return model_new(&grid, &options);
-}
 
 /* As flamed-probe does: at the points that a new model would be measured at. */
 static struct board_powers probe(uint64_t board, double factor)
@@ -49,12 +30,13 @@ static struct board_powers probe(uint64_t board, double factor)
 	struct model *model;
 
 	assert_int_equal(board_make_work(board, 3, &set, &idle), 0);
-	model = new_model(&set, &none);
+	model = board_model(&set, NULL);
 	count = model_plan_list(model, PHASE_RUN, set.row, set.count, NULL, 0, PROBED, chosen);
 	for (size_t k = 0; k < count; k++) {
 		const struct sample *s = &set.row[chosen[k]];
-		prior.point[prior.count++] = (struct board_power){s->point, (double)s->latency_ns, factor * (double)s->power_uw,
-								  factor * idle[chosen[k]]};
+		prior.point[prior.count++] =
+			(struct board_power){s->point, (double)s->latency_ns, factor * (double)s->power_uw,
+					     factor * idle[chosen[k]]};
 	}
 	model_free(model);
 	free(set.row);
@@ -62,7 +44,8 @@ static struct board_powers probe(uint64_t board, double factor)
 	return prior;
 }
 
-static void score(struct model *model, const struct board_set *set, const double *idle, enum prior which, size_t samples)
+static void score(struct model *model, const struct board_set *set, const double *idle, enum prior which,
+		  size_t samples)
 {
 	for (size_t i = 0; i < set->count; i++) {
 		struct prediction p;
@@ -77,14 +60,14 @@ static void score(struct model *model, const struct board_set *set, const double
 
 static void one_board(uint64_t board)
 {
-	const struct board_powers prior[PRIORS] = {none, probe(board, 1), probe(board + 1, 2.5)};
+	const struct board_powers prior[PRIORS] = {{0}, probe(board, 1), probe(board + 1, 2.5)};
 	size_t chosen[MOST];
 	struct board_set set;
 	double *idle;
 
 	assert_int_equal(board_make_work(board, 100 + board, &set, &idle), 0);
 	for (int which = 0; which < PRIORS; which++) {
-		struct model *model = new_model(&set, &prior[which]);
+		struct model *model = board_model(&set, &prior[which]);
 
 		assert_int_equal(model_plan_list(model, PHASE_RUN, set.row, set.count, NULL, 0, MOST, chosen), MOST);
 		for (size_t k = 0; k < MOST; k++) {
@@ -102,11 +85,12 @@ static void prior_helps(void **state)
 	(void)state;
 	for (uint64_t board = 0; board < BOARDS; board++)
 		one_board(board);
-	printf("# | mean error of power over %d made-up boards, percent (and of idle power)\n# | samples          none           right           wrong\n",
+	printf("# | mean error of power over %d made-up boards, percent (and of idle power)\n# | samples          "
+	       "none           right           wrong\n",
 	       BOARDS);
 	for (size_t k = 1; k <= MOST; k++)
-		printf("# | %7zu  %6.2f (%5.1f)  %6.2f (%5.1f)  %6.2f (%5.1f)\n", k, error[0][k], idle_error[0][k], error[1][k], idle_error[1][k],
-		       error[2][k], idle_error[2][k]);
+		printf("# | %7zu  %6.2f (%5.1f)  %6.2f (%5.1f)  %6.2f (%5.1f)\n", k, error[0][k], idle_error[0][k],
+		       error[1][k], idle_error[1][k], error[2][k], idle_error[2][k]);
 	for (size_t k = 1; k <= 3; k++) {
 		assert_true(error[PRIOR_RIGHT][k] < 0.8 * error[PRIOR_NONE][k]);
 		assert_true(idle_error[PRIOR_RIGHT][k] < 0.8 * idle_error[PRIOR_NONE][k]);
@@ -128,7 +112,7 @@ static void prior_without_samples(void **state)
 
 	(void)state;
 	assert_int_equal(board_make_work(0, 100, &set, NULL), 0);
-	model = new_model(&set, &prior);
+	model = board_model(&set, &prior);
 	sample = set.row[set.count / 2];
 	sample.power_uw = 0;
 	assert_int_equal(model_learn_sample(model, &sample), 0);

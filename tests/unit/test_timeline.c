@@ -62,8 +62,8 @@ static double scheduled(const struct sim_model *m, size_t segments_expected)
 			execution[i * SCHEDULE_LANES + j] = (float)executed;
 	}
 	size_t queue = m->queue * segments / m->layers;
-	struct schedule schedule = {segment, segments, queue ? queue : 1, (float)m->delay_ns, total, lead, execution, rest,
-				    SCHEDULE_LANES};
+	struct schedule schedule = {segment,   segments, queue ? queue : 1, (float)m->delay_ns, total, lead,
+				    execution, rest,     SCHEDULE_LANES};
 	float end[SCHEDULE_LANES];
 	schedule_lanes(&schedule, 0, end);
 	assert_true(end[0] >= end[SCHEDULE_LANES - 1] && end[0] <= end[SCHEDULE_LANES - 1]);
@@ -115,7 +115,8 @@ static void test_schedule_segments(void **state)
 		double truth = sim_run(&model, top(), 0, NULL, NULL, NULL);
 		worst = fmax(worst, fabs(scheduled(&model, 0) / truth - 1));
 	}
-	printf("# | 1,100 to 4,096 layers in at most 1,024 segments: worst error against the simulator %.3f %%\n", 100 * worst);
+	printf("# | 1,100 to 4,096 layers in at most 1,024 segments: worst error against the simulator %.3f %%\n",
+	       100 * worst);
 	assert_true(worst < 0.005);
 }
 
@@ -134,13 +135,14 @@ static void rig_open(struct rig *rig, uint64_t seed, bool memory, enum phase pha
 {
 	*rig = (struct rig){.rng = {seed}};
 	measure_grid(&rig->grid, memory);
-	sim_noise_open(&rig->noise, "../shared/data", &rig->rng);
+	sim_noise_open(&rig->noise, &rig->rng);
 	rig->measure = (struct measure){&model, phase, &rig->rng, &rig->noise};
 }
 
 static void rig_measure(struct rig *rig, size_t cpu, size_t gpu, size_t mem, uint32_t context)
 {
-	struct op_point at = {{rig->grid.hz[CLOCK_CPU][cpu], rig->grid.hz[CLOCK_GPU][gpu], rig->grid.hz[CLOCK_MEM][mem]}};
+	struct op_point at = {
+		{rig->grid.hz[CLOCK_CPU][cpu], rig->grid.hz[CLOCK_GPU][gpu], rig->grid.hz[CLOCK_MEM][mem]}};
 
 	rig->rows = realloc(rig->rows, (rig->row_count + REPS * model.layers) * sizeof(*rig->rows));
 	assert_non_null(rig->rows);
@@ -156,7 +158,8 @@ static void rig_close(struct rig *rig)
 
 static void measure_eight(struct rig *rig)
 {
-	static const size_t at[8][3] = {{28, 10, 3}, {6, 10, 3}, {28, 2, 3}, {28, 10, 1}, {10, 5, 2}, {3, 7, 1}, {16, 3, 2}, {0, 0, 0}};
+	static const size_t at[8][3] = {{28, 10, 3}, {6, 10, 3}, {28, 2, 3}, {28, 10, 1},
+					{10, 5, 2},  {3, 7, 1},  {16, 3, 2}, {0, 0, 0}};
 	size_t mems = rig->grid.count[CLOCK_MEM];
 
 	for (int i = 0; i < 8; i++)
@@ -196,12 +199,18 @@ static void test_regimes_and_bubbles(void **state)
 	measure_eight(&rig);
 	assert_int_equal(timeline_fit(&rig.grid, PHASE_RUN, rig.rows, rig.row_count, rig.totals, 8, &timeline), 0);
 	timeline_surface(timeline, 0, latency, regime, bubble);
+	assert_int_equal(timeline_regime(10, 9, 8.9), REGIME_LAUNCH_BOUND);
+	assert_int_equal(timeline_regime(10, 8.9, 9), REGIME_EXECUTION_BOUND);
+	assert_int_equal(timeline_regime(10, 9, 9), REGIME_MIXED);
+	assert_int_equal(timeline_regime(10, 8.9, 8.9), REGIME_MIXED);
 	assert_int_equal(regime[0 * 44 + 43], REGIME_LAUNCH_BOUND);
 	assert_int_equal(regime[28 * 44 + 0], REGIME_EXECUTION_BOUND);
 	assert_non_null(memchr(regime, REGIME_MIXED, rig.grid.points));
 	for (size_t i = 0; i < rig.grid.points; i += 7) {
-		double total = sim_run(&model, measure_clocks(measure_point(&rig.grid, i)), 0, NULL, cpu, gpu), idle = total;
-		idle -= model.tail_fixed + model.tail_scaled * model.top.cpu / (double)measure_point(&rig.grid, i).hz[CLOCK_CPU];
+		double total = sim_run(&model, measure_clocks(measure_point(&rig.grid, i)), 0, NULL, cpu, gpu),
+		       idle = total;
+		idle -= model.tail_fixed +
+			model.tail_scaled * model.top.cpu / (double)measure_point(&rig.grid, i).hz[CLOCK_CPU];
 		idle -= cpu[0] + model.delay_ns;
 		for (size_t k = 0; k < model.layers; k++)
 			idle -= gpu[k];
@@ -234,14 +243,19 @@ static void test_learns_queue_from_totals(void **state)
 	model.queue = 4;
 	/* Long executions first, long launches after: a deep queue would hide the latter. */
 	for (size_t i = 0; i < model.layers; i++) {
-		model.layer[i] = (struct sim_layer){.sync = i == 199, .cpu_scaled = i < 100 ? 3e3 : 3e4, .cpu_fixed = 1e3, .overlap = 2,
-						    .gpu_fixed = 1e3, .gpu_core = i < 100 ? 3e4 : 3e3, .gpu_memory = 1e3};
+		model.layer[i] = (struct sim_layer){.sync = i == 199,
+						    .cpu_scaled = i < 100 ? 3e3 : 3e4,
+						    .cpu_fixed = 1e3,
+						    .overlap = 2,
+						    .gpu_fixed = 1e3,
+						    .gpu_core = i < 100 ? 3e4 : 3e3,
+						    .gpu_memory = 1e3};
 	}
 	measure_eight(&rig);
 	assert_int_equal(timeline_fit(&rig.grid, PHASE_RUN, rig.rows, rig.row_count, rig.totals, 8, &timeline), 0);
 	struct timeline_facts facts = timeline_facts(timeline);
-	printf("# | queue of 4: learned %u; launch to start %.1f us: learned %.1f us\n", facts.queue_depth, model.delay_ns / 1e3,
-	       facts.delay_ns / 1e3);
+	printf("# | queue of 4: learned %u; launch to start %.1f us: learned %.1f us\n", facts.queue_depth,
+	       model.delay_ns / 1e3, facts.delay_ns / 1e3);
 	assert_in_range(facts.queue_depth, 2, 8);
 	timeline_free(timeline);
 	rig_close(&rig);
@@ -250,8 +264,9 @@ static void test_learns_queue_from_totals(void **state)
 /* Layers at three contexts predict all contexts between, and one beyond. */
 static void test_layers_over_contexts(void **state)
 {
-	static const size_t at[9][4] = {{28, 10, 3, 1},    {6, 10, 3, 1024}, {28, 2, 3, 4096}, {28, 10, 1, 1},   {10, 5, 2, 1024},
-					{3, 7, 1, 4096}, {16, 3, 2, 1},    {0, 0, 0, 1024},  {28, 10, 3, 4096}};
+	static const size_t at[9][4] = {{28, 10, 3, 1}, {6, 10, 3, 1024}, {28, 2, 3, 4096},
+					{28, 10, 1, 1}, {10, 5, 2, 1024}, {3, 7, 1, 4096},
+					{16, 3, 2, 1},  {0, 0, 0, 1024},  {28, 10, 3, 4096}};
 	static const uint32_t contexts[] = {1, 300, 2000, 4096, 5000};
 
 	(void)state;
@@ -267,18 +282,22 @@ static void test_layers_over_contexts(void **state)
 			sim_random(&model, (enum sim_kind)kind, measure_top(&rig.grid), &rig.rng);
 			for (int i = 0; i < 9; i++)
 				rig_measure(&rig, at[i][0], at[i][1], at[i][2], (uint32_t)at[i][3]);
-			assert_int_equal(timeline_fit(&rig.grid, phase, rig.rows, rig.row_count, rig.totals, 9, &timeline), 0);
+			assert_int_equal(timeline_fit(&rig.grid, phase, rig.rows, rig.row_count, rig.totals, 9,
+						      &timeline),
+					 0);
 			for (size_t c = 0; c < 5; c++) {
 				timeline_surface(timeline, contexts[c], latency, NULL, NULL);
 				for (size_t i = seed; i < rig.grid.points; i += 61)
 					errors_add(&errors, latency[i],
-						   measure_truth_ns(&rig.measure, measure_point(&rig.grid, i), contexts[c]));
+						   measure_truth_ns(&rig.measure, measure_point(&rig.grid, i),
+								    contexts[c]));
 			}
 			timeline_free(timeline);
 			rig_close(&rig);
 		}
 		printf("# | %s with layers, 9 points, contexts 1 to 5,000: mean error %.2f %%, 95 %% below %.2f %%\n",
-		       kind == SIM_DECODE ? "decode" : "prefill", 100 * errors_mean(&errors), 100 * errors_quantile(&errors, 0.95));
+		       kind == SIM_DECODE ? "decode" : "prefill", 100 * errors_mean(&errors),
+		       100 * errors_quantile(&errors, 0.95));
 		assert_true(errors_mean(&errors) < 0.03);
 		errors_free(&errors);
 	}

@@ -4,10 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "../../daemon/uevent.h"
+#include "../../keeper/uevent.h"
 
 #define MATTERS(text) uevent_matters(text, sizeof(text) - 1)
 
@@ -24,9 +26,46 @@ static void test_matters(void **state)
 	assert_false(MATTERS("libudev\0\xfe\xed\xca\xfe"));
 }
 
+/* All that waits is taken, and one event that matters among others is enough. */
+static void test_drain(void **state)
+{
+	static const char cpu[] = "add@/devices/x\0SUBSYSTEM=cpu", disk[] = "add@/devices/x\0SUBSYSTEM=block";
+	int pair[2];
+	char rest[4];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair), 0);
+	assert_false(uevent_drain(pair[0]));
+	assert_int_equal(send(pair[1], disk, sizeof(disk), 0), sizeof(disk));
+	assert_false(uevent_drain(pair[0]));
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(send(pair[1], i == 1 ? cpu : disk, i == 1 ? sizeof(cpu) : sizeof(disk), 0),
+				 i == 1 ? sizeof(cpu) : sizeof(disk));
+	assert_true(uevent_drain(pair[0]));
+	assert_int_equal(recv(pair[0], rest, sizeof(rest), MSG_DONTWAIT), -1);
+	assert_false(uevent_drain(pair[0]));
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void test_open(void **state)
+{
+	struct sockaddr address;
+	socklen_t size = sizeof(address);
+	int fd = uevent_open();
+
+	(void)state;
+	if (fd < 0) /* no netlink here: the reason, never another descriptor */
+		return;
+	assert_int_equal(getsockname(fd, &address, &size), 0);
+	assert_int_equal(address.sa_family, AF_NETLINK);
+	close(fd);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_matters)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_matters), cmocka_unit_test(test_drain),
+					   cmocka_unit_test(test_open)};
 
 	return cmocka_run_group_tests_name("uevent", tests, NULL, NULL);
 }

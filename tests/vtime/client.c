@@ -26,23 +26,22 @@ void client_open(struct client *client, struct world *world)
 		abort();
 	}
 	strcpy(address.sun_path, path);
-	for (int ms = 0; connect(client->fd, (struct sockaddr *)&address, sizeof(address)); ms++) {
-		if (ms > 5000) {
-			fprintf(stderr, "vtime: %s: %s\n", path, strerror(errno));
-			abort();
-		}
-		usleep(1000);
+	if (connect(client->fd, (struct sockaddr *)&address, sizeof(address))) {
+		fprintf(stderr, "vtime: %s: %s\n", path, strerror(errno));
+		abort();
 	}
+	world_sent(world);
 }
 
 void client_close(struct client *client)
 {
 	close(client->fd);
 	client->fd = -1;
+	world_sent(client->world);
 	world_quiesce(client->world);
 }
 
-static void send_text(struct client *client, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void send_text(struct client *client, const char *format, va_list args)
 {
 	char text[4096];
 	int len = vsnprintf(text, sizeof(text) - 2, format, args);
@@ -50,6 +49,7 @@ static void send_text(struct client *client, const char *format, va_list args)
 	strcpy(text + len, "\n\n");
 	if (send(client->fd, text, (size_t)len + 2, MSG_NOSIGNAL) != len + 2)
 		fprintf(stderr, "vtime: send: %s\n", strerror(errno));
+	world_sent(client->world);
 }
 
 void client_send(struct client *client, const char *format, ...)
@@ -61,18 +61,8 @@ void client_send(struct client *client, const char *format, ...)
 	va_end(args);
 }
 
-int client_receive(struct client *client)
+static int take(struct client *client, long frame)
 {
-	long frame;
-
-	while ((frame = kv_frame(client->buffer, client->len)) == 0) {
-		if (!world_wait_fd(client->world, client->fd, 30 * NS_PER_S))
-			return -1;
-		ssize_t got = recv(client->fd, client->buffer + client->len, sizeof(client->buffer) - client->len, 0);
-		if (got <= 0)
-			return -1;
-		client->len += (size_t)got;
-	}
 	if (frame < 0)
 		return -1;
 	memcpy(client->message, client->buffer, (size_t)frame);
@@ -82,6 +72,36 @@ int client_receive(struct client *client)
 	if (kv_parse(client->message, (size_t)frame, &client->reply, &line))
 		return -1;
 	return (int)client_u64(client, "errno");
+}
+
+static bool read_more(struct client *client, int flags)
+{
+	ssize_t got = recv(client->fd, client->buffer + client->len, sizeof(client->buffer) - client->len, flags);
+
+	client->len += got > 0 ? (size_t)got : 0;
+	return got > 0;
+}
+
+int client_receive(struct client *client)
+{
+	long frame;
+
+	while ((frame = kv_frame(client->buffer, client->len)) == 0)
+		if (!world_wait_fd(client->world, client->fd, 30 * NS_PER_S) || !read_more(client, 0))
+			return -1;
+	return take(client, frame);
+}
+
+bool client_try(struct client *client, int *rc)
+{
+	long frame = kv_frame(client->buffer, client->len);
+
+	if (frame == 0 && read_more(client, MSG_DONTWAIT))
+		frame = kv_frame(client->buffer, client->len);
+	if (frame == 0)
+		return false;
+	*rc = take(client, frame);
+	return true;
 }
 
 int client_call(struct client *client, const char *format, ...)

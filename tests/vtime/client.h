@@ -21,6 +21,8 @@ void client_close(struct client *client);
 void client_send(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Wait for the next reply; returns its errno, -1 when the connection ended or none came. */
 int client_receive(struct client *client);
+/* A reply that is there already, without any time passing; false: none. `rc` as client_receive() returns. */
+bool client_try(struct client *client, int *rc);
 /* Both. */
 int client_call(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <sys/wait.h>
 #include "../../common/clock.h"
+#include "../../common/file.h"
+
+#define REPLAY_SPEED 20 /* a client that replays a recording, against the board's own speed */
 
 static char knobs_found[4096];
 
@@ -40,27 +43,26 @@ double drive_optimum(const struct drive *drive, double deadline_ns)
 
 	for (size_t i = 0; i < drive->plant.grid.points; i++)
 		if (allowed(drive, i) &&
-		    plant_latency_ns(&drive->plant, i, (double)drive->context) * drive->slowdown * drive->upper <= deadline_ns)
+		    plant_latency_ns(&drive->plant, i, (double)drive->context) * drive->slowdown * drive->upper <=
+			    deadline_ns)
 			least = fmin(least, drive_price(drive, i, deadline_ns));
 	return least;
 }
 
-static int compare(const void *a, const void *b)
+/* The share of requests that flamed's upper bounds cover: as configured here, or as shipped. */
+static double quantile_of(const char *config)
 {
-	double x = *(const double *)a, y = *(const double *)b;
+	CLEANUP_MEM char *shipped = NULL;
+	const char *at = strstr(config, "quantile = ");
 
-	return (x > y) - (x < y);
-}
-
-static double quantile_of(const struct sim_noise *noise)
-{
-	double *sorted = malloc(noise->count * sizeof(double)), out;
-
-	memcpy(sorted, noise->log_ratio, noise->count * sizeof(double));
-	qsort(sorted, noise->count, sizeof(double), compare);
-	out = exp(sorted[(size_t)(DRIVE_QUANTILE * (double)noise->count)]);
-	free(sorted);
-	return out;
+	if (!at && file_read("etc/flamed.conf", 1 << 16, &shipped, NULL) == 0)
+		at = strstr(shipped, "\nquantile = ");
+	at = at ? strchr(at, '=') : NULL;
+	if (!at) {
+		fprintf(stderr, "vtime: etc/flamed.conf: no quantile; run from the top of the tree\n");
+		abort();
+	}
+	return strtod(at + 1, NULL);
 }
 
 /* ---- start and stop ---- */
@@ -74,20 +76,22 @@ const char *drive_program(void)
 	return path;
 }
 
-void drive_start(struct drive *drive, bool real, bool sensor, const char *config, const char *settle)
+void drive_start(struct drive *drive, bool replays, bool sensor, const char *config, const char *settle)
 {
-	struct sim_rng rng = {5};
 	char path[WORLD_PATH_MAX];
 
-	world_make(&drive->world, real);
+	world_make(&drive->world);
+	drive->replays = replays;
 	plant_build(&drive->plant, world_path(&drive->world, "root", path), sensor);
 	FILE *file = fopen(world_path(&drive->world, "flamed.conf", path), "we");
 	if (!file || fputs(config, file) < 0 || fclose(file))
 		abort();
 	plant_knobs(&drive->plant, knobs_found, sizeof(knobs_found));
 	plant_sense(&drive->plant, drive->plant.idle_uw[drive->plant.grid.points - 1]);
-	sim_noise_open(&drive->noise, "../shared/data", &rng);
-	drive->upper = quantile_of(&drive->noise);
+	drive->rng = (struct sim_rng){5};
+	drive->noise = (struct board_noise){.rho = 0.45, .sd = 0.004, .tail_share = 0.01, .tail_mean = 0.02};
+	drive->quantile = quantile_of(config);
+	drive->upper = board_noise_quantile(&drive->noise, drive->quantile);
 	drive->slowdown = 1;
 	drive->waits = true;
 	drive->reports = true;
@@ -99,11 +103,23 @@ void drive_start(struct drive *drive, bool real, bool sensor, const char *config
 void drive_session(struct drive *drive, const char *model)
 {
 	client_open(&drive->client, &drive->world);
-	if (client_call(&drive->client, "op=open\nmodel=%s%s%s", model, drive->phase ? "\nphase=" : "", drive->phase ? drive->phase : "")) {
+	if (client_call(&drive->client, "op=open\nmodel=%s%s%s", model, drive->phase ? "\nphase=" : "",
+			drive->phase ? drive->phase : "")) {
 		fprintf(stderr, "vtime: open: %s\n", client_text(&drive->client, "message"));
 		abort();
 	}
 	drive->session = client_u64(&drive->client, "session");
+}
+
+/* What flamed and its keeper wrote, their directory left out. */
+static void trace_files(const struct world *world)
+{
+	char command[3 * WORLD_PATH_MAX];
+
+	snprintf(command, sizeof(command), "cd '%s' && cat flamed.log state/models/* 2>/dev/null | sed 's,%s,,g' >&2",
+		 world->dir, world->dir);
+	if (system(command))
+		fprintf(stderr, "vtime: no log\n");
 }
 
 bool drive_stop(struct drive *drive)
@@ -118,7 +134,8 @@ bool drive_stop(struct drive *drive)
 	bool same = strcmp(knobs, knobs_found) == 0;
 	if (!same || status)
 		fprintf(stderr, "vtime: exit status %d, knobs\n%s", status, knobs);
-	sim_noise_close(&drive->noise);
+	if (getenv("VTIME_TRACE"))
+		trace_files(&drive->world);
 	if (!getenv("VTIME_KEEP"))
 		world_remove(&drive->world);
 	return same && WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -130,7 +147,8 @@ void drive_begin(struct drive *drive, double deadline_ns)
 {
 	int rc = client_call(&drive->client, "op=begin\nsession=%llu\ndeadline_ns=%.0f%s%s\ncontext=%llu%s",
 			     (unsigned long long)drive->session, deadline_ns, drive->phase ? "\nphase=" : "",
-			     drive->phase ? drive->phase : "", (unsigned long long)drive->context, drive->waits ? "\nwait=1" : "");
+			     drive->phase ? drive->phase : "", (unsigned long long)drive->context,
+			     drive->waits ? "\nwait=1" : "");
 
 	if (rc) {
 		fprintf(stderr, "vtime: begin: %d %s\n", rc, client_text(&drive->client, "message"));
@@ -140,6 +158,12 @@ void drive_begin(struct drive *drive, double deadline_ns)
 	drive->feasible = client_u64(&drive->client, "feasible") != 0;
 	drive->bound_ns = client_u64(&drive->client, "bound_ns");
 	drive->point = plant_point(&drive->plant);
+	if (drive->replays) {
+		/* It reports what it would take at the clocks that it was told; some may still be coming down. */
+		struct op_point told = {{client_u64(&drive->client, "cpu_hz"), client_u64(&drive->client, "gpu_hz"),
+					 client_u64(&drive->client, "mem_hz")}};
+		drive->point = grid_nearest(&drive->plant.grid, told);
+	}
 	plant_sense(&drive->plant, drive->plant.power_uw[drive->point]);
 }
 
@@ -149,7 +173,8 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 	bool miss = total_ns > deadline_ns, can = isfinite(optimum);
 
 	if (drive->reports)
-		client_call(&drive->client, "op=end\nrequest=%llu\ntotal_ns=%.0f\nack=1", (unsigned long long)drive->request, total_ns);
+		client_call(&drive->client, "op=end\nrequest=%llu\ntotal_ns=%.0f\nack=1",
+			    (unsigned long long)drive->request, total_ns);
 	else
 		client_call(&drive->client, "op=end\nrequest=%llu\nack=1", (unsigned long long)drive->request);
 	plant_sense(&drive->plant, drive->plant.idle_uw[drive->point]);
@@ -157,9 +182,12 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 	drive->infeasible += !drive->feasible;
 	drive->total_ns = (uint64_t)total_ns;
 	if (getenv("VTIME_TRACE"))
-		fprintf(stderr, "%zu point %zu total %.3f deadline %.3f bound %.3f price %.3f optimum %.3f feasible %d %s\n", drive->requests,
-			drive->point, total_ns / 1e6, deadline_ns / 1e6, (double)drive->bound_ns / 1e6, drive_price(drive, drive->point, deadline_ns) / 1e6, optimum / 1e6,
-			drive->feasible, miss ? "MISS" : "");
+		fprintf(stderr,
+			"%zu at %llu point %zu total %.0f deadline %.0f bound %llu price %.0f optimum %.0f "
+			"feasible %d %s\n",
+			drive->requests, (unsigned long long)world_now_ns(&drive->world), drive->point, total_ns,
+			deadline_ns, (unsigned long long)drive->bound_ns, drive_price(drive, drive->point, deadline_ns),
+			optimum, drive->feasible, miss ? "MISS" : "");
 	if (drive->requests <= DRIVE_WARM) {
 		drive->early_missed += miss && can;
 		return;
@@ -177,8 +205,9 @@ static void run_inference(struct drive *drive, double factor)
 {
 	double left = 1;
 
-	while (!drive->waits && !drive->world.real) {
-		double whole_ns = plant_latency_ns(&drive->plant, plant_point(&drive->plant), (double)drive->context) * factor;
+	while (!drive->waits && !drive->replays) {
+		double whole_ns =
+			plant_latency_ns(&drive->plant, plant_point(&drive->plant), (double)drive->context) * factor;
 		if (left * whole_ns <= 1e6) {
 			world_advance(&drive->world, (uint64_t)(left * whole_ns));
 			return;
@@ -186,20 +215,21 @@ static void run_inference(struct drive *drive, double factor)
 		world_advance(&drive->world, 1000000);
 		left -= 1e6 / whole_ns;
 	}
-	world_advance(&drive->world, (uint64_t)(plant_latency_ns(&drive->plant, drive->point, (double)drive->context) * factor));
+	double whole_ns = plant_latency_ns(&drive->plant, drive->point, (double)drive->context) * factor;
+	world_advance(&drive->world, (uint64_t)(drive->replays ? whole_ns / REPLAY_SPEED : whole_ns));
 }
 
 void drive_request(struct drive *drive, double deadline_ns, double gap_ns)
 {
-	double factor = drive->slowdown * sim_noise_next(&drive->noise), total_ns;
+	double factor = drive->slowdown * board_noise_next(&drive->noise, &drive->rng), total_ns;
 	uint64_t began_ns;
 
-	world_advance(&drive->world, (uint64_t)gap_ns);
+	world_advance(&drive->world, (uint64_t)(drive->replays ? gap_ns / REPLAY_SPEED : gap_ns));
 	began_ns = world_now_ns(&drive->world);
 	drive_begin(drive, deadline_ns);
 	run_inference(drive, factor);
 	total_ns = (double)(world_now_ns(&drive->world) - began_ns);
-	if (drive->world.real)
+	if (drive->replays)
 		total_ns = plant_latency_ns(&drive->plant, drive->point, (double)drive->context) * factor;
 	else
 		drive->point = plant_point(&drive->plant);

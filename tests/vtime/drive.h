@@ -3,40 +3,42 @@
 #ifndef TESTS_VTIME_DRIVE_H
 #define TESTS_VTIME_DRIVE_H
 
-#include "../sim/sim.h"
+#include "../population/boards.h"
 #include "client.h"
 #include "plant.h"
 #include "world.h"
 
-#define DRIVE_WARM 30       /* requests before limits count */
-#define DRIVE_QUANTILE 0.995
+#define DRIVE_WARM 30 /* requests before limits count */
 
 struct drive {
 	struct world world;
 	struct plant plant;
 	struct client client;
-	struct sim_noise noise;
-	double upper;         /* DRIVE_QUANTILE of the noise */
+	struct board_noise noise; /* of whole inferences */
+	struct sim_rng rng;
+	double quantile; /* share of requests in time that the oracle asks for: flamed's `quantile` */
+	double upper; /* that quantile of the noise */
 	uint64_t session;
-	bool energy;          /* price is energy over the deadline */
-	bool waits;           /* begin with wait=1 */
-	bool reports;         /* end says total_ns */
-	double slowdown;      /* contention now */
-	const double *cost;   /* per point, instead of power; NULL */
+	bool energy; /* price is energy over the deadline */
+	bool waits; /* begin with wait=1 */
+	bool reports; /* end says total_ns */
+	bool replays; /* requests end at once, with the total they would have had */
+	double slowdown; /* contention now */
+	const double *cost; /* per point, instead of power; NULL */
 	size_t ceiling[CLOCK_COUNT]; /* highest axis entry allowed, SIZE_MAX: all */
 	uint64_t context;
 	const char *phase;
 	/* outcome */
 	size_t requests, counted, missed, infeasible, early_missed;
 	double price, optimum;
-	size_t point;         /* of the last request */
+	size_t point; /* of the last request */
 	uint64_t total_ns, request, bound_ns;
 	bool feasible;
 };
 
 /* A world with a daemon on the plant, which has to be there already, and a
  * session; `config` is the text of flamed.conf. */
-void drive_start(struct drive *drive, bool real, bool sensor, const char *config, const char *settle);
+void drive_start(struct drive *drive, bool replays, bool sensor, const char *config, const char *settle);
 void drive_session(struct drive *drive, const char *model);
 /* Close, end the daemon; true when it exited 0 and every knob is as it was found. */
 bool drive_stop(struct drive *drive);
@@ -47,7 +49,7 @@ void drive_request(struct drive *drive, double deadline_ns, double gap_ns);
 void drive_begin(struct drive *drive, double deadline_ns);
 void drive_end(struct drive *drive, double latency_ns, double deadline_ns);
 
-/* The cheapest that meets the deadline for all but 1 - DRIVE_QUANTILE of requests; INFINITY: none. */
+/* The cheapest that meets the deadline for all but 1 - quantile of requests; INFINITY: none. */
 double drive_optimum(const struct drive *drive, double deadline_ns);
 double drive_price(const struct drive *drive, size_t point, double deadline_ns);
 

@@ -1,21 +1,31 @@
 /* SPDX-License-Identifier: MIT */
-/* The page that the driver and every process under the shim share: virtual
- * time, and who waits until when. */
+/* The page that the driver and every process under the shim share: virtual time,
+ * whose turn it is to run, and who waits until when. */
 #ifndef TESTS_VTIME_PAGE_H
 #define TESTS_VTIME_PAGE_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define VTIME_SLOTS 16
-#define VTIME_CLAMPS 3
-#define VTIME_NEVER UINT64_MAX
+#define VTIME_SLOTS   16
+#define VTIME_CLAMPS  3
+#define VTIME_SETTLES 8
+#define VTIME_NEVER   UINT64_MAX
 
-/* One waiting process. `seen`: in this round it looked and had nothing to do. */
+/* One process. It runs only while `turn` is 1, and sets it to 0 when it has nothing left to do; both sides sleep on it
+ * (a futex). So never do two of them run at once, and what they do has one order. */
 struct vtime_slot {
 	_Atomic int32_t pid; /* 0: free */
-	_Atomic uint32_t seen;
+	_Atomic uint32_t turn;
+	_Atomic uint32_t ending; /* it has called exit */
 	_Atomic uint64_t wake_ns;
+};
+
+/* How long a write to a file takes whose path contains `name`. */
+struct vtime_settle {
+	char name[48];
+	uint64_t up_ns, down_ns;
+	_Atomic uint64_t value; /* in effect: written last, and its time over */
 };
 
 /* A file whose path contains `name` takes at most `most`, as one that another owner caps. */
@@ -26,11 +36,10 @@ struct vtime_clamp {
 
 struct vtime_page {
 	_Atomic uint64_t now_ns;
-	_Atomic uint32_t round;    /* bumped to make everybody look again */
-	_Atomic uint32_t activity; /* counts returns from a wait */
-	_Atomic uint32_t acks;     /* a futex: changes when a process has looked */
+	_Atomic uint32_t sent; /* counts what a process did that another can see: bytes sent, sockets closed */
 	struct vtime_slot slot[VTIME_SLOTS];
 	struct vtime_clamp clamp[VTIME_CLAMPS];
+	struct vtime_settle settle[VTIME_SETTLES];
 };
 
 #endif

@@ -63,10 +63,11 @@ static struct sim_clocks clocks_of(const struct grid *grid, size_t point)
 	struct op_point at = grid_point(grid, point);
 
 	/* A clock that is not there stands still. */
-	return (struct sim_clocks){at.hz[0] ? (double)at.hz[0] : 1e9, at.hz[1] ? (double)at.hz[1] : 1e9, at.hz[2] ? (double)at.hz[2] : 1e9};
+	return (struct sim_clocks){at.hz[0] ? (double)at.hz[0] : 1e9, at.hz[1] ? (double)at.hz[1] : 1e9,
+				   at.hz[2] ? (double)at.hz[2] : 1e9};
 }
 
-/* Bring the fastest point to so much. */
+/* Scale all latencies, so that the fastest point has the one given. */
 static void scale_latency(struct plant *plant, double fastest_ns)
 {
 	double factor = fastest_ns / plant_fastest_ns(plant, 0);
@@ -90,8 +91,10 @@ void plant_generate(struct plant *plant, struct plant_shape shape, uint64_t seed
 	for (int k = 0; k < PLANT_KNOTS; k++) {
 		plant->context[k] = 512.0 * k;
 		for (size_t i = 0; i < plant->grid.points; i++)
-			plant->latency_ns[k][i] = k == 0 || shape.decode ? sim_run(&model, clocks_of(&plant->grid, i), plant->context[k], NULL, NULL, NULL)
-									: plant->latency_ns[0][i];
+			plant->latency_ns[k][i] = k == 0 || shape.decode ?
+							  sim_run(&model, clocks_of(&plant->grid, i), plant->context[k],
+								  NULL, NULL, NULL) :
+							  plant->latency_ns[0][i];
 	}
 	scale_latency(plant, sim_log_uniform(&rng, 4e6, 60e6));
 	fill_power(plant);
@@ -175,8 +178,8 @@ void plant_read(const struct plant *plant, const char *path, char *text, size_t 
 		text[0] = '\0';
 }
 
-__attribute__((format(printf, 4, 5))) static void add(const struct plant *plant, const char *dir, const char *name, const char *format,
-						      ...)
+__attribute__((format(printf, 4, 5))) static void add(const struct plant *plant, const char *dir, const char *name,
+						      const char *format, ...)
 {
 	char path[800], text[2048];
 	va_list args;
@@ -197,7 +200,8 @@ static void table_text(const struct grid *grid, int clock, uint64_t unit, char *
 	size_t len = 0;
 
 	for (size_t i = 0; i < grid->count[clock]; i++)
-		len += (size_t)snprintf(text + len, size - len, "%s%llu", i ? " " : "", (unsigned long long)(grid->hz[clock][i] / unit));
+		len += (size_t)snprintf(text + len, size - len, "%s%llu", i ? " " : "",
+					(unsigned long long)(grid->hz[clock][i] / unit));
 }
 
 static void build_policy(const struct plant *plant, int policy)
@@ -297,9 +301,18 @@ size_t plant_point(const struct plant *plant)
 void plant_knobs(const struct plant *plant, char *text, size_t size)
 {
 	static const char *const files[] = {
-		CPUFREQ "/policy0/scaling_min_freq", CPUFREQ "/policy0/scaling_max_freq", CPUFREQ "/policy0/scaling_governor",
-		CPUFREQ "/policy4/scaling_min_freq", CPUFREQ "/policy4/scaling_max_freq", CPUFREQ "/policy4/scaling_governor",
-		GPU "/min_freq", GPU "/max_freq", GPU "/governor", DMC "/min_freq", DMC "/max_freq", DMC "/governor",
+		CPUFREQ "/policy0/scaling_min_freq",
+		CPUFREQ "/policy0/scaling_max_freq",
+		CPUFREQ "/policy0/scaling_governor",
+		CPUFREQ "/policy4/scaling_min_freq",
+		CPUFREQ "/policy4/scaling_max_freq",
+		CPUFREQ "/policy4/scaling_governor",
+		GPU "/min_freq",
+		GPU "/max_freq",
+		GPU "/governor",
+		DMC "/min_freq",
+		DMC "/max_freq",
+		DMC "/governor",
 	};
 	size_t len = 0;
 

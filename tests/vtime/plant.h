@@ -36,7 +36,7 @@ double plant_fastest_ns(const struct plant *plant, double context);
 
 /* The operating point that the files stand for now; a clock that is not pinned counts as its highest. */
 size_t plant_point(const struct plant *plant);
-/* Let the sensor read so much; 0: it answers nothing any more. */
+/* Set what the sensor reads; 0: it answers nothing any more. */
 void plant_sense(const struct plant *plant, double power_uw);
 
 /* What a foreign hand does; path relative to the root. */

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Preloaded under flamed and its keeper: their clock is the driver's, and they
- * sleep until the driver lets that time come. Files, sockets and signals stay real.
- *
- *   VTIME_DIR=DIR       holds `page` (page.h); a FIFO wake.PID is made there for each process
- *   VTIME_SETTLE=S      NAME:NS[,...]: a write to a file whose path contains NAME takes so long */
+/* Preloaded under flamed and its keeper: their clock is the driver's, and they sleep until the driver lets that time
+ * come. Files, sockets and signals stay real. $VTIME_DIR holds `page` (page.h). */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,24 +13,62 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "page.h"
 
-#define WAKE_FD_MIN 900
-#define POLL_MAX 64
-#define NS 1000000000ULL
+#define PAGE_FD_MIN 900
+#define NS          1000000000ULL
+#define EPOCH_S     1767225600 /* virtual time 0, as the wall clock shows it */
 
 static struct vtime_page *page;
 static struct vtime_slot *slot;
-static int wake_fd = -1, own_pid;
+static int page_fd = -1;
 
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
 int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size);
+
+/* ---- turns ---- */
+
+static struct vtime_slot *take_slot(int32_t pid)
+{
+	for (int i = 0; i < VTIME_SLOTS; i++) {
+		int32_t free_slot = 0;
+		if (atomic_compare_exchange_strong(&page->slot[i].pid, &free_slot, pid))
+			return &page->slot[i];
+	}
+	abort();
+}
+
+/* The driver holds a lock on the page as long as it lives. */
+static void end_with_driver(void)
+{
+	if (syscall(SYS_flock, page_fd, LOCK_SH | LOCK_NB) == 0)
+		syscall(SYS_exit_group, 1);
+}
+
+static void await_turn(void)
+{
+	struct timespec patience = {1, 0};
+
+	while (!atomic_load(&slot->turn))
+		if (syscall(SYS_futex, &slot->turn, FUTEX_WAIT, 0, &patience, NULL, 0) < 0 && errno == ETIMEDOUT)
+			end_with_driver();
+}
+
+static void end_turn(void)
+{
+	atomic_store(&slot->turn, 0);
+	syscall(SYS_futex, &slot->turn, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
 
 __attribute__((constructor)) static void map_page(void)
 {
@@ -43,114 +79,113 @@ __attribute__((constructor)) static void map_page(void)
 	snprintf(path, sizeof(path), "%s/page", getenv("VTIME_DIR"));
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 	void *at = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (at == MAP_FAILED)
+	page_fd = fcntl(fd, F_DUPFD_CLOEXEC, PAGE_FD_MIN);
+	if (at == MAP_FAILED || page_fd < 0)
 		abort();
 	close(fd);
 	page = at;
-}
-
-static void take_slot(void)
-{
-	for (int i = 0; i < VTIME_SLOTS; i++) {
-		int32_t expected = 0;
-		if (atomic_compare_exchange_strong(&page->slot[i].pid, &expected, own_pid)) {
+	for (int i = 0; i < VTIME_SLOTS && !slot; i++)
+		if (atomic_load(&page->slot[i].pid) == getpid()) /* this was forked, and has its turn */
 			slot = &page->slot[i];
-			return;
-		}
-	}
-	abort();
+	if (!slot)
+		slot = take_slot(getpid());
+	await_turn();
 }
 
-/* Once a process: forks get their own. */
-static void enrol(void)
+__attribute__((destructor)) static void leave(void)
 {
-	char path[PATH_MAX];
-	struct stat st;
-
-	if (own_pid != getpid()) {
-		own_pid = getpid();
-		wake_fd = -1;
-		take_slot();
-	}
-	if (wake_fd >= 0 && fstat(wake_fd, &st) == 0 && S_ISFIFO(st.st_mode))
+	if (!page)
 		return;
-	snprintf(path, sizeof(path), "%s/wake.%d", getenv("VTIME_DIR"), own_pid);
-	if (mkfifo(path, 0600) && errno != EEXIST)
-		abort();
-	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	wake_fd = fcntl(fd, F_DUPFD_CLOEXEC, WAKE_FD_MIN);
-	if (fd < 0 || wake_fd < 0)
-		abort();
-	close(fd);
+	atomic_store(&slot->ending, 1);
+	end_turn();
 }
 
-static void say_seen(uint32_t round, uint64_t until_ns)
+void _exit(int status)
 {
-	atomic_store(&slot->wake_ns, until_ns);
-	atomic_store(&slot->seen, round);
-	atomic_fetch_add(&page->acks, 1);
-	syscall(SYS_futex, &page->acks, FUTEX_WAKE, 1, NULL, NULL, 0);
+	leave();
+	syscall(SYS_exit_group, status);
+	__builtin_unreachable();
 }
 
-static void run_again(void)
+/* The child is known before its parent's turn ends. */
+pid_t fork(void)
 {
-	atomic_store(&slot->wake_ns, VTIME_NEVER);
-	atomic_fetch_add(&page->activity, 1);
-}
+	pid_t (*real_fork)(void) = (pid_t(*)(void))dlsym(RTLD_NEXT, "fork");
 
-/* Until something on `fds` or the driver's bell. */
-static int block(struct pollfd *fds, nfds_t n, const sigset_t *mask)
-{
-	struct pollfd all[POLL_MAX + 1];
-	char drain[64];
-
-	memcpy(all, fds, n * sizeof(*fds));
-	all[n] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
-	int rc = (int)syscall(SYS_ppoll, all, n + 1, NULL, mask, mask ? _NSIG / 8 : 0);
-	while (read(wake_fd, drain, sizeof(drain)) > 0)
-		;
-	return rc;
+	if (!page)
+		return real_fork();
+	struct vtime_slot *of_child = take_slot(-1);
+	pid_t pid = real_fork();
+	if (pid < 0) {
+		atomic_store(&of_child->pid, 0);
+	} else if (pid > 0) {
+		atomic_store(&of_child->wake_ns, 0);
+		atomic_store(&of_child->pid, pid);
+	} else {
+		slot = of_child;
+		await_turn();
+	}
+	return pid;
 }
 
 /* `look` polls without waiting; < 0: error, 0: nothing. */
-static int wait_until(int (*look)(void *arg), void *arg, struct pollfd *fds, nfds_t n, const sigset_t *mask, uint64_t until_ns)
+static int wait_until(int (*look)(void *arg), void *arg, uint64_t until_ns)
 {
-	enrol();
 	for (;;) {
-		uint32_t round = atomic_load(&page->round);
 		bool due = atomic_load(&page->now_ns) >= until_ns;
-		int rc = look(arg), error = errno;
-		if (rc != 0 || due) {
-			run_again();
-			errno = error;
+		int rc = look(arg);
+		if (rc != 0 || due)
 			return rc;
-		}
-		say_seen(round, until_ns);
-		if (block(fds, n, mask) < 0 && errno == EINTR) {
-			run_again();
-			errno = EINTR;
-			return -1;
-		}
+		atomic_store(&slot->wake_ns, until_ns);
+		end_turn();
+		await_turn();
 	}
 }
 
-static uint64_t after(uint64_t ns)
+/* What another process can see: it has to look again. */
+static void tell_others(void)
 {
-	return atomic_load(&page->now_ns) + ns;
+	atomic_fetch_add(&page->sent, 1);
 }
 
 /* ---- time ---- */
 
 int clock_gettime(clockid_t id, struct timespec *out)
 {
-	bool real = !page || id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_PROCESS_CPUTIME_ID ||
-		    id == CLOCK_THREAD_CPUTIME_ID;
+	bool wall = id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE;
 
-	if (real)
+	if (!page)
 		return (int)syscall(SYS_clock_gettime, id, out);
 	uint64_t now_ns = atomic_load(&page->now_ns);
-	*out = (struct timespec){(time_t)(now_ns / NS), (long)(now_ns % NS)};
+	if (id == CLOCK_PROCESS_CPUTIME_ID || id == CLOCK_THREAD_CPUTIME_ID)
+		now_ns = 0; /* computing takes no time here */
+	*out = (struct timespec){(time_t)(now_ns / NS) + (wall ? EPOCH_S : 0), (long)(now_ns % NS)};
 	return 0;
+}
+
+int gettimeofday(struct timeval *restrict out, void *restrict zone)
+{
+	struct timespec now;
+
+	(void)zone;
+	clock_gettime(CLOCK_REALTIME, &now);
+	*out = (struct timeval){now.tv_sec, now.tv_nsec / 1000};
+	return 0;
+}
+
+time_t time(time_t *out)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (out)
+		*out = now.tv_sec;
+	return now.tv_sec;
+}
+
+static uint64_t after(const struct timespec *t)
+{
+	return t ? atomic_load(&page->now_ns) + (uint64_t)t->tv_sec * NS + (uint64_t)t->tv_nsec : VTIME_NEVER;
 }
 
 static int look_nowhere(void *arg)
@@ -161,11 +196,11 @@ static int look_nowhere(void *arg)
 
 int clock_nanosleep(clockid_t id, int flags, const struct timespec *t, struct timespec *left)
 {
-	uint64_t ns = (uint64_t)t->tv_sec * NS + (uint64_t)t->tv_nsec;
-
 	if (!page)
 		return syscall(SYS_clock_nanosleep, id, flags, t, left) < 0 ? errno : 0;
-	return wait_until(look_nowhere, NULL, NULL, 0, NULL, flags & TIMER_ABSTIME ? ns : after(ns)) < 0 ? errno : 0;
+	wait_until(look_nowhere, NULL,
+		   flags & TIMER_ABSTIME ? (uint64_t)t->tv_sec * NS + (uint64_t)t->tv_nsec : after(t));
+	return 0;
 }
 
 int nanosleep(const struct timespec *t, struct timespec *left)
@@ -188,24 +223,23 @@ int usleep(useconds_t us)
 struct epoll_look {
 	int fd, max;
 	struct epoll_event *events;
+	const sigset_t *mask;
 };
 
 static int look_epoll(void *arg)
 {
 	struct epoll_look *e = arg;
 
-	return (int)syscall(SYS_epoll_pwait, e->fd, e->events, e->max, 0, NULL, 0);
+	return (int)syscall(SYS_epoll_pwait, e->fd, e->events, e->max, 0, e->mask, _NSIG / 8);
 }
 
 int epoll_pwait2(int fd, struct epoll_event *events, int max, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct epoll_look look = {fd, max, events};
-	struct pollfd in = {.fd = fd, .events = POLLIN};
+	struct epoll_look look = {fd, max, events, mask};
 
 	if (!page)
 		return (int)syscall(SYS_epoll_pwait2, fd, events, max, timeout, mask, _NSIG / 8);
-	return wait_until(look_epoll, &look, &in, 1, mask,
-			  timeout ? after((uint64_t)timeout->tv_sec * NS + (uint64_t)timeout->tv_nsec) : VTIME_NEVER);
+	return wait_until(look_epoll, &look, after(timeout));
 }
 
 int epoll_pwait(int fd, struct epoll_event *events, int max, int timeout, const sigset_t *mask)
@@ -223,24 +257,25 @@ int epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
 struct poll_look {
 	struct pollfd *fds;
 	nfds_t n;
+	const sigset_t *mask;
 };
 
+/* A signal that only `mask` lets in ends it with EINTR. */
 static int look_poll(void *arg)
 {
 	struct poll_look *p = arg;
 	struct timespec zero = {0, 0};
 
-	return (int)syscall(SYS_ppoll, p->fds, p->n, &zero, NULL, 0);
+	return (int)syscall(SYS_ppoll, p->fds, p->n, &zero, p->mask, p->mask ? _NSIG / 8 : 0);
 }
 
 int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct poll_look look = {fds, n};
+	struct poll_look look = {fds, n, mask};
 
-	if (!page || n > POLL_MAX)
+	if (!page)
 		return (int)syscall(SYS_ppoll, fds, n, timeout, mask, mask ? _NSIG / 8 : 0);
-	return wait_until(look_poll, &look, fds, n, mask,
-			  timeout ? after((uint64_t)timeout->tv_sec * NS + (uint64_t)timeout->tv_nsec) : VTIME_NEVER);
+	return wait_until(look_poll, &look, after(timeout));
 }
 
 int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -262,6 +297,72 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, co
 	return ppoll(fds, n, timeout, mask);
 }
 
+struct wait_look {
+	pid_t pid;
+	int *status, options;
+};
+
+static int look_wait(void *arg)
+{
+	struct wait_look *w = arg;
+
+	return (int)syscall(SYS_wait4, w->pid, w->status, w->options | WNOHANG, NULL);
+}
+
+/* A child needs turns of its own to end. */
+pid_t waitpid(pid_t pid, int *status, int options)
+{
+	struct wait_look look = {pid, status, options};
+
+	if (!page || (options & WNOHANG))
+		return (pid_t)syscall(SYS_wait4, pid, status, options, NULL);
+	return wait_until(look_wait, &look, VTIME_NEVER);
+}
+
+/* ---- what others see ---- */
+
+static bool is_socket(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISSOCK(st.st_mode) || S_ISFIFO(st.st_mode));
+}
+
+ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+	if (page)
+		tell_others();
+	return syscall(SYS_sendto, fd, data, len, flags, NULL, 0);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	if (page)
+		tell_others();
+	return syscall(SYS_sendmsg, fd, msg, flags);
+}
+
+ssize_t writev(int fd, const struct iovec *part, int count)
+{
+	if (page && is_socket(fd))
+		tell_others();
+	return syscall(SYS_writev, fd, part, count);
+}
+
+int shutdown(int fd, int how)
+{
+	if (page)
+		tell_others();
+	return (int)syscall(SYS_shutdown, fd, how);
+}
+
+int close(int fd)
+{
+	if (page && is_socket(fd))
+		tell_others();
+	return (int)syscall(SYS_close, fd);
+}
+
 /* ---- writes that take time, and that others cap ---- */
 
 static bool path_of(int fd, char path[PATH_MAX])
@@ -274,19 +375,23 @@ static bool path_of(int fd, char path[PATH_MAX])
 	return len > 0 && path[0] == '/';
 }
 
-static uint64_t settle_of(const char *path)
+static void settle(const char *path, const void *data, size_t len)
 {
-	const char *rule = getenv("VTIME_SETTLE");
-	char name[64];
-	unsigned long long ns;
-	int used;
+	char text[32] = "";
 
-	while (rule && sscanf(rule, "%63[^:]:%llu%n", name, &ns, &used) == 2) {
-		if (strstr(path, name))
-			return ns;
-		rule += used + (rule[used] == ',');
+	memcpy(text, data, len);
+	for (int i = 0; i < VTIME_SETTLES; i++) {
+		struct vtime_settle *rule = &page->settle[i];
+		uint64_t value = strtoull(text, NULL, 10);
+		if (!rule->name[0] || !strstr(path, rule->name))
+			continue;
+		uint64_t ns = value > atomic_load(&rule->value) ? rule->up_ns : rule->down_ns;
+		struct timespec t = {(time_t)(ns / NS), (long)(ns % NS)};
+		if (ns)
+			nanosleep(&t, NULL);
+		atomic_store(&rule->value, value);
+		return;
 	}
-	return 0;
 }
 
 static void clamp(int fd, const char *path, const void *data, size_t len)
@@ -313,12 +418,11 @@ ssize_t write(int fd, const void *data, size_t len)
 	int error = errno;
 	char path[PATH_MAX];
 
-	if (page && rc > 0 && len < 32 && fd != wake_fd && path_of(fd, path)) {
-		uint64_t settle_ns = settle_of(path);
-		struct timespec t = {(time_t)(settle_ns / NS), (long)(settle_ns % NS)};
+	if (page && rc > 0 && len < 32 && path_of(fd, path)) {
 		clamp(fd, path, data, len);
-		if (settle_ns)
-			nanosleep(&t, NULL);
+		settle(path, data, len);
+	} else if (page && is_socket(fd)) {
+		tell_others();
 	}
 	errno = error;
 	return rc;

@@ -2,6 +2,4 @@
 # SPDX-License-Identifier: MIT
 # flamed and its keeper in closed loop, in virtual time.
 export VTIME_SHIM="$BUILD_DIR/tests/vtime/shim.so"
-set -- "$BUILD_DIR/tests/vtime/vtime"
-. "$(dirname "$0")/twice.sh"
-exit $status
+exec "$BUILD_DIR/tests/vtime/vtime"

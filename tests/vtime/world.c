@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -18,8 +19,10 @@
 #include <unistd.h>
 #include "page.h"
 
-#define START_NS 1000000000000ULL
-#define PATIENCE_MS 20000
+#define START_NS          1000000000000ULL
+#define PATIENCE_MS       20000 /* of real time, for a process to end its turn */
+#define START_PATIENCE_NS 30000000000ULL
+#define STOP_PATIENCE_NS  30000000000ULL
 
 static void die(const char *what)
 {
@@ -34,13 +37,21 @@ const char *world_path(const struct world *world, const char *name, char *buf)
 	return buf;
 }
 
-void world_make(struct world *world, bool real)
+/* In memory where possible: the daemon syncs what it saves, and a disk takes its own time for that. */
+static const char *below(void)
+{
+	const char *given = getenv("TMPDIR");
+
+	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : given ? given : "/tmp";
+}
+
+void world_make(struct world *world)
 {
 	static const char *const dirs[] = {"root", "run", "state", "vtime"};
 	char path[WORLD_PATH_MAX];
 
-	*world = (struct world){.real = real};
-	snprintf(world->dir, sizeof(world->dir), "%s/vtime.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	*world = (struct world){0};
+	snprintf(world->dir, sizeof(world->dir), "%s/vtime.XXXXXX", below());
 	if (!mkdtemp(world->dir))
 		die(world->dir);
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs); i++)
@@ -52,10 +63,10 @@ void world_make(struct world *world, bool real)
 	world->page = mmap(NULL, sizeof(struct vtime_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (world->page == MAP_FAILED)
 		die(path);
-	close(fd);
+	if (flock(fd, LOCK_EX))
+		die(path);
+	world->page_fd = fd;
 	atomic_store(&world->page->now_ns, START_NS);
-	for (int i = 0; i < VTIME_SLOTS; i++)
-		world->bell[i] = -1;
 }
 
 void world_remove(struct world *world)
@@ -63,6 +74,7 @@ void world_remove(struct world *world)
 	char command[WORLD_PATH_MAX + 16];
 
 	munmap(world->page, sizeof(*world->page));
+	close(world->page_fd);
 	snprintf(command, sizeof(command), "rm -rf '%s'", world->dir);
 	if (system(command))
 		die(command);
@@ -70,15 +82,10 @@ void world_remove(struct world *world)
 
 uint64_t world_now_ns(const struct world *world)
 {
-	struct timespec now;
-
-	if (!world->real)
-		return atomic_load(&world->page->now_ns);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+	return atomic_load(&world->page->now_ns);
 }
 
-/* ---- everybody looks ---- */
+/* ---- turns ---- */
 
 static bool alive(pid_t pid)
 {
@@ -95,76 +102,70 @@ static bool alive(pid_t pid)
 	return state != 'Z' && state != 'X';
 }
 
-static void ring(struct world *world, int i)
+/* Its sockets close with it, which others see. */
+static void bury(struct world *world, int i)
 {
-	char name[64], path[WORLD_PATH_MAX];
-	int32_t pid = atomic_load(&world->page->slot[i].pid);
-
-	if (world->bell_pid[i] != pid) {
-		if (world->bell[i] >= 0)
-			close(world->bell[i]);
-		snprintf(name, sizeof(name), "vtime/wake.%d", pid);
-		world->bell[i] = open(world_path(world, name, path), O_RDWR | O_NONBLOCK | O_CLOEXEC);
-		world->bell_pid[i] = world->bell[i] < 0 ? 0 : pid;
-	}
-	if (world->bell[i] >= 0 && write(world->bell[i], "", 1) < 0 && errno != EAGAIN)
-		die("bell");
+	atomic_store(&world->page->slot[i].pid, 0);
+	atomic_store(&world->page->slot[i].ending, 0);
+	atomic_store(&world->page->slot[i].turn, 0);
+	world_sent(world);
 }
 
-static bool all_seen(struct world *world, uint32_t round, bool drop_dead)
+static void give_turn(struct world *world, int i)
 {
-	for (int i = 0; i < VTIME_SLOTS; i++) {
-		struct vtime_slot *slot = &world->page->slot[i];
-		int32_t pid = atomic_load(&slot->pid);
-		if (pid == 0 || atomic_load(&slot->seen) == round)
-			continue;
-		if (!drop_dead || alive(pid))
-			return false;
-		atomic_store(&slot->wake_ns, VTIME_NEVER);
-		atomic_store(&slot->pid, 0);
-	}
-	return true;
-}
+	struct vtime_slot *slot = &world->page->slot[i];
+	pid_t pid = atomic_load(&slot->pid);
 
-/* One round in which every process looked and found nothing at least once. */
-static void one_round(struct world *world)
-{
-	uint32_t round = atomic_fetch_add(&world->page->round, 1) + 1;
-
-	for (int i = 0; i < VTIME_SLOTS; i++)
-		if (atomic_load(&world->page->slot[i].pid))
-			ring(world, i);
-	for (int tries = 0;; tries++) {
-		uint32_t acks = atomic_load(&world->page->acks);
-		struct timespec wait = {0, 10000000};
-		if (all_seen(world, round, tries > 2))
-			return;
-		if (tries > PATIENCE_MS / 10)
+	atomic_store(&slot->wake_ns, VTIME_NEVER);
+	atomic_store(&slot->turn, 1);
+	syscall(SYS_futex, &slot->turn, FUTEX_WAKE, 1, NULL, NULL, 0);
+	for (int waits = 0; atomic_load(&slot->turn); waits++) {
+		struct timespec patience = {0, 20000000};
+		if (waits > PATIENCE_MS / 20)
 			die("a process neither waits nor ends");
-		syscall(SYS_futex, &world->page->acks, FUTEX_WAIT, acks, &wait, NULL, 0);
+		if (syscall(SYS_futex, &slot->turn, FUTEX_WAIT, 1, &patience, NULL, 0) < 0 && errno == ETIMEDOUT &&
+		    !alive(pid)) {
+			bury(world, i);
+			return;
+		}
 	}
+	if (!atomic_load(&slot->ending))
+		return;
+	for (int waits = 0; alive(pid); waits++) {
+		if (waits > PATIENCE_MS * 10)
+			die("a process has called exit and does not end");
+		usleep(100);
+	}
+	bury(world, i);
 }
 
-/* Two rounds between which nobody ran: what one could have sent another in the
- * first would have shown in the second. */
+void world_sent(struct world *world)
+{
+	atomic_fetch_add(&world->page->sent, 1);
+}
+
+/* Whoever is due, or may find something that another sent, in the order of slots, until nobody is left. */
 void world_quiesce(struct world *world)
 {
-	uint32_t before;
+	struct vtime_page *page = world->page;
+	bool ran;
 
-	if (world->real) {
-		usleep(300);
-		return;
-	}
 	do {
-		before = atomic_load(&world->page->activity);
-		one_round(world);
-		one_round(world);
-	} while (atomic_load(&world->page->activity) != before);
+		ran = false;
+		for (int i = 0; i < VTIME_SLOTS; i++) {
+			bool due = atomic_load(&page->slot[i].wake_ns) <= atomic_load(&page->now_ns);
+			if (!atomic_load(&page->slot[i].pid) || (!due && world->seen[i] == atomic_load(&page->sent)))
+				continue;
+			give_turn(world, i);
+			world->seen[i] = atomic_load(&page->sent);
+			ran = true;
+		}
+	} while (ran);
 }
 
 /* ---- time passes ---- */
 
-static uint64_t next_wake(const struct world *world)
+uint64_t world_next_ns(const struct world *world)
 {
 	uint64_t next = VTIME_NEVER;
 
@@ -177,7 +178,7 @@ static uint64_t next_wake(const struct world *world)
 /* To the next moment somebody waits for, or `until_ns`. False at `until_ns`. */
 static bool step(struct world *world, uint64_t until_ns)
 {
-	uint64_t next = next_wake(world), now = atomic_load(&world->page->now_ns);
+	uint64_t next = world_next_ns(world), now = atomic_load(&world->page->now_ns);
 
 	if (next > until_ns) {
 		atomic_store(&world->page->now_ns, until_ns);
@@ -192,98 +193,134 @@ void world_advance(struct world *world, uint64_t ns)
 {
 	uint64_t until_ns = world_now_ns(world) + ns;
 
-	if (world->real)
-		return; /* nobody really waits that long */
 	world_quiesce(world);
 	while (step(world, until_ns))
 		;
 }
 
-static bool readable(int fd, int timeout_ms)
+static bool readable(int fd)
 {
 	struct pollfd in = {.fd = fd, .events = POLLIN};
 
-	return poll(&in, 1, timeout_ms) > 0;
+	return poll(&in, 1, 0) > 0;
 }
 
 bool world_wait_fd(struct world *world, int fd, uint64_t ns)
 {
 	uint64_t until_ns = world_now_ns(world) + ns;
 
-	if (world->real)
-		return readable(fd, PATIENCE_MS);
-	while (!readable(fd, 1)) {
-		world_quiesce(world);
-		if (!readable(fd, 0) && !step(world, until_ns))
-			return readable(fd, 0);
-	}
+	world_quiesce(world);
+	while (!readable(fd))
+		if (!step(world, until_ns))
+			return readable(fd);
 	return true;
 }
 
 /* ---- the daemon ---- */
 
-static void run_child(const struct world *world, const char *program, const char *settle)
+static void run_child(const struct world *world, const char *program)
 {
-	char root[WORLD_PATH_MAX], run[WORLD_PATH_MAX], state[WORLD_PATH_MAX], conf[WORLD_PATH_MAX], log[WORLD_PATH_MAX],
-		page[WORLD_PATH_MAX];
+	char root[WORLD_PATH_MAX], run[WORLD_PATH_MAX], state[WORLD_PATH_MAX], conf[WORLD_PATH_MAX],
+		log[WORLD_PATH_MAX], page[WORLD_PATH_MAX];
 
 	int fd = open(world_path(world, "flamed.log", log), O_WRONLY | O_CREAT | O_APPEND, 0600);
 	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
 		die(log);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (!world->real) {
-		setenv("VTIME_DIR", world_path(world, "vtime", page), 1);
-		setenv("LD_PRELOAD", getenv("VTIME_SHIM"), 1);
-	}
-	setenv("VTIME_SETTLE", settle, 1);
-	execl(program, program, "--sysroot", world_path(world, "root", root), "--runtime-dir", world_path(world, "run", run),
-	      "--state-dir", world_path(world, "state", state), "--config", world_path(world, "flamed.conf", conf), (char *)NULL);
+	setenv("VTIME_DIR", world_path(world, "vtime", page), 1);
+	setenv("LD_PRELOAD", getenv("VTIME_SHIM"), 1);
+	execl(program, program, "--sysroot", world_path(world, "root", root), "--runtime-dir",
+	      world_path(world, "run", run), "--state-dir", world_path(world, "state", state), "--config",
+	      world_path(world, "flamed.conf", conf), (char *)NULL);
 	die(program);
 }
 
-/* A keeper that has not waited yet is not known, and time would run ahead of it. */
-static bool both_wait(const struct world *world)
+/* NAME:UP_NS[/DOWN_NS][,...] */
+static void read_settle(struct world *world, const char *text)
 {
-	return world->real || (atomic_load(&world->page->slot[0].pid) && atomic_load(&world->page->slot[1].pid));
+	char name[48];
+	unsigned long long up_ns, down_ns;
+	int used;
+
+	for (int i = 0; i < VTIME_SETTLES; i++) {
+		struct vtime_settle *rule = &world->page->settle[i];
+		memset(rule->name, 0, sizeof(rule->name));
+		if (sscanf(text, "%47[^:]:%llu%n", name, &up_ns, &used) != 2)
+			continue;
+		text += used;
+		down_ns = up_ns;
+		if (sscanf(text, "/%llu%n", &down_ns, &used) == 1)
+			text += used;
+		text += *text == ',';
+		strcpy(rule->name, name);
+		rule->up_ns = up_ns;
+		rule->down_ns = down_ns;
+	}
+	if (*text)
+		die(text);
+}
+
+uint64_t world_value(const struct world *world, const char *name)
+{
+	for (int i = 0; i < VTIME_SETTLES; i++)
+		if (strcmp(world->page->settle[i].name, name) == 0)
+			return atomic_load(&world->page->settle[i].value);
+	return 0;
+}
+
+static void await_first(const struct world *world)
+{
+	for (int waits = 0; !atomic_load(&world->page->slot[0].pid); waits++) {
+		if (waits > PATIENCE_MS * 10 || waitpid(world->flamed, NULL, WNOHANG) > 0)
+			die("flamed did not start; $VTIME_SHIM?");
+		usleep(100);
+	}
 }
 
 void world_start(struct world *world, const char *program, const char *settle)
 {
+	uint64_t until_ns = world_now_ns(world) + START_PATIENCE_NS;
 	char socket[WORLD_PATH_MAX];
 
-	for (int i = 0; !world->real && i < VTIME_SLOTS; i++)
-		atomic_store(&world->page->slot[i].pid, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 1); /* a keeper outlives its flamed by a moment */
+	memset(world->page->slot, 0, sizeof(world->page->slot));
+	read_settle(world, settle);
 	world->flamed = fork();
 	if (world->flamed < 0)
 		die("fork");
 	if (world->flamed == 0)
-		run_child(world, program, settle);
+		run_child(world, program);
+	await_first(world);
 	world_path(world, "run/flamed.sock", socket);
-	for (int ms = 0; access(socket, F_OK) || !both_wait(world); ms++) {
-		if (ms > PATIENCE_MS || waitpid(world->flamed, NULL, WNOHANG) > 0)
+	world_quiesce(world);
+	while (access(socket, F_OK))
+		if (!atomic_load(&world->page->slot[0].pid) || !step(world, until_ns))
 			die("flamed did not come up");
-		usleep(1000);
-		if (!world->real && ms % 50 == 49)
-			atomic_fetch_add(&world->page->now_ns, 1000000); /* it may wait for something at its start */
-	}
+}
+
+static bool anybody(const struct world *world)
+{
+	for (int i = 0; i < VTIME_SLOTS; i++)
+		if (atomic_load(&world->page->slot[i].pid))
+			return true;
+	return false;
 }
 
 int world_stop(struct world *world, int signal)
 {
+	uint64_t until_ns = world_now_ns(world) + STOP_PATIENCE_NS;
 	int status = 0;
 
 	kill(world->flamed, signal);
-	for (int ms = 0; waitpid(world->flamed, &status, WNOHANG) == 0; ms++) {
-		if (ms > PATIENCE_MS)
-			die("flamed does not end");
-		usleep(1000);
-		if (!world->real && ms % 20 == 19) {
-			atomic_fetch_add(&world->page->now_ns, 20000000);
-			for (int i = 0; i < VTIME_SLOTS; i++)
-				if (atomic_load(&world->page->slot[i].pid))
-					ring(world, i);
-		}
-	}
+	world_sent(world);
+	world_quiesce(world);
+	while (anybody(world))
+		if (!step(world, until_ns))
+			die("flamed or its keeper does not end");
+	if (waitpid(world->flamed, &status, 0) != world->flamed)
+		die("waitpid");
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
 	world->flamed = 0;
 	return status;
 }

@@ -7,6 +7,7 @@
  */
 #include <linux/cpufreq.h>
 #include <linux/devfreq.h>
+#include <linux/devfreq_cooling.h>
 #include <linux/hwmon.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
@@ -22,6 +23,7 @@ static const unsigned long opp_hz[] = { 306000000, 408000000, 510000000, 6120000
 static struct platform_device *gpu;
 static struct devfreq *devfreq;
 static struct device *hwmon;
+static struct thermal_cooling_device *cooling; /* NULL: the kernel has no devfreq cooling */
 static unsigned long current_hz = 306000000;
 static char podgov[] = "simple_ondemand";
 
@@ -112,6 +114,9 @@ static int __init gpu_init(void)
 		devfreq_remove_device(devfreq);
 		goto err;
 	}
+	cooling = devfreq_cooling_register(devfreq);
+	if (IS_ERR(cooling))
+		cooling = NULL;
 	return 0;
 err:
 	remove_opps();
@@ -121,6 +126,8 @@ err:
 
 static void __exit gpu_exit(void)
 {
+	if (cooling)
+		devfreq_cooling_unregister(cooling);
 	hwmon_device_unregister(hwmon);
 	devfreq_remove_device(devfreq);
 	remove_opps();

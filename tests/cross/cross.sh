@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Another architecture: everything is built for it, the unit tests and a small population run on it
+# through qemu-user, and its packages are installed and used. Prints TAP.
+# usage: tests/cross/cross.sh [ARCH]     arm64; make check-cross
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+arch=${1:-arm64}
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+n=0
+fail=0
+
+# result STATUS NAME    with the end of $log after a failure
+result() {
+	n=$((n + 1))
+	if [ "$1" -eq 0 ]; then echo "ok $n - $2"; else
+		echo "not ok $n - $2"
+		tail -30 "$log" | sed 's/^/  # /'
+		fail=1
+	fi
+}
+
+if ! tools/cross "$arch" true >"$log" 2>&1; then
+	if [ "$(id -u)" = 0 ]; then why="no Debian root could be made: $(tail -1 "$log")"; else why="making a Debian root needs root"; fi
+	echo "ok 1 - $arch # SKIP $why"
+	exit 0
+fi
+# shellcheck disable=SC2016
+tools/cross "$arch" sh -c '
+	triplet=$(dpkg-architecture -a"$1" -qDEB_HOST_GNU_TYPE 2>/dev/null)
+	exec make -j"$(nproc)" B="build/$1" CC="$triplet-gcc" PKG_CONFIG="$triplet-pkg-config" all unit "build/$1/tests/population/population"' sh "$arch" >"$log" 2>&1
+result $? "everything builds for $arch"
+[ $fail -eq 0 ] || exit 1
+
+qemu=qemu-$(sed -n "s/^$arch //p" <<-END
+	arm64 aarch64
+	riscv64 riscv64
+	END
+)-static
+cmocka_skips='s/^not ok \([0-9]* # SKIP\)/ok \1/' # which cmocka prints as failures
+for test in build/"$arch"/tests/unit/test_*; do
+	case $test in *.o | *.d) continue ;; esac
+	tools/cross "$arch" env CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 10 1500 "$qemu" "$test" >"$log" 2>&1
+	status=$?
+	sed -i "$cmocka_skips" "$log"
+	grep -q '^ok ' "$log" && ! grep -q '^not ok' "$log" || status=1
+	result $status "$(basename "$test"): $(grep '^ok ' "$log" | grep -cv '# SKIP') passed"
+	for skipped in $(sed -n 's/^ok .*# SKIP //p' "$log"); do
+		result 0 "$skipped # SKIP $qemu lacks a system call that it is about"
+	done
+done
+
+# The same boards and arrivals on both: what differs is the last bit of a logarithm.
+power() { sed -n 's/.* all .* power \([0-9.]*\) .*/\1/p' "$1"; }
+make --no-print-directory -s build/release/tests/population/population >"$log" 2>&1 &&
+	build/release/tests/population/population --runs 16 >"$log.native" 2>>"$log" &&
+	tools/cross "$arch" "$qemu" "build/$arch/tests/population/population" --runs 16 >"$log" 2>&1
+result $? "16 boards drawn at random in closed loop"
+awk -v a="$(power "$log.native")" -v b="$(power "$log")" 'BEGIN { exit !(a > 0 && b > 0 && (a - b) ^ 2 <= 0.01 ^ 2) }'
+result $? "mean power over the optimum: $(power "$log"), here $(power "$log.native"), within 0.01"
+rm -f "$log.native"
+
+tools/deb "build/deb-$arch" "$arch" >"$log" 2>&1
+result $? "the packages build for $arch, lintian finds no error"
+[ $fail -eq 0 ] || exit 1
+tools/cross "$arch" tests/cross/smoke.sh "$qemu" "build/deb-$arch" >"$log" 2>&1
+status=$?
+sed "s/^ok /ok $n./; s/^not ok /not ok $n./" "$log"
+[ $status -eq 0 ] || fail=1
+exit $fail

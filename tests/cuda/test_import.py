@@ -1,0 +1,192 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""flamectl import: small traces written by hand in the documented forms of nsys' SQLite export, of
+torch.profiler and of Chrome's trace events, with known times; and wrong ones, which are refused
+with the table, line or event at fault."""
+import csv, io, json, os, sqlite3, subprocess
+
+import cudalib
+from cudalib import scratch
+from boardlib import ok, done
+
+FLAMECTL = cudalib.ASAN + "/flamectl"
+US = 1000
+STEP = 1000 * US       # of one inference to the next
+LAUNCH, GAP = 5 * US, 20 * US  # what a launch takes, from begin of one to begin of the next
+KERNELS = (("conv", 100 * US), ("relu", 40 * US), ("conv", 90 * US))
+WAIT_END = 400 * US    # after the first launch
+
+
+def inferences(count):
+    """(kind, begin, end, correlation, name) of each event, in ns: launches every 20 us, kernels back
+    to back from 10 us on, one wait."""
+    for rep in range(count):
+        at, run = 1000 * US + rep * STEP, 1010 * US + rep * STEP
+        yield "range", at - 2 * US, at + WAIT_END + 3 * US, 0, "step"
+        for i, (name, ns) in enumerate(KERNELS):
+            correlation = rep * 10 + i + 1
+            yield "launch", at + i * GAP, at + i * GAP + LAUNCH, correlation, "cudaLaunchKernel"
+            yield "kernel", run, run + ns, correlation, name
+            run += ns
+        yield "wait", at + 60 * US, at + WAIT_END, rep * 10 + 9, "cudaStreamSynchronize"
+
+
+def nsys(path, events, drop=None, text=None):
+    if os.path.exists(path):
+        os.unlink(path)
+    db = sqlite3.connect(path)
+    strings = {}
+    number = lambda name: strings.setdefault(name, len(strings) + 1)
+    db.execute("CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER, end INTEGER, deviceId INTEGER, streamId "
+               "INTEGER, correlationId INTEGER, "
+               "demangledName INTEGER, shortName INTEGER)")
+    db.execute("CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INTEGER, end INTEGER, globalTid INTEGER, "
+               "correlationId INTEGER, nameId INTEGER)")
+    db.execute("CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text TEXT, textId INTEGER, "
+               "globalTid INTEGER)")
+    for kind, begin, end, correlation, name in events:
+        if kind == "kernel":
+            db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (?, ?, 0, 7, ?, ?, ?)",
+                       (text or begin, end, correlation, number(name), number(name)))
+        elif kind == "range":
+            db.execute("INSERT INTO NVTX_EVENTS VALUES (?, ?, 59, NULL, ?, 1)", (begin, end, number(name)))
+        else:
+            db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?, ?, 1, ?, ?)",
+                       (begin, end, correlation, number(name + "_v7000")))
+    db.execute("INSERT INTO NVTX_EVENTS VALUES (5, NULL, 34, 'mark', NULL, 1)")
+    db.execute("CREATE TABLE StringIds (id INTEGER, value TEXT)")
+    db.executemany("INSERT INTO StringIds VALUES (?, ?)", [(number, name) for name, number in strings.items()])
+    if drop:
+        db.execute(drop)
+    db.commit()
+    db.close()
+    return path
+
+
+def kineto(path, events, wrap=True, **wrong):
+    rows = [{"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "python"}}]
+    for kind, begin, end, correlation, name in events:
+        category = {"kernel": "kernel", "range": "user_annotation"}.get(kind, "cuda_runtime")
+        rows.append({"ph": "X", "cat": category, "name": name, "pid": 1, "tid": 1, "ts": begin / 1000,
+                     "dur": (end - begin) / 1000,
+                     "args": {"correlation": correlation} if correlation else {}})
+    rows[3].update(wrong)
+    text = json.dumps({"schemaVersion": 1, "traceEvents": rows} if wrap else rows)
+    with open(path, "w") as f:
+        f.write(text)
+    return path
+
+
+def run(path, *words):
+    samples, layers = scratch + "/samples.csv", scratch + "/layers.csv"
+    done_ = subprocess.run([FLAMECTL, "import", path, "--samples", samples, "--layers", layers, *words],
+                           capture_output=True, text=True, timeout=60)
+    rows = [list(csv.DictReader(open(name))) if done_.returncode == 0 else [] for name in (samples, layers)]
+    return done_, *rows
+
+
+def right(name, path):
+    done_, samples, layers = run(path, "--cpu", "1728MHz", "--gpu", "1020MHz", "--mem", "3199MHz")
+    ok(done_.returncode == 0 and len(samples) == 1, f"{name}: read", done_.stderr)
+    sample = samples[0] if samples else {}
+    # from the first launch to the end of the wait; three come before the first that is known
+    ok(sample.get("latency_ns") == str(WAIT_END) and sample.get("n") == "6" and sample.get("sd_ns") == "0"
+       and sample.get("max_ns") == str(WAIT_END) and
+       (sample["cpu_hz"], sample["gpu_hz"], sample["mem_hz"]) == ("1728000000", "1020000000", "3199000000"),
+       f"{name}: latency and clocks", sample)
+    ok(layers and all(row["source"] == "trace" for row in layers), f"{name}: the layers say where they come from",
+       layers[:1])
+    one = [(int(row["cpu_ns"]), int(row["gpu_ns"]), row["sync"]) for row in layers if row["rep"] == "0"]
+    ok(one == [(LAUNCH, 100 * US, "0"), (GAP, 40 * US, "0"), (GAP, 90 * US, "1")],
+       f"{name}: host and execution times of each launch", one)
+    done_, samples, layers = run(path, "--range", "step", "--phase", "decode", "--context", "128")
+    ok(done_.returncode == 0 and samples[0]["n"] == "9" and samples[0]["latency_ns"] == str(WAIT_END + 5 * US) and
+       (samples[0]["phase"], samples[0]["context"]) == ("decode", "128"), f"{name}: by a range's name",
+       f"{done_.stderr} {samples}")
+    done_, _, _ = run(path, "--range", "nothing")
+    ok(done_.returncode == 1 and 'no range "nothing"' in done_.stderr, f"{name}: a range that is not there",
+       done_.stderr)
+
+
+def graph():
+    events = []
+    for rep in range(9):
+        at = 1000 * US + rep * STEP
+        events += [("launch", at, at + LAUNCH, rep + 1, "cudaGraphLaunch"),
+                   ("wait", at + 10 * US, at + 300 * US, 100 + rep, "cudaStreamSynchronize")]
+        events += [("kernel", at + 20 * US + i * 50 * US, at + 60 * US + i * 50 * US, rep + 1, f"k{i}")
+                   for i in range(5)]
+    done_, samples, layers = run(nsys(scratch + "/graph.sqlite", events))
+    ok(done_.returncode == 0 and samples[0]["n"] == "6" and samples[0]["latency_ns"] == str(300 * US),
+       "replays of a graph are inferences", done_.stderr)
+    ok([row["gpu_ns"] for row in layers if row["rep"] == "0"] == [str(240 * US)],
+       "one launch, from its first kernel to the end of its last", layers[:2])
+
+
+def refused():
+    events = list(inferences(9))
+    path = scratch + "/bad"
+    for name, make, words in (
+            ("a missing table", lambda: nsys(path, events, drop="DROP TABLE CUPTI_ACTIVITY_KIND_KERNEL"),
+             "no table CUPTI_ACTIVITY_KIND_KERNEL"),
+            ("a missing column", lambda: nsys(path, events,
+                                              drop="ALTER TABLE CUPTI_ACTIVITY_KIND_RUNTIME DROP COLUMN correlationId"),
+             "table CUPTI_ACTIVITY_KIND_RUNTIME has no column correlationId"),
+            ("a time that is none", lambda: nsys(path, events, text="soon"),
+             "table CUPTI_ACTIVITY_KIND_KERNEL, row 1: start is not a time"),
+            ("an end before its begin", lambda: nsys(path, [(k, e, b, c, n) if k == "kernel" else (k, b, e, c, n) for k,
+                                                            b, e, c, n in events]),
+             "table CUPTI_ACTIVITY_KIND_KERNEL, row 1: it ends before it begins"),
+            ("a duration that is none", lambda: kineto(path, events, dur="long"),
+             "traceEvents[3]: dur is not a number"),
+            ("a negative duration", lambda: kineto(path, events, dur=-1), "traceEvents[3]: dur is not a number"),
+            ("a kernel without correlation", lambda: kineto(path, events, args={}),
+             "traceEvents[3]: the kernel conv has no args.correlation"),
+            ("an event without phase", lambda: kineto(path, events, ph=None), "traceEvents[3] has no ph")):
+        make()
+        done_, _, _ = run(path)
+        ok(done_.returncode == 1 and words in done_.stderr and path in done_.stderr and "Sanitizer" not in done_.stderr,
+           f"{name} is refused by name", done_.stderr)
+    for name, text, words in (("broken JSON", '{"traceEvents": [\n{"ph": "X",\n}]}', "line 3"),
+                              ("JSON of something else", '{"a": 1}', "no array traceEvents"),
+                              ("nothing at all", "", "neither an SQLite export"),
+                              ("some other file", "\x1f\x8bxxxx", "it is compressed"),
+                              ("no kernels", "[]", "contains no kernel"),
+                              ("half a database", "SQLite format 3\0" + "x" * 200, path)):
+        with open(path, "w", encoding="latin-1") as f:
+            f.write(text)
+        done_, _, _ = run(path)
+        ok(done_.returncode == 1 and words in done_.stderr and "Sanitizer" not in done_.stderr, f"{name} is refused",
+           done_.stderr)
+    done_, _, _ = run(scratch + "/absent")
+    ok(done_.returncode == 1 and "No such file" in done_.stderr, "no file", done_.stderr)
+    done_, _, _ = run(kineto(path, list(inferences(2))))
+    ok(done_.returncode == 1 and "between host waits repeats" in done_.stderr, "too few inferences", done_.stderr)
+    usage = subprocess.run([FLAMECTL, "import", path, "--cpu", "fast"], capture_output=True, text=True)
+    ok(usage.returncode == 2 and "--cpu takes a frequency" in usage.stderr, "a clock that is none", usage.stderr)
+
+
+def used():
+    """predict reads the files that import writes."""
+    run(nsys(scratch + "/t", inferences(9)), "--cpu", "1000MHz", "--gpu", "1000MHz")
+    points = scratch + "/points.csv"
+    with open(points, "w") as f:
+        f.write("cpu_hz,gpu_hz,mem_hz\n1000000000,1000000000,0\n500000000,1000000000,0\n")
+    done_ = subprocess.run([FLAMECTL, "predict", "--samples", scratch + "/samples.csv", "--layers",
+                            scratch + "/layers.csv", "--points", points],
+                           capture_output=True, text=True)
+    rows = list(csv.DictReader(io.StringIO(done_.stdout)))
+    ok(done_.returncode == 0 and len(rows) == 2 and abs(float(rows[0]["latency_ns"]) / WAIT_END - 1) < 0.05,
+       "flamectl predict takes it", done_.stderr + done_.stdout)
+
+
+def main():
+    right("nsys", nsys(scratch + "/a.sqlite", inferences(9)))
+    right("torch.profiler", kineto(scratch + "/b.json", inferences(9)))
+    right("Chrome's array", kineto(scratch + "/c.json", inferences(9), wrap=False))
+    for part in (graph, refused, used):
+        part()
+    done()
+
+
+main()

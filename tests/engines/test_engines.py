@@ -1,0 +1,121 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The layer for engines on the CPU, with llama.cpp and ONNX Runtime as npm ships them, and with
+stand-ins of versions that nobody has."""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+for room in ("../daemon", "../opencl", "../vulkan"):
+    sys.path.insert(0, os.path.join(HERE, room))
+from daemonlib import RELEASE, Daemon, done, ok, skip  # noqa: E402
+import fakeflamed  # noqa: E402
+import llamalib  # noqa: E402
+
+LAYER = os.path.join(RELEASE, "libflamed-engines.so")
+PROGRAM, ADDON = (os.path.join(RELEASE, "tests/engines", name) for name in ("program", "libaddon.so"))
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "LD_PRELOAD", "ASAN_", "UBSAN_"))}
+folder = tempfile.TemporaryDirectory(prefix="flamed-engines-")
+
+
+def run(command, layer=True, **env):
+    """(exit status, stdout, messages of the layer)"""
+    full = {**CLEAN, "HOME": folder.name, **({"LD_PRELOAD": LAYER} if layer else {}), **env}
+    out = subprocess.run(command, env=full, capture_output=True, text=True, timeout=300)
+    return out.returncode, out.stdout, out.stderr
+
+
+def key(text, name):
+    found = re.search(rf"\b{name}=(\S*)", text)
+    return found.group(1) if found else ""
+
+
+# ---- stand-ins ----
+plain = run([PROGRAM, ADDON, "5"], layer=False)
+ok(plain[0] == 0 and plain[1].count("rc 0") == 5, "the stand-in works alone", plain)
+for env in ({}, {"FLAMED_SUMMARY": "2"}, {"FLAMED_DEADLINE_NS": "1000000", "FLAMED_SOCKET": folder.name + "/none"}):
+    with_layer = run([PROGRAM, ADDON, "5"], **env)
+    ok(with_layer[:2] == plain[:2], f"an old batch goes through whole, from a private add-on: {env}", with_layer)
+said = run([PROGRAM, ADDON, "5"], FLAMED_SUMMARY="2")[2]
+ok(said.count("unknown ONNX Runtime version 2.0.1: passed through") == 1 and key(said, "inferences") == "5",
+   "an unknown version is passed through with one line", said)
+with fakeflamed.Server(folder.name + "/stand-in") as server:
+    run([PROGRAM, ADDON, "6"], FLAMED_DEADLINE_NS="33000000", FLAMED_MODEL="old",
+        FLAMED_SOCKET=folder.name + "/stand-in")
+    begins = server.of("begin")
+    ok([(b.get("phase"), b.get("context")) for b in begins] == [("prefill", "40")]
+       + [("decode", str(40 + i)) for i in range(1, 6)],
+       "tokens are counted where the program leaves positions to the engine", begins)
+
+# ---- the real ones ----
+why = llamalib.install()
+if why:
+    for name in ("ONNX Runtime: results", "ONNX Runtime: inferences", "ONNX Runtime: an error",
+                 "ONNX Runtime: requests", "llama.cpp: tokens",
+                 "llama.cpp: phases and contexts", "llama.cpp: a stream", "Raspberry Pi: run", "Raspberry Pi: knobs",
+                 "llama.cpp on a GPU"):
+        skip(name, why)
+    done()
+OCR = [llamalib.NODE, os.path.join(HERE, "ocr.mjs"), llamalib.MODULES]
+CHAT = [llamalib.NODE, os.path.join(HERE, "chat.mjs"), llamalib.MODULES, llamalib.model(folder.name)]
+
+plain = run([*OCR, "6", "wrong"], layer=False)
+with_layer = run([*OCR, "6", "wrong"], FLAMED_SUMMARY="2")
+ok(plain[0] == 0 and with_layer[:2] == plain[:2] and "results" in plain[1],
+   "ONNX Runtime: the same results with and without", with_layer)
+ok(key(with_layer[2], "inferences") == "18", "ONNX Runtime: every inference of three networks was seen", with_layer[2])
+ok("error Invalid rank" in with_layer[1], "ONNX Runtime: an error reaches the program, and its request is taken back",
+   with_layer[1])
+with fakeflamed.Server(folder.name + "/ocr") as server:
+    run([*OCR, "6"], FLAMED_DEADLINE_NS="33000000", FLAMED_MODEL="ocr", FLAMED_SOCKET=folder.name + "/ocr")
+    opens, begins, ends = server.of("open"), server.of("begin"), server.of("end")
+    names = [o["model"] for o in opens]
+    ok(len(begins) == len(ends) == 18 and len(names) == len(set(names)) == 3 and names[0] == "ocr"
+       and all(n.startswith("ocr.") for n in names[1:]) and
+       all(e.get("total_ns") for e in ends), "ONNX Runtime: a model for each network and shape, a request for each "
+                                             "inference", (names, len(begins), len(ends)))
+
+plain = run([*CHAT, "20", "40"], layer=False)
+with fakeflamed.Server(folder.name + "/chat") as server:
+    with_layer = run([*CHAT, "20", "40"], FLAMED_DEADLINE_NS="33000000", FLAMED_MODEL="chat",
+                     FLAMED_SOCKET=folder.name + "/chat")
+    opens, begins = server.of("open"), server.of("begin")
+    ok(plain[0] == 0 and with_layer[:2] == plain[:2] and plain[1].startswith("tokens "),
+       "llama.cpp: the same tokens with and without", with_layer)
+    contexts = [int(b["context"]) for b in begins if b["phase"] == "decode"]
+    ok([o["model"] for o in opens] == ["chat"] and len(contexts) >= 30
+       and contexts == list(range(contexts[0], contexts[0] + len(contexts))),
+       "llama.cpp: one model, each token a request with its context", (opens, contexts))
+with fakeflamed.Server(folder.name + "/stream") as server:
+    run([*CHAT, "20", "40"], FLAMED_RATE_MHZ="15000", FLAMED_FIRST_NS="800000000", FLAMED_MODEL="chat",
+        FLAMED_SOCKET=folder.name + "/stream")
+    opens, begins = server.of("open"), server.of("begin")
+    ok(opens[0].get("rate_mhz") == "15000" and all("deadline_ns" not in b for b in begins) and len(begins) >= 30,
+       "llama.cpp: a stream where a rate is set", opens)
+
+d = Daemon(tree="raspberry-pi-4", build=RELEASE)
+before = d.knobs()
+seen = run([os.path.join(RELEASE, "flamectl"), "--socket", d.socket, "run", "--model", "ocr", "--deadline", "250ms",
+            "--", *OCR, "12"], layer=False,
+           FLAMED_ENGINES_LAYER=LAYER, FLAMED_OPENCL_LAYER="/none", FLAMED_CUDA_LAYER="/none")
+ok(seen[0] == 0 and "ocr under 250 ms" in seen[2] and re.search(r"\b(3[0-9]) inferences", seen[2]) is not None,
+   "Raspberry Pi: under a deadline by flamectl run", seen)
+ok("engines" in seen[2], "Raspberry Pi: the summary says which layer saw them", seen[2])
+models = subprocess.run([os.path.join(RELEASE, "flamectl"), "--socket", d.socket, "models"], env=CLEAN,
+                        capture_output=True, text=True).stdout
+ok("ocr" in models, "Raspberry Pi: the model is known", models)
+ok(d.restored(before), "Raspberry Pi: every knob is as it was found", d.difference(before))
+d.end()
+
+if llamalib.DRIVER:
+    gpu = run([*CHAT, "20", "40"], FLAMED_SUMMARY="2", TEST_GPU="vulkan", VK_ICD_FILENAMES=llamalib.DRIVER,
+              GGML_VK_VISIBLE_DEVICES="0",
+              MESA_SHADER_CACHE_DIR=os.path.join(llamalib.NPM, "shaders"), LP_NATIVE_VECTOR_WIDTH="128")
+    ok(gpu[0] == 0 and "computes on a GPU here" in gpu[2] and int(key(gpu[2], "inferences")) <= 4,
+       "llama.cpp on a GPU is left to the layer of its interface", gpu)
+else:
+    skip("llama.cpp on a GPU", "no software Vulkan driver")
+done()

@@ -1,0 +1,237 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+# The figures that flamed counts, as text in both formats, over HTTP, through promtool, and through a real Prometheus.
+import json
+import re
+import urllib.error
+import urllib.request
+
+import os
+import sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../daemon"))
+from daemonlib import *  # noqa: E402,F403
+import dashboard  # noqa: E402
+
+PROMETHEUS = os.path.join(ROOT, "build/unpacked/usr/bin/prometheus")
+PROMTOOL = os.path.join(ROOT, "build/unpacked/usr/bin/promtool")
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+CONTRIB = os.path.join(ROOT, "contrib")
+
+
+def samples(text):
+    """{name{labels}: value} of an exposition; every line has to be a sample or a comment of a known kind."""
+    out = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            if not re.match(r"# (TYPE|HELP|UNIT) flamed_[a-z_]+ .+$|# EOF$", line):
+                raise ValueError(line)
+            continue
+        match = re.match(r"(flamed_[a-z_]+(?:\{[^}]*\})?) (-?[0-9.e+]+)$", line)
+        if not match or match[1] in out:
+            raise ValueError(line)
+        out[match[1]] = float(match[2])
+    return out
+
+
+def families(text):
+    """Every family is announced once, before its samples, which stand together."""
+    seen, current = set(), None
+    for line in text.splitlines():
+        name = line.split()[2] if line.startswith("# TYPE") else None
+        if name:
+            if name in seen:
+                return False
+            seen.add(name)
+            current = name
+        elif not line.startswith("#") and not line.startswith(current):
+            return False
+    return True
+
+
+class Exporter:
+    def __init__(self, daemon):
+        self.log = os.path.join(daemon.dir, "exporter.log")
+        self.process = subprocess.Popen([os.path.join(BUILD, "flamed-exporter"), "--listen", "127.0.0.1:0", "--socket",
+                                         daemon.socket],
+                                        stderr=open(self.log, "w"))
+        wait_for(lambda: "listening" in open(self.log).read() or self.process.poll() is not None)
+        found = re.search(r"port (\d+)", open(self.log).read())
+        self.port = int(found[1]) if found else 0
+
+    def get(self, path, accept=None, method="GET"):
+        """(status, content type, text)"""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept}
+                                         if accept else {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status, reply.headers["Content-Type"], reply.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+    def end(self):
+        self.process.terminate()
+        return self.process.wait(20)
+
+
+def promtool(*args, text=None):
+    out = subprocess.run([PROMTOOL, *args], input=text, capture_output=True, text=True, timeout=60,
+                         cwd=os.path.join(CONTRIB, "prometheus"))
+    return out.returncode == 0 and not out.stderr.replace("SUCCESS", "").strip(), out.stdout + out.stderr
+
+
+d = Daemon(config="[model other]\ndeadline = 50 ms\n")
+for path, bits in ((d.dir, 0o755), (d.run, 0o755), (d.socket, 0o666)):
+    os.chmod(path, bits)
+c = d.client()
+session = c.open("net")
+missed = 0
+for i in range(40):
+    took_ns = 5e6 if i % 10 else 95e6
+    begun, ended = c.request(session, 33, lambda begun: took_ns)
+    missed += int(ended["missed"])
+other = c.open("other")
+infeasible = sum(c.request(other, 0.001, lambda begun: 8e6)[0]["feasible"] == "0" for _ in range(5))
+mode = re.search(r'model="net",uid="0"(,mode="[^"]+")?', subprocess.run(
+    [os.path.join(BUILD, "flamectl"), "--socket", d.socket, "metrics"], capture_output=True, text=True).stdout)[1] or ""
+label = f'{{model="net",uid="0"{mode}}}'
+
+ctl = subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, "metrics"], capture_output=True, text=True)
+text = ctl.stdout
+ok(ctl.returncode == 0 and text.endswith("# EOF\n"), "flamectl metrics prints OpenMetrics to its end", ctl.stderr)
+values = samples(text)
+ok(families(text), "each family stands together and is announced once")
+ok(values[f"flamed_requests_total{label}"] == 40 and values[f"flamed_requests_missed_total{label}"] == 4 == missed,
+   "requests and misses are those that were made", text)
+ok(values[f'flamed_late_ratio{label}'] == 0.1, "the late share is that of these")
+ok(values[f'flamed_requests_infeasible_total{{model="other",uid="0"{mode}}}'] == infeasible > 0,
+   "a deadline that nothing can meet is counted")
+bucket = lambda name, le: values[f'flamed_{name}_bucket{{model="net",uid="0"{mode},le="{le}"}}']
+ok([bucket("request_latency_seconds", le) for le in ("0.002", "0.005", "0.05", "0.1", "+Inf")] == [0, 36, 36, 40, 40],
+   "the latency histogram holds each request once", text)
+ok([bucket("request_deadline_ratio", le) for le in ("0.25", "1.0", "2.0", "+Inf")] == [36, 36, 36, 40],
+   "and so does the one relative to the deadline")
+ok(abs(values[f"flamed_request_latency_seconds_sum{label}"] - (36 * 0.005 + 4 * 0.095)) < 1e-6,
+   "its sum is the time they took")
+ok(values['flamed_clock_owner{clock="gpu",owner="flamed"}']
+   + values['flamed_clock_owner{clock="gpu",owner="kernel"}'] == 1,
+   "each clock has one owner")
+ok(values["flamed_keeper_up"] == 1 and values["flamed_degraded"] == 0 and values["flamed_sessions"] == 2,
+   "state of the daemon")
+
+if os.getuid() == 0:
+    # A model of that name that another user has is another series, however often either is used.
+    stranger = os.fork()
+    if not stranger:
+        try:
+            os.setgroups([])
+            os.setresgid(61001, 61001, 61001)
+            os.setresuid(61001, 61001, 61001)
+            c = Client(d.socket)
+            c.request(c.open("net"), 33, lambda b: 5e6)
+        finally:
+            os._exit(sys.exc_info()[0] is not None)
+    os.waitpid(stranger, 0)
+    both = samples(subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, "metrics"],
+                                  capture_output=True, text=True).stdout)
+    theirs = f'flamed_requests_total{{model="net",uid="61001"{mode}}}'
+    ok(both[f"flamed_requests_total{label}"] == 40 and both.get(theirs) == 1,
+       "models of one name and two owners are two series", both)
+else:
+    skip("models of one name and two owners are two series", "only root may become another user")
+
+x = Exporter(d)
+status, kind, text = x.get("/metrics", OPENMETRICS)
+ok(status == 200 and kind.startswith("application/openmetrics-text") and text.endswith("# EOF\n"),
+   "HTTP: OpenMetrics where asked for", kind)
+status, kind, plain = x.get("/metrics")
+ok(status == 200 and kind.startswith("text/plain; version=0.0.4") and "# EOF" not in plain
+   and "# TYPE flamed_requests_total counter" in plain,
+   "HTTP: the older format otherwise", plain[:500])
+ok(samples(plain).keys() == samples(text).keys(), "both hold the same series")
+ok(x.get("/healthz")[0] == 200, "healthz says ok")
+ok(x.get("/nothing")[0] == 404 and x.get("/metrics", method="DELETE")[0] in (405, 501),
+   "what is not there is 404, what is not allowed is refused")
+second = subprocess.run([os.path.join(BUILD, "flamed-exporter"), "--listen", "nowhere"], capture_output=True, text=True)
+ok(second.returncode == 2 and "nowhere" in second.stderr, "a bad address is named", second.stderr)
+
+board = json.load(open(os.path.join(CONTRIB, "grafana/flamed.json")))
+maybe = ['flamed_clock_ceiling_hertz{clock="gpu"}']  # there while others limit a clock
+wrong = dashboard.faults(board, values, maybe)
+asked = dashboard.queries(board)
+ok(not wrong and len(asked) >= 10, "the dashboard: panels, variables, metrics and labels are right", wrong)
+for was, to, fault in (("requests_missed_total", "requests_mist_total", "no such metric"),
+                       ("by (model)", "by (colour)", "no such label"), ("${datasource}", "mine", "data source"),
+                       ("increase(flamed_energy_joules_total", "increase(flamed_board_power_watts", "no counter"),
+                       ("by (le, model)", "by (model)", "without le"), ("$instance", "$board", "nobody sets"),
+                       ('"x": 12', '"x": 11', "lies on"), ("label_values(flamed_up, instance)",
+                                                          "label_values(flamed_up, model)", "no label model")):
+    text = json.dumps(board, ensure_ascii=False).replace(was, to)
+    ok(any(fault in line for line in dashboard.faults(json.loads(text), values, maybe)),
+       f"one with {to} would be found", dashboard.faults(json.loads(text), values, maybe))
+
+if os.path.exists(PROMTOOL):
+    ok(*(lambda r: (r[0], "promtool check metrics is clean", r[1]))(promtool("check", "metrics", text=plain)))
+    ok(*(lambda r: (r[0], "promtool check rules", r[1]))(promtool("check", "rules", "flamed.rules.yml")))
+    ok(*(lambda r: (r[0], "promtool test rules", r[1]))(promtool("test", "rules", "flamed.rules.test.yml")))
+    config = os.path.join(d.dir, "prometheus.yml")
+    with open(config, "w") as f:
+        f.write(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: flamed\n    static_configs: "
+                f"[{{targets: ['127.0.0.1:{x.port}']}}]\n")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = subprocess.Popen([PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={d.dir}/tsdb",
+                               f"--web.listen-address=127.0.0.1:{port}"],
+                              stdout=subprocess.DEVNULL, stderr=open(os.path.join(d.dir, "prometheus.log"), "w"))
+
+    def query(expression):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={urllib.request.quote(expression)}", timeout=5) as reply:
+                result = json.load(reply)["data"]["result"]
+                return float(result[0]["value"][1]) if result else None
+        except (OSError, ValueError):
+            return None
+
+    ok(wait_for(lambda: query(f"flamed_requests_total{label}") == 40, 60), "a real Prometheus scrapes it: 40 requests",
+       open(os.path.join(d.dir, "prometheus.log")).read()[-2000:])
+    quantile = f"histogram_quantile(0.5, flamed_request_latency_seconds_bucket{label})"
+    ok(query('up{job="flamed"}') == 1 and 0.002 < query(quantile) < 0.005,
+       "and understands the histogram", query(quantile))
+    rules = os.path.join(d.dir, "dashboard.yml")
+    with open(rules, "w") as f:
+        json.dump({"groups": [{"name": "dashboard", "rules": [{"record": f"panel:{i}", "expr": dashboard.filled(e)}
+                                                              for i, (_, e, _) in enumerate(asked)]}]}, f)
+    ok(*(lambda r: (r[0], "promtool takes each of its queries", r[1]))(promtool("check", "rules", rules)))
+
+    def series(expression):
+        url = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.request.quote(dashboard.filled(expression))}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as reply:
+                return [one["metric"] for one in json.load(reply)["data"]["result"]]
+        except urllib.error.HTTPError:
+            return []
+
+    for where, expression, legend in asked:
+        if "ceiling" in expression:
+            continue
+        wait_for(lambda: series(expression), 20)
+        found, named = series(expression), set(re.findall(r"\{\{(\w+)\}\}", legend))
+        ok(found and all(named <= set(labels) for labels in found), f"{where}: Prometheus answers, with its legend",
+           (expression, found))
+    server.terminate()
+    server.wait(30)
+else:
+    for name in ("promtool check metrics", "promtool check rules", "promtool test rules", "scrape", "histogram",
+                 "the dashboard's queries"):
+        skip(name, "no build/unpacked/usr/bin/promtool: Debian's prometheus could not be unpacked")
+
+d.stop()
+status, kind, text = x.get("/metrics")
+ok(status == 200 and samples(text) == {"flamed_up": 0}, "with flamed gone: flamed_up 0", text)
+ok(x.get("/healthz")[0] == 503, "and healthz says so")
+d.start()
+ok(x.get("/metrics")[2].startswith("# TYPE flamed_up gauge") and samples(x.get("/metrics")[2])["flamed_up"] == 1,
+   "back again without a restart of the exporter")
+ok(x.end() == 0, "ends with 0 on SIGTERM")
+d.end()
+done()

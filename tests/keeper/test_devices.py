@@ -1,0 +1,226 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Devices that are suspended, renumbered, or lose what was written; two keepers on one sysroot; a
+socket passed on."""
+import array
+import shutil
+
+from keeper import *
+
+MHZ = 10**6
+APU = "/sys/devices/pci0000:00/0000:00:08.1/0000:c4:00.0/"
+CARD = "/sys/devices/pci0000:00/0000:00:01.1/0000:03:00.0/"
+I915 = "/sys/devices/pci0000:00/0000:00:02.0/drm/"
+tap = Tap()
+
+
+class Board:
+    def __init__(self, name):
+        self.path = tree(name)
+        self.root, self.state = self.path + "/root", self.path + "/state"
+        self.keeper = None
+
+    def __enter__(self):
+        return self
+
+    def start(self, **kw):
+        self.keeper = Keeper(self.root, self.state, **kw)
+        return self.keeper
+
+    def second_card(self, status):
+        """A discrete card beside the APU."""
+        os.makedirs(self.root + CARD + "power")
+        os.makedirs(self.root + CARD + "drm/card1")
+        write(self.root, CARD + "power/runtime_status", status)
+        write(self.root, CARD + "power_dpm_force_performance_level", "auto")
+        write(self.root, CARD + "pp_dpm_sclk", "0: 500Mhz *\n1: 1500Mhz\n2: 2500Mhz")
+        write(self.root, CARD + "pp_dpm_mclk", "0: 96Mhz *\n1: 1000Mhz")
+        os.symlink("../..", self.root + CARD + "drm/card1/device")
+        os.symlink("../.." + CARD[4:] + "drm/card1", self.root + "/sys/class/drm/card1")
+
+    def __exit__(self, *exc):
+        if self.keeper and self.keeper.process.poll() is None:
+            self.keeper.sock.close()
+            self.keeper.process.wait(timeout=20)
+        remove(self.path)
+
+
+def stamps(root, folder):
+    return {name: os.stat(root + folder + name).st_mtime_ns for name in os.listdir(root + folder)
+            if os.path.isfile(root + folder + name)}
+
+
+def suspended():
+    for status in ("suspended", "suspending"):
+        with Board("amd-apu") as b:
+            b.second_card(status)
+            before = stamps(b.root, CARD)
+            k = b.start()
+            reply = k.apply(0, 1100 * MHZ, 2000 * MHZ)
+            tap.equal((reply.state[1:], stamps(b.root, CARD), read(b.root, APU + "power_dpm_force_performance_level")),
+                      ((OK, OK), before, "manual"),
+                      f"a card that is {status} is not touched, the other one is")
+            k.close()
+            tap.equal(stamps(b.root, CARD), before, "nor when all is given back")
+    with Board("amd-apu") as b:  # both awake, then one goes to sleep
+        b.second_card("active")
+        k = b.start()
+        k.apply(0, 1100 * MHZ)
+        tap.equal((read(b.root, CARD + "power_dpm_force_performance_level"), read(b.root, CARD + "pp_dpm_sclk")),
+                  ("manual", "1"),
+                  "two cards: both are set, each to its own level")
+        write(b.root, CARD + "power/runtime_status", "suspended")
+        before = stamps(b.root, CARD)
+        k.apply(0, 2800 * MHZ)
+        tap.equal((stamps(b.root, CARD), read(b.root, APU + "pp_dpm_sclk")), (before, "2"),
+                  "one that falls asleep is left alone")
+        k.release()
+        tap.equal((stamps(b.root, CARD), read(b.root, APU + "power_dpm_force_performance_level")), (before, "auto"),
+                  "also when clocks are released")
+        write(b.root, CARD + "power/runtime_status", "active")
+        tap.ok(wait_for(lambda: read(b.root, CARD + "power_dpm_force_performance_level") == "auto"),
+               "it is given back once it wakes")
+        tap.equal((k.close(), os.listdir(b.state)), (0, []), "and then nothing is owed")
+
+
+def levels():
+    with Board("amd-apu") as b:
+        write(b.root, APU + "pp_dpm_sclk", "0: 500Mhz\n1: 0Mhz *\n2: 2210Mhz")
+        k = b.start()
+        for mhz, mask in ((2210, "2"), (500, "0"), (900, "2")):
+            reply = k.apply(0, mhz * MHZ)
+            tap.equal((reply.state[1], read(b.root, APU + "pp_dpm_sclk")), (OK, mask),
+                      f"a middle that is no level: {mhz} MHz is mask {mask}")
+    with Board("amd-apu") as b:
+        write(b.root, APU + "pp_dpm_sclk", "0: 500Mhz\n1: 1340Mhz *\n2: 2210Mhz")
+        k = b.start()
+        tap.equal((k.apply(0, 1000 * MHZ).actual[1], read(b.root, APU + "pp_dpm_sclk")), (2210 * MHZ, "2"),
+                  "nor is one that is what is now")
+
+
+def lost_masks():
+    with Board("amd-apu") as b:
+        k = b.start()
+        k.apply(0, 1100 * MHZ)
+        time.sleep(1.2)
+        tap.equal(read(b.root, APU + "pp_dpm_sclk"), "1", "a mask that stands is not written again")
+        write(b.root, APU + "pp_dpm_sclk", "0: 800Mhz\n1: 1100Mhz *\n2: 2800Mhz")
+        time.sleep(1.2)
+        tap.ok("1100Mhz *" in read(b.root, APU + "pp_dpm_sclk"), "nor one that the driver follows")
+        write(b.root, APU + "pp_dpm_sclk", "0: 800Mhz *\n1: 1100Mhz\n2: 2800Mhz")
+        tap.ok(wait_for(lambda: read(b.root, APU + "pp_dpm_sclk") == "1"), "one that the driver lost is",
+               read(b.root, APU + "pp_dpm_sclk"))
+        os.makedirs(b.root + "/sys/power/suspend_stats")
+        write(b.root, "/sys/power/suspend_stats/success", 0)
+        time.sleep(1.2)
+        write(b.root, APU + "pp_dpm_sclk", "0: 800Mhz\n1: 1100Mhz *\n2: 2800Mhz")
+        write(b.root, "/sys/power/suspend_stats/success", 1)
+        tap.ok(wait_for(lambda: read(b.root, APU + "pp_dpm_sclk") == "1"), "and all are after a suspend")
+
+
+def boost_of_i915():
+    with Board("intel-laptop") as b:
+        boost = I915 + "card0/gt/gt0/rps_boost_freq_mhz"
+        k = b.start()
+        k.apply(0, 400 * MHZ)
+        tap.equal(read(b.root, boost), "400", "i915: boost does not exceed the pinned maximum")
+        k.apply(0, 900 * MHZ)
+        tap.equal(read(b.root, boost), "900", "and follows it")
+        tap.equal((k.close(), read(b.root, boost)), (0, "1350"), "and is given back")
+
+
+def renumber(b, old, new):
+    os.rename(b.root + I915 + old, b.root + I915 + new)
+    os.unlink(b.root + "/sys/class/drm/" + old)
+    os.symlink("../../devices/pci0000:00/0000:00:02.0/drm/" + new, b.root + "/sys/class/drm/" + new)
+
+
+def renumbered():
+    with Board("intel-laptop") as b:
+        highest = {name: read(b.root, I915 + "card0/gt/gt0/rps_%s_freq_mhz" % name) for name in ("min", "max", "boost")}
+        k = b.start()
+        k.apply(0, 400 * MHZ)
+        renumber(b, "card0", "card1")
+        k.rescan()
+        tap.equal((k.apply(0, 600 * MHZ).state[1], read(b.root, I915 + "card1/gt/gt0/rps_max_freq_mhz")), (OK, "600"),
+                  "a card with another number is the same card")
+        k.process.kill()
+        k.process.wait()
+        renumber(b, "card1", "card7")
+        tap.equal(b.start().close(), 0, "and again, before the journal is replayed")
+        tap.equal({name: read(b.root, I915 + "card7/gt/gt0/rps_%s_freq_mhz" % name) for name in highest}, highest,
+                  "all of it is given back")
+
+
+def one_owner():
+    with Board("jetson-orin-nano") as b:
+        k = b.start()
+        k.apply(1000 * MHZ)
+        os.mkdir(b.path + "/other")
+        second = Keeper(b.root, b.path + "/other", hello=False)
+        status = second.process.wait(timeout=30)
+        said = second.stderr()
+        tap.equal(status, 1, "a second keeper on the same sysroot ends")
+        tap.ok(f"process {k.process.pid}" in said and "flamed-keeper" in said and b.root in said,
+               "and says who holds it", said)
+        tap.equal((read(b.root, CPU0 + "scaling_max_freq"), os.listdir(b.path + "/other")), ("1036800", []),
+                  "nothing was written by it")
+        k.close()
+        again = Keeper(b.root, b.path + "/other")
+        tap.equal((again.apply(1000 * MHZ).state[0], again.close()), (OK, 0),
+                  "once the first is gone, the other serves")
+
+
+def passed_on():
+    """flamed hands its end of the socket to an accomplice, and dies."""
+    with Board("jetson-orin-nano") as b:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pid = os.fork()
+        if pid == 0:
+            k = Keeper(b.root, b.state)
+            k.apply(1000 * MHZ)
+            there.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [k.sock.fileno()]))])
+            there.recv(1)
+            os._exit(0)
+        there.close()
+        _, ancillary, _, _ = here.recvmsg(1, socket.CMSG_SPACE(4))
+        kept = array.array("i", ancillary[0][2])[0]
+        held = read(b.root, CPU0 + "scaling_max_freq")
+        here.send(b"x")
+        os.waitpid(pid, 0)
+        tap.equal(held, "1036800", "the clocks are held")
+        tap.ok(wait_for(lambda: read(b.root, CPU0 + "scaling_max_freq") == "1728000" and os.listdir(b.state) == [], 5),
+               "all is given back when flamed dies, whoever has its socket", read(b.root, CPU0 + "scaling_max_freq"))
+        os.close(kept)
+        here.close()
+
+
+def write_times():
+    """Times to move a clock up and down, measured separately."""
+    names = struct.Struct("=6QI")
+    with Board("jetson-orin-nano") as b:
+        k = b.start()
+
+        def apply(mhz):
+            serial = k.send(APPLY, mhz * MHZ)
+            while True:
+                data = k.sock.recv(REPLY.size + names.size + 64)
+                reply = Reply(data[:REPLY.size], [])
+                if reply.serial == serial and reply.op == APPLIED:
+                    return reply, names.unpack(data[REPLY.size:REPLY.size + names.size])
+        apply(1000)
+        reply, times = apply(1500)
+        tap.ok(times[0] > 0 and times[0] <= reply.write_ns[0] and times[3] == 0, "a move up counts as one",
+               (reply.write_ns, times))
+        reply, times = apply(400)
+        tap.ok(times[0] == 0 and 0 < times[3] <= reply.write_ns[0], "a move down too", (reply.write_ns, times))
+        reply, times = apply(400)
+        tap.ok(times[0] == 0 and times[3] == 0, "staying is neither", (reply.write_ns, times))
+
+
+for test in (suspended, levels, lost_masks, boost_of_i915, renumbered, one_owner, passed_on, write_times):
+    try:
+        test()
+    except (OSError, TimeoutError, AttributeError) as e:
+        tap.ok(False, f"{test.__name__} came to its end", repr(e))
+tap.done()

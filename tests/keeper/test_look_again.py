@@ -1,0 +1,70 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Devices that come after the start, go, or get another number: found at a reload, and once no session is open."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "daemon"))
+from daemonlib import *
+
+GPU = "/sys/devices/platform/bus@0/17000000.gpu/devfreq/17000000.gpu"
+
+
+def gpu(d):
+    return d.status()["clock.gpu.devices"]
+
+
+d = Daemon(start=False)
+os.rename(d.sys + GPU, d.dir + "/gpu")
+d.start()
+ok(gpu(d) == "" and d.status()["clock.gpu.controllable"] == "0", "no GPU at the start", d.status())
+os.rename(d.dir + "/gpu", d.sys + GPU)
+d.process.send_signal(signal.SIGHUP)
+ok(wait_for(lambda: gpu(d) == "17000000.gpu"), "one that appears is found at a reload", gpu(d))
+ok(d.status()["clock.gpu.steps"] == "8", "with its table", d.status()["clock.gpu.steps"])
+before = d.knobs()
+c = d.client()
+session = c.open()
+c.request(session, 60, latency_ns)
+# While the request runs, as in the gap after it clocks may move again; nobody waits for one that comes down.
+held = []
+begun, _ = c.request(session, 60, lambda b: held.append(wait_for(lambda: d.read(GPU + "/max_freq") == b["gpu_hz"]))
+                     or latency_ns(b))
+ok(held == [True] and int(begun["gpu_hz"]) < 1020000000, "and its clock is set", (begun, d.read(GPU + "/max_freq")))
+# it goes while a session is open: served on, and forgotten once nobody is
+os.rename(d.sys + GPU, d.dir + "/gpu")
+d.process.send_signal(signal.SIGHUP)
+begun, ended = c.request(session, 60, latency_ns)
+ok(begun["errno"] == ended["errno"] == "0", "a GPU that goes in a session: it is served on", (begun, ended))
+c.close()
+ok(wait_for(lambda: gpu(d) == ""), "and forgotten once no session is open", gpu(d))
+for name, hz in (("max_freq", 1020000000), ("min_freq", 306000000)):  # a driver that comes back brings its defaults
+    with open(d.dir + "/gpu/" + name, "w") as f:
+        f.write(f"{hz}\n")
+os.rename(d.dir + "/gpu", d.sys + GPU)
+c = d.client()
+session = c.open()
+c.request(session, 60, latency_ns)
+c.close()
+ok(wait_for(lambda: gpu(d) == "17000000.gpu"), "found again at the end of the last session, without a reload", gpu(d))
+ok(any("net" in k or v == "net" for k, v in d.client().ask(op="models").items()), "the models are there as before")
+ok(wait_for(lambda: d.restored(before)), "every knob as found", d.difference(before))
+d.end()
+
+d = Daemon("intel-laptop")
+before = d.knobs()
+card = d.sys + "/sys/devices/pci0000:00/0000:00:02.0/drm/card"
+ok(gpu(d) == "0000:00:02.0", "a card is named by its address", gpu(d))
+os.rename(card + "0", card + "1")
+os.unlink(d.sys + "/sys/class/drm/card0")
+os.symlink("../../devices/pci0000:00/0000:00:02.0/drm/card1", d.sys + "/sys/class/drm/card1")
+d.process.send_signal(signal.SIGHUP)
+ok(wait_for(lambda: d.text().count("operating points now") == 1), "another number: looked at again", d.text()[-400:])
+c = d.client()
+session = c.open()
+c.request(session, 60, latency_ns)
+c.request(session, 9, latency_ns)
+ok(d.status()["clock.gpu.state"] == "ok", "the same card, set where it is now", d.status()["state_reason"])
+c.close()
+d.end()
+done()

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* The schedule of a stream: due times, banked slack, what is counted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "../../common/quantile.h"
+#include "../../daemon/schedule.h"
+
+#define MS 1000000ULL
+#define S  1000000000ULL
+
+static void test_due(void **state)
+{
+	struct schedule s = {.rate_mhz = 15000, .first_ns = 800 * MS};
+
+	(void)state;
+	assert_int_equal(schedule_take(&s, 5 * S), 0);
+	assert_int_equal(s.start_ns, 5 * S);
+	assert_int_equal(schedule_due_ns(&s, 0), 5 * S + 800 * MS);
+	/* No drift: fifteen periods are a second to the nanosecond, and so are fifteen million. */
+	assert_int_equal(schedule_due_ns(&s, 15), 6 * S + 800 * MS);
+	assert_int_equal(schedule_due_ns(&s, 15000000), 1000005 * S + 800 * MS);
+	assert_int_equal(schedule_due_ns(&s, 4000000000ULL), 5 * S + 800 * MS + 266666666666666666ULL);
+	assert_int_equal(schedule_take(&s, 6 * S), 1);
+	schedule_start(&s, 9 * S);
+	assert_int_equal(schedule_take(&s, 9 * S), 0);
+	assert_int_equal(schedule_due_ns(&s, 1), 9 * S + 800 * MS + S / 15);
+}
+
+/* Requests that each take their pace end neither late nor, in the long run, with slack that was never used. */
+static void test_pace(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 50; seed++) {
+		struct schedule s = {.rate_mhz = 1000 + 1000 * (seed * 7 % 90),
+				     .first_ns = (100 + seed * 37 % 900) * MS};
+		uint64_t now_ns = 3 * S, period_ns = schedule_period_ns(&s);
+
+		schedule_take(&s, now_ns);
+		assert_int_equal(schedule_pace_ns(&s, 0, now_ns), s.first_ns);
+		now_ns += s.first_ns / 3; /* a quick prefill banks two thirds of its time */
+		uint64_t longest_ns = 0;
+		for (int i = 1; i <= 400; i++) {
+			uint64_t k = schedule_take(&s, now_ns), pace_ns = schedule_pace_ns(&s, k, now_ns),
+				 due_ns = schedule_due_ns(&s, k);
+			assert_true(now_ns + pace_ns <= due_ns);
+			assert_true(pace_ns + 2 >= period_ns);
+			longest_ns = pace_ns > longest_ns ? pace_ns : longest_ns;
+			now_ns += pace_ns;
+			if (i == 400)
+				assert_true(due_ns - now_ns <= s.first_ns / 1000 + 1000); /* all spent */
+		}
+		assert_true(longest_ns <= period_ns + s.first_ns / 16 + 2); /* spread, not spent at once */
+	}
+}
+
+static void test_late(void **state)
+{
+	struct schedule s = {.rate_mhz = 10000, .first_ns = 100 * MS};
+
+	(void)state;
+	assert_int_equal(schedule_take(&s, S), 0);
+	assert_false(schedule_ended(&s, 0, S + 100 * MS).late);
+	assert_true(schedule_ended(&s, schedule_take(&s, S + 100 * MS), S + 201 * MS).late);
+	/* Behind: less than a period, then nothing. */
+	assert_int_equal(schedule_pace_ns(&s, schedule_take(&s, S + 201 * MS), S + 201 * MS), 99 * MS);
+	assert_int_equal(schedule_pace_ns(&s, 3, S + 401 * MS), 0);
+	assert_int_equal(s.stats.ended, 2);
+	assert_int_equal(s.stats.late, 1);
+}
+
+static void test_counted(void **state)
+{
+	struct schedule s = {.rate_mhz = 20000, .first_ns = 500 * MS};
+	struct stream_stats also = {0};
+
+	(void)state;
+	for (uint64_t start = 0; start < 4; start++) {
+		uint64_t now_ns = (start + 1) * 100 * S;
+
+		schedule_start(&s, now_ns);
+		now_ns += (100 + 100 * start) * MS;
+		stream_count(&also, schedule_ended(&s, schedule_take(&s, now_ns), now_ns));
+		for (int i = 0; i < 10; i++) {
+			uint64_t k = schedule_take(&s, now_ns);
+			now_ns += 40 * MS;
+			stream_count(&also, schedule_ended(&s, k, now_ns));
+		}
+	}
+	assert_int_equal(stream_reached_mhz(&s.stats), 25000); /* pauses between starts are no part of it */
+	assert_int_equal(stream_first_ns(&s.stats, 0.5), 200 * MS);
+	assert_int_equal(stream_first_ns(&s.stats, 0.99), 400 * MS);
+	assert_int_equal(s.stats.ended, 44);
+	assert_int_equal(s.stats.late, 0);
+	assert_memory_equal(&s.stats, &also, sizeof(also));
+	assert_int_equal(stream_first_ns(&(struct stream_stats){0}, 0.5), 0);
+	assert_int_equal(stream_reached_mhz(&(struct stream_stats){0}), 0);
+}
+
+static void test_quantile(void **state)
+{
+	uint64_t values[] = {5, 1, 4, 2, 3};
+
+	(void)state;
+	sort_u64(values, 5);
+	assert_int_equal(quantile_u64(values, 5, 0), 1);
+	assert_int_equal(quantile_u64(values, 5, 0.2), 1);
+	assert_int_equal(quantile_u64(values, 5, 0.21), 2);
+	assert_int_equal(quantile_u64(values, 5, 0.5), 3);
+	assert_int_equal(quantile_u64(values, 5, 1), 5);
+	assert_int_equal(quantile_u64(values, 0, 0.5), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_due),     cmocka_unit_test(test_pace),     cmocka_unit_test(test_late),
+		cmocka_unit_test(test_counted), cmocka_unit_test(test_quantile),
+	};
+
+	return cmocka_run_group_tests_name("schedule", tests, NULL, NULL);
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* A stream of launches and waits with a back end that keeps count of its
+ * tokens: which waits close an inference, what is reported, what is let go. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "../../layers/core/stream.h"
+#include "../../layers/core/summary.h"
+
+static unsigned held, asked;
+static bool done;
+
+static bool times(const struct launch_token *token, struct launch_times *out)
+{
+	asked++;
+	*out = (struct launch_times){0, token->serial * 1000, token->serial * 1000 + 500};
+	return true;
+}
+
+static bool complete(const struct launch_token *token)
+{
+	(void)token;
+	return done;
+}
+
+static void release(const struct launch_token *token)
+{
+	(void)token;
+	held--;
+}
+
+static const struct layer_backend backend = {
+	.name = "test", .times = times, .complete = complete, .release = release, .polls_believed = 1};
+
+static struct stream *stream;
+
+static uint64_t launch_as(struct stream *on, uint64_t kernel, size_t count)
+{
+	struct launch launches[8];
+	struct launch_call call;
+	struct launch_token token = {.serial = kernel};
+
+	for (size_t i = 0; i < count; i++)
+		launches[i] = (struct launch){kernel + i, kernel + i, 0};
+	stream_launching(on, &call, launches, count, true);
+	held += call.record;
+	return stream_launched(on, &call, true, &token, &kernel, call.record);
+}
+
+static uint64_t launch(uint64_t kernel)
+{
+	return launch_as(stream, kernel, 3);
+}
+
+static int start(void **state)
+{
+	(void)state;
+	stream = stream_take();
+	return stream == NULL;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	stream_leave(stream);
+	return 0;
+}
+
+/* As llama.cpp does: waits for the first part, then polls for the rest. */
+static void token(void)
+{
+	uint64_t first = launch(10), last = launch(20);
+
+	stream_waited(stream, WAIT_FINISH, first);
+	stream_polled(stream, last, false);
+	stream_polled(stream, last, false);
+	stream_polled(stream, last, true);
+}
+
+static void a_wait_for_a_part_closes_nothing(void **state)
+{
+	uint64_t before = summary_inferences();
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		token();
+	assert_int_equal(summary_inferences(), before);
+	for (int i = 0; i < 10; i++)
+		token();
+	assert_int_equal(summary_inferences(), before + 10);
+	assert_int_equal(held, 0);
+}
+
+static void a_wait_for_an_upload_behind_it_closes_it(void **state)
+{
+	uint64_t before = summary_inferences();
+
+	(void)state;
+	for (int i = 0; i < 9; i++) {
+		launch(10);
+		stream_waited(stream, WAIT_FINISH, stream_enqueued(stream));
+	}
+	assert_int_equal(summary_inferences(), before + 6);
+}
+
+static void what_is_compiled_meanwhile_is_left_out(void **state)
+{
+	uint64_t before = summary_inferences();
+
+	(void)state;
+	for (int i = 0; i < 9; i++) {
+		launch(10);
+		if (i == 5)
+			stream_spoil(stream);
+		stream_waited(stream, WAIT_FINISH, STREAM_ALL);
+	}
+	assert_int_equal(summary_inferences(), before + 5);
+}
+
+/* In the middle of what is not recorded a launch needs no more than a count. */
+static void a_plain_launch_counts_as_any_other(void **state)
+{
+	const struct launch other = {77, 77, 0};
+	uint64_t before = summary_inferences(), number = 0;
+	unsigned plain = 0;
+
+	(void)state;
+	assert_false(stream_launch_plain(stream, &other, &number)); /* nothing was launched before it */
+	for (int i = 0; i < 9; i++) {
+		uint64_t last = launch(10);
+
+		if (stream_launch_plain(stream, &other, &number)) {
+			assert_int_equal(number, last + 1);
+			plain++;
+		} else {
+			number = launch_as(stream, 77, 1);
+		}
+		stream_waited(stream, WAIT_FINISH, last); /* not for the last launch */
+		stream_waited(stream, WAIT_FINISH, number);
+	}
+	assert_int_equal(summary_inferences(), before + 6);
+	assert_int_equal(plain, 3); /* until inferences are known, which are all recorded here */
+	assert_int_equal(held, 0);
+}
+
+/* Two in flight: the next is launched before the last is waited for. */
+static void in_flight(unsigned times_over)
+{
+	uint64_t last = 0;
+
+	for (unsigned i = 0; i < times_over; i++) {
+		uint64_t number = launch(10);
+
+		if (last)
+			stream_waited(stream, WAIT_FINISH, last);
+		last = number;
+	}
+}
+
+static void overlapping_inferences_are_counted_by_the_rule(void **state)
+{
+	uint64_t before = summary_inferences();
+
+	(void)state;
+	in_flight(100);
+	assert_int_equal(summary_inferences(), before);
+	assert_int_equal(boundary_parse("count:3", &core.config.boundary), 0);
+	stream_leave(stream);
+	stream = stream_take();
+	done = false;
+	in_flight(100);
+	boundary_parse(NULL, &core.config.boundary);
+	/* two to believe in it, and the last is under way */
+	assert_in_range(summary_inferences(), before + 96, before + 98);
+	stream_waited(stream, WAIT_FINISH, STREAM_ALL);
+	assert_in_range(summary_inferences(), before + 97, before + 98);
+	assert_int_equal(held, 0);
+}
+
+static void two_streams_do_not_mix(void **state)
+{
+	struct stream *other = stream_take();
+	uint64_t before = summary_inferences();
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		launch(10);
+		launch_as(other, 70, 5);
+		launch(20);
+		stream_waited(other, WAIT_FINISH, STREAM_ALL);
+		stream_waited(stream, WAIT_FINISH, STREAM_ALL);
+	}
+	assert_int_equal(summary_inferences(), before + 14);
+	stream_leave(other);
+}
+
+static void streams_are_bounded(void **state)
+{
+	struct stream *more[LAYER_STREAMS_MAX];
+	size_t n = 0;
+
+	(void)state;
+	while (n < LAYER_STREAMS_MAX && (more[n] = stream_take()))
+		n++;
+	assert_int_equal(n, LAYER_STREAMS_MAX - 1);
+	assert_null(stream_take());
+	while (n > 0)
+		stream_leave(more[--n]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_wait_for_a_part_closes_nothing, start, stop),
+		cmocka_unit_test_setup_teardown(a_wait_for_an_upload_behind_it_closes_it, start, stop),
+		cmocka_unit_test_setup_teardown(what_is_compiled_meanwhile_is_left_out, start, stop),
+		cmocka_unit_test_setup_teardown(a_plain_launch_counts_as_any_other, start, stop),
+		cmocka_unit_test_setup_teardown(overlapping_inferences_are_counted_by_the_rule, start, stop),
+		cmocka_unit_test_setup_teardown(two_streams_do_not_mix, start, stop),
+		cmocka_unit_test_setup_teardown(streams_are_bounded, start, stop),
+	};
+
+	setenv("FLAMED_TRACE", "/dev/null", 1);
+	if (!core_start(&backend))
+		return 1;
+	core_go();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: MIT */
+/* A Vulkan program that knows nothing of flamed. Options are words like
+ * runs=40; the last line on stdout is a hash of what was computed. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <vulkan/vulkan.h>
+#include "shader.h"
+
+#define KERNELS_MAX 64
+#define SUBMITS_MAX 8
+#define ITEMS       65536U
+#define FOREVER     60000000000ULL
+
+#define CHECK(call) \
+	do { \
+		VkResult check = (call); \
+		if (check != VK_SUCCESS) { \
+			printf("error %d in %s\n", check, #call); \
+			exit(check == VK_ERROR_DEVICE_LOST ? 3 : 1); \
+		} \
+	} while (0)
+
+static struct {
+	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us;
+	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late;
+	const char *wait;
+} want = {.runs = 30, .kernels = 6, .submits = 1, .rounds = 256, .devices = 1, .flight = 1, .wait = "fence"};
+
+struct engine {
+	unsigned seed;
+	VkPhysicalDevice physical;
+	VkDevice device;
+	VkQueue queue;
+	uint32_t family;
+	VkDescriptorSetLayout set_layout;
+	VkPipelineLayout layout;
+	VkShaderModule module;
+	VkPipeline pipeline[3];
+	VkDescriptorPool sets;
+	VkDescriptorSet set;
+	VkBuffer buffer;
+	VkDeviceMemory memory;
+	uint32_t *data;
+	VkCommandPool pool;
+	VkCommandBuffer commands[2][SUBMITS_MAX], secondary, copy;
+	VkFence fence[2][SUBMITS_MAX], copied;
+	VkSemaphore timeline;
+	uint64_t value;
+	uint64_t longest_ns, sum_ns;
+};
+
+static VkInstance instance;
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static VkPipeline make_pipeline(struct engine *engine, uint32_t rounds)
+{
+	const VkSpecializationMapEntry entry = {.constantID = 0, .size = sizeof(rounds)};
+	const VkSpecializationInfo constants = {.mapEntryCount = 1,
+						.pMapEntries = &entry,
+						.dataSize = sizeof(rounds),
+						.pData = &rounds};
+	const VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+						  .layout = engine->layout,
+						  .stage = {.sType =
+								    VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+							    .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+							    .module = engine->module,
+							    .pName = "main",
+							    .pSpecializationInfo = &constants}};
+	VkPipeline pipeline;
+
+	CHECK(vkCreateComputePipelines(engine->device, VK_NULL_HANDLE, 1, &info, NULL, &pipeline));
+	return pipeline;
+}
+
+static void make_device(struct engine *engine)
+{
+	const float priority = 1;
+	const char *extensions[] = {"VK_KHR_swapchain"};
+	VkPhysicalDeviceVulkan12Features features12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+						       .timelineSemaphore = VK_TRUE};
+	VkPhysicalDeviceVulkan13Features features13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
+						       .pNext = &features12,
+						       .synchronization2 = VK_TRUE};
+	VkQueueFamilyProperties families[8];
+	VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+					 .queueCount = 1,
+					 .pQueuePriorities = &priority};
+	VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+				   .pNext = &features13,
+				   .queueCreateInfoCount = 1,
+				   .pQueueCreateInfos = &queue,
+				   .enabledExtensionCount = want.swapchain,
+				   .ppEnabledExtensionNames = extensions};
+	uint32_t count = 1, family_count = 8;
+
+	if (vkEnumeratePhysicalDevices(instance, &count, &engine->physical) < 0 || count == 0) {
+		printf("no device\n");
+		exit(4);
+	}
+	vkGetPhysicalDeviceQueueFamilyProperties(engine->physical, &family_count, families);
+	while (engine->family < family_count && !(families[engine->family].queueFlags & VK_QUEUE_COMPUTE_BIT))
+		engine->family++;
+	queue.queueFamilyIndex = engine->family;
+	CHECK(vkCreateDevice(engine->physical, &info, NULL, &engine->device));
+	vkGetDeviceQueue(engine->device, engine->family, 0, &engine->queue);
+}
+
+static uint32_t memory_type(const struct engine *engine, uint32_t allowed)
+{
+	const VkMemoryPropertyFlags wanted = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+	VkPhysicalDeviceMemoryProperties properties;
+	uint32_t i = 0;
+
+	vkGetPhysicalDeviceMemoryProperties(engine->physical, &properties);
+	while (i < properties.memoryTypeCount &&
+	       (!(allowed & (1U << i)) || (properties.memoryTypes[i].propertyFlags & wanted) != wanted))
+		i++;
+	return i;
+}
+
+static void make_buffer(struct engine *engine)
+{
+	const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+					 .size = ITEMS * 4,
+					 .usage =
+						 VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+	VkMemoryAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO};
+	VkMemoryRequirements needs;
+	void *at;
+
+	CHECK(vkCreateBuffer(engine->device, &info, NULL, &engine->buffer));
+	vkGetBufferMemoryRequirements(engine->device, engine->buffer, &needs);
+	allocate.allocationSize = needs.size;
+	allocate.memoryTypeIndex = memory_type(engine, needs.memoryTypeBits);
+	CHECK(vkAllocateMemory(engine->device, &allocate, NULL, &engine->memory));
+	CHECK(vkBindBufferMemory(engine->device, engine->buffer, engine->memory, 0));
+	CHECK(vkMapMemory(engine->device, engine->memory, 0, VK_WHOLE_SIZE, 0, &at));
+	engine->data = at;
+	for (uint32_t i = 0; i < ITEMS; i++)
+		engine->data[i] = i * (engine->seed + 1);
+}
+
+static void make_set(struct engine *engine)
+{
+	const VkDescriptorSetLayoutBinding binding = {.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+						      .descriptorCount = 1,
+						      .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+	const VkDescriptorSetLayoutCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+						      .bindingCount = 1,
+						      .pBindings = &binding};
+	const VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1};
+	const VkDescriptorPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+						 .maxSets = 1,
+						 .poolSizeCount = 1,
+						 .pPoolSizes = &size};
+	VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+					     .setLayoutCount = 1};
+	VkDescriptorSetAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+						.descriptorSetCount = 1};
+	const VkDescriptorBufferInfo whole = {engine->buffer, 0, VK_WHOLE_SIZE};
+	VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+				      .descriptorCount = 1,
+				      .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+				      .pBufferInfo = &whole};
+
+	CHECK(vkCreateDescriptorSetLayout(engine->device, &info, NULL, &engine->set_layout));
+	layout.pSetLayouts = allocate.pSetLayouts = &engine->set_layout;
+	CHECK(vkCreatePipelineLayout(engine->device, &layout, NULL, &engine->layout));
+	CHECK(vkCreateDescriptorPool(engine->device, &pool, NULL, &engine->sets));
+	allocate.descriptorPool = engine->sets;
+	CHECK(vkAllocateDescriptorSets(engine->device, &allocate, &engine->set));
+	write.dstSet = engine->set;
+	vkUpdateDescriptorSets(engine->device, 1, &write, 0, NULL);
+}
+
+static void make_commands(struct engine *engine)
+{
+	const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+					      .queueFamilyIndex = engine->family,
+					      .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT};
+	const VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+	const VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+						.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
+	const VkSemaphoreCreateInfo timeline = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+	VkCommandBufferAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+						.commandBufferCount = SUBMITS_MAX};
+
+	CHECK(vkCreateCommandPool(engine->device, &pool, NULL, &engine->pool));
+	allocate.commandPool = engine->pool;
+	CHECK(vkAllocateCommandBuffers(engine->device, &allocate, engine->commands[0]));
+	CHECK(vkAllocateCommandBuffers(engine->device, &allocate, engine->commands[1]));
+	allocate.commandBufferCount = 1;
+	CHECK(vkAllocateCommandBuffers(engine->device, &allocate, &engine->copy));
+	allocate.level = VK_COMMAND_BUFFER_LEVEL_SECONDARY;
+	CHECK(vkAllocateCommandBuffers(engine->device, &allocate, &engine->secondary));
+	for (int i = 0; i < 2 * SUBMITS_MAX; i++)
+		CHECK(vkCreateFence(engine->device, &fence, NULL, &engine->fence[i / SUBMITS_MAX][i % SUBMITS_MAX]));
+	CHECK(vkCreateFence(engine->device, &fence, NULL, &engine->copied));
+	CHECK(vkCreateSemaphore(engine->device, &timeline, NULL, &engine->timeline));
+}
+
+static void make_engine(struct engine *engine)
+{
+	const VkShaderModuleCreateInfo module = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+						 .codeSize = sizeof(rounds_spirv),
+						 .pCode = rounds_spirv};
+
+	make_device(engine);
+	make_buffer(engine);
+	make_set(engine);
+	make_commands(engine);
+	CHECK(vkCreateShaderModule(engine->device, &module, NULL, &engine->module));
+	for (uint32_t i = 0; i < 3; i++)
+		engine->pipeline[i] = make_pipeline(engine, want.rounds * (i + 1));
+}
+
+/* Dispatches `from` to `to`, each after the one before. */
+static void dispatch(struct engine *engine, VkCommandBuffer commands, unsigned from, unsigned to)
+{
+	const VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+					 .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
+					 .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+
+	vkCmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, engine->layout, 0, 1, &engine->set, 0, NULL);
+	for (unsigned i = from; i < to; i++) {
+		vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, engine->pipeline[want.single ? 0 : i % 3]);
+		vkCmdDispatch(commands, want.single ? 8 : 1 + (i * 3 + want.size) % 32, 1, 1);
+		vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+				     VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0, NULL, 0, NULL);
+	}
+}
+
+static void record(struct engine *engine, VkCommandBuffer commands, unsigned from, unsigned to)
+{
+	const VkCommandBufferInheritanceInfo inherit = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_INHERITANCE_INFO};
+	const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+						.pInheritanceInfo = &inherit};
+
+	if (want.secondary) {
+		CHECK(vkBeginCommandBuffer(engine->secondary, &begin));
+		dispatch(engine, engine->secondary, from, to);
+		CHECK(vkEndCommandBuffer(engine->secondary));
+	}
+	CHECK(vkBeginCommandBuffer(commands, &begin));
+	if (want.secondary)
+		vkCmdExecuteCommands(commands, 1, &engine->secondary);
+	else
+		dispatch(engine, commands, from, to);
+	CHECK(vkEndCommandBuffer(commands));
+}
+
+static void submit(struct engine *engine, VkCommandBuffer commands, VkFence fence)
+{
+	const bool timeline = strncmp(want.wait, "timeline", 8) == 0;
+	const uint64_t value = timeline ? ++engine->value : 0;
+	const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+						      .signalSemaphoreValueCount = 1,
+						      .pSignalSemaphoreValues = &value};
+	const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+				   .pNext = timeline ? &values : NULL,
+				   .commandBufferCount = 1,
+				   .pCommandBuffers = &commands,
+				   .signalSemaphoreCount = timeline,
+				   .pSignalSemaphores = &engine->timeline};
+	const VkCommandBufferSubmitInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
+						  .commandBuffer = commands};
+	const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+					      .semaphore = engine->timeline,
+					      .value = value,
+					      .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+	const VkSubmitInfo2 info2 = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+				     .commandBufferInfoCount = 1,
+				     .pCommandBufferInfos = &buffer,
+				     .signalSemaphoreInfoCount = timeline,
+				     .pSignalSemaphoreInfos = &signal};
+
+	if (want.submit2)
+		CHECK(vkQueueSubmit2(engine->queue, 1, &info2, fence));
+	else
+		CHECK(vkQueueSubmit(engine->queue, 1, &info, fence));
+}
+
+/* Poll like an engine, with pauses between. */
+static void poll_fence(struct engine *engine, VkFence fence)
+{
+	while (vkGetFenceStatus(engine->device, fence) == VK_NOT_READY)
+		usleep(20);
+}
+
+static void wait_for(struct engine *engine, VkFence *fences, unsigned count)
+{
+	const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+					  .semaphoreCount = 1,
+					  .pSemaphores = &engine->timeline,
+					  .pValues = &engine->value};
+	uint64_t value = 0;
+
+	if (strcmp(want.wait, "fence") == 0)
+		CHECK(vkWaitForFences(engine->device, count, fences, VK_TRUE, FOREVER));
+	else if (strcmp(want.wait, "poll") == 0)
+		poll_fence(engine, fences[count - 1]);
+	else if (strcmp(want.wait, "part") == 0 && count > 1)
+		CHECK(vkWaitForFences(engine->device, 1, &fences[count - 2], VK_TRUE, FOREVER));
+	else if (strcmp(want.wait, "timeline") == 0)
+		CHECK(vkWaitSemaphores(engine->device, &info, FOREVER));
+	else if (strcmp(want.wait, "timelinepoll") == 0)
+		while (vkGetSemaphoreCounterValue(engine->device, engine->timeline, &value) == VK_SUCCESS &&
+		       value < engine->value)
+			usleep(20);
+	else if (strcmp(want.wait, "queue") == 0)
+		CHECK(vkQueueWaitIdle(engine->queue));
+	else if (strcmp(want.wait, "device") == 0)
+		CHECK(vkDeviceWaitIdle(engine->device));
+	if (strcmp(want.wait, "part") == 0)
+		poll_fence(engine, fences[count - 1]);
+}
+
+static void upload(struct engine *engine)
+{
+	const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+
+	CHECK(vkBeginCommandBuffer(engine->copy, &begin));
+	vkCmdFillBuffer(engine->copy, engine->buffer, ITEMS * 2, 1024, 7);
+	CHECK(vkEndCommandBuffer(engine->copy));
+	submit(engine, engine->copy, VK_NULL_HANDLE);
+}
+
+static void one(struct engine *engine, unsigned run)
+{
+	unsigned half = run % want.flight, per = want.kernels / want.submits;
+	VkFence *fences = engine->fence[half];
+	uint64_t begin_ns = now_ns(), ns;
+
+	if (want.flight > 1 && run >= want.flight) /* the one that used these buffers before */
+		wait_for(engine, fences, want.submits);
+	CHECK(vkResetFences(engine->device, want.submits, fences));
+	if (want.late && run == want.runs / 2)
+		want.size = 5;
+	if (want.reset) {
+		record(engine, engine->commands[half][0], 0, 1);
+		CHECK(vkResetCommandPool(engine->device, engine->pool, 0));
+	}
+	if (want.upload)
+		upload(engine);
+	for (unsigned i = 0; i < want.submits; i++) {
+		unsigned last = i + 1 == want.submits ? want.kernels : (i + 1) * per;
+
+		if (!want.resubmit || run < want.flight)
+			record(engine, engine->commands[half][i], i * per, last);
+		submit(engine, engine->commands[half][i],
+		       strncmp(want.wait, "timeline", 8) ? fences[i] : VK_NULL_HANDLE);
+	}
+	if (want.compile && run % 2) {
+		VkPipeline pipeline = make_pipeline(engine, 10000 + run);
+
+		vkDestroyPipeline(engine->device, pipeline, NULL);
+	}
+	if (want.flight == 1)
+		wait_for(engine, fences, want.submits);
+	ns = now_ns() - begin_ns;
+	engine->sum_ns += ns;
+	engine->longest_ns = ns > engine->longest_ns ? ns : engine->longest_ns;
+	if (want.pause_us)
+		usleep(want.pause_us);
+}
+
+static void free_engine(struct engine *engine)
+{
+	CHECK(vkDeviceWaitIdle(engine->device));
+	for (int i = 0; i < 3; i++)
+		vkDestroyPipeline(engine->device, engine->pipeline[i], NULL);
+	for (int i = 0; i < 2 * SUBMITS_MAX; i++)
+		vkDestroyFence(engine->device, engine->fence[i / SUBMITS_MAX][i % SUBMITS_MAX], NULL);
+	vkDestroyFence(engine->device, engine->copied, NULL);
+	vkDestroySemaphore(engine->device, engine->timeline, NULL);
+	vkDestroyCommandPool(engine->device, engine->pool, NULL);
+	vkDestroyShaderModule(engine->device, engine->module, NULL);
+	vkDestroyPipelineLayout(engine->device, engine->layout, NULL);
+	vkDestroyDescriptorPool(engine->device, engine->sets, NULL);
+	vkDestroyDescriptorSetLayout(engine->device, engine->set_layout, NULL);
+	vkDestroyBuffer(engine->device, engine->buffer, NULL);
+	vkFreeMemory(engine->device, engine->memory, NULL);
+	vkDestroyDevice(engine->device, NULL);
+}
+
+static void *work(void *arg)
+{
+	struct engine *engine = arg;
+
+	for (unsigned i = 0; i < want.runs; i++) {
+		one(engine, i);
+		if (want.fork && i == want.runs / 2) {
+			pid_t child = fork();
+
+			if (child == 0)
+				exit(0);
+			waitpid(child, NULL, 0);
+		}
+		if (want.kill && i == want.runs / 2)
+			raise(SIGKILL);
+		if (want.leave && i == want.runs / 2)
+			exit(0);
+	}
+	CHECK(vkDeviceWaitIdle(engine->device));
+	return NULL;
+}
+
+static void swapchain(struct engine *engine)
+{
+	const VkSwapchainCreateInfoKHR info = {.sType = VK_STRUCTURE_TYPE_SWAPCHAIN_CREATE_INFO_KHR};
+	PFN_vkCreateSwapchainKHR create =
+		(PFN_vkCreateSwapchainKHR)vkGetDeviceProcAddr(engine->device, "vkCreateSwapchainKHR");
+	VkSwapchainKHR chain;
+
+	if (!create || create(engine->device, &info, NULL, &chain) != VK_SUCCESS)
+		printf("no swapchain\n");
+}
+
+static void read_options(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		unsigned *number;
+		bool *flag;
+	} options[] = {
+		{"runs", &want.runs, NULL},           {"kernels", &want.kernels, NULL},
+		{"submits", &want.submits, NULL},     {"rounds", &want.rounds, NULL},
+		{"devices", &want.devices, NULL},     {"flight", &want.flight, NULL},
+		{"size", &want.size, NULL},           {"pause_us", &want.pause_us, NULL},
+		{"submit2", NULL, &want.submit2},     {"resubmit", NULL, &want.resubmit},
+		{"compile", NULL, &want.compile},     {"fork", NULL, &want.fork},
+		{"exec", NULL, &want.exec},           {"kill", NULL, &want.kill},
+		{"leave", NULL, &want.leave},         {"reset", NULL, &want.reset},
+		{"secondary", NULL, &want.secondary}, {"swapchain", NULL, &want.swapchain},
+		{"upload", NULL, &want.upload},       {"single", NULL, &want.single},
+		{"late", NULL, &want.late},
+	};
+
+	for (int i = 1; i < argc; i++) {
+		char *value = strchr(argv[i], '=');
+
+		if (value)
+			*value++ = '\0';
+		if (strcmp(argv[i], "wait") == 0 && value)
+			want.wait = value;
+		for (size_t j = 0; j < sizeof(options) / sizeof(*options); j++) {
+			if (strcmp(argv[i], options[j].name) != 0)
+				continue;
+			if (options[j].number && value)
+				*options[j].number = (unsigned)strtoul(value, NULL, 10);
+			else if (options[j].flag)
+				*options[j].flag = true;
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .apiVersion = VK_API_VERSION_1_3};
+	const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &app};
+	struct engine engines[4] = {0};
+	pthread_t threads[4];
+	uint64_t hash = 0xcbf29ce484222325ULL;
+	VkResult rc;
+
+	read_options(argc, argv);
+	if (want.exec)
+		execl(argv[0], argv[0], "runs=30", NULL);
+	rc = vkCreateInstance(&info, NULL, &instance);
+	if (rc != VK_SUCCESS) {
+		printf("no instance: %d\n", rc);
+		return 4;
+	}
+	for (unsigned i = 0; i < want.devices && i < 4; i++) {
+		engines[i].seed = i;
+		make_engine(&engines[i]);
+	}
+	if (want.swapchain)
+		swapchain(&engines[0]);
+	for (unsigned i = 1; i < want.devices && i < 4; i++)
+		pthread_create(&threads[i], NULL, work, &engines[i]);
+	work(&engines[0]);
+	for (unsigned i = 1; i < want.devices && i < 4; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < want.devices && i < 4; i++)
+		for (uint32_t j = 0; j < ITEMS; j++)
+			hash = (hash ^ engines[i].data[j]) * 0x100000001b3ULL;
+	printf("mean_us %.0f longest_us %.0f\n", (double)engines[0].sum_ns / want.runs / 1e3,
+	       (double)engines[0].longest_ns / 1e3);
+	for (unsigned i = 0; i < want.devices && i < 4; i++)
+		free_engine(&engines[i]);
+	vkDestroyInstance(instance, NULL);
+	printf("hash %016llx\n", (unsigned long long)hash);
+	return 0;
+}

@@ -15,14 +15,19 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 INSTALL ?= install
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 PKG_CONFIG ?= pkg-config
 
 comma := ,
+# Says which file is made; `make V=1` shows the commands.
+ifndef V
+.SILENT:
+endif
 # `make SANITIZE=1` builds a second tree with ASan and UBSan; `make check` uses it.
 B := build/$(if $(SANITIZE),asan,release)
 WARN := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Werror
-BASE := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -DFLAMED_VERSION='"$(VERSION)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' \
-	-DBOARDS_DIR='"$(BOARDSDIR)"' -DPRIVLIBDIR='"$(PRIVLIBDIR)"' -DLIBEXECDIR='"$(LIBEXECDIR)"'
+# -ffp-contract=off: the same decisions on processors that fuse a multiplication and an addition as on those that do not.
+BASE := -std=c17 -D_GNU_SOURCE -ffp-contract=off -fPIC -fvisibility=hidden -I$(B)
 OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2 -g)
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 ALL_CFLAGS = $(BASE) $(OPT) $(HARDEN) $(WARN) -MMD -MP $(CPPFLAGS) $(CFLAGS)
@@ -31,10 +36,16 @@ ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z
 EVENT_LIBS = $(shell $(PKG_CONFIG) --libs libevent_core)
 SYSTEMD_LIBS = $(shell $(PKG_CONFIG) --libs libsystemd)
 INIH_LIBS = $(shell $(PKG_CONFIG) --libs inih)
+NCURSES_LIBS = $(shell $(PKG_CONFIG) --libs ncursesw)
+SQLITE_LIBS = $(shell $(PKG_CONFIG) --libs sqlite3)
+JANSSON_LIBS = $(shell $(PKG_CONFIG) --libs jansson)
 CMOCKA_LIBS = $(shell $(PKG_CONFIG) --libs cmocka)
 
 .DEFAULT_GOAL := all
-.PHONY: all check demo bench fuzz check-kernel lint install uninstall deb clean deps-build
+.PHONY: all check check-quick check-clang check-cross coverage demo bench compare fuzz check-kernel lint install uninstall deb clean force
+
+# Folders that are removed once nothing is in them.
+remove_empty = @for dir in $(1); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || :; done
 
 # A room is the objects of one folder; what it may call is the order in which
 # programs link them.
@@ -43,14 +54,45 @@ COMMON := $(call room,common)
 ESTIMATOR := $(call room,estimator)
 GOVERNOR := $(call room,governor)
 PROBES := $(call room,probes)
+LAYER_CORE := $(call room,layers/core)
 
-$(B)/%.o: %.c
+# Every path that a program or a file carries. Another PREFIX or path variable changes this file,
+# and what includes or depends on it is made again: `make install PREFIX=/usr` is enough.
+PATHS := $(B)/installation.h
+define PATHS_TEXT
+#define FLAMED_VERSION "$(VERSION)"
+#define BINDIR "$(BINDIR)"
+#define SBINDIR "$(SBINDIR)"
+#define DATADIR "$(DATADIR)"
+#define SYSCONFDIR "$(SYSCONFDIR)"
+#define BOARDS_DIR "$(BOARDSDIR)"
+#define PRIVLIBDIR "$(PRIVLIBDIR)"
+#define LIBEXECDIR "$(LIBEXECDIR)"
+/* in libflamed.pc: $(PREFIX) $(LIBDIR) $(INCLUDEDIR) */
+endef
+export PATHS_TEXT
+$(PATHS): force
 	@mkdir -p $(@D)
+	@printf '%s\n' "$$PATHS_TEXT" >$@.$$$$; cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
+
+# What the build needs is looked for once, before the first compiler call.
+$(B)/build-deps: tools/install-deps
+	@mkdir -p $(@D)
+	@CC='$(CC)' PKG_CONFIG='$(PKG_CONFIG)' tools/install-deps --require build
+	@touch $@
+
+$(B)/%.o: %.c | $(PATHS) $(B)/build-deps
+	@mkdir -p $(@D)
+	@echo "  CC $@"
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# First of all installing: nothing is copied before everything is built.
+install:: all
 
 # Each room that makes something adds its targets to ALL, INSTALLS and TESTS.
 ALL :=
-include $(wildcard */rules.mk */*/rules.mk)
+# A rule that names another room's objects comes after the room that lists them.
+include $(patsubst %,%/rules.mk,lib keeper daemon ctl exporter board etc man systemd) $(wildcard layers/*/rules.mk tests/rules.mk tests/*/rules.mk)
 
 all: $(ALL)
 
@@ -59,7 +101,7 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*
 $(UNIT): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(UNIT_OBJS) $(CMOCKA_LIBS) $(INIH_LIBS) -lm
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)
 
 unit: $(UNIT)
 
@@ -68,16 +110,42 @@ check:
 	@tools/install-deps build check
 	@tools/check
 
+# What one change most often breaks, in under three minutes.
+check-quick:
+	@tools/install-deps build check
+	@tools/check --quick
+
+# Lines that the tests run, in percent, of the rooms that decide and write.
+coverage:
+	@tools/install-deps build check coverage
+	@tools/coverage
+
+# Everything with another compiler: its warnings are errors too.
+check-clang:
+	@tools/install-deps build clang
+	@$(MAKE) --no-print-directory B=build/clang CC=clang all unit test-programs bench-programs
+
+# Everything for another architecture, run by qemu-user: unit tests, a population, the packages.
+check-cross:
+	@tools/install-deps build deb
+	@tests/cross/cross.sh $(or $(ARCH),arm64)
+
+# DETAILS=1 adds the figures of every deadline.
 demo:
 	@tools/install-deps build demo
-	@$(MAKE) --no-print-directory all
-	@tools/demo
+	@tools/demo --build $(if $(DETAILS),--details)
 
 # Figures of DESIGN-sized work, as ratios where a machine's speed would show.
 bench:
 	@tools/install-deps build bench
 	@$(MAKE) --no-print-directory all bench-programs
 	@tools/bench
+
+# flamed and its rivals over the same boards, arrivals and noise: the tables of docs/compare.md.
+compare:
+	@tools/install-deps build bench
+	@$(MAKE) --no-print-directory all bench-programs
+	@VTIME_SHIM=$(B)/tests/vtime/shim.so RELEASE_DIR=$(B) $(B)/tests/rivals/rivals
 
 # libFuzzer, FUZZ_S seconds each.
 FUZZ_S ?= 60
@@ -91,15 +159,22 @@ check-kernel:
 	@tools/check-kernel
 
 lint:
-	@tools/install-deps build lint
+	@tools/install-deps build check lint
 	@tools/lint
 
 deb:
 	@tools/install-deps build deb
-	@tools/deb
+	@tools/deb build/deb$(addprefix -,$(ARCH)) $(ARCH)
 
-install:: all
+# Folders of several rooms, after their files.
 uninstall::
+	$(call remove_empty,$(PRIVLIBDIR) $(LIBEXECDIR) $(DATADIR)/flamed $(BOARDSDIR) $(SYSCONFDIR)/flamed)
+
+# Only what goes to this machine: a package has triggers for it.
+ifeq ($(DESTDIR),)
+install uninstall::
+	@test "$$(id -u)" != 0 || ldconfig
+endif
 
 clean:
 	rm -rf build build.log

@@ -9,14 +9,14 @@
 #include "../estimator/timeline.h"
 #include "../tests/sim/measure.h"
 
-#define LEFT 64.0
-#define TOP 34.0
-#define WIDTH 600.0
-#define HEIGHT 320.0
-#define LAYERS 120
+#define LEFT     64.0
+#define TOP      34.0
+#define WIDTH    600.0
+#define HEIGHT   320.0
+#define LAYERS   120
 #define MEASURED 8
-#define REPS 3
-#define CURVES 3
+#define REPS     3
+#define CURVES   3
 
 struct plot {
 	double x_low, x_high, y_low, y_high; /* MHz, and ms on a log scale */
@@ -36,23 +36,29 @@ static void draw_axes(const struct plot *p)
 {
 	static const double ticks_ms[] = {1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200};
 
-	printf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" font-family=\"sans-serif\" font-size=\"12\">\n",
+	printf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" font-family=\"sans-serif\" "
+	       "font-size=\"12\">\n",
 	       LEFT + WIDTH + 150, TOP + HEIGHT + 50);
 	printf("<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n");
-	printf("<text x=\"%.0f\" y=\"20\" font-size=\"14\">Latency of one generated model of %d layers, learned at %d of 319 points</text>\n",
+	printf("<text x=\"%.0f\" y=\"20\" font-size=\"14\">Latency of one generated model of %d layers, learned at "
+	       "%d of 319 points</text>\n",
 	       LEFT, LAYERS, MEASURED);
 	for (size_t i = 0; i < sizeof(ticks_ms) / sizeof(*ticks_ms); i++) {
 		if (ticks_ms[i] < p->y_low || ticks_ms[i] > p->y_high)
 			continue;
-		printf("<path d=\"M%.1f %.1fh%.1f\" stroke=\"#ddd\"/><text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", LEFT,
-		       at_y(p, ticks_ms[i]), WIDTH, LEFT - 6, at_y(p, ticks_ms[i]) + 4, ticks_ms[i]);
+		printf("<path d=\"M%.1f %.1fh%.1f\" stroke=\"#ddd\"/><text x=\"%.1f\" y=\"%.1f\" "
+		       "text-anchor=\"end\">%g</text>\n",
+		       LEFT, at_y(p, ticks_ms[i]), WIDTH, LEFT - 6, at_y(p, ticks_ms[i]) + 4, ticks_ms[i]);
 	}
 	for (double mhz = 200; mhz < p->x_high; mhz += 400)
-		printf("<path d=\"M%.1f %.1fv5\" stroke=\"#444\"/><text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>\n", at_x(p, mhz),
-		       TOP + HEIGHT, at_x(p, mhz), TOP + HEIGHT + 18, mhz);
+		printf("<path d=\"M%.1f %.1fv5\" stroke=\"#444\"/><text x=\"%.1f\" y=\"%.1f\" "
+		       "text-anchor=\"middle\">%g</text>\n",
+		       at_x(p, mhz), TOP + HEIGHT, at_x(p, mhz), TOP + HEIGHT + 18, mhz);
 	printf("<path d=\"M%.1f %.1fv%.1fh%.1f\" fill=\"none\" stroke=\"#444\"/>\n", LEFT, TOP, HEIGHT, WIDTH);
-	printf("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">CPU clock, MHz</text>\n", LEFT + WIDTH / 2, TOP + HEIGHT + 38);
-	printf("<text transform=\"translate(16 %.1f) rotate(-90)\" text-anchor=\"middle\">latency, ms (log)</text>\n", TOP + HEIGHT / 2);
+	printf("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">CPU clock, MHz</text>\n", LEFT + WIDTH / 2,
+	       TOP + HEIGHT + 38);
+	printf("<text transform=\"translate(16 %.1f) rotate(-90)\" text-anchor=\"middle\">latency, ms (log)</text>\n",
+	       TOP + HEIGHT / 2);
 }
 
 static double additive_ns(const double *x, struct op_point at)
@@ -77,8 +83,13 @@ static void additive_evaluate(const void *arg, const double *x, double *residual
 static void additive_fit(const struct sample *sample, double x[3])
 {
 	double mean[3], sd[3] = {5, 5, 5};
-	struct lsq problem = {.params = 3, .residuals = MEASURED, .prior_mean = mean, .prior_sd = sd, .iterations = 60,
-			      .evaluate = additive_evaluate, .arg = sample};
+	struct lsq problem = {.params = 3,
+			      .residuals = MEASURED,
+			      .prior_mean = mean,
+			      .prior_sd = sd,
+			      .iterations = 60,
+			      .evaluate = additive_evaluate,
+			      .arg = sample};
 
 	for (int j = 0; j < 3; j++)
 		x[j] = mean[j] = log((double)sample[0].latency_ns / 4);
@@ -108,19 +119,23 @@ static void draw(const struct grid *grid, const struct measure *m, const float *
 		printf("\"/>\n");
 		for (size_t i = 0; i < grid->count[CLOCK_CPU]; i++) {
 			struct op_point at = measure_point(grid, i * gpus + gpu_of[c]);
-			printf("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.6\" fill=\"%s\"/>\n", at_x(&plot, (double)at.hz[CLOCK_CPU] / 1e6),
+			printf("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.6\" fill=\"%s\"/>\n",
+			       at_x(&plot, (double)at.hz[CLOCK_CPU] / 1e6),
 			       at_y(&plot, measure_truth_ns(m, at, 0) / 1e6), colour[c]);
 		}
 		printf("<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\">GPU %.0f MHz</text>\n", LEFT + WIDTH + 8,
 		       at_y(&plot, (double)latency_ns[28 * gpus + gpu_of[c]] / 1e6) + 4, colour[c],
 		       (double)grid->hz[CLOCK_GPU][gpu_of[c]] / 1e6);
 	}
-	printf("<text x=\"%.1f\" y=\"%.1f\">dots: simulated. Lines: the timeline. Dashes: additive fit.</text>\n</svg>\n", LEFT + 230, TOP + 16);
+	printf("<text x=\"%.1f\" y=\"%.1f\">dots: simulated. Lines: the timeline. Dashes: additive "
+	       "fit.</text>\n</svg>\n",
+	       LEFT + 230, TOP + 16);
 }
 
 int main(void)
 {
-	static const size_t cpu_at[MEASURED] = {28, 6, 28, 14, 10, 3, 20, 0}, gpu_at[MEASURED] = {10, 10, 2, 6, 0, 7, 3, 1};
+	static const size_t cpu_at[MEASURED] = {28, 6, 28, 14, 10, 3, 20, 0},
+			    gpu_at[MEASURED] = {10, 10, 2, 6, 0, 7, 3, 1};
 	static struct sim_model model;
 	static struct layer rows[MEASURED * REPS * LAYERS];
 	static float latency_ns[GRID_POINTS_MAX];
@@ -131,7 +146,7 @@ int main(void)
 	struct grid grid;
 
 	measure_grid(&grid, false);
-	sim_noise_open(&noise, "", &rng);
+	sim_noise_open(&noise, &rng);
 	do
 		sim_random(&model, SIM_DNN, measure_top(&grid), &rng);
 	while (model.layers < LAYERS);
@@ -148,8 +163,10 @@ int main(void)
 	}
 	struct measure m = {&model, PHASE_RUN, &rng, &noise};
 	for (size_t k = 0; k < MEASURED; k++)
-		sample[k] = measure_sample(&m, (struct op_point){{grid.hz[CLOCK_CPU][cpu_at[k]], grid.hz[CLOCK_GPU][gpu_at[k]],
-								 grid.hz[CLOCK_MEM][0]}}, 0, REPS, rows + k * REPS * LAYERS);
+		sample[k] = measure_sample(&m,
+					   (struct op_point){{grid.hz[CLOCK_CPU][cpu_at[k]],
+							      grid.hz[CLOCK_GPU][gpu_at[k]], grid.hz[CLOCK_MEM][0]}},
+					   0, REPS, rows + k * REPS * LAYERS);
 	if (timeline_fit(&grid, PHASE_RUN, rows, MEASURED * REPS * LAYERS, sample, MEASURED, &timeline))
 		return 1;
 	timeline_surface(timeline, 0, latency_ns, NULL, NULL);

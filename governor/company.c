@@ -6,12 +6,12 @@
 /* of log theta, which starts at 0: served a fair share each, give or take a factor of two */
 #define THETA_VAR_FIRST 0.5f
 /* share of log theta that fades per request that tells of it, while the doubt comes back by as much */
-#define THETA_HOME      0.005
-#define LOG_THETA_MAX   3.0     /* e^3 = 20: as good as waiting until the other has ended */
-#define ALONE_KNOWN     3       /* requests alone from which on a model's own time is known */
-#define STRANGE         3.0     /* standard deviations that one request may be off by */
-#define EVENTS_MAX      48      /* begins and ends that a lay-out looks ahead */
-#define DONE_MAX        0.97    /* a request that is late is not taken for finished */
+#define THETA_HOME    0.005
+#define LOG_THETA_MAX 3.0  /* e^3 = 20: as good as waiting until the other has ended */
+#define ALONE_KNOWN   3    /* requests alone from which on a model's own time is known */
+#define STRANGE       3.0  /* standard deviations that one request may be off by */
+#define EVENTS_MAX    48   /* begins and ends that a lay-out looks ahead */
+#define DONE_MAX      0.97 /* a request that is late is not taken for finished */
 
 /* ---- theta ---- */
 
@@ -83,7 +83,7 @@ void governor_model_reset(struct governor *governor, uint32_t model)
 /* ---- what is to come ---- */
 
 struct runner {
-	struct form rest, starts;   /* work left; when it begins, from now */
+	struct form rest, starts; /* work left; when it begins, from now */
 	double rest_ns, starts_ns;
 	bool runs, over, before[COMPANY_MAX]; /* who had begun before it */
 };
@@ -351,8 +351,10 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 			continue;
 		struct interference *p = &governor->pair[slot];
 		if (!p->n)
-			*p = (struct interference){.model = model, .other = f->partner[k] / 2,
-						   .before = f->partner[k] % 2, .var = THETA_VAR_FIRST};
+			*p = (struct interference){.model = model,
+						   .other = f->partner[k] / 2,
+						   .before = f->partner[k] % 2,
+						   .var = THETA_VAR_FIRST};
 		p->log_theta *= 1 - (float)THETA_HOME;
 		p->log_theta = (float)fmax(fmin((double)p->log_theta + gain * off_ns, LOG_THETA_MAX), -LOG_THETA_MAX);
 		p->var = (float)(var[k] * (1 - gain * f->doubt_ns[k]));

@@ -2,7 +2,7 @@
 /* What a point costs: power, and the price of the misses to expect there. */
 #include "state.h"
 
-#define HEAVY_SCALE 0.55
+#define HEAVY_SCALE       0.55
 #define QUANTILE_STEPS    30    /* halvings: to the last digit of a float */
 #define FASTEST_TOLERANCE 1.005 /* every clock up, unless another point is this much faster */
 

@@ -111,6 +111,6 @@ void governor_explain(const struct governor *governor, struct decision *decision
 	decision->runner_up_late = cost_at(t, best, (double)decision->runner_up_settle_ns).newest;
 	decision->runner_up_deadline_ns = 0;
 	if (decision->runner_up_refused == REFUSED_LATE || decision->runner_up_refused == REFUSED_MOVE)
-		decision->runner_up_deadline_ns = decision->runner_up_bound_ns + decision->runner_up_settle_ns +
-						  newest->request->flight_ns;
+		decision->runner_up_deadline_ns =
+			decision->runner_up_bound_ns + decision->runner_up_settle_ns + newest->request->flight_ns;
 }

@@ -10,11 +10,11 @@
 #include "../common/quantile.h"
 #include "state.h"
 
-#define PRICE          16.0 /* of a miss at the target, in requests at the power of the highest point */
+#define PRICE          16.0  /* of a miss at the target, in requests at the power of the highest point */
 #define PRICE_GROWTH   1.0   /* of the log of that, per miss over target */
 #define DEBT_MOST      6.0   /* misses over target from which on it grows no more */
 #define PRICE_PRIORITY 0.35  /* of the log of that, per step of priority */
-#define HORIZON_MIN    100.0  /* requests over which savings count: as many as things were as they are, within these */
+#define HORIZON_MIN    100.0 /* requests over which savings count: as many as things were as they are, within these */
 #define HORIZON_MAX    3000.0
 #define EXPLORE_ALL    100   /* requests in which every one looks for something to learn, */
 #define EXPLORE_EVERY  8     /* and then one of these */
@@ -22,18 +22,20 @@
 #define FAR_SD         8.0F  /* deviations that a point is over the slack by, beyond which it is not looked at */
 /* where the fastest point is likely to be late, those within this ratio of the fastest may: boards
  * are irregular by a tenth, */
-#define HOPE_RATIO     1.05F
-#define HOPE_FAR_SD    2.0F  /* or that are over their slack by fewer deviations, */
-#define HOPE_SD        0.25F /* where the deviation of their log latency is below this */
-#define SPARE          1.1   /* what a request takes at the fastest point, at most */
-#define LIKELY         0.5   /* chance from which on a request counts as late: more likely than not */
-#define MEM_BURST      4.0   /* moves down of the memory clock before mem_dwell_ns spaces them out */
-#define GAP_MOVES      20.0  /* times what it takes to come up again, a gap has to be to come down in it */
-#define GAP_SHARE      0.8   /* of an expected gap that may be counted on */
+#define HOPE_RATIO  1.05F
+#define HOPE_FAR_SD 2.0F  /* or that are over their slack by fewer deviations, */
+#define HOPE_SD     0.25F /* where the deviation of their log latency is below this */
+#define SPARE       1.1   /* what a request takes at the fastest point, at most */
+#define LIKELY      0.5   /* chance from which on a request counts as late: more likely than not */
+#define MEM_BURST   4.0   /* moves down of the memory clock before mem_dwell_ns spaces them out */
+#define GAP_MOVES   20.0  /* times what it takes to come up again, a gap has to be to come down in it */
+#define GAP_SHARE   0.8   /* of an expected gap that may be counted on */
 
 void governor_options_default(struct governor_options *options)
 {
-	*options = (struct governor_options){.objective = OBJECTIVE_POWER, .quantile = 0.98, .miss_target = 0.002,
+	*options = (struct governor_options){.objective = OBJECTIVE_POWER,
+					     .quantile = 0.98,
+					     .miss_target = 0.002,
 					     .learning_misses = 2,
 					     .mem_dwell_ns = 2 * NS_PER_S};
 }
@@ -241,7 +243,7 @@ static double way_home(const struct governor_task *t, size_t point)
 
 struct choice {
 	size_t point;
-	double sum;    /* the cost J, less that of being at home for good */
+	double sum; /* the cost J, less that of being at home for good */
 	struct cost now;
 	double learned;
 };

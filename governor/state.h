@@ -6,7 +6,6 @@
 #include <math.h>
 #include "governor.h"
 
-
 /* ---- moves.c ---- */
 
 /* Entries of an axis inside floor and ceiling; the ceiling wins, and the lowest
@@ -93,16 +92,16 @@ struct governor_task {
 	size_t parties, newest, urgent;
 	const struct surface *of[COMPANY_MAX]; /* distinct surfaces */
 	size_t ofs;
-	size_t running;     /* parties in flight, what is decided for among them */
-	double joined;      /* chance that one of those expected begins before the newest has to end */
-	double top_uw;      /* power at the highest point allowed: the unit of prices */
-	double period_ns;   /* over which energy is counted */
-	double horizon;     /* requests over which savings count */
-	double yield;       /* share of trials of which anything is learned */
-	double most;        /* chance of a miss that may be taken now */
-	bool feasible;      /* there is a point that keeps every deadline once there */
-	double gap_ns;      /* after the newest, in which nothing runs and clocks move at no cost */
-	size_t home;        /* cheapest that fits once there; SIZE_MAX: none */
+	size_t running;   /* parties in flight, what is decided for among them */
+	double joined;    /* chance that one of those expected begins before the newest has to end */
+	double top_uw;    /* power at the highest point allowed: the unit of prices */
+	double period_ns; /* over which energy is counted */
+	double horizon;   /* requests over which savings count */
+	double yield;     /* share of trials of which anything is learned */
+	double most;      /* chance of a miss that may be taken now */
+	bool feasible;    /* there is a point that keeps every deadline once there */
+	double gap_ns;    /* after the newest, in which nothing runs and clocks move at no cost */
+	size_t home;      /* cheapest that fits once there; SIZE_MAX: none */
 	struct cost at_home;
 	size_t from[CLOCK_COUNT];
 };

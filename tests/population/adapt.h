@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What the daemon does between the plant and the governor; included by loop.c alone. */
 #define WAIT_FOR_DESCENT false
-#define MOVED_SHARE 0.3
-#define SILENT_PERIODS 2 /* after which a session is not expected any more */
+#define MOVED_SHARE      0.3
+#define SILENT_PERIODS   2 /* after which a session is not expected any more */
 
 static struct governor_flight flights[LOOP_SESSIONS_MAX];
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DRAWS_MAX 60
+#define DRAWS_MAX      60
 #define QUANTILE_DRAWS 40000
 
 const char *const board_kind_name[BOARD_KINDS] = {"many",   "language", "fixed-cpu", "framework",
@@ -23,9 +23,9 @@ struct kind {
 	double low_mhz[CLOCK_COUNT], high_mhz[CLOCK_COUNT];
 	double span_low, span_high;
 	double bump[CLOCK_COUNT], bump_most, shared;
-	double inversion;   /* chance that the highest entry of an axis is slower than the next */
-	double slow_row;    /* chance, per axis, of a row slower by a few percent */
-	double dynamic;     /* share of full power that follows the clocks */
+	double inversion; /* chance that the highest entry of an axis is slower than the next */
+	double slow_row;  /* chance, per axis, of a row slower by a few percent */
+	double dynamic;   /* share of full power that follows the clocks */
 };
 
 static const struct kind kinds[BOARD_KINDS] = {

@@ -18,7 +18,7 @@ struct turn {
 	uint32_t context; /* before the prompt */
 	uint32_t prompt, tokens;
 	double factor[TOKENS_MOST + 1]; /* noise on each request's latency */
-	double think_ns; /* until the next prompt */
+	double think_ns;                /* until the next prompt */
 };
 
 struct conversation {

@@ -26,18 +26,20 @@ static const char *const part_name[PARTS] = {"alone", "company", "energy", "long
  * reached, and what another draw of the same size may differ by. */
 static const struct promise {
 	double missed, mean, p90, worst, first, stuck; /* 0: nothing promised */
-} promise[PARTS] = {
-	[ALONE] = {0.003, 1.02, 1.06, 1.15, 1, 0},
-	[COMPANY] = {0.005, 1.05, 0, 0, 0, 0},
-	[ENERGY] = {0.003, 1.02, 1.06, 1.15, 1, 0},
-	[LONG] = {0.003, 0, 0, 0, 0, 0.05},
-}, held[PARTS] = {
-	[ALONE] = {0.003, 1.03, 1.07, 1.40, 1.5, 0},
-	[COMPANY] = {0.005, 1.05, 0, 0, 0, 0},
-	[ENERGY] = {0.003, 1.03, 1.06, 1.20, 1.5, 0},
-	[LONG] = {0.003, 0, 0, 0, 0, 0.10},
+} promise[PARTS] =
+	{
+		[ALONE] = {0.003, 1.02, 1.06, 1.15, 1, 0},
+		[COMPANY] = {0.005, 1.05, 0, 0, 0, 0},
+		[ENERGY] = {0.003, 1.02, 1.06, 1.15, 1, 0},
+		[LONG] = {0.003, 0, 0, 0, 0, 0.05},
+},
+  held[PARTS] = {
+	  [ALONE] = {0.003, 1.03, 1.07, 1.40, 1.5, 0},
+	  [COMPANY] = {0.005, 1.05, 0, 0, 0, 0},
+	  [ENERGY] = {0.003, 1.03, 1.06, 1.20, 1.5, 0},
+	  [LONG] = {0.003, 0, 0, 0, 0, 0.10},
 };
-#define BASELINE        "tests/population/baseline.txt"
+#define BASELINE "tests/population/baseline.txt"
 
 struct result {
 	bool drawn, clean;

@@ -8,7 +8,7 @@
 #include "../vtime/page.h"
 
 #define QUICK_NS 20000 /* a write that moves nothing */
-#define POLICIES 2 /* of plant.c; each takes half of what the CPU clock takes */
+#define POLICIES 2     /* of plant.c; each takes half of what the CPU clock takes */
 
 static const char *const value_name[CLOCK_COUNT] = {"policy4/scaling_max_freq", "17000000.gpu/max_freq",
 						    "dmc/max_freq"};

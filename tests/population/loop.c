@@ -7,12 +7,12 @@
 #include <string.h>
 #include "../../common/clock.h"
 
-#define READING_NOISE 0.008
-#define SETTLE_MARGIN 1.1
-#define SETTLE_SHARE 20
+#define READING_NOISE   0.008
+#define SETTLE_MARGIN   1.1
+#define SETTLE_SHARE    20
 #define ORACLE_REQUESTS 24
-#define NEVER 1e300
-#define TOTAL_MAX 16 /* times the requests of one session, in all */
+#define NEVER           1e300
+#define TOTAL_MAX       16 /* times the requests of one session, in all */
 
 const char *const arrival_name[ARRIVALS] = {"back to back", "periodic", "jittered"};
 
@@ -21,8 +21,8 @@ const char *const arrival_name[ARRIVALS] = {"back to back", "periodic", "jittere
 struct flight {
 	bool active, waiting;
 	double begin_ns, start_ns, deadline_ns; /* absolute */
-	double left, factor;  /* share left; noise on it */
-	double alone_ns;      /* time it was the only one in flight */
+	double left, factor;                    /* share left; noise on it */
+	double alone_ns;                        /* time it was the only one in flight */
 	bool contended;
 	double moved_ns; /* from its start until the clocks stood */
 	size_t at_point;
@@ -34,9 +34,9 @@ struct plant_now {
 	const struct loop_run *run;
 	struct flight flight[LOOP_SESSIONS_MAX];
 	size_t axis[CLOCK_COUNT], target[CLOCK_COUNT];
-	int moving;           /* clock under way; -1: none */
+	int moving; /* clock under way; -1: none */
 	size_t moving_to;
-	double moved_ns;      /* when it will be there */
+	double moved_ns; /* when it will be there */
 	double now_ns;
 };
 
@@ -327,7 +327,10 @@ static void begin(struct closed *c, size_t s)
 	struct flight *f = &c->p.flight[s];
 	double now = c->p.now_ns;
 
-	*f = (struct flight){.active = true, .waiting = true, .begin_ns = now, .left = 1,
+	*f = (struct flight){.active = true,
+			     .waiting = true,
+			     .begin_ns = now,
+			     .left = 1,
 			     .deadline_ns = now + c->run->session[s].deadline_ns,
 			     .factor = board_noise_next(&c->noise[s], &c->rng)};
 	c->active++;

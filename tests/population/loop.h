@@ -8,7 +8,7 @@
 #include "boards.h"
 
 #define LOOP_SESSIONS_MAX BOARD_WORKS_MAX
-#define LOOP_QUANTILE 0.995 /* the oracle's: no point that misses more than this is its choice */
+#define LOOP_QUANTILE     0.995 /* the oracle's: no point that misses more than this is its choice */
 
 enum arrival { ARRIVE_BACK_TO_BACK, ARRIVE_PERIODIC, ARRIVE_JITTERED, ARRIVALS };
 extern const char *const arrival_name[ARRIVALS];
@@ -24,22 +24,22 @@ struct loop_run {
 	const struct board_made *board;
 	struct loop_session session[LOOP_SESSIONS_MAX];
 	size_t sessions;
-	size_t requests;  /* of each session */
-	size_t warm;      /* of each session, before the limits count */
+	size_t requests; /* of each session */
+	size_t warm;     /* of each session, before the limits count */
 	enum objective objective;
 	double learning_misses; /* configuration; negative: as by default */
-	uint64_t seed;    /* of noise and arrivals */
-	bool free_moves;  /* clocks move in no time */
+	uint64_t seed;          /* of noise and arrivals */
+	bool free_moves;        /* clocks move in no time */
 	bool trace;
 };
 
 struct loop_outcome {
-	size_t counted, missed;    /* after warm requests */
-	size_t early_missed;       /* in them */
-	size_t chosen_missed;      /* in them, of requests decided as exploration or not feasible by choice */
-	size_t streak;             /* most misses in a row of one session */
-	double price, optimum;     /* after warm requests; mean price and the oracle's */
-	double late_price;         /* of the last tenth of all requests */
+	size_t counted, missed; /* after warm requests */
+	size_t early_missed;    /* in them */
+	size_t chosen_missed;   /* in them, of requests decided as exploration or not feasible by choice */
+	size_t streak;          /* most misses in a row of one session */
+	double price, optimum;  /* after warm requests; mean price and the oracle's */
+	double late_price;      /* of the last tenth of all requests */
 	size_t moves;
 	/* points whose true latency x noise quantile is above the bound; of all points, at the end */
 	double above_bound, cells;

@@ -11,7 +11,7 @@
 #define REQUESTS_MOST   8 /* x what is asked for: a fast session beside a slow one */
 #define STEADY_WINDOW   20
 #define STEADY_SHARE    0.05
-#define ORACLE_REQUESTS 60 /* of each session, for its phases to drift against each other */
+#define ORACLE_REQUESTS 60   /* of each session, for its phases to drift against each other */
 #define STRETCH         1.15 /* of deadlines that no point can meet */
 #define STRETCHES_MAX   8
 

@@ -39,11 +39,11 @@ struct stage_outcome {
 	/* of all; after warm requests of each session, where a point keeps every deadline of those there */
 	size_t requests, counted, missed;
 	size_t early, early_missed; /* the first STAGE_FIRST of a session */
-	double power; /* over the oracle's, while every session there is warm; 0: they never were */
-	double late_power; /* the same in the last tenth */
+	double power;               /* over the oracle's, while every session there is warm; 0: they never were */
+	double late_power;          /* the same in the last tenth */
 	double energy_uj, busy_ns, all_ns; /* of the whole run; time with a request in flight */
-	double rate_ratio; /* mean of min(1, deadline / total) */
-	size_t steady_after; /* requests of session 0 until power stays within 5 % of where it ends */
+	double rate_ratio;                 /* mean of min(1, deadline / total) */
+	size_t steady_after;               /* requests of session 0 until power stays within 5 % of where it ends */
 };
 
 #define STAGE_FIRST 30

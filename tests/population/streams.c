@@ -15,7 +15,7 @@
 
 #define RUNS_MAX 4096
 #define RUNS     32
-#define WARM     30 /* tokens of the first stream before the limits count */
+#define WARM     30    /* tokens of the first stream before the limits count */
 #define NOISE    0.008 /* of the power sensor */
 
 /* What is promised. */
@@ -31,8 +31,8 @@ struct result {
 	double tightness;
 	struct outcome {
 		size_t tokens, late; /* after the first WARM */
-		size_t early_late; /* of those */
-		double power; /* over the oracle's, in the mean over time */
+		size_t early_late;   /* of those */
+		double power;        /* over the oracle's, in the mean over time */
 	} out[ASKS];
 };
 

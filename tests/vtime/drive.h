@@ -17,14 +17,14 @@ struct drive {
 	struct board_noise noise; /* of whole inferences */
 	struct sim_rng rng;
 	double quantile; /* share of requests in time that the oracle asks for: flamed's `quantile` */
-	double upper; /* that quantile of the noise */
+	double upper;    /* that quantile of the noise */
 	uint64_t session;
-	bool energy; /* price is energy over the deadline */
-	bool waits; /* begin with wait=1 */
-	bool reports; /* end says total_ns */
-	bool replays; /* requests end at once, with the total they would have had */
-	double slowdown; /* contention now */
-	const double *cost; /* per point, instead of power; NULL */
+	bool energy;                 /* price is energy over the deadline */
+	bool waits;                  /* begin with wait=1 */
+	bool reports;                /* end says total_ns */
+	bool replays;                /* requests end at once, with the total they would have had */
+	double slowdown;             /* contention now */
+	const double *cost;          /* per point, instead of power; NULL */
 	size_t ceiling[CLOCK_COUNT]; /* highest axis entry allowed, SIZE_MAX: all */
 	uint64_t context;
 	const char *phase;

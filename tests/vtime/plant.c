@@ -12,11 +12,11 @@
 #include "../../estimator/sample.h"
 #include "../sim/sim.h"
 
-#define CPUFREQ "sys/devices/system/cpu/cpufreq"
-#define GPU     "sys/class/devfreq/17000000.gpu"
-#define DMC     "sys/class/devfreq/dmc"
-#define HWMON   "sys/class/hwmon/hwmon0"
-#define POLICIES 2
+#define CPUFREQ   "sys/devices/system/cpu/cpufreq"
+#define GPU       "sys/class/devfreq/17000000.gpu"
+#define DMC       "sys/class/devfreq/dmc"
+#define HWMON     "sys/class/hwmon/hwmon0"
+#define POLICIES  2
 #define SUPPLY_MV 5000
 
 static void die(const char *what)

@@ -17,7 +17,7 @@
 /* What is promised for one model: share missed, and power over the optimum for nine runs of ten. A single scenario is
  * held to these; one that is not says why in the table of scenarios. The mean that is promised is one over a
  * population (tests/population); scenarios are chosen to be hard, and theirs has a limit of its own. */
-#define MISSES_MAX       0.003
+#define MISSES_MAX 0.003
 /* 1.042 without recordings: the scenario of energy is in it, where a replay's gaps are too short. */
 #define REPLAY_POWER_MAX 1.05
 #define POWER_MAX        1.04
@@ -43,10 +43,10 @@ static const struct plant_shape ORIN = {29, 11, 4, false}, NANO = {22, 8, 3, fal
 struct scenario {
 	const char *name;
 	void (*run)(void);
-	bool replay_too; /* means the same when it is replayed */
+	bool replay_too;                    /* means the same when it is replayed */
 	double power_max, replay_power_max; /* 0: SINGLE_POWER_MAX, power_max */
-	size_t spare, replay_spare; /* misses beyond MISSES_MAX, and beyond these */
-	const char *why, *replay_why; /* it is held to less */
+	size_t spare, replay_spare;         /* misses beyond MISSES_MAX, and beyond these */
+	const char *why, *replay_why;       /* it is held to less */
 };
 static const struct scenario *current;
 

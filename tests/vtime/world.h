@@ -14,7 +14,7 @@ struct world {
 	char dir[WORLD_PATH_MAX]; /* holds root/ run/ state/ vtime/ flamed.conf flamed.log */
 	struct vtime_page *page;
 	pid_t flamed;
-	int page_fd; /* locked as long as this driver lives */
+	int page_fd;       /* locked as long as this driver lives */
 	uint32_t seen[16]; /* by the process in each slot, of what was sent */
 };
 

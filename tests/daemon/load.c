@@ -262,6 +262,7 @@ static int beside(const char *kind, unsigned rounds, unsigned cpu, unsigned othe
 	other = fork();
 	if (other == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
 		setpriority(PRIO_PROCESS, 0, 19);
 		run_on(other_cpu);
 		flood(kind);

@@ -14,9 +14,24 @@
 /* after the last session, or the kernel's word: knobs are back by then, and drivers ready */
 #define RESCAN_NS (100 * NS_PER_MS)
 
+struct governor_options board_governor_options(const struct config *config)
+{
+	struct governor_options options;
+
+	governor_options_default(&options);
+	options.objective = config->objective;
+	options.margin = config->margin;
+	options.mem_dwell_ns = config->mem_dwell_ns;
+	options.quantile = config->quantile;
+	options.miss_target = config->miss_target;
+	options.learning_misses = config->learning_misses;
+	options.power_max_uw = config->power_max_w * 1e6;
+	return options;
+}
+
 int board_load_models(struct daemon *d)
 {
-	struct governor_options governor = d->governor.options;
+	struct governor_options governor = board_governor_options(&d->config);
 	struct model_options options;
 	int rc;
 

@@ -71,6 +71,8 @@ void board_rescan_later(struct daemon *d);
 void board_rescan(void *daemon);
 /* In shadow mode there is no keeper: remove the clocks that only the keeper could read. */
 void board_hide_unread(const struct daemon *d, struct board *board);
+/* What the configuration says of decisions. */
+struct governor_options board_governor_options(const struct config *config);
 /* Load the models of the board's grid and start with an empty governor. Returns 0 or -ENOMEM. */
 int board_load_models(struct daemon *d);
 

@@ -115,17 +115,9 @@ static int restore(const struct options *o)
 
 static void apply_config(struct daemon *d)
 {
-	struct governor_options options;
+	struct governor_options options = board_governor_options(&d->config);
 
-	governor_options_default(&options);
-	options.objective = d->config.objective;
-	options.margin = d->config.margin;
-	options.mem_dwell_ns = d->config.mem_dwell_ns;
-	options.quantile = d->config.quantile;
-	options.miss_target = d->config.miss_target;
-	options.learning_misses = d->config.learning_misses;
-	options.power_max_uw = d->config.power_max_w * 1e6;
-	d->governor.options = options;
+	governor_configure(&d->governor, &options);
 	clocks_configure(&d->clocks, &d->config);
 	log_set_level(d->config.log_level);
 }

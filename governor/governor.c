@@ -40,12 +40,17 @@ void governor_options_default(struct governor_options *options)
 					     .mem_dwell_ns = 2 * NS_PER_S};
 }
 
-int governor_init(struct governor *governor, const struct governor_options *options)
+void governor_configure(struct governor *governor, const struct governor_options *options)
 {
-	memset(governor, 0, sizeof(*governor));
 	governor->options = *options;
 	governor->normal = quantile_normal(options->quantile);
 	governor->heavy = cost_heavy_quantile(1 - options->quantile);
+}
+
+int governor_init(struct governor *governor, const struct governor_options *options)
+{
+	memset(governor, 0, sizeof(*governor));
+	governor_configure(governor, options);
 	governor->mem_tokens = MEM_BURST;
 	governor->task = calloc(1, sizeof(*governor->task));
 	return governor->task ? 0 : -ENOMEM;

@@ -160,6 +160,8 @@ void governor_options_default(struct governor_options *options);
 /* Takes memory for one decision. Returns 0 or -ENOMEM. */
 int governor_init(struct governor *governor, const struct governor_options *options);
 void governor_free(struct governor *governor);
+/* Other options, for decisions from now on; what was learned stays. */
+void governor_configure(struct governor *governor, const struct governor_options *options);
 
 /* Decide for `count` requests, in flight or expected, the one that begins now last (1 to REQUESTS_MAX), all on
  * surfaces of board->grid. <= 2 us at 1,276 points and 8 requests once models are known. */

@@ -458,23 +458,23 @@ static void explain_text(const struct session *session, const struct grid *grid,
 		 format_frequency(mem, sizeof(mem), session->point.hz[CLOCK_MEM]), reason_text(x->reason),
 		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source),
 		 x->learning ? "; still learning" : "");
-	if (x->runner_up < grid->points && strlen(buf) + 1 < size)
+	if (x->runner_up.point < grid->points && strlen(buf) + 1 < size)
 		snprintf(buf + strlen(buf), size - strlen(buf), "; cheaper was refused: %s",
-			 refusal_text(x->runner_up_refused));
+			 refusal_text(x->runner_up.refused));
 }
 
 static void add_runner_up(struct kv_out *out, const struct decision *x, const struct grid *grid)
 {
-	if (x->runner_up >= grid->points)
+	if (x->runner_up.point >= grid->points)
 		return;
-	add_point(out, "runner_up", grid_point(grid, x->runner_up));
-	add_u64(out, "runner_up", "power_uw", (uint64_t)x->runner_up_power_uw);
-	add_u64(out, "runner_up", "bound_ns", x->runner_up_bound_ns);
-	add_u64(out, "runner_up", "settle_ns", x->runner_up_settle_ns);
-	if (x->runner_up_deadline_ns && x->power_known)
-		add_u64(out, "runner_up", "deadline_ns", x->runner_up_deadline_ns);
-	add_text(out, "runner_up", "refused", refusal_text(x->runner_up_refused));
-	add_text(out, "runner_up", "text", refusal_text(x->runner_up_refused));
+	add_point(out, "runner_up", grid_point(grid, x->runner_up.point));
+	add_u64(out, "runner_up", "power_uw", (uint64_t)x->runner_up.power_uw);
+	add_u64(out, "runner_up", "bound_ns", x->runner_up.bound_ns);
+	add_u64(out, "runner_up", "settle_ns", x->runner_up.settle_ns);
+	if (x->runner_up.deadline_ns && x->power_known)
+		add_u64(out, "runner_up", "deadline_ns", x->runner_up.deadline_ns);
+	add_text(out, "runner_up", "refused", refusal_text(x->runner_up.refused));
+	add_text(out, "runner_up", "text", refusal_text(x->runner_up.refused));
 }
 
 void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)

@@ -72,29 +72,24 @@ double explain_bound_ns(const struct governor_task *t, size_t point)
 void governor_explain(const struct governor *governor, struct decision *decision)
 {
 	const struct governor_task *t = governor->task;
-	const struct party *newest = &t->party[t->newest], *urgent = &t->party[t->urgent];
+	const struct party *newest = &t->party[t->newest];
 	size_t best = SIZE_MAX, axis[CLOCK_COUNT];
 	bool best_allowed = false;
 	double least = INFINITY;
 
-	decision->runner_up = SIZE_MAX;
+	decision->runner_up.point = SIZE_MAX;
 	if (t->home == SIZE_MAX || decision->reason == REASON_UNKNOWN)
 		return;
 	for (size_t i = t->board.grid->points; i-- > 0;) {
-		double price = (double)cost_price(t, i), over_ns = cost_end(t, urgent, i) - urgent->slack_ns;
 		bool allowed;
-		if (price >= (double)cost_price(t, decision->point) ||
-		    (best_allowed && price + urgent->price * over_ns / urgent->deadline_ns >= least))
+		if (cost_price(t, i) >= cost_price(t, decision->point))
 			continue;
 		allowed = cost_allowed(t, i, t->low);
 		if (best_allowed && !allowed)
 			continue;
-		struct cost cost = cost_least(t, i);
-		if (best_allowed == allowed && cost.price + cost.late >= least)
-			continue;
-		cost = cost_at(t, i, 0);
+		struct cost cost = cost_floor(t, i, 0, INFINITY, best_allowed ? least : INFINITY);
 		double sum = cost.price + cost.late;
-		if (sum >= least && best_allowed == allowed)
+		if (best_allowed == allowed && sum >= least)
 			continue;
 		best = i;
 		least = sum;
@@ -103,14 +98,14 @@ void governor_explain(const struct governor *governor, struct decision *decision
 	if (best == SIZE_MAX)
 		return;
 	grid_axes(t->board.grid, best, axis);
-	decision->runner_up = best;
-	decision->runner_up_refused = refusal_of(t, best);
-	decision->runner_up_bound_ns = (uint64_t)explain_bound_ns(t, best);
-	decision->runner_up_settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
-	decision->runner_up_power_uw = (double)newest->surface->power_uw[best];
-	decision->runner_up_late = cost_at(t, best, (double)decision->runner_up_settle_ns).newest;
-	decision->runner_up_deadline_ns = 0;
-	if (decision->runner_up_refused == REFUSED_LATE || decision->runner_up_refused == REFUSED_MOVE)
-		decision->runner_up_deadline_ns =
-			decision->runner_up_bound_ns + decision->runner_up_settle_ns + newest->request->flight_ns;
+	decision->runner_up.point = best;
+	decision->runner_up.refused = refusal_of(t, best);
+	decision->runner_up.bound_ns = (uint64_t)explain_bound_ns(t, best);
+	decision->runner_up.settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
+	decision->runner_up.power_uw = (double)newest->surface->power_uw[best];
+	decision->runner_up.late = cost_at(t, best, (double)decision->runner_up.settle_ns).newest;
+	decision->runner_up.deadline_ns = 0;
+	if (decision->runner_up.refused == REFUSED_LATE || decision->runner_up.refused == REFUSED_MOVE)
+		decision->runner_up.deadline_ns =
+			decision->runner_up.bound_ns + decision->runner_up.settle_ns + newest->request->flight_ns;
 }

@@ -16,8 +16,8 @@
 #define PRICE_PRIORITY 0.35  /* of the log of that, per step of priority */
 #define HORIZON_MIN    100.0 /* requests over which savings count: as many as things were as they are, within these */
 #define HORIZON_MAX    3000.0
-#define EXPLORE_ALL    100   /* requests in which every one looks for something to learn, */
-#define EXPLORE_EVERY  8     /* and then one of these */
+#define EXPLORE_ALL    100   /* requests that each look at every point for something to learn; */
+#define EXPLORE_EVERY  8     /* then so many share the points, and the last of them may explore */
 #define SAME_SPEED     1.02F /* where no deadline can be kept, points within this ratio are as fast */
 #define FAR_SD         8.0F  /* deviations that a point is over the slack by, beyond which it is not looked at */
 /* where the fastest point is likely to be late, those within this ratio of the fastest may: boards
@@ -44,7 +44,7 @@ void governor_configure(struct governor *governor, const struct governor_options
 {
 	governor->options = *options;
 	governor->normal = quantile_normal(options->quantile);
-	governor->heavy = cost_heavy_quantile(1 - options->quantile);
+	cost_heavy_table(governor->heavy_over);
 }
 
 int governor_init(struct governor *governor, const struct governor_options *options)
@@ -288,13 +288,6 @@ static double credit_of(const struct governor_task *t)
 	return least;
 }
 
-static bool looks_around(const struct governor_task *t)
-{
-	const struct governor_session *s = &t->governor->session[t->party[t->newest].request->session];
-
-	return s->steady <= EXPLORE_ALL || s->begun % EXPLORE_EVERY == 0;
-}
-
 static void better(struct choice *best, const struct choice *other)
 {
 	if (best->point == SIZE_MAX || other->sum < best->sum)
@@ -323,30 +316,75 @@ static bool being_learned(const struct governor_task *t, double worst)
 	return false;
 }
 
-/* Whether a point's risk or its cost is beyond what is looked for, whatever the parties but the most
- * urgent make of it. */
+/* Whether a point's risk or its cost is beyond what is looked for, as far as can be told before it is weighed. */
 static bool hopeless(const struct governor_task *t, size_t i, double risk, const struct choice *best)
 {
-	struct cost least = cost_least(t, i);
-	double home = total(&t->at_home), saved = home - least.price, sum = least.price + least.late - home;
+	double home = total(&t->at_home), saved = home - (double)cost_price(t, i);
+	double learned = saved > 0 ? t->yield * t->horizon * saved : 0, sum = INFINITY;
+	size_t axis[CLOCK_COUNT];
+	struct cost least;
 
-	if (least.worst > risk)
+	if (best->point != SIZE_MAX)
+		sum = best->sum + home + learned;
+	if (home - saved >= sum || (risk <= t->most && cost_surely_late(t, i)))
 		return true;
-	if (best->point == SIZE_MAX)
-		return false;
-	if (saved > 0)
-		sum -= cost_fits_most(t, i) * t->yield * t->horizon * saved;
-	return sum >= best->sum;
+	grid_axes(t->board.grid, i, axis);
+	least = cost_floor(t, i, moves_up_ns(&t->board, t->from, axis), risk, sum);
+	if (least.worst >= risk || total(&least) >= sum)
+		return true;
+	return best->point != SIZE_MAX && total(&least) - cost_fits_most(t, i) * learned >= best->sum + home;
+}
+
+/* The least J of `best` and of the points where the chance of a miss is at most `risk`, one of each `every`. */
+static void look(const struct governor_task *t, double risk, size_t first, size_t every, struct choice *best)
+{
+	const float *own = t->party[t->urgent].surface->latency_ns, *sd = t->party[t->urgent].surface->sd;
+	bool likely = t->at_home.worst <= LIKELY, reached = best->point == t->home;
+	float most = cost_own_most(t), far = likely ? FAR_SD : HOPE_FAR_SD;
+
+	for (size_t i = first; i < t->board.grid->points; i += every) {
+		struct choice c;
+		/* Dearer points are ways to a home that is in time only, of cheaper ones most are late beyond doubt;
+		 * where the home is late itself, a dearer one may be in time. */
+		if ((likely && reached && (double)cost_price(t, i) >= t->at_home.price) || !cost_allowed(t, i, t->soft))
+			continue;
+		if (own[i] > most * (1 + far * sd[i]) && (likely || own[i] > HOPE_RATIO * own[t->home]))
+			continue;
+		if ((!likely && sd[i] > HOPE_SD) || hopeless(t, i, risk, best))
+			continue;
+		c = weigh(t, i);
+		if (c.now.worst <= risk)
+			better(best, &c);
+	}
+}
+
+/* A share of the points each, and the last request of a round goes where the best of them was. */
+static void look_in_turns(const struct governor_task *t, double risk, struct choice *best)
+{
+	struct governor_session *s = &t->governor->session[t->party[t->newest].request->session];
+	size_t turn = s->begun % EXPLORE_EVERY;
+	struct choice found = *best, c;
+
+	look(t, risk, turn, EXPLORE_EVERY, &found);
+	if (found.point != best->point && (!s->found || found.sum < s->found_sum)) {
+		s->found = (uint32_t)found.point + 1;
+		s->found_sum = found.sum;
+	}
+	if (turn)
+		return;
+	if (s->found) {
+		c = weigh(t, s->found - 1);
+		if (c.now.worst <= risk)
+			better(best, &c);
+	}
+	s->found = 0;
 }
 
 /* The least J of the points where the chance of a miss is at most `risk`; SIZE_MAX: none. */
 static struct choice least_of(const struct governor_task *t, double risk)
 {
-	const float *own = t->party[t->urgent].surface->latency_ns, *sd = t->party[t->urgent].surface->sd;
-	bool likely = t->at_home.worst <= LIKELY;
-	float most = cost_own_most(t, t->party[t->urgent].slack_ns), far = likely ? FAR_SD : HOPE_FAR_SD;
+	const float *own = t->party[t->urgent].surface->latency_ns;
 	struct choice best = {.point = SIZE_MAX}, c;
-	bool around, reached;
 
 	if (t->board.current_known && cost_allowed(t, t->board.current, t->low)) {
 		c = weigh(t, t->board.current);
@@ -359,22 +397,11 @@ static struct choice least_of(const struct governor_task *t, double risk)
 	c = weigh(t, t->home);
 	if (c.now.worst <= risk)
 		better(&best, &c);
-	around = looks_around(t) || (best.point != t->home && t->feasible);
-	reached = best.point == t->home;
-	for (size_t i = 0; i < t->board.grid->points && around; i++) {
-		float price = cost_price(t, i);
-		/* Dearer points are ways to a home that is in time only, of cheaper ones most are late beyond doubt;
-		 * where the home is late itself, a dearer one may be in time. */
-		if ((likely && reached && (double)price >= t->at_home.price) || !cost_allowed(t, i, t->soft))
-			continue;
-		if (own[i] > most * (1 + far * sd[i]) && (likely || own[i] > HOPE_RATIO * own[t->home]))
-			continue;
-		if ((!likely && sd[i] > HOPE_SD) || hopeless(t, i, risk, &best))
-			continue;
-		c = weigh(t, i);
-		if (c.now.worst <= risk)
-			better(&best, &c);
-	}
+	if (t->governor->session[t->party[t->newest].request->session].steady <= EXPLORE_ALL ||
+	    (best.point != t->home && t->feasible))
+		look(t, risk, 0, 1, &best);
+	else
+		look_in_turns(t, risk, &best);
 	return best;
 }
 
@@ -493,9 +520,10 @@ static bool find_home(struct governor_task *t)
 	find_next(t);
 	find_urgent(t, start, false);
 	t->gap_ns = gap_after(t);
-	t->home = cost_home(t, t->soft, start, &t->at_home);
+	cost_find_sieve(t, start);
+	t->home = cost_home(t, t->soft, NULL, start, &t->at_home);
 	if (t->home == SIZE_MAX && memcmp(t->soft, t->low, sizeof(t->soft)))
-		t->home = cost_home(t, t->low, start, &t->at_home);
+		t->home = cost_home(t, t->low, t->soft, start, &t->at_home);
 	if (t->home != SIZE_MAX)
 		return true;
 	find_urgent(t, start, true);
@@ -538,7 +566,7 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	struct governor_task *t = governor->task;
 	struct governor_session *s = &governor->session[newest->session];
 
-	*out = (struct decision){.runner_up = SIZE_MAX, .feasible = true};
+	*out = (struct decision){.runner_up.point = SIZE_MAX, .feasible = true};
 	governor->begun++;
 	if (newest->flight)
 		newest->flight->order = governor->begun;

@@ -106,13 +106,13 @@ struct decision {
 	uint32_t measured; /* requests that ran at `point` before */
 	enum bound_source source;
 	enum regime regime;
-	/* By governor_explain(): the cheaper point that came nearest to being taken; SIZE_MAX: none */
-	size_t runner_up;
-	enum refusal runner_up_refused;
-	uint64_t runner_up_bound_ns, runner_up_settle_ns;
-	double runner_up_power_uw, runner_up_late;
-	/* relative deadline at which it would have been taken; 0: no deadline would do */
-	uint64_t runner_up_deadline_ns;
+	struct runner_up {
+		size_t point; /* SIZE_MAX: none */
+		enum refusal refused;
+		uint64_t bound_ns, settle_ns;
+		double power_uw, late;
+		uint64_t deadline_ns; /* relative, at which it would have been taken; 0: no deadline would do */
+	} runner_up;                  /* by governor_explain(): the cheaper point that came nearest to being taken */
 };
 
 /* How much of the time that request r shares with request s is lost to s, as odds: r goes on at 1 /
@@ -133,6 +133,8 @@ struct governor_session {
 	uint64_t begin_ns; /* of the newest request */
 	size_t tried;      /* the point of its newest decision, */
 	bool trial;        /* taken to learn of it */
+	uint32_t found;    /* 1 + the best of the points that this round of requests has looked at; 0: none */
+	double found_sum;  /* its cost */
 	float yield;       /* share of such trials of which anything is learned */
 	bool forgiven;     /* the newest decision: late whatever is done */
 	/* total of its request in flight, expected when something last changed; 0: it runs alone */
@@ -142,8 +144,8 @@ struct governor_session {
 
 struct governor {
 	struct governor_options options;
-	/* deviations that `quantile` lies above the mean: of a normal distribution, of a fit's error */
-	double normal, heavy;
+	double normal;               /* deviations that `quantile` lies above the mean of a normal distribution */
+	float heavy_over[LATE_BINS]; /* chance that a fit's error is over LATE_LOW + k x LATE_STEP deviations */
 	struct governor_session session[SESSIONS_MAX];
 	struct interference pair[PAIRS_MAX];
 	/* requests that had the board for themselves: only beside what is known alone can theta be

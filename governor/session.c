@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is kept of a session from one request to the next: misses to spare, how new its deadlines are, how far it was off
- * in company. */
+/* What is kept of a session from one request to the next: misses to spare, how new its deadlines are, and
+ * how far off it was in company. */
 #include "state.h"
 
 #define CREDIT_LASTING 1.0   /* misses under target that are kept, once a model has been learned */

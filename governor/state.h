@@ -74,6 +74,18 @@ struct party {
 	double deadline_ns; /* relative */
 };
 
+#define SIEVE_STEPS 16
+#define SIEVE_SD    4 /* times all other deviation, up to which that of the fit is told apart */
+
+/* What tells at one look of most points where a request's chance to be late is over `governor_task.most`: with log x <=
+ * (x - 1) / sqrt(x), the square of what its end has to be early by, over the product of end and deadline. */
+struct sieve {
+	const struct party *party; /* the likeliest to be late where the clocks are */
+	double past_ns, room_ns;   /* what has run adds to an end; its slack with that */
+	float per_sd;              /* steps of the fit's deviation */
+	double least[SIEVE_STEPS + 1];
+};
+
 /* What a point costs once there, per request. */
 struct cost {
 	double price;  /* power, or energy over the time of a request */
@@ -101,7 +113,8 @@ struct governor_task {
 	double most;      /* chance of a miss that may be taken now */
 	bool feasible;    /* there is a point that keeps every deadline once there */
 	double gap_ns;    /* after the newest, in which nothing runs and clocks move at no cost */
-	size_t home;      /* cheapest that fits once there; SIZE_MAX: none */
+	struct sieve sieve;
+	size_t home; /* cheapest that fits once there; SIZE_MAX: none */
 	struct cost at_home;
 	size_t from[CLOCK_COUNT];
 };
@@ -116,17 +129,24 @@ double cost_soonest(const struct governor_task *t, const struct party *party, si
 /* The chance that the point's own upper quantile fits its slack. */
 double cost_fits(const struct governor_task *t, size_t point);
 struct cost cost_at(const struct governor_task *t, size_t point, double move_ns);
-/* What the most urgent party alone makes of a point, with no move: the risk and the cost are no lower, the
- * chance to fit is no higher, at a fraction of the work where many are in flight. */
-struct cost cost_least(const struct governor_task *t, size_t point);
+/* Once all that is known of the parties is there: by the one that is likeliest to be late at a point. */
+void cost_find_sieve(struct governor_task *t, size_t at);
+/* A request's chance of a miss is over `most`. Tells most such points. */
+bool cost_surely_late(const struct governor_task *t, size_t point);
+/* What cost_at() is no less than, within some percent, told without a logarithm. Ends where the risk is as much as
+ * `risk`, or the whole as `sum`. */
+struct cost cost_floor(const struct governor_task *t, size_t point, double move_ns, double risk, double sum);
+/* The same for the most urgent party alone: no higher, at a fraction of the work where many are in flight. */
 double cost_fits_most(const struct governor_task *t, size_t point);
 float cost_price(const struct governor_task *t, size_t point);
-/* Latency of the most urgent request alone, beyond which it ends more than `end_ns` from now. */
-float cost_own_most(const struct governor_task *t, double end_ns);
-/* Deviations that a fit's error exceeds with this chance, in (0, 1/2). */
-double cost_heavy_quantile(double share);
-/* The cheapest point within axes low..high that keeps every deadline once there. SIZE_MAX: none. */
-size_t cost_home(const struct governor_task *t, const size_t low[CLOCK_COUNT], size_t start, struct cost *out);
+/* Latency of the most urgent request alone, beyond which it is late. */
+float cost_own_most(const struct governor_task *t);
+/* The chance that a fit's error exceeds LATE_LOW + k x LATE_STEP of its deviations. */
+void cost_heavy_table(float over[LATE_BINS]);
+/* The cheapest point within axes low..high, and not within looked..high unless that is NULL, that keeps every deadline
+ * once there. SIZE_MAX: none. */
+size_t cost_home(const struct governor_task *t, const size_t low[CLOCK_COUNT], const size_t *looked, size_t start,
+		 struct cost *out);
 /* The point where the most urgent request ends first. */
 size_t cost_fastest(const struct governor_task *t);
 bool cost_allowed(const struct governor_task *t, size_t point, const size_t low[CLOCK_COUNT]);

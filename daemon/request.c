@@ -18,7 +18,8 @@
 #define AHEAD_DEADLINES  10              /* most virtual time that one end may report, in deadlines, */
 #define AHEAD_NS_MIN     (10 * NS_PER_S) /* but no less than this */
 #define MOVED_SHARE      0.3 /* of a run with moving clocks that is still learned from, with extra variance */
-#define REPLAY_SHARE     8   /* a total that is over the time that passed by more than 1/8 is a replay's */
+#define EXPLAIN_NS       (10 * NS_PER_MS) /* between two explanations of a session's decisions, which people read */
+#define REPLAY_SHARE     8                /* a total that is over the time that passed by more than 1/8 is a replay's */
 
 uint64_t daemon_now_ns(const struct daemon *d)
 {
@@ -280,6 +281,21 @@ static void start(struct daemon *d, struct request *request, const struct begin_
 	session->context = request->context;
 }
 
+/* Why it was not a cheaper point. Of requests that come faster than anybody reads, those that went to the same point
+ * for the same reason share what was found for one of them. */
+static void explain(struct daemon *d, struct session *session, const struct decision *before)
+{
+	struct decision *decision = &session->decision;
+	uint64_t now_ns = clock_now_ns();
+
+	if (now_ns - session->explained_ns >= EXPLAIN_NS) {
+		governor_explain(&d->governor, decision);
+		session->explained_ns = now_ns;
+	} else if (decision->point == before->point && decision->reason == before->reason) {
+		decision->runner_up = before->runner_up;
+	}
+}
+
 /* Decide on the operating point and send the writes that the request needs first. */
 static void choose_point(struct daemon *d, struct request *request)
 {
@@ -307,6 +323,7 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	uint64_t now_ns = connection_now_ns(c);
 	struct begin_message message;
+	struct decision before;
 	struct request *request;
 
 	if (!read_begin(d, c, kv, &message))
@@ -316,6 +333,7 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	message.session->entry->used_ns = clock_now_ns();
 	start(d, request, &message, now_ns);
+	before = message.session->decision;
 	choose_point(d, request);
 	/* Reply first; the rest can wait. */
 	if (request->waiting) {
@@ -328,7 +346,7 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 	}
 	if (d->requests == 1)
 		loop_timer_in(d->expiry, request->expires_ns - request->arrived_ns);
-	governor_explain(&d->governor, &request->session->decision);
+	explain(d, message.session, &before);
 	if (request->session->shadow)
 		shadow_begin(d, request);
 	power_begin(d, request);

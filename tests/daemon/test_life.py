@@ -67,6 +67,30 @@ def reload():
     d.end()
 
 
+def quantile():
+    """The configured quantile counts from the start, and another one from a reload on."""
+    bounds = []
+    for first in ("0.6", "0.9999"):
+        d = Daemon(config=f"[flamed]\nquantile = {first}\n")
+        c = d.client()
+        s = c.open("net")
+        for _ in range(30):
+            c.request(s, 60, latency_ns)
+        for now in (first, "0.9999"):
+            with open(d.config, "w") as f:
+                f.write(f"[flamed]\nquantile = {now}\n")
+            reloads = d.text().count("configuration reloaded")
+            d.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: d.text().count("configuration reloaded") > reloads)
+            # So long a deadline that it is the cheapest point, whatever the bound.
+            begun, _ = c.request(s, 60000, latency_ns)
+            bounds.append(int(begun["bound_ns"]) / int(begun["predicted_ns"]))
+        c.close()
+        d.end()
+    ok(bounds[0] < bounds[1], "a greater quantile from a reload on: a bound further above what is predicted", bounds)
+    ok(bounds[0] < bounds[2], "as from the start", bounds)
+
+
 def learning():
     d = Daemon()
     before = d.knobs()
@@ -315,6 +339,6 @@ def manager():
     d.end()
 
 
-for test in (configuration, reload, learning, told, profile, expiry, prepared, lacking, manager):
+for test in (configuration, reload, quantile, learning, told, profile, expiry, prepared, lacking, manager):
     test()
 done()

@@ -149,8 +149,7 @@ static void test_options(void **state)
 		struct governor_options options = governor.options;
 		options.learning_misses = 0;
 		options.quantile = quantile;
-		governor_free(&governor);
-		assert_int_equal(governor_init(&governor, &options), 0);
+		governor_configure(&governor, &options);
 		struct governor_board board = make_board();
 		struct decision d =
 			decide(&board, 0, 1000 * MS, (uint64_t)(2 * (double)plane[0].latency[grid.points - 1]));

@@ -26,12 +26,15 @@ endif
 # `make SANITIZE=1` builds a second tree with ASan and UBSan; `make check` uses it.
 B := build/$(if $(SANITIZE),asan,release)
 WARN := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Werror
-# -ffp-contract=off: the same decisions on processors that fuse a multiplication and an addition as on those that do not.
+# -ffp-contract=off: the same decisions on processors that fuse a multiplication and an addition as on those that
+# do not.
 BASE := -std=c17 -D_GNU_SOURCE -ffp-contract=off -fPIC -fvisibility=hidden -I$(B)
-OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined,-O2 -g)
+OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined \
+	-fno-sanitize-recover=undefined,-O2 -g)
 HARDEN := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 ALL_CFLAGS = $(BASE) $(OPT) $(HARDEN) $(WARN) -MMD -MP $(CPPFLAGS) $(CFLAGS)
-ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
+ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) \
+	$(LDFLAGS)
 
 EVENT_LIBS = $(shell $(PKG_CONFIG) --libs libevent_core)
 SYSTEMD_LIBS = $(shell $(PKG_CONFIG) --libs libsystemd)
@@ -42,7 +45,8 @@ JANSSON_LIBS = $(shell $(PKG_CONFIG) --libs jansson)
 CMOCKA_LIBS = $(shell $(PKG_CONFIG) --libs cmocka)
 
 .DEFAULT_GOAL := all
-.PHONY: all check check-quick check-clang check-cross coverage demo bench compare fuzz check-kernel lint install uninstall deb clean force
+.PHONY: all check check-quick check-clang check-cross coverage demo bench compare fuzz check-kernel lint \
+	install uninstall deb clean force
 
 # Folders that are removed once nothing is in them.
 remove_empty = @for dir in $(1); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || :; done
@@ -92,7 +96,8 @@ install:: all
 # Each room that makes something adds its targets to ALL, INSTALLS and TESTS.
 ALL :=
 # A rule that names another room's objects comes after the room that lists them.
-include $(patsubst %,%/rules.mk,lib keeper daemon ctl exporter board etc man systemd) $(wildcard layers/*/rules.mk tests/rules.mk tests/*/rules.mk)
+include $(patsubst %,%/rules.mk,lib keeper daemon ctl exporter board etc man systemd) \
+	$(wildcard layers/*/rules.mk tests/rules.mk tests/*/rules.mk)
 
 all: $(ALL)
 

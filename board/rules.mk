@@ -16,7 +16,8 @@ $(B)/flamed-workload: $(WORKLOAD) $(COMMON) $(B)/libflamed.so
 
 # The layer that makes any OpenCL program feel the board's clocks.
 LAYER_BOARD := $(B)/libflamed-board-opencl.so
-LAYER_BOARD_OBJS := $(addprefix $(B)/board/,layer.o layer_event.o slower.o waits.o calibration.o cost.o lane.o page.o) $(COMMON)
+LAYER_BOARD_OBJS := $(addprefix $(B)/board/,layer.o layer_event.o slower.o waits.o calibration.o cost.o lane.o page.o) \
+	$(COMMON)
 ALL += $(LAYER_BOARD)
 TEST_PROGRAMS += $(B)/tests/board/cl_program
 
@@ -26,7 +27,8 @@ $(LAYER_BOARD): $(LAYER_BOARD_OBJS)
 # The same for Vulkan: VK_INSTANCE_LAYERS=VK_LAYER_FLAMED_board.
 BOARD_VULKAN := $(B)/libflamed-board-vulkan.so
 BOARD_VULKAN_MANIFEST := share/vulkan/explicit_layer.d/flamed-board-vulkan.json
-BOARD_VULKAN_OBJS := $(call room,board/vulkan) $(addprefix $(B)/board/,slower.o waits.o calibration.o cost.o lane.o page.o) $(COMMON)
+BOARD_VULKAN_OBJS := $(call room,board/vulkan) \
+	$(addprefix $(B)/board/,slower.o waits.o calibration.o cost.o lane.o page.o) $(COMMON)
 ALL += $(BOARD_VULKAN) $(B)/$(BOARD_VULKAN_MANIFEST)
 
 $(BOARD_VULKAN): $(BOARD_VULKAN_OBJS)
@@ -44,7 +46,8 @@ install:: $(BOARD_VULKAN)
 	chmod 644 $(DESTDIR)$(DATADIR)/vulkan/explicit_layer.d/flamed-board-vulkan.json
 
 uninstall::
-	rm -f $(DESTDIR)$(PRIVLIBDIR)/libflamed-board-vulkan.so $(DESTDIR)$(DATADIR)/vulkan/explicit_layer.d/flamed-board-vulkan.json
+	rm -f $(DESTDIR)$(PRIVLIBDIR)/libflamed-board-vulkan.so \
+		$(DESTDIR)$(DATADIR)/vulkan/explicit_layer.d/flamed-board-vulkan.json
 
 # The same for engines on the CPU, preloaded.
 BOARD_ENGINES := $(B)/libflamed-board-engines.so
@@ -67,5 +70,6 @@ install:: $(B)/flamed-board $(LAYER_BOARD) $(BOARD_ENGINES)
 	$(INSTALL) -m 644 board/*.ini $(DESTDIR)$(DATADIR)/flamed/boards
 
 uninstall::
-	rm -f $(DESTDIR)$(BINDIR)/flamed-board $(addprefix $(DESTDIR)$(PRIVLIBDIR)/,$(notdir $(LAYER_BOARD) $(BOARD_ENGINES)))
+	rm -f $(DESTDIR)$(BINDIR)/flamed-board \
+		$(addprefix $(DESTDIR)$(PRIVLIBDIR)/,$(notdir $(LAYER_BOARD) $(BOARD_ENGINES)))
 	rm -rf $(DESTDIR)$(DATADIR)/flamed/boards

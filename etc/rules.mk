@@ -1,7 +1,8 @@
 # The configuration is the administrator's: a file that is there is never replaced, and one
 # that was changed is never removed. boards.d says what detection cannot find out; one file a board.
 config_files = for file in etc/flamed.conf etc/boards.d/*.ini; do \
-	case $$file in etc/flamed.conf) to=$(DESTDIR)$(SYSCONFDIR)/flamed.conf ;; *) to=$(DESTDIR)$(BOARDSDIR)/$${file\#\#*/} ;; esac; \
+	case $$file in etc/flamed.conf) to=$(DESTDIR)$(SYSCONFDIR)/flamed.conf ;; \
+	*) to=$(DESTDIR)$(BOARDSDIR)/$${file\#\#*/} ;; esac; \
 	$(1) \
 	done
 

@@ -1,22 +1,25 @@
 # libflamed.so.0, its header, its Python binding and an example.
 LIBFLAMED := $(B)/libflamed.so.0
 # What a program of ours that is its own client links instead of the shared library.
-LIB_OBJS := $(patsubst %,$(B)/%.o,lib/handle lib/libflamed lib/libprofile lib/wire common/kv common/units common/clock common/point)
+LIB_OBJS := $(patsubst %,$(B)/%.o,lib/handle lib/libflamed lib/libprofile lib/wire \
+	common/kv common/units common/clock common/point)
 ALL += $(LIBFLAMED) $(B)/libflamed.so $(B)/flamed.pc
 
 $(LIBFLAMED): $(LIB_OBJS) lib/libflamed.map
-	$(CC) -shared -Wl,-soname,libflamed.so.0 -Wl,--version-script,lib/libflamed.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) \
-		-o $@ $(LIB_OBJS) -lpthread -lm
+	$(CC) -shared -Wl,-soname,libflamed.so.0 -Wl,--version-script,lib/libflamed.map \
+		$(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) -o $@ $(LIB_OBJS) -lpthread -lm
 
 $(B)/libflamed.so: $(LIBFLAMED)
 	ln -sf libflamed.so.0 $@
 
 $(B)/flamed.pc: lib/flamed.pc.in $(PATHS)
-	sed -e 's#@PREFIX@#$(PREFIX)#' -e 's#@LIBDIR@#$(LIBDIR)#' -e 's#@INCLUDEDIR@#$(INCLUDEDIR)#' -e 's#@VERSION@#$(VERSION)#' $< >$@
+	sed -e 's#@PREFIX@#$(PREFIX)#' -e 's#@LIBDIR@#$(LIBDIR)#' -e 's#@INCLUDEDIR@#$(INCLUDEDIR)#' \
+		-e 's#@VERSION@#$(VERSION)#' $< >$@
 
 # Where python3 looks below PREFIX.
 PYTHONDIR ?= $(shell $(PYTHON) -c 'import site, sys; p = "$(PREFIX)/lib/"; \
-	print(next((d for d in site.getsitepackages() if d.startswith(p)), p + "python%d.%d/site-packages" % sys.version_info[:2]))' \
+	print(next((d for d in site.getsitepackages() if d.startswith(p)), \
+	p + "python%d.%d/site-packages" % sys.version_info[:2]))' \
 	2>/dev/null || echo $(PREFIX)/lib/python3/dist-packages)
 PYTHON_FILES = $(patsubst lib/python/%,%,$(wildcard lib/python/flamed/*.py lib/python/flamed/py.typed))
 
@@ -27,10 +30,13 @@ install::
 	$(INSTALL) -m 644 $(B)/flamed.pc $(DESTDIR)$(LIBDIR)/pkgconfig/libflamed.pc
 	$(INSTALL) -m 644 lib/flamed.h lib/flamed.hpp $(DESTDIR)$(INCLUDEDIR)
 	$(INSTALL) -m 644 lib/examples/example.c $(DESTDIR)$(DATADIR)/flamed/
-	for file in $(PYTHON_FILES); do $(INSTALL) -D -m 644 lib/python/$$file $(DESTDIR)$(PYTHONDIR)/$$file || exit; done
+	for file in $(PYTHON_FILES); do \
+		$(INSTALL) -D -m 644 lib/python/$$file $(DESTDIR)$(PYTHONDIR)/$$file || exit; done
 
 uninstall::
-	rm -f $(DESTDIR)$(LIBDIR)/libflamed.so.0 $(DESTDIR)$(LIBDIR)/libflamed.so $(DESTDIR)$(INCLUDEDIR)/flamed.h $(DESTDIR)$(INCLUDEDIR)/flamed.hpp $(DESTDIR)$(LIBDIR)/pkgconfig/libflamed.pc
+	rm -f $(DESTDIR)$(LIBDIR)/libflamed.so.0 $(DESTDIR)$(LIBDIR)/libflamed.so \
+		$(DESTDIR)$(INCLUDEDIR)/flamed.h $(DESTDIR)$(INCLUDEDIR)/flamed.hpp \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/libflamed.pc
 	rm -f $(DESTDIR)$(DATADIR)/flamed/example.c
 	rm -rf $(DESTDIR)$(PYTHONDIR)/flamed
 

@@ -4,7 +4,8 @@ ALL += $(UNITS)
 
 $(B)/systemd/%: systemd/%.in $(PATHS)
 	@mkdir -p $(@D)
-	sed -e 's#@SBINDIR@#$(SBINDIR)#g' -e 's#@BINDIR@#$(BINDIR)#g' -e 's#@LIBEXECDIR@#$(LIBEXECDIR)#g' -e 's#@SYSCONFDIR@#$(SYSCONFDIR)#g' $< >$@
+	sed -e 's#@SBINDIR@#$(SBINDIR)#g' -e 's#@BINDIR@#$(BINDIR)#g' \
+		-e 's#@LIBEXECDIR@#$(LIBEXECDIR)#g' -e 's#@SYSCONFDIR@#$(SYSCONFDIR)#g' $< >$@
 
 install::
 	$(INSTALL) -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)

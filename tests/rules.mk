@@ -6,7 +6,8 @@ test-programs: $(TEST_PROGRAMS)
 # Benchmarks: tests/bench_X.c -> tests/bench-X, linked like a unit test; prints `name=value unit` lines.
 BENCH := $(patsubst tests/bench_%.c,$(B)/tests/bench-%,$(wildcard tests/bench_*.c))
 .PHONY: bench-programs
-bench-programs: $(BENCH) $(B)/tests/population/daemon $(B)/tests/vtime/shim.so $(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
+bench-programs: $(BENCH) $(B)/tests/population/daemon $(B)/tests/vtime/shim.so \
+	$(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 
@@ -18,7 +19,8 @@ $(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_mod
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
 $(B)/tests/unit/test_online: $(B)/tests/sim/sim.o
-$(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior $(B)/tests/unit/test_fleet: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
+$(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior $(B)/tests/unit/test_fleet: \
+	$(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
 
 $(B)/tests/unit/test_lane: $(B)/board/lane.o $(B)/board/cost.o $(B)/board/page.o
 
@@ -53,8 +55,8 @@ generated:
 	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated
 
 # The daemon under a virtual clock: flamed and its keeper are the release build's.
-VTIME := $(addprefix $(B)/tests/vtime/,vtime.o drive.o client.o plant.o world.o) $(B)/tests/population/boards.o $(B)/tests/sim/sim.o \
-	$(B)/estimator/grid.o $(B)/estimator/sample.o
+VTIME := $(addprefix $(B)/tests/vtime/,vtime.o drive.o client.o plant.o world.o) \
+	$(B)/tests/population/boards.o $(B)/tests/sim/sim.o $(B)/estimator/grid.o $(B)/estimator/sample.o
 test-programs: $(B)/tests/vtime/vtime $(B)/tests/vtime/shim.so
 $(B)/tests/vtime/vtime: $(VTIME) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
@@ -82,7 +84,8 @@ $(B)/tests/population/streams: $(POPULATION_STREAMS) $(GOVERNOR) $(ESTIMATOR) $(
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 # The daemon beside what else could choose the clocks (docs/compare.md).
-RIVALS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/rivals/*.c)) $(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
+RIVALS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/rivals/*.c)) \
+	$(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
 bench-programs test-programs: $(B)/tests/rivals/rivals
 $(B)/tests/rivals/rivals: $(RIVALS) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm

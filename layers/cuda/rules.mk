@@ -4,8 +4,8 @@ CUDA_LAYER_OBJS := $(call room,layers/cuda) $(LAYER_CORE) $(LIB_OBJS)
 ALL += $(CUDA_LAYER)
 
 $(CUDA_LAYER): $(CUDA_LAYER_OBJS) layers/cuda/layer.map
-	$(CC) -shared -Wl,--version-script,layers/cuda/layer.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) \
-		-o $@ $(CUDA_LAYER_OBJS) -lpthread -lm
+	$(CC) -shared -Wl,--version-script,layers/cuda/layer.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) \
+		$(ALL_LDFLAGS) -o $@ $(CUDA_LAYER_OBJS) -lpthread -lm
 
 # CUPTI, for who asks: loaded by the layer, linked with nothing of CUDA's either.
 CUPTI_LIBRARY := $(B)/libflamed-cupti.so

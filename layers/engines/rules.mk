@@ -4,7 +4,8 @@ ENGINES_OBJS := $(addprefix $(B)/layers/engines/,engines.o llama.o onnxruntime.o
 ALL += $(ENGINES_LAYER)
 
 $(ENGINES_LAYER): $(ENGINES_OBJS) layers/engines/layer.map
-	$(CC) -shared -Wl,--version-script,layers/engines/layer.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) -o $@ $(ENGINES_OBJS) -lpthread -lm
+	$(CC) -shared -Wl,--version-script,layers/engines/layer.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) \
+		$(ALL_LDFLAGS) -o $@ $(ENGINES_OBJS) -lpthread -lm
 
 install:: $(ENGINES_LAYER)
 	$(INSTALL) -d $(DESTDIR)$(PRIVLIBDIR)
@@ -25,7 +26,8 @@ $(B)/layers/engines/gstreamer.o: ALL_CFLAGS += $(GST_CFLAGS) -Wno-error=conversi
 
 $(GST_TRACER): $(GST_OBJS)
 	@mkdir -p $(@D)
-	$(CC) -shared $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) -o $@ $(GST_OBJS) $(shell $(PKG_CONFIG) --libs gstreamer-1.0) -lpthread -lm
+	$(CC) -shared $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) -o $@ $(GST_OBJS) \
+		$(shell $(PKG_CONFIG) --libs gstreamer-1.0) -lpthread -lm
 
 install:: $(GST_TRACER)
 	$(INSTALL) -d $(DESTDIR)$(GST_PLUGINSDIR)

@@ -1,11 +1,12 @@
 # The OpenCL layer, a private library that an ICD loader loads by OPENCL_LAYERS.
 LAYER := $(B)/libflamed-opencl.so
-LAYER_OBJS := $(patsubst %,$(B)/layers/%.o,opencl/layer opencl/dispatch opencl/handles opencl/record) $(LAYER_CORE) $(LIB_OBJS)
+LAYER_OBJS := $(patsubst %,$(B)/layers/%.o,opencl/layer opencl/dispatch opencl/handles opencl/record) \
+	$(LAYER_CORE) $(LIB_OBJS)
 ALL += $(LAYER)
 
 $(LAYER): $(LAYER_OBJS) layers/opencl/layer.map
-	$(CC) -shared -Wl,--version-script,layers/opencl/layer.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) -o $@ $(LAYER_OBJS) \
-		-lpthread -lm
+	$(CC) -shared -Wl,--version-script,layers/opencl/layer.map $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) \
+		$(ALL_LDFLAGS) -o $@ $(LAYER_OBJS) -lpthread -lm
 
 install:: $(LAYER)
 	$(INSTALL) -d $(DESTDIR)$(PRIVLIBDIR)

@@ -6,8 +6,8 @@ ALL += $(VULKAN_LAYER) $(B)/$(VULKAN_MANIFEST)
 
 # It stays loaded: threads and fork handlers of the program may still be inside when the loader lets go of it.
 $(VULKAN_LAYER): $(VULKAN_OBJS) layers/vulkan/layer.map
-	$(CC) -shared -Wl,--version-script,layers/vulkan/layer.map -Wl,-z,nodelete $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) \
-		-o $@ $(VULKAN_OBJS) -lpthread -lm
+	$(CC) -shared -Wl,--version-script,layers/vulkan/layer.map -Wl,-z,nodelete \
+		$(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) $(ALL_LDFLAGS) -o $@ $(VULKAN_OBJS) -lpthread -lm
 
 # The one in the build tree: XDG_DATA_DIRS=$(B)/share.
 $(B)/$(VULKAN_MANIFEST): layers/vulkan/flamed-vulkan.json.in
@@ -22,4 +22,5 @@ install:: $(VULKAN_LAYER)
 	chmod 644 $(DESTDIR)$(DATADIR)/vulkan/implicit_layer.d/flamed-vulkan.json
 
 uninstall::
-	rm -f $(DESTDIR)$(PRIVLIBDIR)/libflamed-vulkan.so $(DESTDIR)$(DATADIR)/vulkan/implicit_layer.d/flamed-vulkan.json
+	rm -f $(DESTDIR)$(PRIVLIBDIR)/libflamed-vulkan.so \
+		$(DESTDIR)$(DATADIR)/vulkan/implicit_layer.d/flamed-vulkan.json

@@ -161,7 +161,8 @@ def settle():
 
 
 def sensor_w(b):
-    return sum(int(b.read(f"/sys/class/hwmon/hwmon1/in{i}_input")) * int(b.read(f"/sys/class/hwmon/hwmon1/curr{i}_input"))
+    return sum(int(b.read(f"/sys/class/hwmon/hwmon1/in{i}_input"))
+               * int(b.read(f"/sys/class/hwmon/hwmon1/curr{i}_input"))
                for i in (1, 2, 3)) / 1e6
 
 

@@ -89,7 +89,8 @@ EXPLAIN = [
     ("runner_up.cpu_hz", 1267200000), ("runner_up.gpu_hz", 408000000), ("runner_up.mem_hz", 2133000000),
     ("runner_up.power_uw", 8900000),
     ("runner_up.bound_ns", 36100000), ("runner_up.settle_ns", 5200000), ("runner_up.refused", "late"),
-    ("runner_up.deadline_ns", 41300000), ("runner_up.text", "late"), ("text", "cpu 1344, gpu 510: the cheapest of 37 points that fit."),
+    ("runner_up.deadline_ns", 41300000), ("runner_up.text", "late"),
+    ("text", "cpu 1344, gpu 510: the cheapest of 37 points that fit."),
 ]
 
 
@@ -117,7 +118,8 @@ def surface(start, measured=(17, 120, 333, 400, 512, 601, 640, 703), rows_per_me
             index = row * len(axes[2]) + m
             launch = 7.9e6 / (axes[0][i] / 1e9) > 6.1e6 / (axes[1][j] / 1e9)
             cells.append(f"{latency:.0f}:{latency * 1.09:.0f}:{power_uw(axes[0][i], axes[1][j], mem):.0f}:"
-                         f"{30 if index in measured else 0}:{3 if index in measured else 1}:{1 if launch else 2}:{latency * 0.1:.0f}")
+                         f"{30 if index in measured else 0}:{3 if index in measured else 1}:{1 if launch else 2}:"
+                         f"{latency * 0.1:.0f}")
         pairs.append((f"row.{i}.{j}", ",".join(cells)))
     if until < rows:
         pairs.append(("next", until))

@@ -174,8 +174,10 @@ def json_of_every_verb(directory):
 def json_of_strange_text(directory):
     """Quotes, backslashes, broken UTF-8, numbers that are none: still valid JSON."""
     fake = Fake(directory + "/s")
-    fake.behave = lambda op, message: (b'errno=0\nmodel.0.name=007\nmodel.0.state=a"b\\c\nmodel.0.samples=0012\nmodel.1.name=\xff\xfe\xc3\x28 \xe2\x82\xac\n'
-                                       b"model.1.x=-0.5\nmodel.1.y=1e9\nmodel.1.z=.5\nsession=3\nsession.0.id=4\nlist.1=a\nlist.0=b\nempty=\n\n")
+    fake.behave = lambda op, message: (b'errno=0\nmodel.0.name=007\nmodel.0.state=a"b\\c\nmodel.0.samples=0012\n'
+                                       b"model.1.name=\xff\xfe\xc3\x28 \xe2\x82\xac\n"
+                                       b"model.1.x=-0.5\nmodel.1.y=1e9\nmodel.1.z=.5\nsession=3\nsession.0.id=4\n"
+                                       b"list.1=a\nlist.0=b\nempty=\n\n")
     answer = json.loads(ctl("--socket", directory + "/s", "--json", "models")[0])
     equal(answer["model"][0], {"name": "007", "state": 'a"b\\c', "samples": "0012"})
     equal(answer["model"][1], {"name": "\ufffd\ufffd\ufffd( \u20ac", "x": -0.5, "y": "1e9", "z": ".5"})

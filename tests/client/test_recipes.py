@@ -53,7 +53,8 @@ def llama_is_valid(directory):
 
 @test
 def drop_in_runs(directory):
-    """Its command, with systemd's variables filled in, is one that flamectl takes; without flamed the program runs as it is."""
+    ("Its command, with systemd's variables filled in, is one that flamectl takes; "
+     "without flamed the program runs as it is.")
     with open(DROP_IN, encoding="utf-8") as file:
         line = re.search(r"^ExecStart=/usr/bin/(flamectl .*) -- ", file.read(), re.M)[1]
     line = line.replace("${FLAMED_MODEL}", "camera").replace("${FLAMED_DEADLINE}", "33ms").replace("flamectl",

@@ -22,14 +22,19 @@ result() {
 }
 
 if ! tools/cross "$arch" true >"$log" 2>&1; then
-	if [ "$(id -u)" = 0 ]; then why="no Debian root could be made: $(tail -1 "$log")"; else why="making a Debian root needs root"; fi
+	if [ "$(id -u)" = 0 ]; then
+		why="no Debian root could be made: $(tail -1 "$log")"
+	else
+		why="making a Debian root needs root"
+	fi
 	echo "ok 1 - $arch # SKIP $why"
 	exit 0
 fi
 # shellcheck disable=SC2016
 tools/cross "$arch" sh -c '
 	triplet=$(dpkg-architecture -a"$1" -qDEB_HOST_GNU_TYPE 2>/dev/null)
-	exec make -j"$(nproc)" B="build/$1" CC="$triplet-gcc" PKG_CONFIG="$triplet-pkg-config" all unit "build/$1/tests/population/population"' sh "$arch" >"$log" 2>&1
+	exec make -j"$(nproc)" B="build/$1" CC="$triplet-gcc" PKG_CONFIG="$triplet-pkg-config" \
+		all unit "build/$1/tests/population/population"' sh "$arch" >"$log" 2>&1
 result $? "everything builds for $arch"
 [ $fail -eq 0 ] || exit 1
 

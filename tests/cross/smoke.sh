@@ -36,7 +36,8 @@ trap 'kill $flamed $board 2>/dev/null; rm -rf "$dir"' EXIT
 # shellcheck disable=SC2046
 dpkg -i $(find "$packages" -name '*.deb' ! -name '*-dbgsym*') >"$log" 2>&1
 result $? "the packages install"
-for program in /usr/sbin/flamed /usr/libexec/flamed/flamed-keeper /usr/bin/flamectl /usr/bin/flamed-board /usr/bin/flamed-probe; do
+for program in /usr/sbin/flamed /usr/libexec/flamed/flamed-keeper /usr/bin/flamectl \
+	/usr/bin/flamed-board /usr/bin/flamed-probe; do
 	"$qemu" $program --help >"$log" 2>&1
 	result $? "$program --help"
 done
@@ -50,22 +51,28 @@ chmod 755 "$dir/flamed-keeper"
 "$qemu" /usr/bin/flamed-board "$dir/board" --board orin-nano >"$log" 2>&1 &
 board=$!
 wait_for 30 test -e "$dir/board/board.page"
-(cd "$dir/board" && find . -name 'scaling_*_freq' -o -name 'min_freq' -o -name 'max_freq' | sort | xargs grep .) >"$dir/before" 2>/dev/null
+(cd "$dir/board" && find . -name 'scaling_*_freq' -o -name 'min_freq' -o -name 'max_freq' | sort | xargs grep .) \
+	>"$dir/before" 2>/dev/null
 "$qemu" "$dir/flamed" --sysroot "$dir/board" --runtime-dir "$dir/run" --state-dir "$dir/state" >"$log" 2>&1 &
 flamed=$!
 wait_for 30 "$qemu" /usr/bin/flamectl --socket "$dir/run/flamed.sock" status
 result $? "flamed serves a board in a directory"
 
 host=$(dpkg-query -W -f '${Architecture}\n' flamed)
-"$(dpkg-architecture -a"$host" -qDEB_HOST_GNU_TYPE 2>/dev/null)-gcc" /usr/share/doc/libflamed-dev/examples/example.c -lflamed -o "$dir/example" >"$log" 2>&1
+"$(dpkg-architecture -a"$host" -qDEB_HOST_GNU_TYPE 2>/dev/null)-gcc" /usr/share/doc/libflamed-dev/examples/example.c \
+	-lflamed -o "$dir/example" >"$log" 2>&1
 result $? "the example builds with the installed library"
-FLAMED_SOCKET=$dir/run/flamed.sock "$qemu" "$dir/example" 20 >"$log" 2>&1 && grep -Eq '^example: 20 inferences, [0-9]+ of (19|20) under flamed' "$log"
+FLAMED_SOCKET=$dir/run/flamed.sock "$qemu" "$dir/example" 20 >"$log" 2>&1 &&
+	grep -Eq '^example: 20 inferences, [0-9]+ of (19|20) under flamed' "$log"
 result $? "its inferences are requests under flamed" # the last may end unacknowledged
 kill $flamed && wait $flamed 2>"$log"
 result $? "flamed ends"
-(cd "$dir/board" && find . -name 'scaling_*_freq' -o -name 'min_freq' -o -name 'max_freq' | sort | xargs grep .) >"$dir/after" 2>/dev/null
-test -s "$dir/before" && grep -v cur_freq "$dir/before" >"$dir/a" && grep -v cur_freq "$dir/after" >"$dir/b" && diff "$dir/a" "$dir/b" >"$log"
+(cd "$dir/board" && find . -name 'scaling_*_freq' -o -name 'min_freq' -o -name 'max_freq' | sort | xargs grep .) \
+	>"$dir/after" 2>/dev/null
+test -s "$dir/before" && grep -v cur_freq "$dir/before" >"$dir/a" && grep -v cur_freq "$dir/after" >"$dir/b" &&
+	diff "$dir/a" "$dir/b" >"$log"
 result $? "every limit is as it was found"
-dpkg -P flamed-exporter flamed flamed-layers libflamed-dev libflamed0 >"$log" 2>&1 && ! find /etc/flamed /usr/libexec/flamed /usr/sbin/flamed /usr/bin/flamectl 2>/dev/null | grep . >"$log"
+dpkg -P flamed-exporter flamed flamed-layers libflamed-dev libflamed0 >"$log" 2>&1 &&
+	! find /etc/flamed /usr/libexec/flamed /usr/sbin/flamed /usr/bin/flamectl 2>/dev/null | grep . >"$log"
 result $? "purging them leaves nothing"
 exit $fail

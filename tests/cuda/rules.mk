@@ -6,7 +6,8 @@ CUDA_TESTS := $(STANDIN) $(STANDIN_CUPTI) $(B)/tests/cuda/engine $(B)/tests/cuda
 test-programs: $(CUDA_TESTS)
 bench-programs: $(CUDA_TESTS)
 
-STANDIN_OBJS := $(addprefix $(B)/tests/cuda/,standin_module.o standin_memory.o standin_stream.o standin_event.o standin_graph.o) \
+STANDIN_OBJS := $(addprefix $(B)/tests/cuda/,standin_module.o standin_memory.o standin_stream.o standin_event.o \
+	standin_graph.o) \
 	$(addprefix $(B)/board/,lane.o cost.o page.o waits.o) $(COMMON)
 $(STANDIN): $(STANDIN_OBJS)
 	$(CC) -shared -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic $(ALL_LDFLAGS) -o $@ $^ -lpthread -lm

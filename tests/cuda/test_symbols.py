@@ -9,9 +9,11 @@ import cudalib
 from boardlib import ok, skip, done
 
 ROOT = os.path.join(cudalib.HERE, "../..")
-LIKE = re.compile(r"^cu(\w*Launch\w*|\w*Synchronize|\w+Query|StreamBeginCapture\w*|StreamEndCapture|Graph(Instantiate|ExecUpdate|ExecDestroy|Destroy|"
-                  r"Clone)\w*|EventRecord\w*|StreamWaitEvent|(Stream|Event|Ctx)Destroy|StreamAddCallback|GetProcAddress|ModuleGetFunction|"
-                  r"LibraryGetKernel|KernelGetFunction|Memcpy(HtoD|DtoH)(Async)?|Memcpy(Async)?|DevicePrimaryCtx(Reset|Release))"
+LIKE = re.compile(r"^cu(\w*Launch\w*|\w*Synchronize|\w+Query|StreamBeginCapture\w*|StreamEndCapture|"
+                  r"Graph(Instantiate|ExecUpdate|ExecDestroy|Destroy|Clone)\w*|EventRecord\w*|StreamWaitEvent|"
+                  r"(Stream|Event|Ctx)Destroy|StreamAddCallback|GetProcAddress|ModuleGetFunction|"
+                  r"LibraryGetKernel|KernelGetFunction|Memcpy(HtoD|DtoH)(Async)?|Memcpy(Async)?|"
+                  r"DevicePrimaryCtx(Reset|Release))"
                   r"(_v\d)?(_pt[sd]z|_ptds)?$")
 PASSED = {
     "cuLaunch": "before CUDA 4, used by no runtime since: launches by it are not seen",

@@ -10,7 +10,8 @@ from daemonlib import *
 def table():
     with open(os.path.join(ROOT, "daemon/config.c")) as f:
         text = f.read()
-    return [(s, k, t, initial) for s, k, t, initial in re.findall(r'\{ ?"(\w+)", "(\w+)", CONFIG_(\w+), [^"]*?, (BOARDS_DIR|"[^"]*"),', text)]
+    return [(s, k, t, initial) for s, k, t, initial in
+            re.findall(r'\{ ?"(\w+)", "(\w+)", CONFIG_(\w+), [^"]*?, (BOARDS_DIR|"[^"]*"),', text)]
 
 
 def shipped():

@@ -125,10 +125,12 @@ def learning():
     opened = c.ask(op="open", model="learner")
     ok(opened["surface"] in ("learning", "ready"), "known again after a restart", opened)
     again, _ = c.request(opened["session"], 30, latency_ns)
-    ok(int(again["cpu_hz"]) < 1728000000 or int(again["gpu_hz"]) < 1020000000, "and does not start at full clocks", again)
+    ok(int(again["cpu_hz"]) < 1728000000 or int(again["gpu_hz"]) < 1020000000, "and does not start at full clocks",
+       again)
     c.close()
     d.stop()
-    for name, text in (("broken", "phase,context\nrun"), ("text", "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns\nrun,0,1,1,1,fast\n"),
+    for name, text in (("broken", "phase,context\nrun"),
+                       ("text", "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns\nrun,0,1,1,1,fast\n"),
                        ("nan", "cpu_hz,gpu_hz,mem_hz,latency_ns\n1728000000,1020000000,0,nan\n"),
                        ("binary", "\0\1\2\3")):
         base = os.path.basename(stored[0]).replace("learner", name)

@@ -99,8 +99,10 @@ for i in range(12):
     point = prof.ask(op="sample", profile=point["profile"], latency_ns=int(took), n=5)
 prof.close()
 measured = [os.path.join(d.state, "models", f"measured@{mode}.csv") for mode in ("MAXN_SUPER", "25W")]
-ok(wait_for(lambda: len(rows(measured[1])) == 6), "a profile that runs goes over to the new mode's model, with its whole budget", rows(measured[1]))
-ok(wait_for(lambda: len(rows(measured[0])) > 1) and all(0.99 < r < 1.01 for r in ratios(measured[0])), "the old one's has what was measured in it", ratios(measured[0]))
+ok(wait_for(lambda: len(rows(measured[1])) == 6),
+   "a profile that runs goes over to the new mode's model, with its whole budget", rows(measured[1]))
+ok(wait_for(lambda: len(rows(measured[0])) > 1) and all(0.99 < r < 1.01 for r in ratios(measured[0])),
+   "the old one's has what was measured in it", ratios(measured[0]))
 ok(all(2.97 < r < 3.03 for r in ratios(measured[1])), "and nothing of either is in the other's", ratios(measured[1]))
 ok(d.restored(before), "every knob as found", d.difference(before))
 ok(all(0.99 < r < 1.01 for r in ratios(full)), "the first mode's file holds nothing of the second", ratios(full))

@@ -92,7 +92,8 @@ points, last = profile(c, 12, False, model="words", phase="decode")
 contexts = {context for _, context in points}
 ok(len(points) <= 12 and len(contexts) >= 2 and max(contexts) <= 4096, "a decode profile chooses its contexts", points)
 errors = [mean_error(cells(c, model="words", phase="decode", context=n)[1], n) for n in (1, 300, 1000, 3000)]
-print(f"# | {len(points)} points of a decode over the socket: mean error {sum(errors) / 4:.2f} % at contexts 1 to 3,000")
+print(f"# | {len(points)} points of a decode over the socket: mean error {sum(errors) / 4:.2f} % "
+      f"at contexts 1 to 3,000")
 ok(sum(errors) / 4 < 3, "decode within 3 %", errors)
 points, last = profile(c, 2, False, model="one", phase="decode", context=700)
 ok(points and {context for _, context in points} == {700}, "a client may insist on its context", points)

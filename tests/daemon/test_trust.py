@@ -180,7 +180,8 @@ def file_names():
     d = Daemon(tree="raspberry-pi-4", start=False, config="[flamed]\nsave_interval = 1 s\n")
     os.makedirs(d.state + "/models")
     with open(d.state + "/models/old.layers.csv", "w") as f:
-        f.write("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\nrun,0,1000000000,0,0,0,0,1000,20000,1\n")
+        f.write("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n"
+                "run,0,1000000000,0,0,0,0,1000,20000,1\n")
     d.start()
     names = os.listdir(d.state + "/models")
     ok(names == ["old@.layers.csv"], "layers as version 0.1 named them are taken over", names)
@@ -405,12 +406,16 @@ def models_in_pages():
         if page["errno"] != "0" or "next" not in page or pages > 50:
             break
         start = page["next"]
-    ok(pages > 1 and len(names) == len(set(names)) == 320, "320 models of five users, in pages", (pages, len(names), page.get("message")))
+    ok(pages > 1 and len(names) == len(set(names)) == 320, "320 models of five users, in pages",
+       (pages, len(names), page.get("message")))
     page = d.client_of(1303).ask(op="models")
     own = [v for k, v in page.items() if k.endswith(".name")]
-    ok(len(own) == 64 and all(n.startswith("u1303-") for n in own) and "next" not in page, "a user's own are in one reply", len(own))
-    p = subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, "models"], capture_output=True, text=True)
-    ok(p.returncode == 0 and len(re.findall("^u130", p.stdout, re.M)) == 320, "flamectl models shows all", p.stdout[-300:] + p.stderr)
+    ok(len(own) == 64 and all(n.startswith("u1303-") for n in own) and "next" not in page,
+       "a user's own are in one reply", len(own))
+    p = subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, "models"], capture_output=True,
+                       text=True)
+    ok(p.returncode == 0 and len(re.findall("^u130", p.stdout, re.M)) == 320, "flamectl models shows all",
+       p.stdout[-300:] + p.stderr)
     d.end()
 
 
@@ -423,7 +428,8 @@ def environment():
        plain)
 
 
-OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, shared_model, begins_with_admins, shares, reported_time)
+OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, shared_model, begins_with_admins, shares,
+               reported_time)
 
 for test in (expiry_is_answered, own_lies, poisoned_file, file_names, forgotten, company, files_are_bounded,
              accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):

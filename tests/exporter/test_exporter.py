@@ -186,7 +186,8 @@ if os.path.exists(PROMTOOL):
 
     def query(expression):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={urllib.request.quote(expression)}", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?query="
+                                        f"{urllib.request.quote(expression)}", timeout=5) as reply:
                 result = json.load(reply)["data"]["result"]
                 return float(result[0]["value"][1]) if result else None
         except (OSError, ValueError):

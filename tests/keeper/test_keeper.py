@@ -352,7 +352,8 @@ def journal_unwritable():
                 before = int([line for line in open(count) if line.startswith(call)][0].split()[1])
                 k = b.start(**b.shim(fail=f"{call}:{before + (2 if call == 'read' else 1)}:100000:{error}"))
                 reply = k.apply(GHZ, 510 * MHZ)
-                broken = reply.journal_error == -error if call != "open" else reply.journal_error < 0 or any(reply.error)
+                broken = (reply.journal_error == -error if call != "open" else
+                          reply.journal_error < 0 or any(reply.error))
                 tap.ok(broken and b.diff() == [], f"{call} of the journal answers {name}: nothing is written",
                        f"{vars(reply)}")
                 k.close()

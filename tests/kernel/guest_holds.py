@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# What the kernel itself holds: boost, processors' cooling devices, devfreq cooling, policies offline while clocks are given
-# back, suspend. Each as the kernel does it, and all given back in the end.
+# What the kernel itself holds: boost, processors' cooling devices, devfreq cooling, policies offline while clocks are
+# given back, suspend. Each as the kernel does it, and all given back in the end.
 import glob
 import os
 

@@ -122,7 +122,9 @@ def sandbox():
     os.chmod("/flamed-tests/try.py", 0o644)
     for name, knob in (("flamed-keeper", "done"), ("flamed", None)):
         text = read(f"/lib/systemd/system/{name}.service")
-        text = re.sub(r"(?m)^(Type|ExecStart|ExecStopPost|ExecReload|WatchdogSec|Restart|RestartSec|RefuseManualStart|Requires|Wants|After|Also|StateDirectory|RuntimeDirectory|RuntimeDirectoryPreserve)=.*$", "", text)
+        text = re.sub(r"(?m)^(Type|ExecStart|ExecStopPost|ExecReload|WatchdogSec|Restart|RestartSec|"
+                      r"RefuseManualStart|Requires|Wants|After|Also|StateDirectory|RuntimeDirectory|"
+                      r"RuntimeDirectoryPreserve)=.*$", "", text)
         text = text.replace("[Service]", "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /flamed-tests/try.py")
         with open(f"/run/systemd/system/try-{name}.service", "w") as f:
             f.write(text)
@@ -154,7 +156,8 @@ def upgrade_from_01():
         f.write("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n")
         for cpu, gpu in points:
             for layer in range(4):
-                f.write(f"run,0,{cpu},{gpu},0,0,{layer},{2e7 * 2e9 / cpu:.0f},{2.5e7 * 1.02e9 / gpu:.0f},{layer // 3}\n")
+                f.write(f"run,0,{cpu},{gpu},0,0,{layer},{2e7 * 2e9 / cpu:.0f},{2.5e7 * 1.02e9 / gpu:.0f},"
+                        f"{layer // 3}\n")
     run(f"chown flamed:flamed {models}/*")
     with open(JOURNAL, "w") as f:
         f.write(f"flamed-journal 1\nboot {read('/proc/sys/kernel/random/boot_id')}\n"

@@ -95,8 +95,8 @@ class Server:
         self.points -= 1
         if self.points < 0:
             return "errno=0\ndone=1\nsurface=ready\n"
-        return (f"errno=0\nprofile=1\ncpu_hz=1000000000\ngpu_hz={(self.points + 1) * 100000000}\nmem_hz=0\ncontext=0\nrepeat=5\n"
-                "step=1\nbudget=4\ngain_permille=10\n")
+        return (f"errno=0\nprofile=1\ncpu_hz=1000000000\ngpu_hz={(self.points + 1) * 100000000}\n"
+                "mem_hz=0\ncontext=0\nrepeat=5\nstep=1\nbudget=4\ngain_permille=10\n")
 
     def reply(self, keys):
         op = keys.get("op")

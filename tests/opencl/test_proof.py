@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The proof: Debian's OpenCV DNN, unmodified, on PoCL, on a board whose clocks it feels. Two networks are profiled at 8 operating
-points by flamectl, 12 others are predicted and then measured; and each runs under three deadlines."""
+"""The proof: Debian's OpenCV DNN, unmodified, on PoCL, on a board whose clocks it feels. Two networks are profiled at
+8 operating points by flamectl, 12 others are predicted and then measured; and each runs under three deadlines."""
 import csv, io, json, math, os, random, re, shutil, subprocess, sys, tempfile, threading, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))

@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What every figure of the population is measured against: the oracle, held, keeps the promise at the price that is said.
+# What every figure of the population is measured against: the oracle, held, keeps the promise at the price that is
+# said.
 "$RELEASE_DIR/tests/rivals/rivals" --rival "an oracle" --runs 64 --company 32 | awk -F ' *[|] *' '
 	$2 == "an oracle" {
 		n++
 		printf "# | an oracle: missed %s %%, power over itself %s\n", $3, $5
-		printf "%sok %d - the oracle misses at most 0.3 %%, at its own price\n", ($3 <= 0.3 && $5 == "1.000") ? "" : "not ", n
+		printf "%sok %d - the oracle misses at most 0.3 %%, at its own price\n", \
+			($3 <= 0.3 && $5 == "1.000") ? "" : "not ", n
 	}
 	END { print "1.." n; exit n != 2 }'

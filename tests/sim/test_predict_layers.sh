@@ -15,7 +15,8 @@ result() { # result TEXT: of the last command
 }
 
 below() { # below SCORE-FILE PERCENT: mape of the score line
-	awk -v limit="$2" '/^score:/ { for (i = 1; i <= NF; i++) if (sub("mape=", "", $i)) { seen = 1; bad = $i + 0 > limit } }
+	awk -v limit="$2" '
+		/^score:/ { for (i = 1; i <= NF; i++) if (sub("mape=", "", $i)) { seen = 1; bad = $i + 0 > limit } }
 		END { exit !seen || bad }' "$1"
 }
 
@@ -38,7 +39,8 @@ below "$dir/alone" 6
 result "within 6 %"
 for what in plain layered alone; do echo "# | $what: $(grep '^score:' "$dir/$what")"; done
 echo "run,0,1,1,1,0,7777777,1,1,0" >>"$dir/layers.csv"
-"$flamectl" predict --samples "$dir/samples.csv" --layers "$dir/layers.csv" --points "$dir/points.csv" >"$dir/out" 2>"$dir/error"
+"$flamectl" predict --samples "$dir/samples.csv" --layers "$dir/layers.csv" --points "$dir/points.csv" \
+	>"$dir/out" 2>"$dir/error"
 [ $? -ne 0 ] && grep -q layer "$dir/error"
 result "a layer number out of range is an error"
 echo "1..$n"

@@ -63,7 +63,8 @@ for name in ("jetson-orin-nano", "amd-apu-discrete", "intel-xe-laptop", "rk3399"
        f"{name}: no member but of sysfs and ours", sorted(members))
     # the sysfs in it is the board: probed alike
     with tarfile.open(path) as tar:
-        tar.extractall(d.dir + "/again", filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(d.dir + "/again")
+        (tar.extractall(d.dir + "/again", filter="data") if hasattr(tarfile, "data_filter") else
+         tar.extractall(d.dir + "/again"))
     want = {k: v for k, v in d.status().items() if re.match(r"clock\..*\.(devices|method|steps|min_hz|max_hz)$", k)
             or k == "board.name"}
     os.makedirs(d.dir + "/again/proc/sys/kernel/random", exist_ok=True)

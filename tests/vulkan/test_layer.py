@@ -123,7 +123,8 @@ def boundaries():
                             ("secondary", 27), ("reset", 27)):
         run = Run(words)
         ok(run.rc == 0 and run.hash() == plain.hash(), f"{words or 'fence'}: the same result", run.out + run.err)
-        ok(run.inferences() == expected, f"{words or 'fence'}: locked by the third inference, and all after it are seen",
+        ok(run.inferences() == expected,
+           f"{words or 'fence'}: locked by the third inference, and all after it are seen",
            f"{run.inferences()}, not {expected}\n{run.err}")
         model = model or run.summary("model")
         ok(run.summary("model") == model, f"{words or 'fence'}: one model, however it is submitted and waited for",

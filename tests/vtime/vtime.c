@@ -14,14 +14,16 @@
 #include "drive.h"
 #include "page.h"
 
-/* What is promised for one model: share missed, and power over the optimum for nine runs of ten. A single scenario is
- * held to these; one that is not says why in the table of scenarios. The mean that is promised is one over a
- * population (tests/population); scenarios are chosen to be hard, and theirs has a limit of its own. */
+/* What is promised for one model: share missed, and power over the optimum, for nine runs of ten and for the worst. A
+ * scenario that is not held to these says why in the table. One scenario is one path: which of two points is tried
+ * first, and when, moves it by as much as the two are apart. The mean that is promised is one over a population
+ * (tests/population); scenarios are chosen to be hard, and theirs has a limit of its own. */
 #define MISSES_MAX 0.003
 /* 1.042 without recordings: the scenario of energy is in it, where a replay's gaps are too short. */
 #define REPLAY_POWER_MAX 1.05
 #define POWER_MAX        1.04
-#define SINGLE_POWER_MAX 1.06
+#define NINE_POWER_MAX   1.06
+#define WORST_POWER_MAX  1.15
 #define SETTLE_ORIN      "scaling_max_freq:700000,17000000.gpu/max_freq:5100000,dmc/max_freq:9000000"
 #define DATA             "../shared/data/"
 
@@ -44,7 +46,7 @@ struct scenario {
 	const char *name;
 	void (*run)(void);
 	bool replay_too;                    /* means the same when it is replayed */
-	double power_max, replay_power_max; /* 0: SINGLE_POWER_MAX, power_max */
+	double power_max, replay_power_max; /* 0: WORST_POWER_MAX and among the nine of ten, power_max */
 	size_t spare, replay_spare;         /* misses beyond MISSES_MAX, and beyond these */
 	const char *why, *replay_why;       /* it is held to less */
 };
@@ -53,6 +55,7 @@ static const struct scenario *current;
 /* Over all scenarios. */
 static struct {
 	size_t scenarios, counted, missed;
+	size_t over; /* NINE_POWER_MAX, of those that are held to it */
 	double power;
 } all;
 
@@ -60,13 +63,15 @@ static struct {
 static void verdict(void)
 {
 	double power = drive.optimum > 0 ? drive.price / drive.optimum : INFINITY;
-	double power_max = current->power_max > 0 ? current->power_max : SINGLE_POWER_MAX;
+	double power_max = current->power_max;
 	size_t spare = current->spare + (replays ? current->replay_spare : 0);
 	size_t missed_max = (size_t)ceil(MISSES_MAX * (double)drive.counted) + spare;
 	const char *why = replays && current->replay_why ? current->replay_why : current->why;
 
 	if (replays && current->replay_power_max > 0)
 		power_max = current->replay_power_max;
+	all.over += !(power_max > 0) && power > NINE_POWER_MAX;
+	power_max = power_max > 0 ? power_max : WORST_POWER_MAX;
 	bool good = drive.counted && drive.missed <= missed_max && power <= power_max;
 
 	printf("# | %-29s %4zu requests  missed %zu of %4zu (limit %zu)  power %.3f (limit %.2f)  first %d: %zu "
@@ -773,6 +778,9 @@ int main(int argc, char **argv)
 		printf("# | %-34s misses %.2f %%, power %.3f\n", "all", 100 * misses, power);
 		current = NULL;
 		check(misses <= MISSES_MAX && power <= (replays ? REPLAY_POWER_MAX : POWER_MAX), "misses and power");
+		printf("# | %zu of %zu scenarios over %.2f that have no limit of their own\n", all.over, all.scenarios,
+		       NINE_POWER_MAX);
+		check(all.over * 10 <= all.scenarios, "power of nine scenarios in ten");
 	}
 	printf("1..%d\n", number);
 	return failures != 0;

@@ -12,6 +12,9 @@
 /* CLOCK_MONOTONIC, in ns. */
 uint64_t clock_now_ns(void);
 
+/* Processor time of this thread, in ns: what work takes whatever else the machine does. */
+uint64_t clock_cpu_ns(void);
+
 /* Sleep that many ns on CLOCK_MONOTONIC, resumed after signals. */
 void clock_sleep_ns(uint64_t ns);
 

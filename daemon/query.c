@@ -384,14 +384,14 @@ static const struct surface *newest_surface(struct daemon *d, struct connection 
 					    enum phase phase, uint32_t context)
 {
 	bool others = d->sessions > c->user->sessions;
-	uint64_t start_ns = clock_now_ns();
+	uint64_t start_ns = clock_cpu_ns();
 	const struct surface *surface;
 
 	if (others && user_owes_ns(c->user, DEBT_WORK))
 		return model_surface_at_hand(model, phase, context);
 	surface = model_surface(model, phase, context);
 	if (others)
-		user_charge(c->user, DEBT_WORK, clock_now_ns() - start_ns);
+		user_charge(c->user, DEBT_WORK, clock_cpu_ns() - start_ns);
 	return surface;
 }
 

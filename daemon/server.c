@@ -214,7 +214,7 @@ static size_t handle(struct connection *c)
 			return used;
 		}
 		memcpy(text, c->in + used, (size_t)n);
-		uint64_t start_ns = clock_now_ns();
+		uint64_t start_ns = clock_cpu_ns();
 		int rc = kv_parse(text, (size_t)n, &kv, &line);
 		if (rc == -E2BIG)
 			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
@@ -223,7 +223,7 @@ static size_t handle(struct connection *c)
 		else if (!c->server->handlers.message(c->server->handlers.arg, c, &kv))
 			break;
 		if (rc < 0) { /* a malformed message is charged like a query */
-			connection_asked(c, clock_now_ns() - start_ns);
+			connection_asked(c, clock_cpu_ns() - start_ns);
 			(void)!connection_may_ask(c);
 		}
 		used += (size_t)n;
@@ -264,7 +264,7 @@ static bool trim(struct connection *c)
 /* Handle received messages and send replies. */
 static void work(struct connection *c)
 {
-	uint64_t start_ns = clock_now_ns();
+	uint64_t start_ns = clock_cpu_ns();
 	bool alive;
 
 	c->busy++;
@@ -276,7 +276,7 @@ static void work(struct connection *c)
 	/* a piece of a message is no request either, beside those of others */
 	if (!used && c->in_len && !c->held && !c->closing && !c->dead &&
 	    c->server->handlers.beside_others(c->server->handlers.arg, c)) {
-		connection_asked(c, clock_now_ns() - start_ns);
+		connection_asked(c, clock_cpu_ns() - start_ns);
 		(void)!connection_may_ask(c);
 	}
 	alive = !c->dead && flush(c) && !(c->gone && c->held) && trim(c);

@@ -31,7 +31,7 @@ struct user {
  * holds anything or has debt. */
 struct user *user_get(uid_t uid);
 
-/* Time that a user's questions took, its layers and fits, or its requests: it owes a multiple of
+/* Processor time that a user's questions took, its layers and fits, or its requests: it owes a multiple of
  * it, and while it owes more than a burst, the next questions wait (a second at most each), the
  * next layers and fits are left out (a minute at most), and its requests do not come before others. */
 enum debt { DEBT_ASKS, DEBT_WORK, DEBT_REQUESTS };

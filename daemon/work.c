@@ -24,14 +24,14 @@ void work_ahead(void *daemon)
 	uint32_t n = session ? work_due(session) : 0;
 	struct user *user = session ? session->connection->user : NULL;
 	bool others = user && d->sessions > user->sessions;
-	uint64_t start_ns = clock_now_ns();
+	uint64_t start_ns = clock_cpu_ns();
 
 	if (n && others && user_owes_ns(user, DEBT_WORK)) {
 		d->work_session = 0; /* scheduled again when a later request ends */
 		return;
 	}
 	if (n && model_work(session->entry->model, session->phase, pacing_context(&session->pacing, n))) {
-		uint64_t took_ns = clock_now_ns() - start_ns;
+		uint64_t took_ns = clock_cpu_ns() - start_ns;
 
 		library_trim(&d->library);
 		if (others && took_ns > PIECE_NS)

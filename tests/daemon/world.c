@@ -39,6 +39,11 @@ uint64_t clock_now_ns(void)
 	return now_ns += 50 + (now_ns >> 4) % 512;
 }
 
+uint64_t clock_cpu_ns(void)
+{
+	return clock_now_ns();
+}
+
 void clock_sleep_ns(uint64_t ns)
 {
 	now_ns += ns;

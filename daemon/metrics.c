@@ -359,13 +359,16 @@ static void write_block(struct page *page, const struct family *f, size_t i)
 void metrics_read(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	struct page page = {.d = d};
-	uint64_t from = 0, at = 0;
+	uint64_t from = 0;
 
 	if (!want_u64(c, kv, "from", 0, FAMILY_COUNT * (MODELS_MAX + 1), &from))
 		return;
 	page.out = reply_begin(c);
+	/* The place of a block does not depend on the number of models: one may be opened between two pages. */
 	for (size_t f = 0; f < FAMILY_COUNT; f++) {
-		for (size_t i = 0; i < blocks(d, &families[f]); i++, at++) {
+		for (size_t i = 0; i < blocks(d, &families[f]); i++) {
+			uint64_t at = f * (MODELS_MAX + 1) + i;
+
 			if (at < from)
 				continue;
 			if (page.out->len - c->reply_start > PAGE_BYTES) {

@@ -48,6 +48,18 @@ def families(text):
     return True
 
 
+def paged(client, between):
+    """The exposition page by page, with a call of `between` after each page but the last; and the number of pages."""
+    lines, start, pages = [], "0", 0
+    while start:
+        page = client.ask(op="metrics", **{"from": start})
+        lines += [page[f"text.{i}"] for i in range(sum(key.startswith("text.") for key in page))]
+        start, pages = page.get("next"), pages + 1
+        if start:
+            between(pages)
+    return "\n".join(lines) + "\n", pages
+
+
 class Exporter:
     def __init__(self, daemon):
         self.log = os.path.join(daemon.dir, "exporter.log")
@@ -234,5 +246,24 @@ d.start()
 ok(x.get("/metrics")[2].startswith("# TYPE flamed_up gauge") and samples(x.get("/metrics")[2])["flamed_up"] == 1,
    "back again without a restart of the exporter")
 ok(x.end() == 0, "ends with 0 on SIGTERM")
+d.end()
+
+# Models that are opened between two pages.
+d = Daemon()
+c = d.client()
+first = [f"first{i}" for i in range(12)]
+for name in first:
+    c.open(name)
+text, pages = paged(d.client(), lambda page: page <= 3 and c.open(f"later{page}"))
+names = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+repeated = sorted({name for name in names if names.count(name) > 1})
+ok(pages > 3 and not repeated, f"{pages} pages, a model opened after each of the first 3: no sample is repeated",
+   repeated)
+announced = re.findall(r"# TYPE (\S+)", text)
+ok(families(text) and announced == re.findall(r"# HELP (\S+)", text) and announced[0] == "flamed_up"
+   and announced[-1] == "flamed_request_deadline_ratio", "and every family is whole", announced)
+lacking = [(block.split()[0], name) for block in text.split("# TYPE ") if 'model="' in block for name in first
+           if f'model="{name}"' not in block]
+ok(not lacking, "with each of the models that were there", lacking)
 d.end()
 done()

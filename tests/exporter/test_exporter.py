@@ -15,6 +15,8 @@ import dashboard  # noqa: E402
 PROMETHEUS = os.path.join(ROOT, "build/unpacked/usr/bin/prometheus")
 PROMTOOL = os.path.join(ROOT, "build/unpacked/usr/bin/promtool")
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+MODELS_PER_UID_MAX = 64   # of common/limits.h
+MODEL_SERIES, OTHER_SERIES = 43, 31  # most, as man/flamed-exporter.8 says
 CONTRIB = os.path.join(ROOT, "contrib")
 
 
@@ -266,4 +268,28 @@ lacking = [(block.split()[0], name) for block in text.split("# TYPE ") if 'model
            if f'model="{name}"' not in block]
 ok(not lacking, "with each of the models that were there", lacking)
 d.end()
+
+# However many models a user opens, those in memory are what is shown.
+if os.getuid() == 0:
+    d = Daemon()
+    c = d.client_of(61001)
+    for i in range(80):
+        session = c.open(f"turn{i}")
+        c.request(session, 33, lambda begun: 5e6)
+        c.ask(op="close", session=session)
+    values = samples(paged(d.client(), lambda page: None)[0])
+    shown = {re.search(r'model="([^"]+)"', name)[1] for name in values if 'uid="61001"' in name}
+    ok(shown == {f"turn{i}" for i in range(80 - MODELS_PER_UID_MAX, 80)},
+       f"of 80 models that a user had, the newest {MODELS_PER_UID_MAX} have series", sorted(shown))
+    each = [sum(f'model="{name}"' in line for line in values) for name in shown]
+    ok(max(each) <= MODEL_SERIES and len(values) <= MODELS_PER_UID_MAX * MODEL_SERIES + OTHER_SERIES,
+       f"{len(values)} series, {max(each)} of a model, are within the bound", (len(values), max(each)))
+    # one that left and is opened again counts from 0
+    c.open("turn0")
+    values = samples(paged(d.client(), lambda page: None)[0])
+    again = [value for name, value in values.items() if name.startswith('flamed_requests_total{model="turn0",')]
+    ok(again == [0], "one that left and comes back counts from 0", again)
+    d.end()
+else:
+    skip("models of a user that have series are bounded", "only root may become another user")
 done()

@@ -99,19 +99,33 @@ for path, bits in ((d.dir, 0o755), (d.run, 0o755), (d.socket, 0o666)):
     os.chmod(path, bits)
 c = d.client()
 session = c.open("net")
-missed = 0
+missed = covered = explored = 0
+points = []
 for i in range(40):
     took_ns = 5e6 if i % 10 else 95e6
-    begun, ended = c.request(session, 33, lambda begun: took_ns)
+
+    def runs(begun):
+        global explored
+        why = c.ask(op="explain", session=session)
+        explored += why["trial"] == "1" or why["late_once"] == "1"
+        return took_ns
+
+    begun, ended = c.request(session, 33, runs)
     missed += int(ended["missed"])
+    covered += took_ns <= int(begun["bound_ns"])
+    points.append([begun[f"{clock}_hz"] for clock in ("cpu", "gpu", "mem")])
 other = c.open("other")
-infeasible = sum(c.request(other, 0.001, lambda begun: 8e6)[0]["feasible"] == "0" for _ in range(5))
+infeasible = 0
+for _ in range(5):
+    begun = c.request(other, 0.001, lambda begun: 8e6)[0]
+    infeasible += begun["feasible"] == "0"
+    points.append([begun[f"{clock}_hz"] for clock in ("cpu", "gpu", "mem")])
 mode = re.search(r'model="net",uid="0"(,mode="[^"]+")?', subprocess.run(
     [os.path.join(BUILD, "flamectl"), "--socket", d.socket, "metrics"], capture_output=True, text=True).stdout)[1] or ""
 label = f'{{model="net",uid="0"{mode}}}'
 
 ctl = subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, "metrics"], capture_output=True, text=True)
-text = ctl.stdout
+text, status = ctl.stdout, d.status()
 ok(ctl.returncode == 0 and text.endswith("# EOF\n"), "flamectl metrics prints OpenMetrics to its end", ctl.stderr)
 values = samples(text)
 ok(families(text), "each family stands together and is announced once")
@@ -130,6 +144,21 @@ ok(abs(values[f"flamed_request_latency_seconds_sum{label}"] - (36 * 0.005 + 4 * 
 ok(values['flamed_clock_owner{clock="gpu",owner="flamed"}']
    + values['flamed_clock_owner{clock="gpu",owner="kernel"}'] == 1,
    "each clock has one owner")
+ok(values[f"flamed_requests_covered_total{label}"] == covered and 0 < covered <= 40,
+   "requests within the bound of their begin", covered)
+ok(values[f"flamed_requests_explored_total{label}"] == explored > 0,
+   "those that explain calls a trial", explored)
+watts = int(status["power.uw"]) * 1e-6  # of a sensor that stands still
+ok(abs(values[f"flamed_energy_joules_total{label}"] - watts * (36 * 0.005 + 4 * 0.095)) < 1e-3 < watts,
+   "joules are the sensor's watts times their time", watts)
+moves = {clock: sum(a[i] != b[i] for a, b in zip(points, points[1:])) for i, clock in enumerate(("cpu", "gpu", "mem"))}
+ok(all(values[f'flamed_clock_moves_total{{clock="{clock}"}}'] == n > 0 for clock, n in moves.items()),
+   "each clock has moved as often as its hertz differ from one begin to the next", (moves, text))
+ok(all(abs(values[f'flamed_clock_transition_seconds{{clock="{clock}"}}']
+           - int(status[f"clock.{clock}.settle_ns"]) * 1e-9) <= 1e-6 for clock in moves),
+   "transition seconds are those of status", text)
+ok(values[f'flamed_build_info{{version="{status["version"]}",board="{status["board.name"]}"}}'] == 1
+   and "Orin Nano" in status["board.name"], "the build names the version and the board")
 ok(values["flamed_keeper_up"] == 1 and values["flamed_degraded"] == 0 and values["flamed_sessions"] == 2,
    "state of the daemon")
 

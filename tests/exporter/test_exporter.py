@@ -195,6 +195,23 @@ ok(samples(plain).keys() == samples(text).keys(), "both hold the same series")
 ok(x.get("/healthz")[0] == 200, "healthz says ok")
 ok(x.get("/nothing")[0] == 404 and x.get("/metrics", method="DELETE")[0] in (405, 501),
    "what is not there is 404, what is not allowed is refused")
+with socket.socket() as listener:  # as systemd's socket unit passes it; LISTEN_PID is known to a shell that becomes it
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    activated = subprocess.Popen(["sh", "-c", 'exec 3<&"$1"; shift; LISTEN_PID=$$ exec "$@"', "sh",
+                                  str(listener.fileno()), os.path.join(BUILD, "flamed-exporter"), "--socket", d.socket],
+                                 pass_fds=[listener.fileno()], env={**os.environ, "LISTEN_FDS": "1"},
+                                 stderr=subprocess.PIPE, text=True)
+try:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=20) as reply:
+        answer = (reply.status, reply.read())
+except OSError as error:
+    answer = error
+activated.terminate()
+said = activated.communicate(timeout=20)[1]
+ok(answer == (200, b"ok\n") and activated.returncode == 0 and "listening" not in said,
+   "it serves a socket passed by the service manager, and opens no other", (answer, said))
 second = subprocess.run([os.path.join(BUILD, "flamed-exporter"), "--listen", "nowhere"], capture_output=True, text=True)
 ok(second.returncode == 2 and "nowhere" in second.stderr, "a bad address is named", second.stderr)
 

@@ -32,10 +32,12 @@ for unit in "$RELEASE_DIR"/systemd/*.service; do
 	echo "# | $name: exposure $exposure"
 done
 
-# UNIT LINE: what keeps one user from ending the service, or the keeper from outliving it.
+# UNIT LINE: what keeps one user from ending the service, the keeper from outliving it, and other machines
+# from the metrics.
 : >"$dir/out"
 while read -r unit line; do
-	grep -qxE -- "$line" "$RELEASE_DIR/systemd/$unit"
+	case $unit in *.socket) file=systemd/$unit ;; *) file=$RELEASE_DIR/systemd/$unit ;; esac
+	grep -qxE -- "$line" "$file"
 	result $? "$unit: $line"
 done <<'LINES'
 flamed.service StartLimitIntervalSec=0
@@ -44,5 +46,6 @@ flamed-keeper.service StartLimitIntervalSec=0
 flamed-keeper.service MemoryMax=[0-9]+M
 flamed-keeper.service PartOf=flamed.service
 flamed-keeper.service ReadWritePaths=.* -/sys/devices/17000000.ga10b .*
+flamed-exporter.socket ListenStream=127\.0\.0\.1:9756
 LINES
 exit $fail

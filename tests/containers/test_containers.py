@@ -106,6 +106,10 @@ else:
     ok(all(f"{path}: Read-only file system" in d.text() for path in ("cpufreq/policy0", "cpufreq/policy4",
                                                                      "devfreq/17000000.gpu", "clk/emc")),
        "and each device is named", d.text()[-800:])
+    status = d.status()
+    ok(all(status[f"clock.{clock}.state"] == "degraded" for clock in ("cpu", "gpu", "mem"))
+       and re.search(r" in /sys/\S+: Read-only file system$", status["state_reason"]),
+       "status marks each clock, and its reason names one device", status)
     ok("cpu clock: emc" not in d.text(), "as its own, not as another clock's", d.text()[-800:])
     ok(begun["errno"] == "0", "requests go on", begun)
     c.close()

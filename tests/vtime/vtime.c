@@ -17,9 +17,9 @@
 /* What is promised for one model: share missed, and power over the optimum, for nine runs of ten and for the worst. A
  * scenario that is not held to these says why in the table. One scenario is one path: which of two points is tried
  * first, and when, moves it by as much as the two are apart. The mean that is promised is one over a population
- * (tests/population); scenarios are chosen to be hard, and theirs has a limit of its own. */
-#define MISSES_MAX 0.003
-/* 1.042 without recordings: the scenario of energy is in it, where a replay's gaps are too short. */
+ * (tests/population); scenarios are chosen to be hard, and theirs has a limit of its own. It and the nine of ten are
+ * counted over the scenarios that need no recordings, so that they are the same where there are none. */
+#define MISSES_MAX       0.003
 #define REPLAY_POWER_MAX 1.05
 #define POWER_MAX        1.04
 #define NINE_POWER_MAX   1.06
@@ -46,13 +46,14 @@ struct scenario {
 	const char *name;
 	void (*run)(void);
 	bool replay_too;                    /* means the same when it is replayed */
+	bool recorded;                      /* of recordings in DATA: left out of what holds over all */
 	double power_max, replay_power_max; /* 0: WORST_POWER_MAX and among the nine of ten, power_max */
 	size_t spare, replay_spare;         /* misses beyond MISSES_MAX, and beyond these */
 	const char *why, *replay_why;       /* it is held to less */
 };
 static const struct scenario *current;
 
-/* Over all scenarios. */
+/* Over all scenarios that need no recordings. */
 static struct {
 	size_t scenarios, counted, missed;
 	size_t over; /* NINE_POWER_MAX, of those that are held to it */
@@ -70,7 +71,13 @@ static void verdict(void)
 
 	if (replays && current->replay_power_max > 0)
 		power_max = current->replay_power_max;
-	all.over += !(power_max > 0) && power > NINE_POWER_MAX;
+	if (!current->recorded) {
+		all.scenarios++;
+		all.counted += drive.counted;
+		all.missed += drive.missed;
+		all.over += !(power_max > 0) && power > NINE_POWER_MAX;
+		all.power += power;
+	}
 	power_max = power_max > 0 ? power_max : WORST_POWER_MAX;
 	bool good = drive.counted && drive.missed <= missed_max && power <= power_max;
 
@@ -82,10 +89,6 @@ static void verdict(void)
 		printf("# |     held to less: %s\n", why);
 	printf("%sok %d - %s: misses and power\n", good ? "" : "not ", ++number, current->name);
 	failures += !good;
-	all.scenarios++;
-	all.counted += drive.counted;
-	all.missed += drive.missed;
-	all.power += power;
 	if (good || drive.client.fd < 0)
 		return;
 	client_call(&drive.client, "op=explain\nsession=%llu", (unsigned long long)drive.session);
@@ -170,7 +173,8 @@ static double fastest(void)
 }
 
 /* A model that is known, on clocks that take longer to move than a request has: nothing but a request that is late
- * gets them where the others are in time. */
+ * gets them where the others are in time. With more requests than these it fails, a fault to be mended: after 503 the
+ * session has a miss to spare again, and a trial then ends in a row of late requests, every other one (83 of 700). */
 static void settles_known(void)
 {
 	plant_generate(&drive.plant, NANO, 6);
@@ -225,8 +229,8 @@ static void bursts(void)
 	finish();
 }
 
-/* Others take a quarter of the board for a while. Ten requests of each change
- * are its own, as the slow-down has to be seen first. */
+/* Others take a quarter of the board for a while. The first 30 of the 200 requests after each change
+ * do not count, as the slow-down has to be seen first. */
 static void contention(void)
 {
 	size_t missed = 0, counted = 0;
@@ -706,28 +710,26 @@ static const struct scenario scenarios[] = {
 	{.name = "settle times, back to back", .run = settles_back_to_back},
 	{.name = "settle times, known model",
 	 .run = settles_known,
-	 .power_max = 1.15,
-	 .why = "the promise's worst case: the bound of a cheaper point stays over the deadline"},
+	 .power_max = WORST_POWER_MAX,
+	 .why = "the late request that gets the clocks there leaves no miss to spare, so that no cheaper point is "
+		"tried in the 500 requests that count"},
 	{.name = "no wait, no total", .run = no_wait},
 	{.name = "contention comes and goes", .run = contention, .replay_too = true},
-	{.name = "contention for long is over", .run = contention_for_long, .replay_too = true},
-	{.name = "replay mobilenet", .run = replay_mobilenet, .replay_too = true},
-	{.name = "replay gemv proxy", .run = replay_proxy, .replay_too = true},
-	{.name = "replay inception", .run = replay_inception, .replay_too = true},
-	{.name = "periodic inception, long",
-	 .run = replay_inception_long,
-	 .power_max = 1.31,
-	 .why = "the fit is too sure that the other mix of clocks is late, and it is never tried: a fault to be "
-		"mended"},
-	{.name = "replay xception", .run = replay_xception, .replay_too = true},
+	{.name = "contention for long is over",
+	 .run = contention_for_long,
+	 .replay_too = true,
+	 .why = "counts from request 1,060 on, 60 after the end of the contention, which has to be seen first"},
+	{.name = "replay mobilenet", .run = replay_mobilenet, .replay_too = true, .recorded = true},
+	{.name = "replay gemv proxy", .run = replay_proxy, .replay_too = true, .recorded = true},
+	{.name = "replay inception", .run = replay_inception, .replay_too = true, .recorded = true},
+	{.name = "periodic inception, long", .run = replay_inception_long, .recorded = true},
+	{.name = "replay xception", .run = replay_xception, .replay_too = true, .recorded = true},
 	{.name = "two sessions", .run = two_sessions, .replay_too = true},
+	/* No limit of power: the oracle knows one request at a time. */
 	{.name = "two at once", .run = at_once},
+	/* No limit of power: the oracle does not know the clock that the other program holds. */
 	{.name = "foreign writer", .run = foreign_writer},
-	{.name = "thermal ceiling",
-	 .run = thermal_ceiling,
-	 .power_max = 1.10,
-	 .why = "the fit is too sure that the cheapest point under the ceiling is late: it is not tried in 300 "
-		"requests"},
+	{.name = "thermal ceiling", .run = thermal_ceiling},
 	{.name = "sensor dies",
 	 .run = sensor_dies,
 	 .replay_too = true,
@@ -748,12 +750,14 @@ static const struct scenario scenarios[] = {
 	{.name = "objective energy",
 	 .run = energy,
 	 .replay_too = true,
-	 .power_max = 1.15,
-	 .why = "the promise's worst case: the bound of a cheaper point stays over the deadline",
+	 .power_max = WORST_POWER_MAX,
+	 .why = "the cheapest mix of clocks is tried after 168 requests, when what it saves over as many outweighs "
+		"the risk; 1.02 over 3,000 requests",
 	 .replay_power_max = 1.32,
-	 .replay_why = "the gaps of a client that replays are a twentieth of the board's, and so is what flamed "
-		       "expects to be drawn in them"},
+	 .replay_why = "a replay's power is read at the end of a request only, and by these readings the way to the "
+		       "cheapest mix of clocks saves less: it is tried after 464 requests; 1.06 over 3,000 requests"},
 	{.name = "request never ended", .run = never_ends, .spare = 1, .why = LATE_THERE},
+	/* No limit of power: 160 requests, which are there to have clocks held and handed back. */
 	{.name = "idle release", .run = idle_release},
 };
 

@@ -68,23 +68,6 @@ static const char *source_text(const char *source)
 	return translate(texts, source);
 }
 
-static const char *refusal_reason(const char *refusal)
-{
-	static const char *const texts[][2] = {
-		{"late", "it is too likely to be late"},
-		{"move", "it is fast enough, but not with the time that setting the clocks takes"},
-		{"shared", "it is fast enough for this request alone, but not together with the deadlines of others"},
-		{"ceiling", "it is above a ceiling set by another program or the kernel"},
-		{"floor", "it is below the floor set in flamed.conf"},
-		{"cap", "it draws more than power_max of flamed.conf"},
-		{"dwell", "the memory clock moved too recently"},
-		{"price", "it saves too little for its risk and the cost of the move"},
-		{NULL, NULL},
-	};
-
-	return translate(texts, refusal);
-}
-
 static void print_regime(const struct ctl *ctl)
 {
 	const char *regime = ctl_text(ctl, "regime");
@@ -132,7 +115,7 @@ static void print_runner_up(const struct ctl *ctl)
 	printf("The next cheaper point, ");
 	print_point(ctl, "runner_up.");
 	print_power(ctl, "runner_up.");
-	printf(", was refused because %s", refusal_reason(refused));
+	printf(", was refused because %s", ctl_text(ctl, "runner_up.text"));
 	if (bound_ns)
 		printf(" (at most %s%s%s)", duration(ctl, "runner_up.bound_ns"),
 		       ctl_u64(ctl, "runner_up.settle_ns") ? ", after a transition of " : "",

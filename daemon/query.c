@@ -460,7 +460,7 @@ static void explain_text(const struct session *session, const struct grid *grid,
 		 x->learning ? "; still learning" : "");
 	if (x->runner_up.point < grid->points && strlen(buf) + 1 < size)
 		snprintf(buf + strlen(buf), size - strlen(buf), "; cheaper was refused: %s",
-			 refusal_text(x->runner_up.refused));
+			 refusal_word(x->runner_up.refused));
 }
 
 static void add_runner_up(struct kv_out *out, const struct decision *x, const struct grid *grid)
@@ -473,7 +473,7 @@ static void add_runner_up(struct kv_out *out, const struct decision *x, const st
 	add_u64(out, "runner_up", "settle_ns", x->runner_up.settle_ns);
 	if (x->runner_up.deadline_ns && x->power_known)
 		add_u64(out, "runner_up", "deadline_ns", x->runner_up.deadline_ns);
-	add_text(out, "runner_up", "refused", refusal_text(x->runner_up.refused));
+	add_text(out, "runner_up", "refused", refusal_word(x->runner_up.refused));
 	add_text(out, "runner_up", "text", refusal_text(x->runner_up.refused));
 }
 

@@ -2,15 +2,29 @@
 /* Why a decision was not a cheaper one. */
 #include "state.h"
 
+static const struct {
+	const char *word, *text;
+} refusals[] = {
+	[REFUSED_NOT] = {"", ""},
+	[REFUSED_LATE] = {"late", "it is too likely to be late"},
+	[REFUSED_MOVE] = {"move", "it is fast enough, but not with the time that setting the clocks takes"},
+	[REFUSED_SHARED] = {"shared",
+			    "it is fast enough for this request alone, but not together with the deadlines of others"},
+	[REFUSED_CEILING] = {"ceiling", "it is above a ceiling set by flamed.conf, another program or the kernel"},
+	[REFUSED_FLOOR] = {"floor", "it is below the floor set in flamed.conf"},
+	[REFUSED_CAP] = {"cap", "it draws more than power_max of flamed.conf"},
+	[REFUSED_DWELL] = {"dwell", "the memory clock moved too recently"},
+	[REFUSED_PRICE] = {"price", "it saves too little for its risk and the cost of the move"},
+};
+
+const char *refusal_word(enum refusal refusal)
+{
+	return (size_t)refusal < sizeof(refusals) / sizeof(*refusals) ? refusals[refusal].word : "unknown";
+}
+
 const char *refusal_text(enum refusal refusal)
 {
-	static const char *const text[] = {
-		[REFUSED_NOT] = "",          [REFUSED_LATE] = "late",       [REFUSED_MOVE] = "move",
-		[REFUSED_SHARED] = "shared", [REFUSED_CEILING] = "ceiling", [REFUSED_FLOOR] = "floor",
-		[REFUSED_CAP] = "cap",       [REFUSED_DWELL] = "dwell",     [REFUSED_PRICE] = "price",
-	};
-
-	return (size_t)refusal < sizeof(text) / sizeof(*text) ? text[refusal] : "unknown";
+	return (size_t)refusal < sizeof(refusals) / sizeof(*refusals) ? refusals[refusal].text : "";
 }
 
 static const struct {

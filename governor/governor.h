@@ -208,6 +208,8 @@ size_t governor_prepare(struct governor *governor, const struct governor_board *
 /* A word, and what completes a sentence that begins with the point. */
 const char *reason_word(enum reason reason);
 const char *reason_text(enum reason reason);
+/* A word, and a sentence of which a point is the subject. */
+const char *refusal_word(enum refusal refusal);
 const char *refusal_text(enum refusal refusal);
 
 #endif

@@ -89,7 +89,7 @@ EXPLAIN = [
     ("runner_up.cpu_hz", 1267200000), ("runner_up.gpu_hz", 408000000), ("runner_up.mem_hz", 2133000000),
     ("runner_up.power_uw", 8900000),
     ("runner_up.bound_ns", 36100000), ("runner_up.settle_ns", 5200000), ("runner_up.refused", "late"),
-    ("runner_up.deadline_ns", 41300000), ("runner_up.text", "late"),
+    ("runner_up.deadline_ns", 41300000), ("runner_up.text", "it is too likely to be late"),
     ("text", "cpu 1344, gpu 510: the cheapest of 37 points that fit."),
 ]
 

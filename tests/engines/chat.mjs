@@ -6,7 +6,9 @@ import path from "path";
 
 const [modules, file, prompt_tokens, wanted] = process.argv.slice(2);
 const {getLlama, LlamaLogLevel} = await import(pathToFileURL(path.join(modules, "node-llama-cpp/dist/index.js")));
-const llama = await getLlama({gpu: process.env.TEST_GPU || false, build: "never", logLevel: LlamaLogLevel.error, skipDownload: true});
+const llama = await getLlama({
+	gpu: process.env.TEST_GPU || false, build: "never", logLevel: LlamaLogLevel.error, skipDownload: true,
+});
 if (llama.gpu !== (process.env.TEST_GPU || false))
 	throw new Error("not where it was asked to be: " + llama.gpu);
 const model = await llama.loadModel({modelPath: file, gpuLayers: process.env.TEST_GPU ? "max" : 0});

@@ -25,7 +25,8 @@ for (const [session, shape] of networks.slice(0, Number(process.env.TEST_NETWORK
 if (wrong) {
 	const [session] = networks[0];
 	try {
-		await session.run({[session.inputNames[0]]: new ort.Tensor("float32", new Float32Array(12), [1, 3, 2, 2, 1])});
+		const data = new ort.Tensor("float32", new Float32Array(12), [1, 3, 2, 2, 1]);
+		await session.run({[session.inputNames[0]]: data});
 		console.log("no error");
 	} catch (error) {
 		console.log("error", error.message.split("\n")[0].slice(0, 60));

@@ -20,7 +20,8 @@ for (let i = 0; i < turns.length; i += 2) {
 	for await (const token of sequence.evaluate(prompt, {temperature: 0, yieldEogToken: true})) {
 		tokens.push(token);
 		times.push(performance.now() - at);
-		if (times.length % 1 === 0 && tokens.length >= turns.slice(1, i + 2).filter((_, k) => k % 2 === 0).reduce((a, b) => a + Number(b), 0))
+		const counts = turns.slice(1, i + 2).filter((_, k) => k % 2 === 0);
+		if (tokens.length >= counts.reduce((a, b) => a + Number(b), 0))
 			break;
 		at = performance.now();
 	}

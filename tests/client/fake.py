@@ -152,13 +152,13 @@ class Fake:
 
     def drop(self):
         """Every connection ends, as when the daemon is killed."""
-        for connection in self.connections:
+        connections, self.connections = self.connections, []  # a client may connect again while they end
+        for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
             connection.close()
-        self.connections = []
 
     def close(self):
         self.open = False

@@ -45,6 +45,7 @@ struct functions {
 
 struct place {
 	void *context;
+	struct functions engine;
 	uint64_t fingerprint;
 	uint32_t tokens;  /* in the context, as counted */
 	int balance;      /* steps that continued after the call minus steps that did not */
@@ -54,54 +55,63 @@ struct place {
 	bool stepped;     /* whose end was not waited for yet */
 };
 
-static struct functions engine;
 static struct place places[CONTEXTS_MAX];
+static struct functions newest; /* engine found by any thread */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* One engine for all callers: two builds of llama.cpp in one process differ in their decode
- * function. */
-static bool find_engine(const void *caller)
+/* The functions of the engine that serves `context`, called from `caller`. A process may hold several
+ * builds of llama.cpp, as add-ons with one each: a function of one must never get a context of
+ * another. decode is NULL if there is no engine. */
+static struct functions find_engine(const void *caller, const void *context)
 {
 	static _Thread_local const void *last;
+	static _Thread_local struct functions engine; /* of `last` */
 
-	if (engine.decode && last == caller)
-		return true;
+	if (last == caller)
+		return engine;
 	void *decode = engine_real("llama_decode", caller);
-	if (!decode)
-		return engine.decode != NULL;
-	last = caller;
-	if (decode == (void *)engine.decode)
-		return true;
+	if (decode && decode != (void *)engine.decode) {
+		*(void **)&engine.decode = decode;
+		*(void **)&engine.synchronize = engine_real("llama_synchronize", caller);
+		*(void **)&engine.get_model = engine_real("llama_get_model", caller);
+		*(void **)&engine.model_desc = engine_real("llama_model_desc", caller);
+		*(void **)&engine.model_size = engine_real("llama_model_size", caller);
+		*(void **)&engine.model_params = engine_real("llama_model_n_params", caller);
+	}
 	pthread_mutex_lock(&lock);
-	*(void **)&engine.synchronize = engine_real("llama_synchronize", caller);
-	*(void **)&engine.get_model = engine_real("llama_get_model", caller);
-	*(void **)&engine.model_desc = engine_real("llama_model_desc", caller);
-	*(void **)&engine.model_size = engine_real("llama_model_size", caller);
-	*(void **)&engine.model_params = engine_real("llama_model_n_params", caller);
-	*(void **)&engine.decode = decode;
+	if (decode)
+		newest = engine;
+	struct functions found = newest;
+	/* a caller without an engine, as after a tail call: the context tells */
+	for (size_t i = 0; !decode && i < CONTEXTS_MAX; i++)
+		if (places[i].context == context)
+			found = places[i].engine;
 	pthread_mutex_unlock(&lock);
-	return true;
+	if (decode)
+		last = caller;
+	return found;
 }
 
 /* Identifies a model across processes: hash of the engine's description. */
-static uint64_t fingerprint(void *context)
+static uint64_t fingerprint(const struct functions *engine, void *context)
 {
-	const void *model = engine.get_model ? engine.get_model(context) : NULL;
+	const void *model = engine->get_model ? engine->get_model(context) : NULL;
 	char text[DESCRIPTION] = "";
 	uint64_t hash = boundary_hash(0, "llama", 5), number;
 
 	if (!model)
 		return hash;
-	if (engine.model_desc && engine.model_desc(model, text, sizeof(text)) > 0)
+	if (engine->model_desc && engine->model_desc(model, text, sizeof(text)) > 0)
 		hash = boundary_hash(hash, text, strnlen(text, sizeof(text)));
-	number = engine.model_size ? engine.model_size(model) : 0;
+	number = engine->model_size ? engine->model_size(model) : 0;
 	hash = boundary_hash(hash, &number, sizeof(number));
-	number = engine.model_params ? engine.model_params(model) : 0;
+	number = engine->model_params ? engine->model_params(model) : 0;
 	return boundary_hash(hash, &number, sizeof(number));
 }
 
-/* With the lock held. NULL: too many contexts. */
-static struct place *place_of(void *context)
+/* With the lock held. `engine` serves a new context; NULL: only a known context is looked for. Returns
+ * NULL if there is no place. */
+static struct place *place_of(void *context, const struct functions *engine)
 {
 	struct place *spare = NULL;
 
@@ -111,8 +121,9 @@ static struct place *place_of(void *context)
 		if (!places[i].context && !spare)
 			spare = &places[i];
 	}
-	if (spare)
-		*spare = (struct place){.context = context, .fingerprint = fingerprint(context)};
+	if (!spare || !engine)
+		return NULL;
+	*spare = (struct place){.context = context, .engine = *engine, .fingerprint = fingerprint(engine, context)};
 	return spare;
 }
 
@@ -142,19 +153,21 @@ static void count_tokens(struct place *place, const struct batch *batch, uint32_
  * Returns true if it was. */
 static void look_at_wait(void *context)
 {
+	void (*synchronize)(void *) = NULL;
 	struct place *place;
 	uint64_t begin_ns;
 
 	pthread_mutex_lock(&lock);
-	place = place_of(context);
-	bool look = place && place->stepped;
-	if (place)
+	place = place_of(context, NULL);
+	if (place && place->stepped) {
+		synchronize = place->engine.synchronize;
 		place->stepped = false;
+	}
 	pthread_mutex_unlock(&lock);
-	if (!look || !engine.synchronize)
+	if (!synchronize)
 		return;
 	begin_ns = clock_now_ns();
-	engine.synchronize(context);
+	synchronize(context);
 	pthread_mutex_lock(&lock);
 	place->balance += clock_now_ns() - begin_ns > place->step_ns / WAIT_SHARE ? 1 : -1;
 	place->balance = place->balance > WAIT_MOST  ? WAIT_MOST :
@@ -171,6 +184,7 @@ static void look_at_wait(void *context)
 PUBLIC int32_t llama_decode(void *context, struct batch batch);
 PUBLIC int32_t llama_decode(void *context, struct batch batch)
 {
+	const struct functions engine = find_engine(__builtin_return_address(0), context);
 	struct engine_call call = {0};
 	uint64_t begin_ns, hash = 0;
 	struct place *place = NULL;
@@ -178,12 +192,12 @@ PUBLIC int32_t llama_decode(void *context, struct batch batch)
 	bool begin = false;
 	int32_t rc;
 
-	if (!find_engine(__builtin_return_address(0)))
+	if (!engine.decode)
 		return -1;
 	if (!engines_on() || batch.n_tokens < 1)
 		return engine.decode(context, batch);
 	pthread_mutex_lock(&lock);
-	place = place_of(context);
+	place = place_of(context, &engine);
 	steps = sequences(&batch);
 	if (place) {
 		count_tokens(place, &batch, steps);
@@ -220,7 +234,7 @@ PUBLIC int32_t llama_decode(void *context, struct batch batch)
 		type(*real) parameters; \
 \
 		*(void **)&real = engine_real(#name, __builtin_return_address(0)); \
-		if (engines_on() && engine.decode) \
+		if (engines_on()) \
 			look_at_wait(context); \
 		return real arguments; \
 	}
@@ -237,7 +251,7 @@ PUBLIC int32_t llama_sampler_sample(void *sampler, void *context, int32_t i)
 	int32_t (*real)(void *, void *, int32_t);
 
 	*(void **)&real = engine_real("llama_sampler_sample", __builtin_return_address(0));
-	if (engines_on() && engine.decode)
+	if (engines_on())
 		look_at_wait(context);
 	return real(sampler, context, i);
 }

@@ -16,7 +16,8 @@ import fakeflamed  # noqa: E402
 import llamalib  # noqa: E402
 
 LAYER = os.path.join(RELEASE, "libflamed-engines.so")
-PROGRAM, ADDON = (os.path.join(RELEASE, "tests/engines", name) for name in ("program", "libaddon.so"))
+PROGRAM, ADDON, WAITS1, WAITS2 = (os.path.join(RELEASE, "tests/engines", name)
+                                  for name in ("program", "libaddon.so", "libwaits1.so", "libwaits2.so"))
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "LD_PRELOAD", "ASAN_", "UBSAN_"))}
 folder = tempfile.TemporaryDirectory(prefix="flamed-engines-")
 
@@ -42,6 +43,11 @@ for env in ({}, {"FLAMED_SUMMARY": "2"}, {"FLAMED_DEADLINE_NS": "1000000", "FLAM
 said = run([PROGRAM, ADDON, "5"], FLAMED_SUMMARY="2")[2]
 ok(said.count("unknown ONNX Runtime version 2.0.1: passed through") == 1 and key(said, "inferences") == "5",
    "an unknown version is passed through with one line", said)
+plain = run([PROGRAM, WAITS1, "8", WAITS2], layer=False)
+with_layer = run([PROGRAM, WAITS1, "8", WAITS2], FLAMED_SUMMARY="2")
+ok(plain[0] == 0 and with_layer[:2] == plain[:2] and plain[1].count("rc 0") == 16
+   and int(key(with_layer[2], "inferences") or 0) > 0,
+   "two builds of llama.cpp in one process, each with a thread: no call goes to the other build", (plain, with_layer))
 with fakeflamed.Server(folder.name + "/stand-in") as server:
     run([PROGRAM, ADDON, "6"], FLAMED_DEADLINE_NS="33000000", FLAMED_MODEL="old",
         FLAMED_SOCKET=folder.name + "/stand-in")

@@ -10,8 +10,15 @@
 
 static bool active; /* the environment asks for something */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct instance instances[VULKAN_INSTANCES_MAX];
-static _Atomic(struct device *) devices[VULKAN_DEVICES_MAX];
+static struct instance *instances;
+
+/* Devices are found without a lock: the slot of one that was destroyed is used again, never freed. No
+ * number of them is too many, since calls of a device that is not in the list could not be passed on. */
+struct slot {
+	_Atomic(struct device *) device;
+	struct slot *next;
+};
+static _Atomic(struct slot *) slots;
 
 static const char *spirv_name(uint64_t kernel)
 {
@@ -40,24 +47,23 @@ struct device *device_of(const void *handle)
 {
 	void *key = key_of(handle);
 
-	for (size_t i = 0; i < VULKAN_DEVICES_MAX; i++) {
-		struct device *device = atomic_load_explicit(&devices[i], memory_order_acquire);
+	for (struct slot *slot = atomic_load_explicit(&slots, memory_order_acquire); slot; slot = slot->next) {
+		struct device *device = atomic_load_explicit(&slot->device, memory_order_acquire);
 
 		if (device && device->key == key)
 			return device;
 	}
-	return NULL; /* not reached: an intercepted call belongs to a device in the table */
+	return NULL; /* not reached: an intercepted call belongs to a device in the list */
 }
 
 static struct instance *instance_of(const void *handle)
 {
-	struct instance *found = NULL;
 	void *key = key_of(handle);
+	struct instance *found;
 
 	pthread_mutex_lock(&lock);
-	for (size_t i = 0; i < VULKAN_INSTANCES_MAX && !found; i++)
-		if (instances[i].handle && instances[i].key == key)
-			found = &instances[i];
+	for (found = instances; found && found->key != key; found = found->next)
+		;
 	pthread_mutex_unlock(&lock);
 	return found;
 }
@@ -77,22 +83,23 @@ static VkLayerInstanceLink *instance_link(const VkInstanceCreateInfo *info)
 
 static struct instance *new_instance(VkInstance handle, PFN_vkGetInstanceProcAddr get)
 {
-	struct instance *instance = NULL;
+	struct instance *instance = malloc(sizeof(*instance));
 
+	if (!instance)
+		return NULL;
+	*instance = (struct instance){
+		.key = key_of(handle),
+		.handle = handle,
+		.get = get,
+		.destroy = (PFN_vkDestroyInstance)get(handle, "vkDestroyInstance"),
+		.properties = (PFN_vkGetPhysicalDeviceProperties)get(handle, "vkGetPhysicalDeviceProperties"),
+		.families =
+			(PFN_vkGetPhysicalDeviceQueueFamilyProperties)get(handle,
+									  "vkGetPhysicalDeviceQueueFamilyProperties"),
+	};
 	pthread_mutex_lock(&lock);
-	for (size_t i = 0; i < VULKAN_INSTANCES_MAX && !instance; i++)
-		if (!instances[i].handle)
-			instance = &instances[i];
-	if (instance)
-		*instance = (struct instance){
-			.key = key_of(handle),
-			.handle = handle,
-			.get = get,
-			.destroy = (PFN_vkDestroyInstance)get(handle, "vkDestroyInstance"),
-			.properties = (PFN_vkGetPhysicalDeviceProperties)get(handle, "vkGetPhysicalDeviceProperties"),
-			.families = (PFN_vkGetPhysicalDeviceQueueFamilyProperties)
-				get(handle, "vkGetPhysicalDeviceQueueFamilyProperties"),
-		};
+	instance->next = instances;
+	instances = instance;
 	pthread_mutex_unlock(&lock);
 	return instance;
 }
@@ -125,8 +132,12 @@ static VKAPI_ATTR void VKAPI_CALL destroy_instance(VkInstance handle, const VkAl
 		return;
 	destroy = instance->destroy;
 	pthread_mutex_lock(&lock);
-	instance->handle = NULL;
+	struct instance **at = &instances;
+	while (*at != instance)
+		at = &(*at)->next;
+	*at = instance->next;
 	pthread_mutex_unlock(&lock);
+	free(instance);
 	destroy(handle, allocator);
 }
 
@@ -170,11 +181,28 @@ static void learn_families(struct device *device, const struct instance *instanc
 	}
 }
 
+/* Returns false when out of memory. */
+static bool enlist(struct device *device)
+{
+	struct slot *slot;
+
+	pthread_mutex_lock(&lock);
+	for (slot = slots; slot && slot->device; slot = slot->next)
+		;
+	if (slot) {
+		slot->device = device;
+	} else if ((slot = malloc(sizeof(*slot)))) {
+		*slot = (struct slot){device, slots};
+		slots = slot;
+	}
+	pthread_mutex_unlock(&lock);
+	return slot != NULL;
+}
+
 static struct device *new_device(const struct instance *instance, VkPhysicalDevice physical, VkDevice handle,
 				 PFN_vkGetDeviceProcAddr get)
 {
-	struct device *device = calloc(1, sizeof(*device)), *none = NULL;
-	size_t i = 0;
+	struct device *device = calloc(1, sizeof(*device));
 
 	if (!device)
 		return NULL;
@@ -183,11 +211,7 @@ static struct device *new_device(const struct instance *instance, VkPhysicalDevi
 	pthread_mutex_init(&device->lock, NULL);
 	fill_table(&device->next, handle, get);
 	learn_families(device, instance, physical);
-	while (i < VULKAN_DEVICES_MAX && !atomic_compare_exchange_strong(&devices[i], &none, device)) {
-		none = NULL;
-		i++;
-	}
-	if (i < VULKAN_DEVICES_MAX)
+	if (enlist(device))
 		return device;
 	free(device);
 	return NULL;
@@ -218,7 +242,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, c
 	if (rc != VK_SUCCESS)
 		return rc;
 	device = new_device(instance, physical, *out, get_device);
-	if (!device) { /* no room: without an entry, calls could not be passed on */
+	if (!device) { /* out of memory: without an entry, calls could not be passed on */
 		((PFN_vkDestroyDevice)get_device(*out, "vkDestroyDevice"))(*out, allocator);
 		return VK_ERROR_OUT_OF_HOST_MEMORY;
 	}
@@ -248,9 +272,9 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAlloca
 	table_free(&device->pools, free);
 	table_free(&device->fences, free);
 	table_free(&device->semaphores, free);
-	for (size_t i = 0; i < VULKAN_DEVICES_MAX; i++)
-		if (devices[i] == device)
-			atomic_store(&devices[i], NULL);
+	for (struct slot *slot = slots; slot; slot = slot->next)
+		if (slot->device == device)
+			slot->device = NULL;
 	pthread_mutex_destroy(&device->lock);
 	free(device);
 	destroy(handle, allocator);

@@ -18,11 +18,9 @@
 #include "../core/core.h"
 #include "../core/stream.h"
 
-#define VULKAN_DEVICES_MAX   16 /* at the same time; further ones are not observed */
-#define VULKAN_INSTANCES_MAX 16
-#define VULKAN_FAMILIES_MAX  16 /* queue families of a device */
-#define VULKAN_QUEUES_MAX    16 /* queues of a device that the program requested; further ones are not observed */
-#define VULKAN_SIGNALS_MAX   16 /* submissions remembered for each semaphore */
+#define VULKAN_FAMILIES_MAX 16 /* queue families of a device */
+#define VULKAN_QUEUES_MAX   16 /* queues of a device that the program requested; further ones are not observed */
+#define VULKAN_SIGNALS_MAX  16 /* submissions remembered for each semaphore */
 
 /* Device functions that are called or intercepted, by core name; a driver may have them under an
  * extension's suffix only. */
@@ -49,6 +47,7 @@ struct device_table {
 };
 
 struct instance {
+	struct instance *next;
 	void *key; /* the loader's dispatch pointer, common to all handles of an instance */
 	VkInstance handle;
 	PFN_vkGetInstanceProcAddr get;

@@ -16,6 +16,7 @@
 
 #define KERNELS_MAX 64
 #define SUBMITS_MAX 8
+#define CROWD_MAX   32
 #define ITEMS       65536U
 #define FOREVER     60000000000ULL
 
@@ -29,7 +30,7 @@
 	} while (0)
 
 static struct {
-	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us;
+	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us, crowd;
 	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late;
 	const char *wait;
 } want = {.runs = 30, .kernels = 6, .submits = 1, .rounds = 256, .devices = 1, .flight = 1, .wait = "fence"};
@@ -399,6 +400,27 @@ static void free_engine(struct engine *engine)
 	vkDestroyDevice(engine->device, NULL);
 }
 
+/* Other instances of the same program, and a device of each, which compute nothing. */
+static struct engine crowd[CROWD_MAX];
+static VkInstance crowd_instance[CROWD_MAX];
+
+static void make_crowd(const VkInstanceCreateInfo *info)
+{
+	for (unsigned i = 0; i < want.crowd && i < CROWD_MAX; i++) {
+		CHECK(vkCreateInstance(info, NULL, &instance));
+		make_device(&crowd[i]);
+		crowd_instance[i] = instance;
+	}
+}
+
+static void free_crowd(void)
+{
+	for (unsigned i = 0; i < want.crowd && i < CROWD_MAX; i++) {
+		vkDestroyDevice(crowd[i].device, NULL);
+		vkDestroyInstance(crowd_instance[i], NULL);
+	}
+}
+
 static void *work(void *arg)
 {
 	struct engine *engine = arg;
@@ -443,13 +465,13 @@ static void read_options(int argc, char **argv)
 		{"submits", &want.submits, NULL},     {"rounds", &want.rounds, NULL},
 		{"devices", &want.devices, NULL},     {"flight", &want.flight, NULL},
 		{"size", &want.size, NULL},           {"pause_us", &want.pause_us, NULL},
-		{"submit2", NULL, &want.submit2},     {"resubmit", NULL, &want.resubmit},
-		{"compile", NULL, &want.compile},     {"fork", NULL, &want.fork},
-		{"exec", NULL, &want.exec},           {"kill", NULL, &want.kill},
-		{"leave", NULL, &want.leave},         {"reset", NULL, &want.reset},
-		{"secondary", NULL, &want.secondary}, {"swapchain", NULL, &want.swapchain},
-		{"upload", NULL, &want.upload},       {"single", NULL, &want.single},
-		{"late", NULL, &want.late},
+		{"crowd", &want.crowd, NULL},         {"submit2", NULL, &want.submit2},
+		{"resubmit", NULL, &want.resubmit},   {"compile", NULL, &want.compile},
+		{"fork", NULL, &want.fork},           {"exec", NULL, &want.exec},
+		{"kill", NULL, &want.kill},           {"leave", NULL, &want.leave},
+		{"reset", NULL, &want.reset},         {"secondary", NULL, &want.secondary},
+		{"swapchain", NULL, &want.swapchain}, {"upload", NULL, &want.upload},
+		{"single", NULL, &want.single},       {"late", NULL, &want.late},
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -482,6 +504,7 @@ int main(int argc, char **argv)
 	read_options(argc, argv);
 	if (want.exec)
 		execl(argv[0], argv[0], "runs=30", NULL);
+	make_crowd(&info);
 	rc = vkCreateInstance(&info, NULL, &instance);
 	if (rc != VK_SUCCESS) {
 		printf("no instance: %d\n", rc);
@@ -506,6 +529,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < want.devices && i < 4; i++)
 		free_engine(&engines[i]);
 	vkDestroyInstance(instance, NULL);
+	free_crowd();
 	printf("hash %016llx\n", (unsigned long long)hash);
 	return 0;
 }

@@ -147,6 +147,10 @@ def several():
     plain = Run("devices=2", layer=False)
     run = Run("devices=2")
     ok(run.inferences() == 54 and run.hash() == plain.hash(), "two queues at once keep their own boundaries", run.err)
+    plain = Run("", layer=False)
+    run = Run("crowd=17")
+    ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash(),
+       "seventeen other instances, and a device of each: the last one is still observed", run.out + run.err)
     plain, run = Run("flight=2 runs=100", layer=False), Run("flight=2 runs=100")
     told = [line for line in run.said() if "FLAMED_BOUNDARY=count:N" in line]
     ok(len(told) == 1 and "launches 6 kernels" in told[0] and run.inferences() == 0 and run.hash() == plain.hash(),
@@ -269,7 +273,8 @@ def trouble():
        "no driver: the program finds none, as without the layer", run.out + run.err)
     run = Run("runs=10 single kernels=1")
     ok(run.rc == 0 and run.inferences() == 0, "one kernel alone must repeat longer", run.err)
-    for words in ("", "devices=2 submits=3 wait=part", "compile reset", "flight=2 runs=80", "leave", "fork"):
+    for words in ("", "devices=2 submits=3 wait=part", "compile reset", "flight=2 runs=80", "leave", "fork",
+                  "crowd=17"):
         run = Run(words, tree=ASAN, FLAMED_TRACE="/dev/null", FLAMED_BOUNDARY="count:6" if "flight" in words else "")
         ok(run.rc == 0 and "Sanitizer" not in run.err and "runtime error" not in run.err,
            f"{words or 'fence'}: clean under ASan and UBSan",

@@ -193,8 +193,14 @@ static gboolean open_session(FlamedTracer *self)
 		g_printerr("flamed-gstreamer: \"%s\" is not a model name; give one with model=NAME\n", model);
 		return FALSE;
 	}
-	if (flamed_open(&self->flamed, NULL) < 0)
+	int rc = flamed_open(&self->flamed, NULL);
+	if (rc < 0) {
+		g_printerr("flamed-gstreamer: no connection to flamed: %s; the pipeline runs without it\n",
+			   g_strerror(-rc));
 		return FALSE;
+	}
+	if (!flamed_connected(self->flamed))
+		g_printerr("flamed-gstreamer: flamed is not running; the pipeline runs without it until it is\n");
 	self->session = self->rate_mhz ? flamed_stream(self->flamed, model, self->rate_mhz, 0, FLAMED_TIMEOUT) :
 					 flamed_session(self->flamed, model, self->deadline_ns, FLAMED_TIMEOUT);
 	if (self->session < 0)

@@ -84,17 +84,24 @@ for tracer, words in (("flamed(deadline=33ms)", "element= is missing"),
 
 def content(tracer, name, **kw):
     path = f"{folder.name}/{name}.raw"
-    rc, _ = launch(SOURCE + f"videoconvert name=net ! filesink location={path}", tracer, **kw)
-    return rc, hashlib.sha256(open(path, "rb").read()).hexdigest()
+    rc, err = launch(SOURCE + f"videoconvert name=net ! filesink location={path}", tracer, **kw)
+    return rc, hashlib.sha256(open(path, "rb").read()).hexdigest(), err
 
 
+plain = content(None, "plain")
+ok(plain[0] == 0 and not plain[2], "the pipeline alone", plain)
 with fakeflamed.Server(folder.name + "/same"):
-    ok(content(None, "plain") == content("flamed(element=net,deadline=33ms)", "traced",
-                                         socket=folder.name + "/same") == content("flamed(element=net,deadline=33ms)",
-                                                                                  "alone"),
-       "the same bytes without the tracer, with it, and with no daemon")
+    traced = content("flamed(element=net,deadline=33ms)", "traced", socket=folder.name + "/same")
+    ok(traced == plain, "the same bytes with the tracer, and no message", (traced, plain))
+alone = content("flamed(element=net,deadline=33ms)", "alone")
+ok(alone[:2] == plain[:2], "the same bytes with no daemon", (alone, plain))
+ok(alone[2] == "flamed-gstreamer: flamed is not running; the pipeline runs without it until it is\n",
+   "... which is said in one line", alone[2])
+long = content("flamed(element=net,deadline=33ms)", "long", socket="/" + 200 * "s")
+ok(long[:2] == plain[:2] and long[2].startswith("flamed-gstreamer: no connection to flamed: ") and
+   long[2].count("\n") == 1, "a socket's path that cannot be: the same bytes, and one line", long)
 with fakeflamed.Server(folder.name + "/rubbish") as server:
     server.rubbish = True
     ok(content("flamed(element=net,deadline=33ms)", "rubbish",
-               socket=folder.name + "/rubbish") == content(None, "plain"), "a daemon that answers rubbish")
+               socket=folder.name + "/rubbish")[:2] == plain[:2], "a daemon that answers rubbish")
 done()

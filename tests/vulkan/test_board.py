@@ -152,7 +152,8 @@ def one_surface(board):
         hz, profiled = CLOCKS[clocks]
         rows[turn in profiled].append(f"decode,{context},{hz[0]},{hz[1]},{hz[2]},{ns:.0f}")
     whole = len(rows[True]) == 10 and len(rows[False]) == 15
-    late = max(100 * lateness(waits, 0, waits[-1][0]), 0 if whole else A_LITTLE)
+    # Fewer points are not what the name says: a run without them fails, or is skipped if the machine was late.
+    late = max(100 * lateness(waits, 0, waits[-1][0]), A_LITTLE if not whole and left_out else 0)
     name = f"of 15 (clocks, context) points, predicted from 10 others, the mean error is {ERROR_MAX:g} % at most"
     wanted = len(CLOCKS) * len(PROMPTS) * STEADY
     ok(
@@ -187,7 +188,13 @@ def one_surface(board):
         f"predicted: mean error {error:.1f} %, largest {score.group(4) if score else '?'} %; {left_out} of "
         f"{len(tokens)} tokens left out, as the machine was late by the board's word"
     )
-    judge(error <= ERROR_MAX, error > GROSS_ERROR, late, name, f"{error:.1f} % from {len(rows[True])} points")
+    judge(
+        whole and error <= ERROR_MAX,
+        error > GROSS_ERROR,
+        late,
+        name,
+        f"{error:.1f} % of {len(rows[False])} points from {len(rows[True])}",
+    )
 
 
 class Flamed:

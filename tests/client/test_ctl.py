@@ -450,12 +450,14 @@ def streams_in_status(directory):
     fake = Fake(directory + "/s", busy=True)
     pairs = fake.reply("status", {})
     row = [("rate_mhz", 15000), ("first_ns", 800000000), ("reached_mhz", 14950), ("scheduled", 300), ("late", 2),
-           ("starts", 4), ("first_median_ns", 312000000), ("first_p99_ns", 480000000)]
-    stream = [(f"session.0.{k}", v) for k, v in row]
-    fake.behave = lambda op, message: pairs + stream if op == "status" else False
+           ("starts", 4), ("first_median_ns", 312000000), ("first_p99_ns", 480000000), ("energy_uj", 1234000)]
+    stream = {f"session.0.{k}": v for k, v in row}
+    answer = [pair for pair in pairs if pair[0] not in stream] + list(stream.items())
+    fake.behave = lambda op, message: answer if op == "status" else False
     text = ctl("--socket", directory + "/s", "status")[0]
-    line = text[text.index("Streams"):].splitlines()[2]
-    contains(line, "15.0/s", "14.9/s", "2 of 300", "312 ms", "480 ms", "800 ms", "J")
+    titles, line = text[text.index("Streams"):].splitlines()[1:3]
+    equal(titles.split(), "ID RATE REACHED LATE FIRST P99 DUE ENERGY".split())
+    equal(re.split("  +", line.strip()), ["1", "15.0/s", "14.9/s", "2 of 300", "312 ms", "480 ms", "800 ms", "1.23 J"])
     fake.behave = None
     equal("Streams" in ctl("--socket", directory + "/s", "status")[0], False, "without a stream")
     fake.close()

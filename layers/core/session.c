@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,7 @@ struct session {
 /* One connection for all deadline sessions of the process. */
 static struct flamed *shared;
 static pthread_once_t shared_once = PTHREAD_ONCE_INIT;
+static atomic_bool absent; /* flamed does not serve this process, and the user was told */
 
 static void open_shared(void)
 {
@@ -51,8 +53,19 @@ static void open_shared(void)
 
 	if (rc < 0)
 		layer_say("no connection to flamed: %s; the program runs without deadlines", strerror(-rc));
-	else if (!flamed_connected(shared))
+	else if (!flamed_connected(shared) && !atomic_exchange(&absent, true))
 		layer_say("flamed is not running; the program runs without deadlines until it is");
+}
+
+/* A session that was opened, but not confirmed. */
+static void say_unanswered(void)
+{
+	if (atomic_exchange(&absent, true))
+		return;
+	if (flamed_connected(shared))
+		layer_say("flamed does not answer; the program runs without deadlines until it does");
+	else
+		layer_say("the connection to flamed broke; the program runs without deadlines until there is one");
 }
 
 struct session *session_new(void)
@@ -140,6 +153,8 @@ static int model_index(struct session *session, uint64_t fingerprint)
 	id = flamed_session(shared, name, core.config.deadline_ns, OPEN_WAIT_NS);
 	if (id < 0 && id != -ENOTCONN)
 		layer_say("flamed refuses a session for model %s: %s", name, strerror(-id));
+	else if (id >= 0 && flamed_session_state(shared, id) < 0)
+		say_unanswered();
 	session->model[i].fingerprint = fingerprint;
 	session->model[i].id = id;
 	session->models++;

@@ -639,4 +639,39 @@ def verify(directory):
     fake.close()
 
 
+@test
+def verify_layers(directory):
+    """verify: the layers for OpenCL and for engines on the CPU, where they work, and why they do not."""
+    fake = Fake(directory + "/s")
+    library = directory + "/libOpenCL.so.1"  # of an OpenCL loader, whatever this machine has
+    engines, opencl = (f"{BUILD}/libflamed-{name}.so" for name in ("engines", "opencl"))
+    os.symlink(os.path.abspath(engines), library)
+    there = {"FLAMED_OPENCL_LAYER": opencl, "FLAMED_ENGINES_LAYER": engines, "LD_LIBRARY_PATH": directory,
+             "OCL_ICD_VENDORS": directory}
+
+    def lines(status=0, **environment):
+        out = ctl("--socket", directory + "/s", "verify", status=status, **{**there, **environment})[0]
+        return {name: " ".join(line.split()) for line in out.splitlines() for name in ("opencl", "engines")
+                if line.split()[1:2] == [name]}
+
+    works = {name: f"ok {name} flamectl run governs programs that use it" for name in ("opencl", "engines")}
+    equal(lines(), works)
+    equal(lines(FLAMED_OPENCL_LAYER="/none", FLAMED_ENGINES_LAYER="/nor"),
+          {"opencl": "note opencl not installed: there is no /none",
+           "engines": "note engines not installed: there is no /nor"})
+    with open(directory + "/text.so", "w", encoding="utf-8") as file:
+        file.write("no library\n")
+    for name, variable in (("opencl", "FLAMED_OPENCL_LAYER"), ("engines", "FLAMED_ENGINES_LAYER")):
+        said = lines(status=1, **{variable: directory + "/text.so"})
+        contains(said.pop(name), f"FAILED {name} cannot be loaded: {directory}/text.so: ")
+        equal(said, {other: line for other, line in works.items() if other != name}, "the other one")
+    os.unlink(library)
+    with open(library, "w", encoding="utf-8") as file:
+        file.write("no library\n")
+    said = lines()
+    contains(said["opencl"], f"note opencl OpenCL not found: {library}: ")
+    equal(said["engines"], works["engines"], "needs no API")
+    fake.close()
+
+
 main()

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,7 +32,8 @@
 
 static struct {
 	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us, crowd;
-	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late;
+	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late,
+		afresh;
 	const char *wait;
 } want = {.runs = 30, .kernels = 6, .submits = 1, .rounds = 256, .devices = 1, .flight = 1, .wait = "fence"};
 
@@ -434,6 +436,8 @@ static void *work(void *arg)
 				exit(0);
 			waitpid(child, NULL, 0);
 		}
+		if (want.exec && i == want.runs / 2)
+			execl("/proc/self/exe", "engine", "runs=30", "afresh", NULL);
 		if (want.kill && i == want.runs / 2)
 			raise(SIGKILL);
 		if (want.leave && i == want.runs / 2)
@@ -472,6 +476,7 @@ static void read_options(int argc, char **argv)
 		{"reset", NULL, &want.reset},         {"secondary", NULL, &want.secondary},
 		{"swapchain", NULL, &want.swapchain}, {"upload", NULL, &want.upload},
 		{"single", NULL, &want.single},       {"late", NULL, &want.late},
+		{"afresh", NULL, &want.afresh},
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -492,6 +497,17 @@ static void read_options(int argc, char **argv)
 	}
 }
 
+/* Of a connection that the program had before exec. */
+static bool has_socket(void)
+{
+	struct stat stat;
+
+	for (int fd = 3; fd < 1024; fd++)
+		if (fstat(fd, &stat) == 0 && S_ISSOCK(stat.st_mode))
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	const VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .apiVersion = VK_API_VERSION_1_3};
@@ -502,8 +518,10 @@ int main(int argc, char **argv)
 	VkResult rc;
 
 	read_options(argc, argv);
-	if (want.exec)
-		execl(argv[0], argv[0], "runs=30", NULL);
+	if (want.afresh && has_socket()) {
+		printf("a socket outlived exec\n");
+		return 5;
+	}
 	make_crowd(&info);
 	rc = vkCreateInstance(&info, NULL, &instance);
 	if (rc != VK_SUCCESS) {

@@ -310,6 +310,15 @@ struct cost cost_floor(const struct governor_task *t, size_t point, double move_
 	return cost;
 }
 
+struct cost cost_now(const struct governor_task *t, size_t point, double move_ns)
+{
+	struct cost cost = {.price = (double)cost_price(t, point)};
+
+	for (size_t p = 0; p < t->parties; p++)
+		add_late(t, p, point, move_ns + t->party[p].flight_ns, &cost);
+	return cost;
+}
+
 bool cost_allowed(const struct governor_task *t, size_t point, const size_t low[CLOCK_COUNT])
 {
 	size_t axis[CLOCK_COUNT];

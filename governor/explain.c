@@ -68,7 +68,7 @@ static enum refusal refusal_of(const struct governor_task *t, size_t point)
 		return cost_late(t, newest, point, cost_end(t, newest, point), newest->slack_ns) > t->most ?
 			       REFUSED_LATE :
 			       REFUSED_SHARED;
-	return cost_at(t, point, moves_up_ns(&t->board, t->from, axis)).worst > t->most ? REFUSED_MOVE : REFUSED_PRICE;
+	return cost_now(t, point, moves_up_ns(&t->board, t->from, axis)).worst > t->most ? REFUSED_MOVE : REFUSED_PRICE;
 }
 
 /* Upper quantile of the newest request's end. */
@@ -117,7 +117,7 @@ void governor_explain(const struct governor *governor, struct decision *decision
 	decision->runner_up.bound_ns = (uint64_t)explain_bound_ns(t, best);
 	decision->runner_up.settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
 	decision->runner_up.power_uw = (double)newest->surface->power_uw[best];
-	decision->runner_up.late = cost_at(t, best, (double)decision->runner_up.settle_ns).newest;
+	decision->runner_up.late = cost_now(t, best, (double)decision->runner_up.settle_ns).newest;
 	decision->runner_up.deadline_ns = 0;
 	if (decision->runner_up.refused == REFUSED_LATE || decision->runner_up.refused == REFUSED_MOVE)
 		decision->runner_up.deadline_ns =

@@ -134,8 +134,8 @@ static void add_party(struct governor_task *t, const struct governor_request *r,
 	p->ran_ns = r->flight && !expected ? company_ran_ns(r->flight) : 0;
 	p->starts_ns = expected ? GAP_SHARE * (double)(r->begin_ns - now_ns) : 0;
 	p->deadline_ns = fmax((double)(r->deadline_ns - r->begin_ns), 1);
-	p->slack_ns = expected ? p->starts_ns + p->deadline_ns :
-				 (double)r->deadline_ns - (double)now_ns - (double)r->flight_ns;
+	p->slack_ns = expected ? p->starts_ns + p->deadline_ns : (double)r->deadline_ns - (double)now_ns;
+	p->flight_ns = expected ? 0 : (double)r->flight_ns;
 	p->scale = r->surface->slowdown * (1 + g->options.margin);
 	p->chance = expected ? chance_before(r, now_ns, t->until_ns) : 1;
 	p->price = PRICE * t->top_uw * exp(PRICE_GROWTH * fmin(s->debt, DEBT_MOST) + PRICE_PRIORITY * (priority - 5));
@@ -181,6 +181,12 @@ static void add_parties(struct governor_task *t, const struct governor_request *
 		add_party(t, &requests[best], now_ns);
 	}
 	find_joined(t);
+	/* Beside others there is always something under way. */
+	for (size_t p = 0; p < t->parties && t->parties > 1; p++) {
+		t->party[p].slack_ns -= t->party[p].flight_ns;
+		t->party[p].flight_ns = 0;
+	}
+	t->in_flight = t->party[0].flight_ns > 0;
 }
 
 static void find_urgent(struct governor_task *t, size_t at, bool later)
@@ -262,12 +268,12 @@ static struct choice weigh(const struct governor_task *t, size_t i)
 
 	grid_axes(t->board.grid, i, axis);
 	move_ns = moves_up_ns(&t->board, t->from, axis);
-	c.now = cost_at(t, i, move_ns);
+	c.now = cost_now(t, i, move_ns);
 	move_ns = fmax(move_ns - t->party[t->newest].starts_ns, 0); /* that somebody waits for */
 	c.sum = c.now.price + c.now.late + c.now.price * move_ns / fmax(t->party[t->newest].slack_ns, 1) - home;
 	if (i == t->home)
 		return c;
-	stay = move_ns > 0 ? cost_at(t, i, 0) : c.now;
+	stay = move_ns > 0 || t->in_flight ? cost_at(t, i, 0) : c.now;
 	saved = home - stay.price;
 	if (saved > 0) {
 		double fits = cost_fits(t, i), back = way_home(t, i);
@@ -339,7 +345,8 @@ static bool hopeless(const struct governor_task *t, size_t i, double risk, const
 static void look(const struct governor_task *t, double risk, size_t first, size_t every, struct choice *best)
 {
 	const float *own = t->party[t->urgent].surface->latency_ns, *sd = t->party[t->urgent].surface->sd;
-	bool likely = t->at_home.worst <= LIKELY, reached = best->point == t->home;
+	bool likely = (t->in_flight ? cost_now(t, t->home, 0) : t->at_home).worst <= LIKELY,
+	     reached = best->point == t->home;
 	float most = cost_own_most(t), far = likely ? FAR_SD : HOPE_FAR_SD;
 
 	for (size_t i = first; i < t->board.grid->points; i += every) {
@@ -431,7 +438,7 @@ static void describe(const struct governor_task *t, struct decision *out)
 		out->bound_ns = (uint64_t)explain_bound_ns(t, out->point);
 	}
 	out->settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
-	out->slack_ns = (uint64_t)fmax(p->slack_ns, 0);
+	out->slack_ns = (uint64_t)fmax(p->slack_ns - p->flight_ns, 0);
 	out->price_uw = p->price;
 	out->debt = t->governor->session[p->request->session].debt;
 	out->power_uw = (double)s->power_uw[out->point];
@@ -551,12 +558,12 @@ static bool unknown(const struct governor_request *requests, size_t count, uint6
 	return false;
 }
 
-/* Late at the fastest point too, and not for a move that is under way. */
+/* Late at the fastest point too. */
 static bool late_anyway(const struct governor_task *t)
 {
 	const struct party *p = &t->party[t->newest];
 
-	return cost_late(t, p, t->home, cost_end(t, p, t->home), p->slack_ns + (double)p->request->flight_ns) > LIKELY;
+	return cost_late(t, p, t->home, cost_end(t, p, t->home), p->slack_ns) > LIKELY;
 }
 
 void governor_decide(struct governor *governor, const struct governor_board *board,

@@ -59,6 +59,7 @@ struct party {
 	double ran_ns;     /* after it has run for this long */
 	double starts_ns;  /* from now; 0: runs */
 	double slack_ns;   /* from now */
+	double flight_ns;  /* of it, until a move that is under way is over: what is at home does not have to wait so */
 	double price;      /* of its miss */
 	double scale;      /* margin and slow-down */
 	double doubt_var;  /* of the log of its end, for what is not known of the others' shares */
@@ -104,6 +105,7 @@ struct governor_task {
 	size_t parties, newest, urgent;
 	const struct surface *of[COMPANY_MAX]; /* distinct surfaces */
 	size_t ofs;
+	bool in_flight;   /* one of them waits for a move that is under way */
 	size_t running;   /* parties in flight, what is decided for among them */
 	double joined;    /* chance that one of those expected begins before the newest has to end */
 	double top_uw;    /* power at the highest point allowed: the unit of prices */
@@ -129,6 +131,8 @@ double cost_soonest(const struct governor_task *t, const struct party *party, si
 /* The chance that the point's own upper quantile fits its slack. */
 double cost_fits(const struct governor_task *t, size_t point);
 struct cost cost_at(const struct governor_task *t, size_t point, double move_ns);
+/* The same for the requests that are in flight now, which have to wait for what is under way first. */
+struct cost cost_now(const struct governor_task *t, size_t point, double move_ns);
 /* Once all that is known of the parties is there: by the one that is likeliest to be late at a point. */
 void cost_find_sieve(struct governor_task *t, size_t at);
 /* A request's chance of a miss is over `most`. Tells most such points. */

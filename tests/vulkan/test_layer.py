@@ -165,9 +165,11 @@ def timestamps():
     run, reps = trace_of("")
     sizes = [len(rep) for rep in reps]
     ok(sizes and set(sizes) == {6}, "a net layer from barrier to barrier, with its time", f"{sizes}\n{run.err}")
-    busy = sum(int(row["gpu_ns"]) for row in reps[-1]) if reps else 0
+    # The median of both: in a single inference the machine may have been elsewhere.
+    busy = sorted(sum(int(row["gpu_ns"]) for row in rep) for rep in reps)
     median = int(run.summary("median_ns") or 0)
-    ok(0 < busy < 2 * median, "their times add up to less than the inference", f"{busy} of {median}")
+    ok(busy and 0 < busy[len(busy) // 2] < median, "their times add up to less than the inference",
+       f"{busy} of {median}")
     ok(all(row["sync"] == ("1" if i == 5 else "0") for i, row in enumerate(reps[-1] if reps else [])),
        "the host waits for the last one")
     run, reps = trace_of("resubmit")

@@ -466,8 +466,11 @@ static void expect_ends(const struct governor_task *t, const struct decision *ou
 
 static enum reason reason_of(const struct governor_task *t, const struct choice *c, bool feasible)
 {
+	/* No axis is beyond its limits at the highest point: only the power cap may be. */
+	if (c->point == t->home && !feasible)
+		return cost_allowed(t, grid_index(t->board.grid, t->high), t->low) ? REASON_FASTEST : REASON_CAP;
 	if (c->point == t->home)
-		return !feasible ? REASON_FASTEST : c->now.worst > t->most ? REASON_BUY : REASON_CHEAPEST;
+		return c->now.worst > t->most ? REASON_BUY : REASON_CHEAPEST;
 	if (c->learned > 0 && c->now.price < t->at_home.price)
 		return REASON_EXPLORE;
 	return c->point == t->board.current ? REASON_STAY : REASON_WAY;

@@ -169,6 +169,10 @@ static void test_options(void **state)
 	struct decision d = decide(&board, 0, 1000 * MS, (uint64_t)(1.05 * (double)plane[0].latency[grid.points - 1]));
 	assert_true(d.power_uw <= governor.options.power_max_uw);
 	assert_false(d.feasible);
+	assert_int_equal(d.reason, REASON_CAP);
+	governor.options.power_max_uw = 2 * (double)plane[0].power[grid.points - 1];
+	d = decide(&board, 1, 1000 * MS, (uint64_t)(0.5 * (double)plane[0].latency[grid.points - 1]));
+	assert_int_equal(d.reason, REASON_FASTEST);
 }
 
 /* Something cheaper that nobody knows is tried where misses may be spent on it, and never where they may not. */

@@ -76,7 +76,7 @@ def pin(board, hz):
 def felt(board, name, command, first, result):
     """At three clocks: the time of an inference on the board against the time by its clock."""
     table = list(board.page.table_hz[0])[: board.page.steps[0]]
-    top, took, power = table[-1], {}, 0
+    top, took, quick, power = table[-1], {}, {}, 0
     for hz in (top, table[len(table) * 2 // 3], table[len(table) // 5]):
         pin(board, hz)
         run_, rows, uw = run(board, command)
@@ -87,14 +87,16 @@ def felt(board, name, command, first, result):
             run_.stdout[-300:] + run_.stderr[-600:],
         )
         took[hz] = median([due for _, _, due in rows[first:]])
+        # What else the machine does only adds to it: the tenth quickest of a hundred.
+        quick[hz] = sorted(due for _, _, due in rows[first:])[(len(rows) - first) // 10]
         say(
             f"{name} at {hz // 1000000} MHz: an inference is due after {took[hz] / 1e6:.1f} ms and took "
             f"{median([total for _, total, _ in rows[first:]]) / 1e6:.1f}; "
             f"{run_.stderr.strip().splitlines()[-1]}"
         )
-    errors = [abs(took[hz] / took[top] * hz / top - 1) for hz in took]
+    errors = [abs(quick[hz] / quick[top] * hz / top - 1) for hz in quick]
     say(f"{name}: the board's own error over three clocks is {100 * max(errors):.1f} %")
-    ok(max(errors) < 0.15, f"{name}: takes what the clock allows", took)
+    ok(max(errors) < 0.15, f"{name}: takes what the clock allows", quick)
     return took[top], power
 
 

@@ -55,7 +55,7 @@ generated:
 	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated
 
 # The daemon under a virtual clock: flamed and its keeper are the release build's.
-VTIME := $(addprefix $(B)/tests/vtime/,vtime.o drive.o client.o plant.o world.o) \
+VTIME := $(addprefix $(B)/tests/vtime/,vtime.o scenarios.o drive.o client.o plant.o world.o) \
 	$(B)/tests/population/boards.o $(B)/tests/sim/sim.o $(B)/estimator/grid.o $(B)/estimator/sample.o
 test-programs: $(B)/tests/vtime/vtime $(B)/tests/vtime/shim.so
 $(B)/tests/vtime/vtime: $(VTIME) $(COMMON)

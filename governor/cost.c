@@ -70,46 +70,45 @@ static double doubt_of(const struct governor_task *t, const struct party *party,
 }
 
 /* Chance that what takes `end_ns` more takes longer than `slack_ns`, having run for `ran_ns`: what is not known of a
- * request is a share of the whole of it. */
-static double late_by(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
-		      double end_ns, double slack_ns, double ran_ns)
+ * request is a share of the whole of it. At a glance it is the least that it can be, without a logarithm: log x <=
+ * (x - 1) / sqrt(x) from 1 on, and <= 2 (x - 1) / (x + 1) below. */
+static double late_in(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
+		      double end_ns, double slack_ns, double ran_ns, bool glance)
 {
 	const struct surface *s = party->surface;
-	double noise, sum;
-
 	/* What passes before anything runs scales with nothing. */
-	slack_ns -= fmax((double)form->fixed_ns, 0);
-	end_ns -= fmax((double)form->fixed_ns, 0);
+	double fixed_ns = form->fixed_ns > 0 ? (double)form->fixed_ns : 0, noise, sum, spare_ns, z;
+
+	slack_ns -= fixed_ns;
+	end_ns -= fixed_ns;
 	if (!(slack_ns > 0))
 		return 1;
 	if (!(end_ns > 1))
 		return 0;
+	slack_ns += ran_ns;
+	end_ns += ran_ns;
+	spare_ns = slack_ns - end_ns;
 	noise = (double)s->noise_sd * (double)s->noise_sd;
 	sum = noise + (double)s->sd[point] * (double)s->sd[point] + (double)s->slow_sd * (double)s->slow_sd +
 	      doubt_of(t, party, form);
-	return beyond(t, s, noise, sum, log((slack_ns + ran_ns) / (end_ns + ran_ns)) / sqrt(sum));
+	if (!glance)
+		z = log(slack_ns / end_ns) / sqrt(sum);
+	else
+		z = spare_ns > 0 ? spare_ns / sqrt(slack_ns * end_ns * sum) :
+				   2 * spare_ns / ((slack_ns + end_ns) * sqrt(sum));
+	return beyond(t, s, noise, sum, z);
 }
 
-/* What late_by() is no lower than, told without a logarithm: log x <= (x - 1) / sqrt(x) from 1 on, and
- * <= 2 (x - 1) / (x + 1) below. */
+static double late_by(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
+		      double end_ns, double slack_ns, double ran_ns)
+{
+	return late_in(t, party, form, point, end_ns, slack_ns, ran_ns, false);
+}
+
 static double late_least(const struct governor_task *t, const struct party *party, const struct form *form,
 			 size_t point, double end_ns, double slack_ns, double ran_ns)
 {
-	const struct surface *s = party->surface;
-	double fixed_ns = form->fixed_ns > 0 ? (double)form->fixed_ns : 0, spare_ns;
-	float noise = s->noise_sd * s->noise_sd, sum;
-
-	if (!(end_ns - fixed_ns > 1))
-		return 0;
-	slack_ns += ran_ns - fixed_ns;
-	end_ns += ran_ns - fixed_ns;
-	if (!(slack_ns > 0))
-		return 1;
-	sum = noise + s->sd[point] * s->sd[point] + s->slow_sd * s->slow_sd + (float)doubt_of(t, party, form);
-	spare_ns = slack_ns - end_ns;
-	return beyond(t, s, (double)noise, (double)sum,
-		      spare_ns > 0 ? spare_ns / (double)sqrtf((float)(slack_ns * end_ns) * sum) :
-				     2 * spare_ns / ((slack_ns + end_ns) * (double)sqrtf(sum)));
+	return late_in(t, party, form, point, end_ns, slack_ns, ran_ns, true);
 }
 
 double cost_late(const struct governor_task *t, const struct party *party, size_t point, double end_ns, double slack_ns)
@@ -262,13 +261,23 @@ static void add_late(const struct governor_task *t, size_t p, size_t point, doub
 		cost->newest = risk.late;
 }
 
-struct cost cost_at(const struct governor_task *t, size_t point, double move_ns)
+static struct cost cost_of(const struct governor_task *t, size_t point, double move_ns, bool now)
 {
 	struct cost cost = {.price = (double)cost_price(t, point)};
 
 	for (size_t p = 0; p < t->parties; p++)
-		add_late(t, p, point, move_ns, &cost);
+		add_late(t, p, point, move_ns + (now ? t->party[p].flight_ns : 0), &cost);
 	return cost;
+}
+
+struct cost cost_at(const struct governor_task *t, size_t point, double move_ns)
+{
+	return cost_of(t, point, move_ns, false);
+}
+
+struct cost cost_now(const struct governor_task *t, size_t point, double move_ns)
+{
+	return cost_of(t, point, move_ns, true);
 }
 
 static double floor_by(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
@@ -307,15 +316,6 @@ struct cost cost_floor(const struct governor_task *t, size_t point, double move_
 			late += (end_ns - slack_ns) / party->deadline_ns;
 		cost.late += party->price * late;
 	}
-	return cost;
-}
-
-struct cost cost_now(const struct governor_task *t, size_t point, double move_ns)
-{
-	struct cost cost = {.price = (double)cost_price(t, point)};
-
-	for (size_t p = 0; p < t->parties; p++)
-		add_late(t, p, point, move_ns + t->party[p].flight_ns, &cost);
 	return cost;
 }
 

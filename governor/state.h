@@ -155,6 +155,26 @@ size_t cost_home(const struct governor_task *t, const size_t low[CLOCK_COUNT], c
 size_t cost_fastest(const struct governor_task *t);
 bool cost_allowed(const struct governor_task *t, size_t point, const size_t low[CLOCK_COUNT]);
 
+/* ---- choice.c ---- */
+
+#define LIKELY 0.5 /* chance from which on a request counts as late: more likely than not */
+
+struct choice {
+	size_t point;
+	double sum; /* the cost J, less that of being at home for good */
+	struct cost now;
+	double learned;
+};
+
+/* What it costs to take a point that is allowed. */
+struct choice choice_weigh(const struct governor_task *t, size_t point);
+/* The least costly. Outside learning no deadline is put at risk; where none can be kept, the least harm. */
+struct choice choice_least(const struct governor_task *t, bool feasible);
+/* A request that moved while it ran tells nothing of a point: clocks that were taken somewhere to learn stand until
+ * one of each session has run there from beginning to end, as long as none of several is at more risk there, `worst`,
+ * than it may be. */
+bool choice_being_learned(const struct governor_task *t, double worst);
+
 /* ---- explain.c ---- */
 
 double explain_bound_ns(const struct governor_task *t, size_t point);

@@ -32,7 +32,7 @@ void company_format(struct kv_out *out, const struct entry *entry)
 
 	if (!governor)
 		return;
-	for (size_t i = 0; i < PAIRS_MAX; i++) {
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++) {
 		const struct interference *p = &governor->pair[i];
 		if (!p->n || (p->model != id && p->other != id))
 			continue;

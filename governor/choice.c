@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which point a request takes: the least of what it costs now, what it costs from then on, and what is learned there. */
+/* Which point a request takes: the least of what it costs now and from then on, and of what is learned there. */
 #include "state.h"
 
 #define EXPLORE_ALL 100 /* requests that each look at every point for something to learn; */

@@ -17,20 +17,20 @@
 
 static size_t pair_slot(uint32_t model, uint32_t other, bool before)
 {
-	return (model * 2654435761U + other * 40503U + before * 97U) % PAIRS_MAX;
+	return (model * 2654435761U + other * 40503U + before * 97U) % COMPANY_PAIRS_MAX;
 }
 
-/* Where its entry is, or the free one where it belongs; PAIRS_MAX: no room. */
+/* Where its entry is, or the free one where it belongs; COMPANY_PAIRS_MAX: no room. */
 static size_t pair_find(const struct governor *governor, uint32_t model, uint32_t other, bool before)
 {
 	size_t slot = pair_slot(model, other, before);
 
-	for (size_t i = 0; i < PAIRS_MAX; i++, slot = (slot + 1) % PAIRS_MAX) {
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++, slot = (slot + 1) % COMPANY_PAIRS_MAX) {
 		const struct interference *p = &governor->pair[slot];
 		if (!p->n || (p->model == model && p->other == other && p->before == before))
 			return slot;
 	}
-	return PAIRS_MAX;
+	return COMPANY_PAIRS_MAX;
 }
 
 /* Of two that begin at the same moment, the one that was decided first. */
@@ -44,7 +44,7 @@ static bool began_before(const struct governor_request *a, const struct governor
 double company_theta(const struct governor *governor, uint32_t model, uint32_t other, bool before, double *var)
 {
 	size_t slot = pair_find(governor, model, other, before);
-	bool known = slot < PAIRS_MAX && governor->pair[slot].n;
+	bool known = slot < COMPANY_PAIRS_MAX && governor->pair[slot].n;
 
 	*var = known ? (double)governor->pair[slot].var : (double)THETA_VAR_FIRST;
 	return known ? exp((double)governor->pair[slot].log_theta) : 1;
@@ -57,7 +57,7 @@ bool governor_model_pair(struct governor *governor, const struct interference *p
 	if (!pair->n || !(fabs((double)pair->log_theta) <= LOG_THETA_MAX) ||
 	    !(pair->var > 0 && pair->var <= THETA_VAR_FIRST))
 		return false;
-	if (slot < PAIRS_MAX)
+	if (slot < COMPANY_PAIRS_MAX)
 		governor->pair[slot] = *pair;
 	return true;
 }
@@ -66,11 +66,11 @@ bool governor_model_pair(struct governor *governor, const struct interference *p
 void governor_model_reset(struct governor *governor, uint32_t model)
 {
 	static const struct interference none;
-	struct interference kept[PAIRS_MAX];
+	struct interference kept[COMPANY_PAIRS_MAX];
 	size_t count = 0;
 
 	governor->alone[model] = 0;
-	for (size_t i = 0; i < PAIRS_MAX; i++) {
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++) {
 		const struct interference *p = &governor->pair[i];
 		if (p->n && p->model != model && p->other != model)
 			kept[count++] = *p;
@@ -347,7 +347,7 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 	for (uint32_t k = 0; k < f->partners && sum > 0; k++) {
 		size_t slot = pair_find(governor, model, f->partner[k] / 2, f->partner[k] % 2);
 		double gain = f->doubt_ns[k] * var[k] / sum;
-		if (slot == PAIRS_MAX)
+		if (slot == COMPANY_PAIRS_MAX)
 			continue;
 		struct interference *p = &governor->pair[slot];
 		if (!p->n)

@@ -7,9 +7,6 @@
 
 #include "../estimator/model.h"
 
-#define COMPANY_MAX 8   /* requests laid out one beside the other: the newest and the most urgent others */
-#define PAIRS_MAX   512 /* pairs of models whose interference is remembered */
-
 enum objective { OBJECTIVE_POWER, OBJECTIVE_ENERGY };
 
 struct governor_options {
@@ -147,7 +144,7 @@ struct governor {
 	double normal;               /* deviations that `quantile` lies above the mean of a normal distribution */
 	float heavy_over[LATE_BINS]; /* chance that a fit's error is over LATE_LOW + k x LATE_STEP deviations */
 	struct governor_session session[SESSIONS_MAX];
-	struct interference pair[PAIRS_MAX];
+	struct interference pair[COMPANY_PAIRS_MAX];
 	/* requests that had the board for themselves: only beside what is known alone can theta be
 	 * told */
 	uint16_t alone[MODELS_MAX];

@@ -147,7 +147,7 @@ static void adapt_report(struct closed *c)
 			s, i, (double)x->latency_ns[i] / 1e6, c->run->board->work[s].latency_ns[i] / 1e6,
 			(double)x->sd[i], (double)x->noise_sd, x->slowdown, (double)x->latency_ns[top] / 1e6,
 			c->run->board->work[s].latency_ns[top] / 1e6, (double)x->sd[top], governor.session[s].debt);
-		for (size_t k = 0; k < PAIRS_MAX; k++)
+		for (size_t k = 0; k < COMPANY_PAIRS_MAX; k++)
 			if (governor.pair[k].n && governor.pair[k].model == s)
 				fprintf(stderr, "  beside %u%s: theta %.3f of %.3f sd %.3f n %u\n",
 					governor.pair[k].other, governor.pair[k].before ? " (before)" : "",

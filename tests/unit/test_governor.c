@@ -284,14 +284,14 @@ static void test_interference(void **state)
 		now_ns += run_ns + 10 * MS;
 	}
 	learned = 0;
-	for (size_t i = 0; i < PAIRS_MAX; i++)
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
 		if (governor.pair[i].n && governor.pair[i].model == 0)
 			learned = exp((double)governor.pair[i].log_theta), var = (double)governor.pair[i].var;
 	(void)var;
 	printf("# | theta %.3f, learned %.3f\n", theta, learned);
 	assert_true(fabs(learned - theta) < 0.1);
 	governor_model_reset(&governor, 0);
-	for (size_t i = 0; i < PAIRS_MAX; i++)
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
 		assert_true(!governor.pair[i].n || (governor.pair[i].model && governor.pair[i].other));
 }
 

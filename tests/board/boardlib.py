@@ -4,24 +4,8 @@ import ctypes, glob, mmap, os, shutil, signal, subprocess, sys, tempfile, thread
 
 BUILD = os.environ.get("BUILD_DIR", "build/asan")
 RELEASE = os.environ.get("RELEASE_DIR", "build/release")
-COUNT = 0
-
-
-def ok(condition, name, note=""):
-    """One TAP line; a note goes to the log only when the test fails."""
-    global COUNT
-    COUNT += 1
-    print(f"{'ok' if condition else 'not ok'} {COUNT} - {name}", flush=True)
-    if not condition and note:
-        print("# " + str(note), flush=True)
-    return condition
-
-
-def skip(name, why):
-    global COUNT
-    COUNT += 1
-    print(f"ok {COUNT} - {name} # SKIP {why}", flush=True)
-
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from lines import done, ok, skip  # noqa: E402, F401
 
 # Percent by which the board's waits were too long, by the word of its own layer: the machine was busy with other work.
 UNQUIET = 1.5   # a limit that is missed says nothing of flamed
@@ -41,10 +25,6 @@ def judge(right, gross, late, name, note):
 
 def say(text):
     print("# | " + text, flush=True)
-
-
-def done():
-    print(f"1..{COUNT}", flush=True)
 
 
 class Model(ctypes.Structure):

@@ -93,7 +93,7 @@ def kernel_rules():
     ok(b.reads(p + "/scaling_governor", "schedutil"), "an unknown governor is refused")
     rejected = b.page.rejected
     b.write(g + "/max_freq", "50x")
-    ok(b.reads(g + "/max_freq", 1300500000) and b.page.rejected == rejected + 1,
+    ok(b.reads(g + "/max_freq", 1300500000) and b.wait(lambda: b.page.rejected == rejected + 1),
        "trailing bytes are refused, and counted")
     b.write(g + "/max_freq", 0)
     ok(b.reads(g + "/max_freq", 1300500000), "0 is no limit")

@@ -8,18 +8,8 @@ cd "$(dirname "$0")/../.." || exit 1
 arch=${1:-arm64}
 log=$(mktemp) || exit 1
 trap 'rm -f "$log" "$log.skips"' EXIT
-n=0
-fail=0
-
-# result STATUS NAME    with the end of $log after a failure
-result() {
-	n=$((n + 1))
-	if [ "$1" -eq 0 ]; then echo "ok $n - $2"; else
-		echo "not ok $n - $2"
-		tail -30 "$log" | sed 's/^/  # /'
-		fail=1
-	fi
-}
+# shellcheck source=tests/result.sh
+. tests/result.sh
 
 if ! tools/cross "$arch" true >"$log" 2>&1; then
 	if [ "$(id -u)" = 0 ]; then

@@ -8,17 +8,8 @@ qemu=$1
 packages=$2
 dir=$(mktemp -d) || exit 1
 log=$dir/log
-n=0
-fail=0
-
-result() {
-	n=$((n + 1))
-	if [ "$1" -eq 0 ]; then echo "ok $n - $2"; else
-		echo "not ok $n - $2"
-		tail -30 "$log" | sed 's/^/  # /'
-		fail=1
-	fi
-}
+# shellcheck source=tests/result.sh
+. "$(dirname "$0")/../result.sh"
 
 # wait_for SECONDS COMMAND ...
 wait_for() {

@@ -16,32 +16,9 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.environ.get("BUILD_DIR") or os.path.join(ROOT, "build/release")
 RELEASE = os.environ.get("RELEASE_DIR") or os.path.join(ROOT, "build/release")
 TREES = os.path.join(ROOT, "tests/trees")
-sys.path.insert(0, TREES)
+sys.path[:0] = [TREES, os.path.dirname(HERE)]
 import make_tree  # noqa: E402
-
-count = failed = 0
-
-
-def ok(condition, name, detail=""):
-    global count, failed
-    count += 1
-    failed += not condition
-    print(f"{'ok' if condition else 'not ok'} {count} - {name}", flush=True)
-    if not condition and detail != "":
-        print("  # " + str(detail).replace("\n", "\n  # "), flush=True)
-    return bool(condition)
-
-
-def skip(name, why):
-    global count
-    count += 1
-    print(f"ok {count} - {name} # SKIP {why}", flush=True)
-
-
-def done():
-    print(f"1..{count}")
-    sys.exit(1 if failed else 0)
-
+from lines import done, ok, skip  # noqa: E402, F401
 
 def wait_for(condition, seconds=20.0):
     end = time.monotonic() + seconds

@@ -54,6 +54,16 @@ class Keeper:
         self.sock.settimeout(60)
         self.hello = self.receive() if hello else None
 
+    def leave(self):
+        """It ends by itself once nobody is there any more, or is ended."""
+        if self.process.poll() is None:
+            self.sock.close()
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
     def receive(self, timeout=60):
         self.sock.settimeout(timeout)
         data, ancillary, _, _ = self.sock.recvmsg(REPLY.size, socket.CMSG_SPACE(32 * 4))

@@ -66,13 +66,8 @@ class Board:
         open(folder + "/cur_state", "w").write(f"{state}\n")
 
     def __exit__(self, *exc):
-        if self.keeper and self.keeper.process.poll() is None:
-            self.keeper.sock.close()
-            try:
-                self.keeper.process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self.keeper.process.kill()
-                self.keeper.process.wait()
+        if self.keeper:
+            self.keeper.leave()
         remove(self.path)
 
 

@@ -11,31 +11,15 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..")]
 import fakeflamed  # noqa: E402
+from lines import done, ok, skip  # noqa: E402
 
 BUILD = os.environ.get("RELEASE_DIR", "build/release")
 ASAN = os.environ.get("BUILD_DIR", "build/asan")
 AMPLE_NS = "5000000000"  # a deadline that is not over before it is told, however busy the machine
 VALGRIND = shutil.which("valgrind")
-count = failed = 0
 scratch = tempfile.mkdtemp(prefix="flamed-layer-")
-
-
-def ok(right, name, detail=""):
-    global count, failed
-    count += 1
-    if not right:
-        failed += 1
-    print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
-    if not right and detail:
-        print("# " + str(detail).replace("\n", "\n# "), flush=True)
-
-
-def skip(name, why):
-    global count
-    count += 1
-    print(f"ok {count} - {name} # SKIP {why}", flush=True)
 
 
 class Run:
@@ -328,9 +312,8 @@ def main():
         for part in (same_results, boundaries, rows_are_right, events_balance, devices, session_with_flamed, endings,
                      profiling, sanitizers):
             part()
-    print(f"1..{count}")
     shutil.rmtree(scratch, ignore_errors=True)
-    return 1 if failed else 0
+    done()
 
 
-sys.exit(main())
+main()

@@ -7,18 +7,8 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 second=$(mktemp -d) || exit 1
 trap 'rm -rf "$second"' EXIT
-n=0
-fail=0
-
-# result STATUS NAME [LOG]
-result() {
-	n=$((n + 1))
-	if [ "$1" -eq 0 ]; then echo "ok $n - $2"; else
-		echo "not ok $n - $2"
-		tail -30 "${3:-/dev/null}" | sed 's/^/  # /'
-		fail=1
-	fi
-}
+# shellcheck source=tests/result.sh
+. tests/result.sh
 
 mkdir -p build
 (umask 022 && LC_ALL=C TZ=UTC tools/deb) >build/deb.log 2>&1

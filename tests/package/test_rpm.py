@@ -11,6 +11,8 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests"))
+from lines import done, ok, skip  # noqa: E402
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "ASAN_", "UBSAN_"))}
 PYTHON = "/usr/lib/python%d.%d/site-packages" % sys.version_info[:2]
 PACKAGES = ("flamed", "flamed-layers", "flamed-exporter", "flamed-libs", "flamed-devel", "python3-flamed")
@@ -23,17 +25,6 @@ MACROS = {"_prefix": "/usr", "_sbindir": "/usr/sbin", "_libdir": "/usr/lib64", "
           "systemd_requires": "Requires(post): systemd", "systemd_post()": "systemctl preset %{?*}",
           "systemd_preun()": "systemctl disable --now %{?*}",
           "systemd_postun_with_restart()": "systemctl try-restart %{?*}"}
-count = failed = 0
-
-
-def ok(right, name, detail=""):
-    global count, failed
-    count += 1
-    failed += not right
-    print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
-    if not right and detail:
-        print("# " + str(detail)[-4000:].replace("\n", "\n# "), flush=True)
-    return right
 
 
 def run(*words, **more):
@@ -134,8 +125,8 @@ def main():
     why = None if shutil.which("rpmbuild") else "no rpmbuild: apt-get install rpm"
     why = why or (None if os.getuid() == 0 else "only root installs with rpm")
     if why:
-        print(f"ok 1 - RPMs # SKIP {why}\n1..1")
-        return 0
+        skip("RPMs", why)
+        done()
     with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as file:
         version = re.search(r"^VERSION := (.*)$", file.read(), re.M)[1]
     with tempfile.TemporaryDirectory(prefix="flamed-rpm-") as top:
@@ -143,16 +134,15 @@ def main():
         ok(tarball(version, f"{top}/SOURCES/flamed-{version}.tar.gz"), "a tarball of the tree")
         # The libraries are there, as Debian's packages, which rpm does not know.
         defines = [word for key, value in {"_topdir": top, **MACROS}.items() for word in ("--define", f"{key} {value}")]
-        done = run("rpmbuild", "-bb", "--nodeps", "--noclean", *defines, os.path.join(ROOT, "contrib/rpm/flamed.spec"))
-        if ok(done.returncode == 0, "rpmbuild builds the spec", done.stderr):
+        built = run("rpmbuild", "-bb", "--nodeps", "--noclean", *defines, os.path.join(ROOT, "contrib/rpm/flamed.spec"))
+        if ok(built.returncode == 0, "rpmbuild builds the spec", built.stderr):
             rpms = packaged(top)
             ok(sorted(rpms) == sorted(PACKAGES) and {of for _, of, _ in rpms.values()} == {version},
                "six packages, of this tree's version", rpms)
             contents(rpms, top, version)
             headers(rpms)
             runs(rpms, top)
-    print(f"1..{count}")
-    return 1 if failed else 0
+    done()
 
 
-sys.exit(main())
+main()

@@ -13,30 +13,14 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "opencl"))
+sys.path[:0] = [os.path.join(os.path.dirname(__file__), "..", folder) for folder in ("opencl", "")]
 import fakeflamed  # noqa: E402
+from lines import done, ok, skip  # noqa: E402
 
 BUILD = os.environ.get("RELEASE_DIR", "build/release")
 ASAN = os.environ.get("BUILD_DIR", "build/asan")
 VALIDATION = "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json"
-count = failed = 0
 scratch = tempfile.mkdtemp(prefix="flamed-vulkan-")
-
-
-def ok(right, name, detail=""):
-    global count, failed
-    count += 1
-    if not right:
-        failed += 1
-    print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
-    if not right and detail:
-        print("# " + str(detail).replace("\n", "\n# "), flush=True)
-
-
-def skip(name, why):
-    global count
-    count += 1
-    print(f"ok {count} - {name} # SKIP {why}", flush=True)
 
 
 def driver():
@@ -304,9 +288,8 @@ def main():
         validation()
         requests()
         trouble()
-    print(f"1..{count}")
     shutil.rmtree(scratch, ignore_errors=True)
-    return 1 if failed else 0
+    done()
 
 
-sys.exit(main())
+main()

@@ -7,23 +7,14 @@ import shutil
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "opencl"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "opencl"), os.path.join(HERE, "..")]
 import fakeflamed  # noqa: E402
 import llamalib  # noqa: E402
+from lines import done, ok, skip  # noqa: E402
 
 BUILD = os.environ.get("RELEASE_DIR", "build/release")
-count = failed = 0
 scratch = tempfile.mkdtemp(prefix="flamed-llama-")
-
-
-def ok(right, name, detail=""):
-    global count, failed
-    count += 1
-    failed += not right
-    print(f"{'ok' if right else 'not ok'} {count} - {name}", flush=True)
-    if not right and detail:
-        print("# " + str(detail)[:4000].replace("\n", "\n# "), flush=True)
 
 
 def steps(flamed):
@@ -99,18 +90,16 @@ def second_build(flamed):
 def main():
     why = llamalib.install()
     if why:
-        print(f"ok 1 - llama.cpp under the Vulkan layer # SKIP {why}\n1..1")
-        return 0
+        skip("llama.cpp under the Vulkan layer", why)
+        done()
     with fakeflamed.Server(os.path.join(scratch, "flamed.sock")) as flamed:
         one_model(flamed)
         one_identity(flamed)
         second_build(flamed)
-    print(f"1..{count}")
-    return 1 if failed else 0
+    done()
 
 
 try:
-    status = main()
+    main()
 finally:
     shutil.rmtree(scratch, ignore_errors=True)
-sys.exit(status)

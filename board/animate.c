@@ -16,12 +16,12 @@
 #define TICK_NS        (20 * NS_PER_MS)  /* sensors and governors under load: 50 Hz */
 #define IDLE_TICK_NS   (100 * NS_PER_MS) /* nothing happens */
 #define BUSY_LINGER_NS NS_PER_S
+#define RETRY_NS       NS_PER_MS /* a value that cannot be shown while another program has its file open */
 #define GOVERN_NS      (20 * NS_PER_MS)
 #define THROTTLE_NS    (500 * NS_PER_MS)
 
-/* A writer is held up by a lease: its open(2) waits until we let go. Files
- * that cannot be leased just do not wait. Lost with our last descriptor, so
- * nobody waits for a board that is gone. */
+/* A lease delays a writer: its open(2) waits until the lease is released. Files that cannot be leased cause no wait.
+ * The kernel drops the lease with its last descriptor, so no writer waits for a board that has ended. */
 static void take_lease(struct board_run *run, struct knob_file *knob)
 {
 	if (run->device[knob->device].spec->write_ns == 0 || knob->lease_fd >= 0)
@@ -48,7 +48,7 @@ static void drop_lease(struct knob_file *knob)
 /* A whole move writes two files of each device of the clock, one after the
  * other: each has its share of the time, so that the new speed is in effect
  * one settle time after the first write began. */
-static uint64_t writes_of_move(const struct board_run *run, const struct device *device)
+static uint64_t writes_of_move(const struct board_run *run, const struct board_clock *device)
 {
 	uint64_t devices = 1;
 
@@ -61,7 +61,7 @@ static void writer_waits(struct board_run *run, int fd, uint64_t now_ns)
 {
 	for (size_t i = 0; i < run->tree.knobs; i++) {
 		struct knob_file *knob = &run->tree.knob[i];
-		const struct device *device = &run->device[knob->device];
+		const struct board_clock *device = &run->device[knob->device];
 
 		if (knob->lease_fd != fd || knob->release_ns)
 			continue;
@@ -81,7 +81,7 @@ static int watch_knob(struct board_run *run, struct knob_file *knob)
 
 static void publish(struct board_run *run, size_t index)
 {
-	const struct device *device = &run->device[index];
+	const struct board_clock *device = &run->device[index];
 	enum clock_id id = device->spec->id;
 
 	if (device->spec == spec_lead(run->spec, id)) {
@@ -94,7 +94,7 @@ static void publish(struct board_run *run, size_t index)
 /* Power up to now, at the clocks that were in force. */
 static void account(struct board_run *run, uint64_t now_ns)
 {
-	struct page *page = run->page;
+	struct board_page *page = run->page;
 	uint64_t busy[CLOCK_COUNT], work[CLOCK_COUNT], dt = now_ns - run->power.at_ns;
 
 	for (int id = 0; id < CLOCK_COUNT; id++) {
@@ -131,7 +131,7 @@ static void lease_all(struct board_run *run)
 static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t now_ns)
 {
 	size_t index = knob->device;
-	struct device *device = &run->device[index];
+	struct board_clock *device = &run->device[index];
 	char text[KNOB_VALUE_MAX];
 	uint64_t begun_ns = knob->begun_ns ? knob->begun_ns : now_ns;
 	/* a writer that was not held up: all of it now */
@@ -139,9 +139,13 @@ static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t
 
 	if (!tree_take(knob, text, sizeof(text)))
 		return;
+	if (!text[0]) { /* emptied by open(2): the write is to come, or the value is shown again */
+		knob->stale = true;
+		return;
+	}
 	knob->begun_ns = 0;
 	account(run, now_ns);
-	if (device_write(device, knob->knob, text))
+	if (board_clock_write(device, knob->knob, text))
 		atomic_fetch_add(&run->page->rejected, 1);
 	if (tree_userspace(&run->tree, index, device)) {
 		knob = &run->tree.knob[run->tree.knobs - 1];
@@ -149,7 +153,7 @@ static void knob_written(struct board_run *run, struct knob_file *knob, uint64_t
 		knob_written(run, knob, now_ns); /* a write before the watch has no event */
 	}
 	show_device(run, index);
-	device_govern(device, begun_ns, share);
+	board_clock_govern(device, begun_ns, share);
 }
 
 static void read_events(struct board_run *run, uint64_t now_ns)
@@ -198,7 +202,7 @@ static void settle_clocks(struct board_run *run, uint64_t now_ns)
 		if (run->device[i].due_ns == 0 || run->device[i].due_ns > now_ns)
 			continue;
 		account(run, now_ns);
-		if (device_settle(&run->device[i], now_ns))
+		if (board_clock_settle(&run->device[i], now_ns))
 			publish(run, i);
 	}
 }
@@ -211,13 +215,13 @@ static void run_governors(struct board_run *run, uint64_t now_ns)
 	if (now_ns - run->governed_ns < GOVERN_NS)
 		return;
 	for (size_t i = 0; i < run->spec->clocks; i++) {
-		struct device *device = &run->device[i];
+		struct board_clock *device = &run->device[i];
 		double util = run->window_busy_ns[device->spec->id] / window_ns;
 
 		if (device->spec->id == CLOCK_CPU && !device->spec->host)
 			util = 0;
 		device->util = util < 1 ? util : 1; /* of the busiest core, for cpufreq */
-		device_govern(device, now_ns, 1);
+		board_clock_govern(device, now_ns, 1);
 	}
 	memset(run->window_busy_ns, 0, sizeof(run->window_busy_ns));
 	run->governed_ns = now_ns;
@@ -242,23 +246,25 @@ static void throttle(struct board_run *run, double seconds)
 	if (run->throttle > before)
 		tree_show_cooling(&run->tree, (uint64_t)run->throttle);
 	for (size_t i = 0; i < run->spec->clocks; i++) {
-		struct device *device = &run->device[i];
+		struct board_clock *device = &run->device[i];
 		size_t off = (size_t)run->throttle, last = device->spec->count - 1;
 
 		if (device->spec->id == CLOCK_MEM)
 			continue;
 		device->ceiling_hz = off == 0 ? UINT64_MAX : device->spec->hz[off < last ? last - off : 0];
 		show_device(run, i);
-		device_govern(device, run->power.at_ns, 1);
+		board_clock_govern(device, run->power.at_ns, 1);
 	}
 	tree_show_cooling(&run->tree, (uint64_t)run->throttle);
 }
 
 static void tick(struct board_run *run, uint64_t now_ns)
 {
-	for (size_t i = 0; i < run->tree.knobs; i++)
+	for (size_t i = 0; i < run->tree.knobs && now_ns - run->retried_ns >= RETRY_NS; i++)
 		if (run->tree.knob[i].stale)
 			tree_show_knob(&run->tree.knob[i], &run->device[run->tree.knob[i].device]);
+	if (now_ns - run->retried_ns >= RETRY_NS)
+		run->retried_ns = now_ns;
 	lease_all(run);
 	if (now_ns - run->shown_ns < TICK_NS)
 		return;
@@ -282,7 +288,8 @@ static uint64_t next_event_ns(const struct board_run *run, uint64_t now_ns)
 	for (size_t i = 0; i < run->spec->clocks; i++)
 		at = earlier(at, run->device[i].due_ns);
 	for (size_t i = 0; i < run->tree.knobs; i++)
-		at = earlier(at, run->tree.knob[i].release_ns);
+		at = earlier(earlier(at, run->tree.knob[i].release_ns),
+			     run->tree.knob[i].stale ? run->retried_ns + RETRY_NS : 0);
 	return at;
 }
 
@@ -308,8 +315,8 @@ int run_loop(struct board_run *run)
 	}
 }
 
-/* What each step of a clock's table costs, with every device of it there. */
-static void fill_costs(struct page *page, const struct spec *spec, const struct spec_clock *lead)
+/* The power of each step of a clock's table, for all of its devices together. */
+static void fill_costs(struct board_page *page, const struct spec *spec, const struct spec_clock *lead)
 {
 	enum clock_id id = lead->id;
 
@@ -329,7 +336,7 @@ static void fill_costs(struct page *page, const struct spec *spec, const struct 
 
 static void fill_page(struct board_run *run)
 {
-	struct page *page = run->page;
+	struct board_page *page = run->page;
 
 	for (int id = 0; id < CLOCK_COUNT; id++) {
 		const struct spec_clock *lead = spec_lead(run->spec, (enum clock_id)id);
@@ -368,7 +375,7 @@ static int open_events(struct board_run *run)
 	return rc;
 }
 
-/* A directory of ours, and a page in it that says so and holds others off. */
+/* Take a directory: its page marks it as a board's and excludes other boards. */
 static int claim(struct board_run *run, const char *dir, char *message)
 {
 	int rc = tree_check(dir, message);
@@ -393,7 +400,7 @@ int run_init(struct board_run *run, const struct spec *spec, const char *dir, ch
 	run->spec = spec;
 	run->inotify_fd = run->signal_fd = run->lock_fd = -1;
 	for (size_t i = 0; i < spec->clocks; i++)
-		device_init(&run->device[i], &spec->clock[i]);
+		board_clock_init(&run->device[i], &spec->clock[i]);
 	rc = claim(run, dir, message);
 	if (rc == 0)
 		rc = tree_build(&run->tree, spec, dir, run->device, message);

@@ -9,13 +9,14 @@
 
 struct board_run {
 	const struct spec *spec;
-	struct page *page;
+	struct board_page *page;
 	struct tree tree;
-	struct device device[SPEC_CLOCKS_MAX];
+	struct board_clock device[SPEC_CLOCKS_MAX];
 	struct power power;
 	int inotify_fd, signal_fd, lock_fd;
 	uint64_t governed_ns;                                      /* end of the last governor window */
 	uint64_t shown_ns;                                         /* sensors last written */
+	uint64_t retried_ns;                                       /* values last written that a busy file held up */
 	uint64_t busy_at_ns;                                       /* load last seen */
 	uint64_t spent_busy[CLOCK_COUNT], spent_work[CLOCK_COUNT]; /* of the page's counters, taken */
 	double window_busy_ns[CLOCK_COUNT];                        /* of this governor window */

@@ -8,25 +8,16 @@
 #include <string.h>
 #include "../common/csv.h"
 #include "../common/file.h"
+#include "../common/hash.h"
 #include "../common/units.h"
 
 #define FILE_MAX    (4U << 20)
 #define LINE_MOST   120
 #define COST_NS_MAX 1e11
 
-/* FNV-1a. */
-static uint64_t mix(uint64_t hash, const void *data, size_t len)
-{
-	const unsigned char *bytes = data;
-
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
-	return hash;
-}
-
 uint64_t calibration_key(uint64_t previous, const void *what, size_t size)
 {
-	uint64_t hash = mix(mix(0xcbf29ce484222325ULL, &previous, sizeof(previous)), what, size);
+	uint64_t hash = hash_bytes(hash_bytes(HASH_FIRST, &previous, sizeof(previous)), what, size);
 
 	return hash ? hash : 1;
 }

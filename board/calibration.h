@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Cost of each launch of a program on this machine, learned from its first repetitions and then fixed, so that the
- * board's times are the same every time. A launch is identified by what it executes and by the launches
- * before it since the host last waited. */
+ * board's times are the same every time. A launch is identified by its kernel and by the launches before it since the
+ * host last waited. */
 #ifndef BOARD_CALIBRATION_H
 #define BOARD_CALIBRATION_H
 

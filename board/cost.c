@@ -24,7 +24,7 @@ static double launch_weight(uint32_t layer)
 	return 0.7 + 0.2 * (layer % 4);
 }
 
-void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t context, struct cost *out)
+void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t context, struct step_cost *out)
 {
 	double gpu = 0, mem = 0, launch = 0, tokens = (double)context / model->layers;
 
@@ -34,7 +34,7 @@ void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t
 		launch += launch_weight(i);
 	}
 	for (uint32_t i = 0; i < model->layers; i++)
-		out[i] = (struct cost){
+		out[i] = (struct step_cost){
 			.launch_cycles = model->launch_cycles * launch_weight(i) / launch,
 			.launch_ns = model->launch_us * 1e3 / model->layers,
 			.gpu_cycles = model->gpu_cycles * gpu_weight(id, i, model->layers) / gpu +
@@ -50,12 +50,12 @@ static double ticks_ns(double cycles, uint64_t hz)
 	return hz ? cycles / (double)hz * 1e9 : 0;
 }
 
-double cost_launch_ns(const struct cost *cost, uint64_t cpu_hz)
+double cost_launch_ns(const struct step_cost *cost, uint64_t cpu_hz)
 {
 	return cost->launch_ns + ticks_ns(cost->launch_cycles, cpu_hz);
 }
 
-double cost_exec_ns(const struct cost *cost, uint64_t gpu_hz, uint64_t mem_hz)
+double cost_exec_ns(const struct step_cost *cost, uint64_t gpu_hz, uint64_t mem_hz)
 {
 	double p = ticks_ns(cost->gpu_cycles, gpu_hz), q = ticks_ns(cost->mem_cycles, mem_hz);
 
@@ -63,7 +63,7 @@ double cost_exec_ns(const struct cost *cost, uint64_t gpu_hz, uint64_t mem_hz)
 }
 
 /* Busy time of GPU and memory during an execution of `ns`. */
-static void exec_work(const struct cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz, double *gpu_ns,
+static void exec_work(const struct step_cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz, double *gpu_ns,
 		      double *mem_ns)
 {
 	double p = ticks_ns(cost->gpu_cycles, gpu_hz), q = ticks_ns(cost->mem_cycles, mem_hz);
@@ -72,7 +72,7 @@ static void exec_work(const struct cost *cost, double ns, uint64_t gpu_hz, uint6
 	*mem_ns = fmin(q, ns);
 }
 
-void cost_post_exec(struct page *page, const struct cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz)
+void cost_post_exec(struct board_page *page, const struct step_cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz)
 {
 	double gpu_ns, mem_ns;
 
@@ -81,13 +81,13 @@ void cost_post_exec(struct page *page, const struct cost *cost, double ns, uint6
 	page_busy(page, CLOCK_MEM, (uint64_t)mem_ns, (uint64_t)mem_ns);
 }
 
-struct cost_total cost_timeline(const struct cost *layers, uint32_t count, const uint64_t hz[CLOCK_COUNT])
+struct cost_total cost_timeline(const struct step_cost *layers, uint32_t count, const uint64_t hz[CLOCK_COUNT])
 {
 	struct cost_total total = {0};
 	double launch_ns = 0, end_ns = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		const struct cost *cost = &layers[i];
+		const struct step_cost *cost = &layers[i];
 		double exec_ns = cost_exec_ns(cost, hz[CLOCK_GPU], hz[CLOCK_MEM]), gpu_ns, mem_ns;
 
 		launch_ns += cost_launch_ns(cost, hz[CLOCK_CPU]);
@@ -101,7 +101,7 @@ struct cost_total cost_timeline(const struct cost *layers, uint32_t count, const
 	return total;
 }
 
-double cost_power_w(const struct page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total,
+double cost_power_w(const struct board_page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total,
 		    double period_ns)
 {
 	double watts = page->base_w, span_ns = fmax(period_ns, total->latency_ns);

@@ -12,32 +12,32 @@
 #define COST_NORM        3.0
 #define COST_STALL_SHARE 0.15 /* power of a GPU that waits for memory, as a share of its busy power */
 
-struct cost {
+struct step_cost {
 	double launch_cycles, launch_ns;
 	double gpu_cycles, mem_cycles, exec_ns;
 };
 
 /* The model->layers costs of a model at a context, into `out`; the shares of
  * the layers are fixed and add up to the model's cycles. */
-void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t context, struct cost *out);
+void cost_layers(const struct spec_model *model, enum spec_model_id id, uint32_t context, struct step_cost *out);
 
 /* In ns. A clock of 0 does not exist: the other one alone counts. */
-double cost_launch_ns(const struct cost *cost, uint64_t cpu_hz);
-double cost_exec_ns(const struct cost *cost, uint64_t gpu_hz, uint64_t mem_hz);
+double cost_launch_ns(const struct step_cost *cost, uint64_t cpu_hz);
+double cost_exec_ns(const struct step_cost *cost, uint64_t gpu_hz, uint64_t mem_hz);
 
 /* Add the busy time of an execution of `ns` at these clocks to the page. */
-void cost_post_exec(struct page *page, const struct cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz);
+void cost_post_exec(struct board_page *page, const struct step_cost *cost, double ns, uint64_t gpu_hz, uint64_t mem_hz);
 
 /* A whole inference: its latency, and the busy time of each clock. */
 struct cost_total {
 	double latency_ns;
 	double work_ns[CLOCK_COUNT];
 };
-struct cost_total cost_timeline(const struct cost *layers, uint32_t count, const uint64_t hz[CLOCK_COUNT]);
+struct cost_total cost_timeline(const struct step_cost *layers, uint32_t count, const uint64_t hz[CLOCK_COUNT]);
 
 /* Mean power, in W, of one inference every `period_ns` at the grid point of these table
  * steps. */
-double cost_power_w(const struct page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total,
+double cost_power_w(const struct board_page *page, const size_t step[CLOCK_COUNT], const struct cost_total *total,
 		    double period_ns);
 
 #endif

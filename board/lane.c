@@ -26,9 +26,9 @@ static double execute_slice(struct lane *lane, const struct lane_item *item, dou
 	uint64_t gpu_hz = page_hz(lane->page, CLOCK_GPU), mem_hz = page_hz(lane->page, CLOCK_MEM);
 	double whole = cost_exec_ns(&item->cost, gpu_hz, mem_hz),
 	       share = whole * left > (double)LANE_SLICE_NS ? (double)LANE_SLICE_NS / whole : left;
-	struct cost part = {.gpu_cycles = item->cost.gpu_cycles * share,
-			    .mem_cycles = item->cost.mem_cycles * share,
-			    .exec_ns = item->cost.exec_ns * share};
+	struct step_cost part = {.gpu_cycles = item->cost.gpu_cycles * share,
+				 .mem_cycles = item->cost.mem_cycles * share,
+				 .exec_ns = item->cost.exec_ns * share};
 
 	cost_post_exec(lane->page, &part, whole * share, gpu_hz, mem_hz);
 	*at_ns += (uint64_t)(whole * share);
@@ -78,7 +78,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-int lane_start(struct lane *lane, struct page *page, const struct lane_ops *ops)
+int lane_start(struct lane *lane, struct board_page *page, const struct lane_ops *ops)
 {
 	memset(lane, 0, sizeof(*lane));
 	lane->page = page;

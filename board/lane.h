@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The board's execution queue: a bounded in-order queue and the thread that executes it. An
- * execution starts when its launch is done and the one before has ended, takes as long as the
- * clocks in the page say, and is then reported; a clock that moves during an execution counts from that moment.
- * Starts and ends are computed, not read from the clock, so that a thread that wakes late does not
- * make the board slower: it only reports late, and by how much is measured. */
+/* The board's execution queue: a bounded in-order queue and the thread that executes it. An execution starts when its
+ * launch is done and the one before has ended, takes the time given by the clocks in the page, and is then reported; a
+ * clock that moves during an execution counts from that moment. Starts and ends are computed, not read from the clock,
+ * so that a thread that wakes late does not make the board slower: it only reports late, and this delay is measured. */
 #ifndef BOARD_LANE_H
 #define BOARD_LANE_H
 
@@ -14,7 +13,7 @@
 #define LANE_SLICE_NS 1000000ULL /* a new clock takes effect on a running execution within this time */
 
 struct lane_item {
-	struct cost cost;
+	struct step_cost cost;
 	uint64_t launched_ns;
 	void *ticket;              /* the caller's */
 	uint64_t prompt_ns;        /* launched_ns, had this machine never been late; 0: not computed */
@@ -31,7 +30,7 @@ struct lane_ops {
 };
 
 struct lane {
-	struct page *page;
+	struct board_page *page;
 	struct lane_ops ops;
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -44,7 +43,7 @@ struct lane {
 };
 
 /* Returns 0 or -errno. */
-int lane_start(struct lane *lane, struct page *page, const struct lane_ops *ops);
+int lane_start(struct lane *lane, struct board_page *page, const struct lane_ops *ops);
 /* Blocks while LANE_DEPTH executions are queued. */
 void lane_push(struct lane *lane, const struct lane_item *item);
 /* Waits until everything queued has ended; returns the computed end. */

@@ -12,13 +12,16 @@
 #include "layer_event.h"
 #include "slower.h"
 
+#ifndef CL_LAYER_NAME /* headers of 2022.01, as in Ubuntu 22.04 */
+#define CL_LAYER_NAME 0x4241
+#endif
 #define NAME_MOST             128
 #define QUEUE_PROPERTIES_MOST 16
 
 #define EXPORT __attribute__((visibility("default")))
 
 /* One launch, from its enqueue to its end on the board. */
-struct launch {
+struct board_launch {
 	cl_event real, user, marker;
 	bool handed_out; /* the program holds the marker as its event */
 	cl_int status;
@@ -52,7 +55,7 @@ static void CL_CALLBACK on_real_end(cl_event event, cl_int status, void *user_da
 {
 	static const cl_profiling_info which[TIME_COUNT] = {CL_PROFILING_COMMAND_QUEUED, CL_PROFILING_COMMAND_SUBMIT,
 							    CL_PROFILING_COMMAND_START, CL_PROFILING_COMMAND_END};
-	struct launch *launch = user_data;
+	struct board_launch *launch = user_data;
 	struct lane_item item = {.launched_ns = launch->launched_ns, .prompt_ns = launch->prompt_ns, .ticket = launch};
 	uint64_t start_ns;
 	double ns;
@@ -83,7 +86,7 @@ static void lane_real(void *arg, struct lane_item *item)
 
 static void lane_done(void *arg, struct lane_item *item)
 {
-	struct launch *launch = item->ticket;
+	struct board_launch *launch = item->ticket;
 
 	(void)arg;
 	slower_done(item);
@@ -122,7 +125,7 @@ static cl_int CL_API_CALL release_event(cl_event event)
 
 /* Block the queue behind a kernel that has just been enqueued, until its end on the board. After an error half-way
  * everything is undone, so that nothing waits for an event that is never set. */
-static cl_int follow(cl_command_queue queue, struct launch *launch, cl_event *event)
+static cl_int follow(cl_command_queue queue, struct board_launch *launch, cl_event *event)
 {
 	cl_int rc = create_user_event(queue, &launch->user);
 
@@ -167,7 +170,7 @@ static struct launch_name launch_name(cl_kernel kernel, cl_uint dims, const size
 }
 
 /* The kernel runs, but takes as long as on this machine. */
-static void give_up(struct launch *launch, cl_int error, cl_event *event)
+static void give_up(struct board_launch *launch, cl_int error, cl_event *event)
 {
 	fprintf(stderr, "flamed-board-opencl: OpenCL error %d; kernels are no longer slowed down\n", error);
 	slower.on = false;
@@ -182,7 +185,7 @@ static cl_int CL_API_CALL enqueue_kernel(cl_command_queue queue, cl_kernel kerne
 					 const size_t *global, const size_t *local, cl_uint waits,
 					 const cl_event *wait_list, cl_event *event)
 {
-	struct launch *launch = slower.on ? calloc(1, sizeof(*launch)) : NULL;
+	struct board_launch *launch = slower.on ? calloc(1, sizeof(*launch)) : NULL;
 	struct launch_name name;
 	cl_int rc;
 
@@ -291,7 +294,7 @@ static cl_command_queue CL_API_CALL create_queue_with(cl_context context, cl_dev
 	return target->clCreateCommandQueueWithProperties(context, device, all, error);
 }
 
-/* Events: a marker that stands for a kernel is that kernel, with its times on the board. */
+/* Events: a marker that replaces a kernel is reported as that kernel, with its times on the board. */
 
 static cl_int answer(const void *value, size_t len, size_t size, void *to, size_t *size_ret)
 {
@@ -308,7 +311,7 @@ static cl_int CL_API_CALL profiling_info(cl_event event, cl_profiling_info which
 					 size_t *size_ret)
 {
 	struct layer_event record;
-	enum layer_time time = TIME_END; /* and CL_PROFILING_COMMAND_COMPLETE */
+	enum event_time time = TIME_END; /* and CL_PROFILING_COMMAND_COMPLETE */
 
 	if (!layer_event_get(&layer.events, event, &record))
 		return target->clGetEventProfilingInfo(event, which, size, to, size_ret);

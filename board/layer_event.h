@@ -11,7 +11,7 @@
 
 #define LAYER_BUCKETS 1024
 
-enum layer_time { TIME_QUEUED, TIME_SUBMIT, TIME_START, TIME_END, TIME_COUNT };
+enum event_time { TIME_QUEUED, TIME_SUBMIT, TIME_START, TIME_END, TIME_COUNT };
 
 struct layer_event {
 	struct layer_event *next;

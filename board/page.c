@@ -20,22 +20,22 @@ static int open_page(const char *dir, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-static struct page *map(int fd, int *error)
+static struct board_page *map(int fd, int *error)
 {
 	struct stat st;
 	void *at;
 
-	*error = fstat(fd, &st) ? -errno : st.st_size != sizeof(struct page) ? -EPROTO : 0;
+	*error = fstat(fd, &st) ? -errno : st.st_size != sizeof(struct board_page) ? -EPROTO : 0;
 	if (*error)
 		return NULL;
-	at = mmap(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	at = mmap(NULL, sizeof(struct board_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	*error = at == MAP_FAILED ? -errno : 0;
 	return at == MAP_FAILED ? NULL : at;
 }
 
-struct page *page_create(const char *dir, int *lock_fd, int *error)
+struct board_page *page_create(const char *dir, int *lock_fd, int *error)
 {
-	struct page *page = NULL;
+	struct board_page *page = NULL;
 	int fd = open_page(dir, O_CREAT);
 
 	*error = fd < 0 ? fd : 0;
@@ -43,7 +43,7 @@ struct page *page_create(const char *dir, int *lock_fd, int *error)
 		return NULL;
 	if (flock(fd, LOCK_EX | LOCK_NB))
 		*error = errno == EWOULDBLOCK ? -EBUSY : -errno;
-	else if (ftruncate(fd, 0) || ftruncate(fd, sizeof(struct page)))
+	else if (ftruncate(fd, 0) || ftruncate(fd, sizeof(struct board_page)))
 		*error = -errno;
 	else
 		page = map(fd, error);
@@ -54,10 +54,10 @@ struct page *page_create(const char *dir, int *lock_fd, int *error)
 	return page;
 }
 
-struct page *page_attach(const char *dir, int *error)
+struct board_page *page_attach(const char *dir, int *error)
 {
 	CLEANUP_FD int fd = open_page(dir, 0);
-	struct page *page;
+	struct board_page *page;
 
 	*error = fd < 0 ? fd : 0;
 	page = fd < 0 ? NULL : map(fd, error);
@@ -69,13 +69,13 @@ struct page *page_attach(const char *dir, int *error)
 	return page;
 }
 
-void page_detach(struct page *page)
+void page_detach(struct board_page *page)
 {
 	if (page)
 		munmap(page, sizeof(*page));
 }
 
-void page_energy(const struct page *page, uint64_t *energy_uj, uint64_t *now_ns)
+void page_energy(const struct board_page *page, uint64_t *energy_uj, uint64_t *now_ns)
 {
 	uint64_t account;
 

@@ -11,7 +11,7 @@
 #define PAGE_MAGIC 0x464c4234U /* "FLB4" */
 #define PAGE_NAME  "board.page"
 
-struct page {
+struct board_page {
 	uint32_t magic, size;
 	uint64_t max_hz[CLOCK_COUNT], min_hz[CLOCK_COUNT]; /* of the lead device; 0: no such clock */
 	uint64_t settle_ns[CLOCK_COUNT];
@@ -38,20 +38,20 @@ struct page {
 /* New page file in a board directory, zeroed and locked through `*lock_fd`,
  * which stays open as long as the board runs. NULL and `*error` = -errno;
  * -EBUSY: a board runs there. */
-struct page *page_create(const char *dir, int *lock_fd, int *error);
+struct board_page *page_create(const char *dir, int *lock_fd, int *error);
 /* Page of a running board. NULL and `*error`; -EPROTO: not such a page. */
-struct page *page_attach(const char *dir, int *error);
-void page_detach(struct page *page);
+struct board_page *page_attach(const char *dir, int *error);
+void page_detach(struct board_page *page);
 
 /* Energy since the board was ready, and the time up to which it is accounted, as a consistent pair. */
-void page_energy(const struct page *page, uint64_t *energy_uj, uint64_t *now_ns);
+void page_energy(const struct board_page *page, uint64_t *energy_uj, uint64_t *now_ns);
 
-static inline uint64_t page_hz(const struct page *page, enum clock_id id)
+static inline uint64_t page_hz(const struct board_page *page, enum clock_id id)
 {
 	return atomic_load_explicit(&page->hz[id], memory_order_relaxed);
 }
 
-static inline void page_busy(struct page *page, enum clock_id id, uint64_t busy_ns, uint64_t work_ns)
+static inline void page_busy(struct board_page *page, enum clock_id id, uint64_t busy_ns, uint64_t work_ns)
 {
 	atomic_fetch_add_explicit(&page->busy_ns[id], busy_ns, memory_order_relaxed);
 	atomic_fetch_add_explicit(&page->work_ns[id], work_ns, memory_order_relaxed);

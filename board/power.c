@@ -31,7 +31,7 @@ static double spend(double *backlog_ns, double dt_ns, double cap)
 	return used / dt_ns;
 }
 
-static double device_w(const struct device *device, const double work[CLOCK_COUNT])
+static double device_w(const struct board_clock *device, const double work[CLOCK_COUNT])
 {
 	const struct spec_clock *clock = device->spec;
 	double activity = clock->id == CLOCK_CPU && !clock->host ? 0 : work[clock->id];
@@ -46,7 +46,7 @@ static double cores(const struct spec *spec)
 	return host ? host->cpu_last - host->cpu_first + 1 : 1;
 }
 
-void power_account(struct power *power, const struct device *devices, const uint64_t busy_ns[CLOCK_COUNT],
+void power_account(struct power *power, const struct board_clock *devices, const uint64_t busy_ns[CLOCK_COUNT],
 		   const uint64_t work_ns[CLOCK_COUNT], uint64_t now_ns)
 {
 	double dt_ns = (double)(now_ns - power->at_ns), dt_s = dt_ns / 1e9, work[CLOCK_COUNT];

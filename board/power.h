@@ -7,7 +7,7 @@
 #ifndef BOARD_POWER_H
 #define BOARD_POWER_H
 
-#include "device.h"
+#include "clock_device.h"
 
 struct power {
 	const struct spec *spec;
@@ -25,7 +25,7 @@ void power_init(struct power *power, const struct spec *spec, uint64_t now_ns, u
 /* Account the time since the last call at the devices' current clocks.
  * `busy_ns` and `work_ns` are the times that programs reported since then, per clock;
  * time beyond the elapsed time is kept for the next call. */
-void power_account(struct power *power, const struct device *devices, const uint64_t busy_ns[CLOCK_COUNT],
+void power_account(struct power *power, const struct board_clock *devices, const uint64_t busy_ns[CLOCK_COUNT],
 		   const uint64_t work_ns[CLOCK_COUNT], uint64_t now_ns);
 
 double power_total_w(const struct power *power);

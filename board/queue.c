@@ -23,7 +23,7 @@ static void thread_done(void *arg, struct lane_item *item)
 	(void)item;
 }
 
-int queue_open(struct queue *queue, struct page *page, bool threads)
+int queue_open(struct kernel_queue *queue, struct board_page *page, bool threads)
 {
 	static const struct lane_ops ops = {.real = thread_real, .done = thread_done};
 	int rc = threads ? -ENODEV : opencl_open(queue, page);
@@ -36,7 +36,7 @@ int queue_open(struct queue *queue, struct page *page, bool threads)
 	return lane_start(&queue->lane, page, &ops);
 }
 
-int queue_launch(struct queue *queue, const struct cost *cost, uint64_t launched_ns)
+int queue_launch(struct kernel_queue *queue, const struct step_cost *cost, uint64_t launched_ns)
 {
 	struct lane_item item = {.cost = *cost, .launched_ns = launched_ns};
 
@@ -46,14 +46,14 @@ int queue_launch(struct queue *queue, const struct cost *cost, uint64_t launched
 	return 0;
 }
 
-uint64_t queue_finish(struct queue *queue)
+uint64_t queue_finish(struct kernel_queue *queue)
 {
 	if (queue->opencl)
 		opencl_finish(queue);
 	return lane_finish(&queue->lane);
 }
 
-void queue_close(struct queue *queue)
+void queue_close(struct kernel_queue *queue)
 {
 	lane_stop(&queue->lane);
 	if (queue->opencl)

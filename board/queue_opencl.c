@@ -134,7 +134,7 @@ static cl_int enqueue(struct opencl *cl, struct ticket *ticket)
 	return CL_SUCCESS;
 }
 
-int opencl_launch(struct queue *queue, const struct cost *cost, uint64_t launched_ns)
+int opencl_launch(struct kernel_queue *queue, const struct step_cost *cost, uint64_t launched_ns)
 {
 	struct lane_item item = {.cost = *cost, .launched_ns = launched_ns};
 	struct ticket *ticket = calloc(1, sizeof(*ticket));
@@ -150,7 +150,7 @@ int opencl_launch(struct queue *queue, const struct cost *cost, uint64_t launche
 	return 0;
 }
 
-void opencl_finish(struct queue *queue)
+void opencl_finish(struct kernel_queue *queue)
 {
 	struct opencl *cl = queue->opencl;
 
@@ -159,9 +159,9 @@ void opencl_finish(struct queue *queue)
 }
 
 /* The first launch compiles the kernel for its size. */
-static int warm_up(struct queue *queue)
+static int warm_up(struct kernel_queue *queue)
 {
-	static const struct cost nothing;
+	static const struct step_cost nothing;
 	int rc = opencl_launch(queue, &nothing, 0);
 
 	if (rc == 0)
@@ -169,7 +169,7 @@ static int warm_up(struct queue *queue)
 	return rc;
 }
 
-int opencl_open(struct queue *queue, struct page *page)
+int opencl_open(struct kernel_queue *queue, struct board_page *page)
 {
 	static const struct lane_ops ops = {.real = lane_real, .done = lane_done};
 	char device_name[64] = "", platform_name[48] = "";
@@ -200,7 +200,7 @@ int opencl_open(struct queue *queue, struct page *page)
 	return warm_up(queue);
 }
 
-void opencl_close(struct queue *queue)
+void opencl_close(struct kernel_queue *queue)
 {
 	destroy(queue->opencl);
 	queue->opencl = NULL;

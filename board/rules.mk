@@ -1,6 +1,6 @@
 # The board in a directory. Its files come along beside the program.
 BOARD_FILES := $(patsubst board/%.ini,$(B)/boards/%.ini,$(wildcard board/*.ini))
-BOARD := $(addprefix $(B)/board/,animate.o device.o page.o power.o spec.o tree.o)
+BOARD := $(addprefix $(B)/board/,animate.o clock_device.o page.o power.o spec.o tree.o)
 ALL += $(B)/flamed-board $(BOARD_FILES)
 
 $(B)/boards/%.ini: board/%.ini

@@ -42,13 +42,13 @@ static void calibration_path(char *path, size_t size)
 
 /* Convert an execution of `ns` on this machine to cycles of the board. At the highest
  * clocks it takes ns x exec_slow, for any share of the memory. */
-static struct cost exec_cost(double ns)
+static struct step_cost exec_cost(double ns)
 {
-	const struct page *page = slower.page;
+	const struct board_page *page = slower.page;
 	double mem = page->max_hz[CLOCK_MEM] ? page->opencl.mem_share : 0, gpu = 1 - mem;
 	double all = ns * page->opencl.exec_slow / cbrt(gpu * gpu * gpu + mem * mem * mem) / NS_PER_S;
 
-	return (struct cost){
+	return (struct step_cost){
 		.gpu_cycles = all * gpu * (double)page->max_hz[CLOCK_GPU],
 		.mem_cycles = all * mem * (double)page->max_hz[CLOCK_MEM],
 	};
@@ -122,18 +122,25 @@ void slower_launched(void)
 	host.cpu_ns = slower_thread_ns();
 }
 
-void slower_worked(uint64_t key, uint64_t begin_ns, uint64_t cpu_ns)
+double slower_cost(uint64_t key, uint64_t cpu_ns)
 {
+	struct calibration_entry *entry;
 	double ns = (double)cpu_ns;
-	uint64_t now_ns;
 
 	pthread_mutex_lock(&slower.lock);
-	struct calibration_entry *entry = key ? calibration_find(&slower.calibration, key) : NULL;
-	if (entry) {
+	entry = calibration_find(&slower.calibration, key);
+	if (entry && cpu_ns > 0)
 		calibration_host(&slower.calibration, entry, ns);
+	if (entry && entry->host_runs > 0)
 		ns = entry->host_ns;
-	}
 	pthread_mutex_unlock(&slower.lock);
+	return ns;
+}
+
+void slower_worked(double ns, uint64_t begin_ns)
+{
+	uint64_t now_ns;
+
 	host.at_ns = begin_ns;
 	host_works(ns);
 	lane_sleep_until(host.at_ns);
@@ -188,7 +195,7 @@ void slower_executed(uint64_t key, double ns, uint64_t start_ns, struct lane_ite
 	}
 	pthread_mutex_unlock(&slower.lock);
 	item->cost = exec_cost(ns);
-	/* Unless something else delayed it: compiling, a transfer, another queue. */
+	/* Unless compiling, a transfer or another queue delayed it. */
 	if (start_ns && start_ns > item->launched_ns + SLOWER_CATCH_UP_NS)
 		item->launched_ns = start_ns - SLOWER_CATCH_UP_NS;
 }

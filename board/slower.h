@@ -16,7 +16,7 @@ struct slower {
 	const char *name; /* "opencl": messages say flamed-board-opencl, DIR/opencl-calibration.csv */
 	bool on;
 	char dir[SYSFS_PATH_MAX];
-	struct page *page;
+	struct board_page *page;
 	struct lane lane;
 	pthread_mutex_t lock; /* calibration and the figures below */
 	struct calibration calibration;
@@ -30,15 +30,18 @@ void slower_start(const char *name, const struct lane_ops *ops);
 /* At the program's end: print the report on stderr, write calibration and waits to their files. */
 void slower_report(void);
 
-/* The host is about to launch, after work of its own since it was last
- * delayed; `size` bytes at `what` identify the launch. Returns its key. *launched_ns: the end of
- * the launch by the board's clocks; *prompt_ns: the same on a machine that is never late. */
+/* The host is about to launch, after its own work since the last delay; `size` bytes at `what` identify the launch.
+ * Returns its key. *launched_ns: the end of the launch by the board's clocks; *prompt_ns: the same on a machine that is
+ * never late. */
 uint64_t slower_launch(const void *what, size_t size, uint64_t *launched_ns, uint64_t *prompt_ns);
 /* The launch is made: delay the host until that end. */
 void slower_launched(void);
-/* The host has computed for `cpu_ns` of its own time since `begin_ns`, without a launch: delay it
- * until that would have ended on the board. Calibrated by `key`; 0: not. */
-void slower_worked(uint64_t key, uint64_t begin_ns, uint64_t cpu_ns);
+/* Calibrated cost of work of the host's own that is identified by `key` and took `cpu_ns` this time; 0: only looked up.
+ * Returns 0 if it was never measured. */
+double slower_cost(uint64_t key, uint64_t cpu_ns);
+/* The host has done such work since `begin_ns`, without a launch: delay it until the board would have ended work that
+ * costs `ns` on this machine. */
+void slower_worked(double ns, uint64_t begin_ns);
 /* CPU time of the calling thread so far. */
 uint64_t slower_thread_ns(void);
 /* Input is being transferred: it is not slowed down, but an inference begins with it. */

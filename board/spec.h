@@ -28,7 +28,7 @@ struct spec_clock {
 	uint64_t hz[GRID_AXIS_MAX]; /* ascending */
 	bool descending;            /* order of the published table */
 	char governor[32];          /* at power on */
-	char governors[128];        /* what the governor file accepts */
+	char governors[128];        /* governors that the governor file accepts */
 	bool crossed_rejects;       /* old kernels: EINVAL; newer ones clamp, max wins */
 	bool rounds;                /* limits read back rounded to the table */
 	unsigned cpu_first, cpu_last;
@@ -98,8 +98,7 @@ int spec_read(struct spec *spec, const char *path, char *message);
 uint64_t spec_floor(const struct spec_clock *clock, uint64_t hz);
 uint64_t spec_ceil(const struct spec_clock *clock, uint64_t hz);
 
-/* Device that stands for a clock domain: the host policy, the GPU, the memory;
- * NULL where the board has none. */
+/* Device that represents a clock domain: the host policy, the GPU, the memory; NULL if the board has none. */
 const struct spec_clock *spec_lead(const struct spec *spec, enum clock_id id);
 
 #endif

@@ -121,9 +121,9 @@ static void remember(struct knob_file *knob, const char *text, struct timespec a
 	knob->seen_at = at;
 }
 
-/* Empty first: what another program writes as soon as the file is there differs from that, and is not lost. */
-static void add_knob(struct builder *b, size_t index, enum knob knob, const char *dir, const char *name,
-		     const struct device *device)
+/* Empty first: a write by another program as soon as the file exists differs from that, and is not lost. */
+static void add_knob(struct builder *b, size_t index, enum board_knob knob, const char *dir, const char *name,
+		     const struct board_clock *device)
 {
 	struct tree *tree = b->tree;
 	struct knob_file *file = &tree->knob[tree->knobs];
@@ -172,7 +172,7 @@ static void cpu_links(struct builder *b, const struct spec_clock *clock)
 	}
 }
 
-static void add_cpufreq(struct builder *b, size_t index, const struct device *device)
+static void add_cpufreq(struct builder *b, size_t index, const struct board_clock *device)
 {
 	const struct spec_clock *clock = device->spec;
 	const char *dir = clock->dir;
@@ -204,7 +204,7 @@ static void devfreq_dir(const struct spec_clock *clock, char *buf, size_t size)
 	snprintf(buf, size, "%s/devfreq/%s", clock->dir, clock->name);
 }
 
-static void add_devfreq(struct builder *b, size_t index, const struct device *device)
+static void add_devfreq(struct builder *b, size_t index, const struct board_clock *device)
 {
 	const struct spec_clock *clock = device->spec;
 	char dir[SYSFS_PATH_MAX], link[SYSFS_PATH_MAX], text[2048];
@@ -230,7 +230,7 @@ static void add_devfreq(struct builder *b, size_t index, const struct device *de
 	add_link(b, link, dir);
 }
 
-static void add_bpmp(struct builder *b, size_t index, const struct device *device)
+static void add_bpmp(struct builder *b, size_t index, const struct board_clock *device)
 {
 	const struct spec_clock *clock = device->spec;
 	char text[GRID_AXIS_MAX * 16] = "";
@@ -249,8 +249,8 @@ static void add_bpmp(struct builder *b, size_t index, const struct device *devic
 	add(b, BPMP_EMC_DIR, "possible_rates", "%s(kHz)", text);
 }
 
-/* Two INA3221-like chips would be two hwmon directories; one is enough here.
- * hwmon0 is a fan, so that nobody counts on an index. */
+/* Two INA3221-like chips would be two hwmon directories; one is enough here. hwmon0 is a fan, so that no program relies
+ * on an index. */
 static void add_hwmon(struct builder *b)
 {
 	const struct spec *spec = b->tree->spec;
@@ -376,7 +376,7 @@ static void add_cpus(struct builder *b)
 	add(b, "/sys/devices/system/cpu", "online", "0-%u", last);
 }
 
-/* A real root, or anybody's sys and proc, is not ours to write in. */
+/* Never write into a real root, or into a sys or proc that is not a board's. */
 int tree_check(const char *dir, char *message)
 {
 	static const char *const ours[] = {"/sys", "/proc"};
@@ -402,7 +402,8 @@ static void no_files(struct tree *tree)
 	memset(tree->cooling_fd, -1, sizeof(tree->cooling_fd));
 }
 
-int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct device *devices, char *message)
+int tree_build(struct tree *tree, const struct spec *spec, const char *dir, const struct board_clock *devices,
+	       char *message)
 {
 	struct builder b = {.tree = tree, .message = message};
 
@@ -476,6 +477,12 @@ static bool same_time(struct timespec a, struct timespec b)
 	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
+/* Another program wrote a value that the device has not taken yet: its event is to come. */
+static bool untaken(const struct knob_file *knob, const char *have, const struct stat *st)
+{
+	return strcmp(have, knob->seen) != 0 || !same_time(st->st_mtim, knob->seen_at);
+}
+
 bool tree_take(struct knob_file *knob, char *text, size_t size)
 {
 	struct stat st = {0};
@@ -485,27 +492,23 @@ bool tree_take(struct knob_file *knob, char *text, size_t size)
 		return false;
 	if (file_read_text(AT_FDCWD, knob->path, text, size) < 0)
 		text[0] = '\0';
+	if (!untaken(knob, text, &st))
+		return false;
 	remember(knob, text, st.st_mtim);
 	return true;
-}
-
-/* Another program wrote a value that the device has not taken yet: its event is to come. */
-static bool untaken(const struct knob_file *knob, const char *have, const struct stat *st)
-{
-	return strcmp(have, knob->seen) != 0 || !same_time(st->st_mtim, knob->seen_at);
 }
 
 /* Write the device's value to the file. The file is read again under a lease, which blocks every other writer, so
  * that a value that another program wrote just before is not lost. A file that another program has open is written
  * later. */
-void tree_show_knob(struct knob_file *knob, const struct device *device)
+void tree_show_knob(struct knob_file *knob, const struct board_clock *device)
 {
 	static const struct timespec stamp[2] = {{.tv_nsec = UTIME_OMIT}, OWN_STAMP};
 	char want[64], have[KNOB_VALUE_MAX];
 	struct stat st;
 
 	knob->stale = false;
-	device_read(device, knob->knob, want, sizeof(want));
+	board_clock_read(device, knob->knob, want, sizeof(want));
 	if (file_read_text(AT_FDCWD, knob->path, have, sizeof(have)) >= 0 &&
 	    (strcmp(want, have) == 0 || strcmp(have, knob->seen) != 0))
 		return;              /* as it should be, or written a moment ago */
@@ -529,7 +532,7 @@ void tree_show_knob(struct knob_file *knob, const struct device *device)
 		remember(knob, want, stamp[1]);
 }
 
-bool tree_userspace(struct tree *tree, size_t index, const struct device *device)
+bool tree_userspace(struct tree *tree, size_t index, const struct board_clock *device)
 {
 	char dir[SYSFS_PATH_MAX], path[SYSFS_PATH_MAX], message[SPEC_MESSAGE_MAX];
 	struct builder b = {.tree = tree, .message = message};
@@ -559,7 +562,7 @@ bool tree_userspace(struct tree *tree, size_t index, const struct device *device
 	return false;
 }
 
-void tree_show_clock(struct tree *tree, size_t index, const struct device *device)
+void tree_show_clock(struct tree *tree, size_t index, const struct board_clock *device)
 {
 	uint64_t unit = device->spec->kind == SPEC_CPUFREQ ? 1000 : 1;
 	uint64_t second = device->spec->kind == SPEC_CPUFREQ ? device->cur_hz : device->target_hz;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* flamed-workload DIR: an inference program on the emulated board in DIR. Its host thread launches layer after layer
- * at the speed of the CPU clock, its queue executes them at the speed of the GPU and memory clocks; requests are
- * periodic. Latencies are in the board's time: what this machine adds by being busy is measured and reported apart.
- */
+/* flamed-workload DIR: an inference program on the emulated board in DIR. Its host thread launches layer after layer at
+ * the speed of the CPU clock, its queue executes them at the speed of the GPU and memory clocks; requests are periodic.
+ * Latencies are in the board's time: delays by other load on this machine are measured and reported separately. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -34,15 +33,15 @@ struct options {
 	size_t helpers;
 };
 
-struct work {
+struct workload_run {
 	struct options options;
-	struct page *page;
-	struct queue queue;
+	struct board_page *page;
+	struct kernel_queue queue;
 	struct flamed *flamed;
 	int session;
-	struct cost layers[LAYERS_MAX];
+	struct step_cost layers[LAYERS_MAX];
 	uint64_t from_ns, from_uj; /* the board's time and energy when the first request of those that count began */
-	uint64_t *latency_ns, *late_ns;     /* of each request: on the board, and what this machine added */
+	uint64_t *latency_ns, *late_ns;     /* of each request: on the board, and delays by this machine */
 	uint64_t done, missed, missed_late; /* missed_late: in time on the board, late for this machine alone */
 };
 
@@ -83,7 +82,7 @@ static uint32_t context_of(const struct options *options, uint64_t request)
 	return options->context_from + (uint32_t)(share * (options->context_to - options->context_from));
 }
 
-/* Time that a process was ready to run and waited for a processor; 0 where the kernel does not say
+/* Time for which a process was ready to run and waited for a processor; 0 if the kernel does not count it
  * (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat). */
 static uint64_t run_delay_ns(int pid)
 {
@@ -108,7 +107,7 @@ static uint64_t machine_delay_ns(const struct options *options)
 }
 
 /* One inference that begins at `host_ns`. Returns 0 or -errno; `*end_ns` by the board's clocks. */
-static int infer(struct work *work, uint32_t context, uint64_t host_ns, uint64_t *end_ns)
+static int infer(struct workload_run *work, uint32_t context, uint64_t host_ns, uint64_t *end_ns)
 {
 	const struct spec_model *model = &work->page->workload[work->options.id];
 
@@ -129,7 +128,7 @@ static int infer(struct work *work, uint32_t context, uint64_t host_ns, uint64_t
 }
 
 /* Mean power since the first request, uW; 0 before the board has accounted for any time. */
-static double mean_power_uw(const struct work *work)
+static double mean_power_uw(const struct workload_run *work)
 {
 	uint64_t energy_uj, at_ns;
 
@@ -137,7 +136,7 @@ static double mean_power_uw(const struct work *work)
 	return at_ns > work->from_ns ? (double)(energy_uj - work->from_uj) / (double)(at_ns - work->from_ns) * 1e9 : 0;
 }
 
-static void print_request(const struct work *work, uint64_t index, const struct flamed_decision *decision,
+static void print_request(const struct workload_run *work, uint64_t index, const struct flamed_decision *decision,
 			  uint64_t wait_ns, uint64_t latency_ns, uint64_t late_ns)
 {
 	uint32_t context = context_of(&work->options, index);
@@ -155,7 +154,7 @@ static void print_request(const struct work *work, uint64_t index, const struct 
 
 /* Time that the emulated board itself needs to raise its clocks from `before_hz` to the present ones, one after the
  * other. */
-static uint64_t rise_ns(const struct page *page, const uint64_t before_hz[CLOCK_COUNT])
+static uint64_t rise_ns(const struct board_page *page, const uint64_t before_hz[CLOCK_COUNT])
 {
 	uint64_t sum_ns = 0;
 
@@ -167,7 +166,7 @@ static uint64_t rise_ns(const struct page *page, const uint64_t before_hz[CLOCK_
 
 /* Ask flamed for clocks and wait for them. `*wait_ns` is the time of the wait on the board: without the time for which
  * this machine had no processor for this process or a helper, but never less than the board needs. */
-static int64_t ask(struct work *work, uint32_t context, struct flamed_decision *decision, uint64_t *wait_ns)
+static int64_t ask(struct workload_run *work, uint32_t context, struct flamed_decision *decision, uint64_t *wait_ns)
 {
 	const struct options *options = &work->options;
 	uint64_t begin_ns, delay_ns, least_ns, beyond_ns, before_hz[CLOCK_COUNT];
@@ -195,7 +194,7 @@ static int64_t ask(struct work *work, uint32_t context, struct flamed_decision *
 	return id;
 }
 
-static void count(struct work *work, uint64_t latency_ns, uint64_t late_ns)
+static void count(struct workload_run *work, uint64_t latency_ns, uint64_t late_ns)
 {
 	uint64_t deadline_ns = work->options.deadline_ns;
 
@@ -207,7 +206,7 @@ static void count(struct work *work, uint64_t latency_ns, uint64_t late_ns)
 	}
 }
 
-static int request(struct work *work, uint64_t index)
+static int request(struct workload_run *work, uint64_t index)
 {
 	const struct options *options = &work->options;
 	uint32_t context = context_of(options, index);
@@ -244,7 +243,7 @@ static uint64_t quantile(uint64_t *values, uint64_t count, double share)
 	return count ? values[(uint64_t)(share * (double)(count - 1) + 0.5)] : 0;
 }
 
-static void print_summary(struct work *work)
+static void print_summary(struct workload_run *work)
 {
 	double mean = 0, power_uw = mean_power_uw(work);
 	uint64_t energy_uj, at_ns;
@@ -262,7 +261,7 @@ static void print_summary(struct work *work)
 	       quantile(work->late_ns, work->done, 0.5), quantile(work->late_ns, work->done, 0.99), work->queue.name);
 }
 
-static int run_requests(struct work *work)
+static int run_requests(struct workload_run *work)
 {
 	const struct options *options = &work->options;
 	uint64_t due_ns = clock_now_ns() + options->period_ns;
@@ -296,9 +295,10 @@ static int by_watts(const void *a, const void *b)
 	return (x->watts > y->watts) - (x->watts < y->watts);
 }
 
-static void add_candidate(struct work *work, struct candidate *out, size_t *count, const size_t step[CLOCK_COUNT])
+static void add_candidate(struct workload_run *work, struct candidate *out, size_t *count,
+			  const size_t step[CLOCK_COUNT])
 {
-	const struct page *page = work->page;
+	const struct board_page *page = work->page;
 	struct candidate candidate = {.step = {step[0], step[1], step[2]}};
 	uint64_t hz[CLOCK_COUNT];
 	struct cost_total total;
@@ -314,9 +314,9 @@ static void add_candidate(struct work *work, struct candidate *out, size_t *coun
 
 /* Every point of the grid, by the board's own timeline and power, at the last
  * context; the cheapest that meet the deadline are printed. */
-static int print_optimum(struct work *work)
+static int print_optimum(struct workload_run *work)
 {
-	const struct page *page = work->page;
+	const struct board_page *page = work->page;
 	size_t count = 0, points = 1, step[CLOCK_COUNT];
 	struct candidate *found;
 
@@ -435,21 +435,21 @@ static int parse(struct options *options, int argc, char **argv)
 	return 0;
 }
 
-static int open_session(struct work *work)
+static int open_session(struct workload_run *work)
 {
 	const struct options *options = &work->options;
 
 	if (!options->socket)
 		return 0;
 	if (flamed_open(&work->flamed, options->socket) || !flamed_connected(work->flamed)) {
-		fprintf(stderr, "flamed-workload: %s: nobody listens there; is flamed running?\n", options->socket);
+		fprintf(stderr, "flamed-workload: %s: no process listens there; is flamed running?\n", options->socket);
 		return -ENOTCONN;
 	}
 	work->session = flamed_session(work->flamed, options->model, options->deadline_ns, FLAMED_TIMEOUT);
 	return work->session < 0 ? work->session : 0;
 }
 
-static int run(struct work *work)
+static int run(struct workload_run *work)
 {
 	int rc;
 
@@ -471,7 +471,7 @@ static int run(struct work *work)
 
 int main(int argc, char **argv)
 {
-	static struct work work = {.options = {.model = "cnn", .requests = 30}};
+	static struct workload_run work = {.options = {.model = "cnn", .requests = 30}};
 	struct sigaction action = {.sa_handler = on_signal};
 	int rc;
 

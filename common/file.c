@@ -136,6 +136,15 @@ int file_replace(const char *path, const void *data, size_t len, mode_t mode)
 	return sync_parent(path);
 }
 
+char *path_prefix(char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 0 && path[len - 1] == '/')
+		path[--len] = '\0';
+	return path;
+}
+
 int dir_make(const char *path, mode_t mode)
 {
 	char part[PATH_MAX];

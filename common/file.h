@@ -45,6 +45,10 @@ ssize_t file_read_text(int dir_fd, const char *path, char *buf, size_t size);
  * fsync the directory. Returns 0 or a negative errno; on error the old file is unchanged. */
 int file_replace(const char *path, const void *data, size_t len, mode_t mode);
 
+/* Strip the slashes at the end of a path, in place, so that it can precede an absolute one: "/" becomes "". Returns
+ * `path`. */
+char *path_prefix(char *path);
+
 /* mkdir -p. Returns 0 or a negative errno. */
 int dir_make(const char *path, mode_t mode);
 

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Every bound of the program. Each is enforced where the comment says, with an error that names the
- * key at fault. */
+/* Every bound of the program. Each is enforced at the place in its comment, with an error that names the key at
+ * fault. */
 #ifndef COMMON_LIMITS_H
 #define COMMON_LIMITS_H
 
 /* protocol: common/kv.c, daemon/session.c, daemon/request.c */
-#define LINE_BYTES_MAX          4096
-#define MESSAGE_BYTES_MAX       65536
-#define MODEL_NAME_MAX          64
-#define CONNECTIONS_MAX         2048 /* of the daemon */
-#define CONNECTIONS_PER_UID_MAX 1024
-/* number of users that can use their whole share of sessions, requests and models at the same time */
+#define LINE_BYTES_MAX    4096
+#define MESSAGE_BYTES_MAX 65536
+#define MODEL_NAME_MAX    64
+#define POWER_MODE_MAX    95 /* characters; it is part of the names of files */
+/* number of users that can use their whole share of connections, sessions, requests and models at the same time */
 #define USERS_FULL                  8
+#define CONNECTIONS_SHARE           256  /* of each of these users, and of root and the user that flamed runs as */
+#define CONNECTIONS_BEYOND_MAX      1024 /* of all users, beyond their shares */
+#define CONNECTIONS_PER_UID_MAX     1024
+#define CONNECTIONS_MAX             ((USERS_FULL + 2) * CONNECTIONS_SHARE + CONNECTIONS_BEYOND_MAX)
 #define SESSIONS_PER_UID_MAX        256
 #define SESSIONS_MAX                (USERS_FULL * SESSIONS_PER_UID_MAX)
 #define SESSIONS_PER_CONNECTION_MAX 256
@@ -48,7 +51,7 @@
 #define LAYERS_RESIDENT_MAX     (1 << 14) /* of one model in the daemon */
 /* bytes of samples and layers of all models of one user in memory: 16,384 samples, or 87,381 layers */
 #define MEASURED_PER_UID_MAX (2 << 20)
-/* bytes of fits, timelines and surfaces of all models in memory; over it, whoever holds most gives some up */
+/* bytes of fits, timelines and surfaces of all models in memory; above it, some of the largest owner's are freed */
 #define DERIVED_BYTES_MAX (10 << 20)
 #define LAYERS_FITTED_MAX 1024      /* of one inference: the daemon models longer ones end to end */
 #define LAYER_ROWS_MAX    (1 << 20) /* of one layers CSV */

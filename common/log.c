@@ -5,6 +5,9 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "hash.h"
 
 #define FIRST_KEYS_MAX 256
 #define LOG_TEXT_MAX   1024
@@ -59,19 +62,9 @@ void log_write(enum log_level level, const char *format, ...)
 	errno = saved;
 }
 
-/* FNV-1a, 64 bit. */
-static uint64_t hash_text(const char *text)
-{
-	uint64_t hash = 0xcbf29ce484222325ULL;
-
-	for (; *text; text++)
-		hash = (hash ^ (unsigned char)*text) * 0x100000001b3ULL;
-	return hash;
-}
-
 bool log_first(const char *key)
 {
-	uint64_t hash = hash_text(key);
+	uint64_t hash = hash_bytes(HASH_FIRST, key, strlen(key));
 
 	for (size_t i = 0; i < logger.keys; i++)
 		if (logger.key[i] == hash)
@@ -83,7 +76,7 @@ bool log_first(const char *key)
 
 void log_forget(const char *key)
 {
-	uint64_t hash = hash_text(key);
+	uint64_t hash = hash_bytes(HASH_FIRST, key, strlen(key));
 
 	for (size_t i = 0; i < logger.keys; i++)
 		if (logger.key[i] == hash)

@@ -2,6 +2,7 @@
 #include "units.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -50,6 +51,16 @@ int parse_i64(const char *text, int64_t *out)
 	return 0;
 }
 
+/* As in the C locale: the layers run in programs that may have set another one, with a decimal comma. */
+static double to_double(const char *text)
+{
+	locale_t c = newlocale(LC_ALL_MASK, "C", NULL); /* glibc's own, which needs no memory */
+	double value = strtod_l(text, NULL, c);
+
+	freelocale(c);
+	return value;
+}
+
 /* Length of `12`, `12.5` or `.5`, with a sign if `sign`; 0 if it is not a number. */
 static size_t decimal_length(const char *text)
 {
@@ -81,7 +92,7 @@ int parse_double(const char *text, double *out)
 	}
 	if (text[len] != '\0')
 		return -EINVAL;
-	value = strtod(text, NULL);
+	value = to_double(text);
 	if (!isfinite(value))
 		return -ERANGE;
 	*out = value;
@@ -107,7 +118,7 @@ static int parse_with_unit(const char *text, const struct unit *units, size_t co
 	for (size_t i = 0; i < count; i++) {
 		if (units[i].exact_case ? strcmp(name, units[i].name) : strcasecmp(name, units[i].name))
 			continue;
-		value = rint(strtod(text, NULL) * units[i].factor);
+		value = rint(to_double(text) * units[i].factor);
 		if (value >= 18446744073709551615.0)
 			return -ERANGE;
 		*out = (uint64_t)value;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A device of a program under the board's Vulkan layer: the driver's functions, its queues and its timestamps. */
+/* A device of a program under the board's Vulkan layer: the driver's functions, queues and timestamps. */
 #ifndef BOARD_VULKAN_DEVICE_H
 #define BOARD_VULKAN_DEVICE_H
 
@@ -42,7 +42,7 @@
 	F(CmdExecuteCommands)
 
 /* Timestamps of one submission. */
-struct slot {
+struct stamp_slot {
 	VkCommandBuffer before, after;
 	VkQueryPool stamps;
 	VkFence fence;
@@ -65,7 +65,7 @@ struct device {
 		uint32_t family;
 	} queue[QUEUES];
 	size_t queues;
-	struct slot slot[SLOTS];
+	struct stamp_slot slot[SLOTS];
 	double clock_ns; /* least difference of CLOCK_MONOTONIC and the device's clock so far */
 };
 

@@ -11,7 +11,7 @@
 /* One submission that is held. */
 struct held_item {
 	struct device *device;
-	struct slot *slot;
+	struct stamp_slot *slot;
 	uint64_t number, key, launched_ns, prompt_ns;
 	double from_ns, to_ns; /* device's clock */
 	struct held_item *next;
@@ -96,7 +96,7 @@ void submit_start(void)
 
 /* --- from the program to the driver -------------------------------------------- */
 
-static bool make_slot(struct device *device, struct slot *slot)
+static bool make_slot(struct device *device, struct stamp_slot *slot)
 {
 	const VkCommandBufferAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
 						      .commandPool = device->pool,
@@ -128,9 +128,9 @@ static bool make_slot(struct device *device, struct slot *slot)
 	return true;
 }
 
-static struct slot *take_slot(struct device *device)
+static struct stamp_slot *take_slot(struct device *device)
 {
-	struct slot *slot = NULL;
+	struct stamp_slot *slot = NULL;
 
 	pthread_mutex_lock(&lock);
 	while (!slot) {

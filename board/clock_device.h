@@ -2,14 +2,14 @@
 /* One clock device by the kernel's rules: the effect of a write to its files, the values
  * that they then show, the speed that the governor selects, and the time from which it is in effect.
  * Pure: time and utilisation are parameters. */
-#ifndef BOARD_DEVICE_H
-#define BOARD_DEVICE_H
+#ifndef BOARD_CLOCK_DEVICE_H
+#define BOARD_CLOCK_DEVICE_H
 
 #include "spec.h"
 
-enum knob { KNOB_MIN, KNOB_MAX, KNOB_GOVERNOR, KNOB_SET, KNOB_LOCK, KNOB_RATE, KNOB_COUNT };
+enum board_knob { KNOB_MIN, KNOB_MAX, KNOB_GOVERNOR, KNOB_SET, KNOB_LOCK, KNOB_RATE, KNOB_COUNT };
 
-struct device {
+struct board_clock {
 	const struct spec_clock *spec;
 	uint64_t want_min_hz, want_max_hz; /* requests as last accepted; max 0: no limit */
 	char governor[32];
@@ -23,29 +23,29 @@ struct device {
 };
 
 /* As after power on: no limits, the board's governor, the highest clock. */
-void device_init(struct device *device, const struct spec_clock *spec);
+void board_clock_init(struct board_clock *device, const struct spec_clock *spec);
 
 /* A write of `text` to a knob. Returns 0, -EINVAL (no number, crossed limits
  * on an old kernel, no such governor) or -EPERM (setspeed under another
  * governor); an error leaves everything as it was and is counted. */
-int device_write(struct device *device, enum knob knob, const char *text);
+int board_clock_write(struct board_clock *device, enum board_knob knob, const char *text);
 
 /* The text that a knob shows now. Returns `buf`. */
-char *device_read(const struct device *device, enum knob knob, char *buf, size_t size);
+char *board_clock_read(const struct board_clock *device, enum board_knob knob, char *buf, size_t size);
 
 /* Limits in force. */
-uint64_t device_min(const struct device *device);
-uint64_t device_max(const struct device *device);
+uint64_t board_clock_min(const struct board_clock *device);
+uint64_t board_clock_max(const struct board_clock *device);
 
 /* Select a frequency from `device->util`, the governor and the limits, and start the move to it at
  * `from_ns`: it is in effect one settle time of its direction later, divided by
  * `share`. True when a move began. */
-bool device_govern(struct device *device, uint64_t from_ns, uint64_t share);
+bool board_clock_govern(struct board_clock *device, uint64_t from_ns, uint64_t share);
 
 /* Finish a move that is due. True when cur_hz changed. */
-bool device_settle(struct device *device, uint64_t now_ns);
+bool board_clock_settle(struct board_clock *device, uint64_t now_ns);
 
 /* Does the frequency depend on the load, at this governor and these limits? */
-bool device_follows_load(const struct device *device);
+bool board_clock_follows_load(const struct board_clock *device);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "device.h"
+#include "clock_device.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@ static uint64_t clamp_hz(uint64_t hz, uint64_t min, uint64_t max)
 	return hz < min ? min : hz > max ? max : hz;
 }
 
-void device_init(struct device *device, const struct spec_clock *spec)
+void board_clock_init(struct board_clock *device, const struct spec_clock *spec)
 {
 	uint64_t top = spec->hz[spec->count - 1];
 
@@ -33,7 +33,7 @@ void device_init(struct device *device, const struct spec_clock *spec)
 }
 
 /* Maximum wins over minimum, and both stay in the hardware's range. */
-uint64_t device_max(const struct device *device)
+uint64_t board_clock_max(const struct board_clock *device)
 {
 	const struct spec_clock *spec = device->spec;
 	uint64_t low = spec->hz[0], top = spec->hz[spec->count - 1];
@@ -47,17 +47,17 @@ uint64_t device_max(const struct device *device)
 	return spec->rounds ? spec_floor(spec, max) : max;
 }
 
-uint64_t device_min(const struct device *device)
+uint64_t board_clock_min(const struct board_clock *device)
 {
 	const struct spec_clock *spec = device->spec;
-	uint64_t max = device_max(device);
+	uint64_t max = board_clock_max(device);
 	uint64_t min = clamp_hz(device->want_min_hz, spec->hz[0], max);
 
 	return spec->rounds ? clamp_hz(spec_ceil(spec, min), spec->hz[0], max) : min;
 }
 
 /* Text of a limit: kHz for cpufreq, Hz otherwise, up to white space. */
-static int parse_limit(const struct device *device, const char *text, uint64_t *hz)
+static int parse_limit(const struct board_clock *device, const char *text, uint64_t *hz)
 {
 	char word[32];
 	int used = 0;
@@ -74,7 +74,7 @@ static int parse_limit(const struct device *device, const char *text, uint64_t *
 	return 0;
 }
 
-static int write_limit(struct device *device, enum knob knob, uint64_t hz)
+static int write_limit(struct board_clock *device, enum board_knob knob, uint64_t hz)
 {
 	uint64_t *want = knob == KNOB_MIN ? &device->want_min_hz : &device->want_max_hz;
 	bool crossed = knob == KNOB_MIN ? device->want_max_hz != 0 && hz > device->want_max_hz :
@@ -96,7 +96,7 @@ static bool word_in(const char *list, const char *word)
 	return false;
 }
 
-static int write_governor(struct device *device, const char *text)
+static int write_governor(struct board_clock *device, const char *text)
 {
 	char word[32];
 
@@ -109,7 +109,7 @@ static int write_governor(struct device *device, const char *text)
 }
 
 /* A request above the loaded table is silently ignored; others round up. */
-static void write_rate(struct device *device, uint64_t hz)
+static void write_rate(struct board_clock *device, uint64_t hz)
 {
 	const struct spec_clock *spec = device->spec;
 
@@ -117,7 +117,7 @@ static void write_rate(struct device *device, uint64_t hz)
 		device->rate_hz = spec_ceil(spec, hz);
 }
 
-static int write_number(struct device *device, enum knob knob, uint64_t hz)
+static int write_number(struct board_clock *device, enum board_knob knob, uint64_t hz)
 {
 	switch (knob) {
 	case KNOB_MIN:
@@ -137,7 +137,7 @@ static int write_number(struct device *device, enum knob knob, uint64_t hz)
 	}
 }
 
-int device_write(struct device *device, enum knob knob, const char *text)
+int board_clock_write(struct board_clock *device, enum board_knob knob, const char *text)
 {
 	uint64_t hz = 0;
 	int rc;
@@ -153,13 +153,13 @@ int device_write(struct device *device, enum knob knob, const char *text)
 	return rc;
 }
 
-char *device_read(const struct device *device, enum knob knob, char *buf, size_t size)
+char *board_clock_read(const struct board_clock *device, enum board_knob knob, char *buf, size_t size)
 {
 	uint64_t unit = device->spec->kind == SPEC_CPUFREQ ? 1000 : 1;
 
 	switch (knob) {
-	case KNOB_MIN: snprintf(buf, size, "%llu", (unsigned long long)(device_min(device) / unit)); break;
-	case KNOB_MAX: snprintf(buf, size, "%llu", (unsigned long long)(device_max(device) / unit)); break;
+	case KNOB_MIN: snprintf(buf, size, "%llu", (unsigned long long)(board_clock_min(device) / unit)); break;
+	case KNOB_MAX: snprintf(buf, size, "%llu", (unsigned long long)(board_clock_max(device) / unit)); break;
 	case KNOB_GOVERNOR: snprintf(buf, size, "%s", device->governor); break;
 	case KNOB_SET:
 		if (strcmp(device->governor, "userspace") == 0)
@@ -174,7 +174,7 @@ char *device_read(const struct device *device, enum knob knob, char *buf, size_t
 }
 
 /* Frequency that a load-following governor selects, before limits. */
-static double asked_hz(const struct device *device)
+static double asked_hz(const struct board_clock *device)
 {
 	const struct spec_clock *spec = device->spec;
 	double top = (double)spec->hz[spec->count - 1], cur = (double)device->cur_hz, util = device->util;
@@ -190,11 +190,11 @@ static double asked_hz(const struct device *device)
 	return util * cur / (ONDEMAND_UP - ONDEMAND_DOWN / 2);
 }
 
-bool device_follows_load(const struct device *device)
+bool board_clock_follows_load(const struct board_clock *device)
 {
 	static const char *const fixed[] = {"performance", "powersave", "userspace"};
 
-	if (device->spec->kind == SPEC_BPMP || device_min(device) == device_max(device))
+	if (device->spec->kind == SPEC_BPMP || board_clock_min(device) == board_clock_max(device))
 		return false;
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
 		if (strcmp(device->governor, fixed[i]) == 0)
@@ -204,21 +204,21 @@ bool device_follows_load(const struct device *device)
 
 /* The table entry for the frequency that the governor selected: rounded up if the limits allow it,
  * like the kernel's RELATION_L. */
-static uint64_t resolve(const struct device *device, double hz)
+static uint64_t resolve(const struct board_clock *device, double hz)
 {
-	uint64_t min = device_min(device), max = device_max(device);
+	uint64_t min = board_clock_min(device), max = board_clock_max(device);
 	uint64_t to = spec_ceil(device->spec, clamp_hz((uint64_t)hz, min, max));
 
 	return to > max ? spec_floor(device->spec, max) : to;
 }
 
-static uint64_t wanted_hz(const struct device *device)
+static uint64_t wanted_hz(const struct board_clock *device)
 {
 	const struct spec_clock *spec = device->spec;
 
 	if (spec->kind == SPEC_BPMP)
 		return device->rate_hz < device->ceiling_hz ? device->rate_hz : spec_floor(spec, device->ceiling_hz);
-	if (device_follows_load(device))
+	if (board_clock_follows_load(device))
 		return resolve(device, asked_hz(device));
 	if (strcmp(device->governor, "userspace") == 0)
 		return resolve(device, (double)device->set_hz);
@@ -227,7 +227,7 @@ static uint64_t wanted_hz(const struct device *device)
 	return resolve(device, (double)spec->hz[spec->count - 1]);
 }
 
-bool device_govern(struct device *device, uint64_t from_ns, uint64_t share)
+bool board_clock_govern(struct board_clock *device, uint64_t from_ns, uint64_t share)
 {
 	uint64_t hz = wanted_hz(device);
 
@@ -238,7 +238,7 @@ bool device_govern(struct device *device, uint64_t from_ns, uint64_t share)
 	return true;
 }
 
-bool device_settle(struct device *device, uint64_t now_ns)
+bool board_clock_settle(struct board_clock *device, uint64_t now_ns)
 {
 	if (device->due_ns == 0 || now_ns < device->due_ns)
 		return false;

@@ -6,8 +6,8 @@
 
 #define WILD_VAR 0.04 /* a row with a larger noise_var is an outlier */
 
-/* Most that latency grows by, in logs, from one context to a longer one: no part of a prefill grows
- * faster than with the square of its tokens, and of a decode than with them. */
+/* The largest growth of latency, in logs, from one context to a longer one: a prefill grows at most with the square of
+ * its tokens, a decode at most linearly. */
 static double growth_most(const struct fit *fit, const struct fit_point *from, const struct fit_point *to)
 {
 	double degree = fit->phase == PHASE_PREFILL ? 2 : 1;
@@ -23,7 +23,7 @@ struct envelope bound_envelope(const struct fit *fit, const struct fit_point *at
 		const struct fit_row *row = &fit->row[k];
 		double slower = 0, faster = 0;
 
-		if (row->noise_var > WILD_VAR)
+		if (row->others || row->noise_var > WILD_VAR)
 			continue;
 		for (int c = 0; c < CLOCK_COUNT; c++) {
 			slower = fmax(slower, at->u[c] - row->at.u[c]);

@@ -4,8 +4,9 @@
  *   L(p) <= L(s) * max(1, max_i f_s,i / f_p,i)
  *   L(p) >= L(s) * min(1, min_i f_s,i / f_p,i)
  * since every part of an inference scales with at most one clock's period, and
- * a longest path over such parts is monotone and homogeneous of degree one in them. Over contexts no latency falls as
- * they grow, and none grows faster than with the square of a prefill's tokens, or with a decode's. */
+ * a longest path over such parts is monotone and homogeneous of degree one in them. Latency does not
+ * fall as a context grows; it grows at most with the square of the tokens of a prefill, and linearly with those of a
+ * decode. */
 #ifndef ESTIMATOR_BOUND_H
 #define ESTIMATOR_BOUND_H
 
@@ -15,7 +16,7 @@ struct envelope {
 	double low, high; /* logs of ns; -inf and inf without a row to bound them */
 };
 
-/* From the rows of a fit, without outliers. */
+/* From the rows of a fit, outliers and those of other boards excluded. */
 struct envelope bound_envelope(const struct fit *fit, const struct fit_point *at);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* What was measured, place by place. */
+/* Measurements by place: operating point and context. */
 #include <math.h>
 #include <string.h>
 #include "state.h"
 
-#define NOISE_UNKNOWN   0.006 /* relative scatter of one inference that came without its spread */
-#define NOISE_FLOOR     0.001 /* of a mean: drift between runs, however many inferences */
-#define READINGS_EACH   4.0   /* that the power of an inference measured on purpose is worth, */
-#define READINGS_SAMPLE 16.0  /* of several of them at most, */
-#define READINGS_MEMORY 256.0 /* and that a mean remembers */
+#define NOISE_UNKNOWN   0.006 /* relative scatter of one inference, where a sample does not give it */
+#define NOISE_FLOOR     0.001 /* of a mean of any number of inferences: drift between runs */
+#define READINGS_EACH   4.0   /* power readings that one inference of a sample counts for, */
+#define READINGS_SAMPLE 16.0  /* all inferences of a sample at most, */
+#define READINGS_MEMORY 256.0 /* and a mean at most */
 #define SAME_CLOCK      0.002 /* relative: rounding of a rate by the kernel */
 
 static uint32_t round_up(uint32_t context, uint32_t parts)
@@ -106,8 +106,8 @@ uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phas
 	return i;
 }
 
-/* Two estimates of one mean, weighted by how many inferences each rests on. What they
- * differ by beyond their own variance counts as variance between runs. */
+/* Two estimates of one mean, weighted by their numbers of inferences. A difference beyond their own variance counts as
+ * variance between runs. */
 void cell_learn(struct cell *cell, const struct sample *sample)
 {
 	double n = sample->n ? sample->n : 1, had = cell->n, all = n + had;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Staying true: cells, slow-down and scatter. */
+/* Online correction: cells, slow-down and scatter. */
 #include "correct.h"
 
 #include <math.h>
@@ -8,23 +8,23 @@
 #define SLOW_MEMORY   0.9998  /* a slow-down that lasts becomes the cells' own in some 5,000 requests */
 #define SLOW_STEP_VAR 2.25e-6 /* a request: (0.15 %)^2 */
 #define SLOW_VAR_MAX  0.04
-#define SLOW_MAX      2.079441542 /* log 8: what slows a board more than that is no contention to be met by clocks */
-#define SLOW_MIN      (-0.5)      /* log; below 0 where most was learned while something else ran */
+#define SLOW_MAX      2.079441542 /* log 8: a larger slow-down is no contention that higher clocks could make up for */
+#define SLOW_MIN      (-0.5)      /* log; below 0 if the model was mostly learned under contention */
 #define CELL_VAR_MIN  2.5e-7
-#define NOISE_FIRST   3.6e-5 /* (0.6 %)^2: half as much again as the measured scatter of one request */
+#define NOISE_FIRST   3.6e-5 /* (0.6 %)^2: 1.5 times the measured scatter of one request */
 #define NOISE_MIN     4e-6
 #define NOISE_RATE    0.03
-#define EXTRA_SHARE   0.25 /* of extra_var, in which the errors of such requests are common */
+#define EXTRA_SHARE   0.25 /* share of extra_var that is common to such requests */
 #define OUTLIER_SD    4.0  /* standard deviations */
 #define SURPRISE      2.0  /* of a fit, standard deviations */
-#define SAME_SHARE    0.5  /* two innovations of which the second is at least half the first are of a kind */
+#define SAME_SHARE    0.5  /* least ratio of the second of two similar innovations to the first */
 #define BIN_WIDTH     0.0025
 #define BIN_LOW       (-0.10)
 #define SCATTER_KEEP  0.999 /* a thousand requests */
 #define SCATTER_TRUST 30.0f
-#define TAIL_SHARE    0.01  /* of requests, before any was seen, have an exponential tail */
+#define TAIL_SHARE    0.01  /* prior share of requests that have an exponential tail */
 #define TAIL_MEAN     3.3   /* of it, in standard deviations: 2 % where they scatter by 0.6 % */
-#define SCATTER_MIN   0.002 /* log: no request is surer than this */
+#define SCATTER_MIN   0.002 /* log: least scatter of requests */
 
 void correct_init(struct correct *correct)
 {
@@ -33,9 +33,8 @@ void correct_init(struct correct *correct)
 	correct->slow_var = SLOW_STEP_VAR * 4;
 }
 
-/* An innovation at a cell with a large variance: it is taken for the fit's error, not for a slow-down of the board,
- * unless a well-known cell had an outlier of that size just before, or a slow-down may be over. Returns the cell's
- * variance. */
+/* An innovation at a cell with a large variance is the fit's error, not a slow-down of the board, unless a well-known
+ * cell had an outlier of that size just before, or a slow-down may be over. Returns the cell's variance. */
 static double blame(struct correct *c, double innovation, double cell_var)
 {
 	double board_sd = sqrt(c->slow_var + c->noise_var), size = fabs(innovation), share = 0;
@@ -51,7 +50,7 @@ static double blame(struct correct *c, double innovation, double cell_var)
 	return fmax(cell_var, innovation * innovation - c->slow_var - c->noise_var);
 }
 
-/* Clip a single outlier; take two in a row of one sign for a change of the slow-down. */
+/* Clip a single outlier; two in a row of the same sign are a change of the slow-down. */
 static double judge(struct correct *c, double innovation, double cell_var)
 {
 	double sd = sqrt(cell_var + c->slow_var + c->noise_var), size = fabs(innovation);

@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
-/* In place: the lower triangle becomes L with L L' = matrix; the upper one is
- * not looked at. Returns 0, or -EDOM when the matrix is not positive definite. */
+/* In place: the lower triangle becomes L with L L' = matrix; the upper one is ignored. Returns 0, or -EDOM when the
+ * matrix is not positive definite. */
 int dense_cholesky(double *matrix, size_t n, size_t stride);
 
 /* b becomes L^-1 b, or L'^-1 b. */

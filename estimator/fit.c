@@ -143,14 +143,27 @@ double fit_kernel(const struct fit *fit, const struct fit_mode *mode, const stru
 	return same_place(a, b) ? k + mode->nugget * mode->nugget : k;
 }
 
+/* Covariance of the errors of two rows of other boards. */
+static double shared_error(const struct fit *fit, const struct fit_row *a, const struct fit_row *b)
+{
+	double sum = fit->others_sd[0] * fit->others_sd[0];
+
+	if (!a->others || !b->others)
+		return 0;
+	for (int i = 0; i < FIT_AXES; i++)
+		sum += fit->others_sd[1 + i] * fit->others_sd[1 + i] * a->at.u[i] * b->at.u[i];
+	return sum;
+}
+
 /* The rows' covariance around the form, factored. */
 static void factor_rows(const struct fit *fit, struct fit_mode *mode)
 {
 	for (size_t i = 0; i < fit->rows; i++) {
 		for (size_t j = 0; j < i; j++)
-			mode->lower[i * R + j] = fit_kernel(fit, mode, &fit->row[i].at, &fit->row[j].at);
-		mode->lower[i * R + i] =
-			fit_kernel(fit, mode, &fit->row[i].at, &fit->row[i].at) + fit->row[i].noise_var + 1e-10;
+			mode->lower[i * R + j] = fit_kernel(fit, mode, &fit->row[i].at, &fit->row[j].at) +
+						 shared_error(fit, &fit->row[i], &fit->row[j]);
+		mode->lower[i * R + i] = fit_kernel(fit, mode, &fit->row[i].at, &fit->row[i].at) +
+					 shared_error(fit, &fit->row[i], &fit->row[i]) + fit->row[i].noise_var + 1e-10;
 	}
 	dense_cholesky(mode->lower, fit->rows, R);
 }
@@ -229,8 +242,8 @@ static double log_det_packed(const double *matrix, size_t n)
 	return dense_cholesky(copy, n, n) ? -1e3 : dense_log_det(copy, n, n);
 }
 
-/* From `start`, at the mode's spread and nugget. Returns the log of the
- * marginal likelihood, but for a constant. */
+/* Optimise from `start`, at the mode's spread and nugget. Returns the log of the marginal likelihood up to a
+ * constant. */
 static double climb(const struct fit *fit, struct fit_mode *mode, const double *start, size_t iterations)
 {
 	double mean[P], packed[P * P], value;
@@ -254,7 +267,7 @@ static double climb(const struct fit *fit, struct fit_mode *mode, const double *
 
 #define STARTS_KEPT 2
 
-/* The best distinct optima over all entries, at a middling spread and nugget. */
+/* The best distinct optima over all entries, at a medium spread and nugget. */
 static size_t find_starts(const struct fit *fit, struct fit_mode *scratch, double start[STARTS_KEPT][P])
 {
 	double mean[P], value[STARTS_KEPT], x[P];

@@ -35,6 +35,7 @@ struct fit_row {
 	struct fit_point at;
 	double log_ns;
 	double noise_var; /* of log_ns as a measurement of this point */
+	bool others;      /* of other boards, with a common error */
 };
 
 /* One optimum at one (spread, nugget). */
@@ -53,25 +54,27 @@ struct fit {
 	size_t params, rows, modes; /* modes 0: nothing fitted */
 	struct clock_scale scale;
 	bool active[FIT_AXES];         /* axes that vary */
-	struct timeline *timeline;     /* replaces the form; not owned; NULL: none */
-	double prior_sd[1 + FIT_AXES]; /* then, of x */
+	struct timeline *timeline;     /* used instead of the form; not owned; NULL: none */
+	double prior_sd[1 + FIT_AXES]; /* of x, with a timeline */
+	/* Deviation of the error that rows of other boards share: in level, and in the slope over each axis. */
+	double others_sd[1 + FIT_AXES];
 	struct fit_row row[FIT_ROWS_MAX];
 	struct fit_mode mode[FIT_MODES_MAX];
 };
 
 struct fit_guess {
 	double log_ns;
-	double sd; /* standard deviation of the log latency at this point, from all causes */
+	double sd; /* standard deviation of the log latency at this point */
 };
 
 /* Initialise for a phase, with the scale and axes of `grid` and no rows. */
 void fit_init(struct fit *fit, enum phase phase, const struct grid *grid);
-/* From here on log latency(p) = log timeline(p) + x_0 + sum_i x_i u_i(p) + r(p) + e(p): the layers give the shape,
- * and end-to-end measurements correct it. The end-to-end form is not used. Call it right after fit_init(). */
+/* Use log latency(p) = log timeline(p) + x_0 + sum_i x_i u_i(p) + r(p) + e(p) instead of the end-to-end form: the
+ * layers give the shape, and end-to-end measurements correct it. Call it right after fit_init(). */
 void fit_use_timeline(struct fit *fit, struct timeline *timeline);
 /* log ns of the form or the timeline alone, and its slopes. */
 double fit_mean(const struct fit *fit, const double *x, const struct fit_point *at, double *gradient);
-/* The first leaves `timeline` unset, for callers that take it from a whole surface; the second evaluates it. */
+/* The first leaves `timeline` unset, for callers that have it from a whole surface; the second evaluates it. */
 struct fit_point fit_place(const struct fit *fit, struct op_point point, uint32_t context);
 struct fit_point fit_point(const struct fit *fit, struct op_point point, uint32_t context);
 

@@ -31,7 +31,7 @@ static size_t tidy(uint64_t *hz, size_t count)
 	return kept;
 }
 
-/* A whole axis into the grid, at most GRID_AXIS_MAX of it. */
+/* Add a whole axis to the grid, at most GRID_AXIS_MAX entries of it. */
 static int take_axis(struct grid *grid, int clock, const uint64_t *hz, size_t count)
 {
 	uint64_t *all;
@@ -81,7 +81,7 @@ size_t grid_index(const struct grid *grid, const size_t axis[CLOCK_COUNT])
 
 void grid_axes(const struct grid *grid, size_t index, size_t axis[CLOCK_COUNT])
 {
-	/* Asked for each point of a decision, and dividing 32 bits takes a fraction of the time. */
+	/* Called for each point of a decision; 32-bit divisions take a fraction of the time. */
 	uint32_t mems = (uint32_t)grid->count[CLOCK_MEM], gpus = (uint32_t)grid->count[CLOCK_GPU];
 	uint32_t rest = (uint32_t)index / mems;
 

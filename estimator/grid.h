@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The grid: every operating point a board can hold, as three sorted axes. */
+/* The grid: every operating point that a board supports, as three sorted axes. */
 #ifndef ESTIMATOR_GRID_H
 #define ESTIMATOR_GRID_H
 

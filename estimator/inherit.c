@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* What other boards of the kind measured, as rows of this one's fit: moved to its level, and trusted as far as it
- * agrees. */
+/* Measurements of other boards of the same kind as rows of the fit, whose common difference from this board is part of
+ * their covariance. */
 #include <math.h>
 
 #include "state.h"
 
-#define SPREAD_FIRST  0.04 /* log: how boards of one kind differ in shape before anything is known of this one, */
-#define SPREAD_WEIGHT 2    /* weight of that prior, in measurements of the spread */
-#define LEVEL_FIRST   0.1  /* log: how they differ in level */
-#define INHERITED_OFF 0.08 /* log: a board that is off by more is another kind */
-/* Boards of a kind differ in level and over each of three clocks: degrees of freedom. More rows than that have
- * common errors. */
-#define WAYS       4
-#define OWN_ENOUGH 12 /* rows of its own after which it needs no others' */
+/* Prior deviations, in log latency. A cell of the others is the mean over some of them, often over one, so that beside
+ * the common difference each cell has one of its own, which is as large. */
+#define SPREAD_LEVEL 0.06 /* of the level of two boards of a kind, */
+#define SPREAD_SLOPE 0.02 /* and of its slope, for a factor of e of one clock or of the context */
+#define PRIOR_WEIGHT 2    /* weight of these, in measurements of this board */
+#define STRANGE      2.0  /* ratio of the difference to its prior from which a board is of another kind */
+#define OWN_ENOUGH   12   /* own rows after which inherited ones are not used */
+#define DIFFERENCES  (1 + FIT_AXES)
+
+static const double spread_mean[DIFFERENCES];
+static const double spread_sd[DIFFERENCES] = {SPREAD_LEVEL, SPREAD_SLOPE, SPREAD_SLOPE, SPREAD_SLOPE, SPREAD_SLOPE};
 
 void model_inherit(struct model *model, struct model *from)
 {
@@ -28,36 +31,54 @@ bool model_inherited(const struct model *model, enum phase phase, double *sd)
 	return *sd > 0;
 }
 
-struct difference {
-	double level, sd;
+/* This board's own cells, and by how much they differ from the others. */
+struct differences {
+	struct fit_point at[FIT_ROWS_MAX];
+	double log[FIT_ROWS_MAX];
+	size_t count;
 };
 
-/* Of this board from the others, by its own rows. */
-static struct difference compare(struct model *model, enum phase phase, size_t rows)
+static void evaluate(const void *arg, const double *x, double *residual, double *jacobian)
 {
-	double off[FIT_ROWS_MAX], sum = 0, squares = SPREAD_WEIGHT * SPREAD_FIRST * SPREAD_FIRST;
-	struct difference d;
-	size_t count = 0;
+	const struct differences *d = arg;
 
-	for (uint32_t i = 0; i < model->cells.count && count < rows; i++) {
+	for (size_t k = 0; k < d->count; k++) {
+		residual[k] = (x[0] - d->log[k]) / SPREAD_LEVEL;
+		for (int a = 0; a < FIT_AXES; a++)
+			residual[k] += x[1 + a] * d->at[k].u[a] / SPREAD_LEVEL;
+		for (int i = 0; i < DIFFERENCES && jacobian; i++)
+			jacobian[k * DIFFERENCES + (size_t)i] = (i ? d->at[k].u[i - 1] : 1) / SPREAD_LEVEL;
+	}
+}
+
+/* Ratio of the difference of this board from the others to its prior, by its own cells. */
+static double compare(struct model *model, enum phase phase, size_t rows)
+{
+	struct differences d = {.count = 0};
+	double x[DIFFERENCES] = {0};
+	struct lsq lsq = {.params = DIFFERENCES,
+			  .prior_mean = spread_mean,
+			  .prior_sd = spread_sd,
+			  .iterations = 8, /* it is linear */
+			  .evaluate = evaluate,
+			  .arg = &d};
+
+	for (uint32_t i = 0; i < model->cells.count && d.count < rows; i++) {
 		const struct cell *cell = &model->cells.cell[i];
 		struct prediction p;
 
 		if (cell->phase != phase || !cell->n ||
 		    model_predict(model->inherited, phase, cell->context, cell->point, &p) < 0)
 			continue;
-		off[count] = cell->mean - log(p.latency_ns);
-		sum += off[count++];
+		d.at[d.count] = fit_place(model->phase[phase].fit, cell->point, cell->context);
+		d.log[d.count++] = cell->mean - log(p.latency_ns);
 	}
-	/* the level shrinks to none where little is measured, by the share that scatter has in its mean */
-	d.level = count ? sum / ((double)count + SPREAD_FIRST * SPREAD_FIRST / (LEVEL_FIRST * LEVEL_FIRST)) : 0;
-	for (size_t i = 0; i < count; i++)
-		squares += (off[i] - d.level) * (off[i] - d.level);
-	d.sd = sqrt(squares / (SPREAD_WEIGHT + (double)count));
-	return d;
+	lsq.residuals = d.count;
+	/* the least sum is the chi-squared of the differences under the prior */
+	return sqrt((PRIOR_WEIGHT + lsq_solve(&lsq, x, NULL)) / (PRIOR_WEIGHT + (double)d.count));
 }
 
-/* Does this model have a row at that place? */
+/* Whether this model has a row at that place. */
 static bool is_known(const struct model *model, const struct cell *other)
 {
 	uint32_t i = cells_find(&model->cells, &model->grid, other->phase, other->context, other->point);
@@ -73,22 +94,23 @@ size_t inherit_rows(struct model *model, enum phase phase, size_t rows)
 	state->inherited_sd = 0;
 	if (!others || !rows || rows >= OWN_ENOUGH || state->timeline)
 		return rows;
-	struct difference d = compare(model, phase, rows);
-	if (d.sd > INHERITED_OFF || fabs(d.level) > 2 * INHERITED_OFF)
+	double ratio = compare(model, phase, rows);
+	if (ratio > STRANGE)
 		return rows;
-	state->inherited_sd = d.sd;
-	size_t first = rows;
+	state->inherited_sd = ratio * SPREAD_LEVEL;
+	for (int i = 0; i < DIFFERENCES; i++)
+		state->fit->others_sd[i] = ratio * spread_sd[i];
 	for (uint32_t i = 0; i < others->count && rows < FIT_ROWS_MAX; i++) {
 		const struct cell *cell = &others->cell[i];
 
 		if (cell->phase != phase || !cell->n || is_known(model, cell))
 			continue;
-		state->fit->row[rows++] = (struct fit_row){.at = fit_point(state->fit, cell->point, cell->context),
-							   .log_ns = cell->mean + d.level,
-							   .noise_var = cell->var + d.sd * d.sd};
+		state->fit->row[rows++] =
+			(struct fit_row){.at = fit_point(state->fit, cell->point, cell->context),
+					 .log_ns = cell->mean,
+					 .noise_var = cell->var + state->inherited_sd * state->inherited_sd,
+					 .others = true};
 	}
-	for (size_t i = first; i < rows && rows - first > WAYS; i++)
-		state->fit->row[i].noise_var *= (double)(rows - first) / WAYS;
 	return rows;
 }
 

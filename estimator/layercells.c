@@ -84,7 +84,7 @@ out:
 	return rc;
 }
 
-/* A cell has the times of its surest source only. */
+/* A cell has the times of its most precise source only. */
 static void choose_sources(struct layer_observations *seen, const struct layer *rows, size_t *cell_of, size_t count)
 {
 	size_t cells = seen->layers * seen->points;
@@ -136,7 +136,7 @@ static size_t count_changes(enum phase phase, const struct layer *rows, size_t c
 	return changes;
 }
 
-/* Points of the rows; of more than LAYER_POINTS_MAX, evenly chosen ones. */
+/* Points of the rows; if there are more than LAYER_POINTS_MAX, they are thinned evenly. */
 static void find_points(struct layer_observations *seen, enum phase phase, const struct layer *rows, size_t count,
 			size_t *point)
 {

@@ -24,7 +24,7 @@ struct layer_observations {
 	double grown[LAYER_POINTS_MAX]; /* context / reference context */
 	struct layer_cell *cell;        /* [layers][points] */
 	bool *sync;                     /* [layers] */
-	double cpu_noise, gpu_noise;    /* of one repetition; 0: only one was seen */
+	double cpu_noise, gpu_noise;    /* of one repetition; 0: there was only one */
 	bool context_varies, squares;
 };
 
@@ -32,13 +32,13 @@ struct layer_observations {
 double median(double *values, size_t n);
 
 /* Gather the rows of a phase, and set `scale` to their geometric means. Returns 0, -ENOMEM, or -EINVAL: no rows of this
- * phase, a layer number of LAYERS_MAX or more, or a layer between 0 and the last that was never measured. `seen` is
- * zeroed before and to be freed with layer_observations_free() whatever is returned. */
+ * phase, a layer number of LAYERS_MAX or more, or a layer between 0 and the last that was never measured. The caller
+ * zeroes `seen` first and frees it with layer_observations_free(), also after an error. */
 int layer_observe(struct layer_observations *seen, enum phase phase, const struct layer *rows, size_t count,
 		  struct clock_scale *scale);
 void layer_observations_free(struct layer_observations *seen);
 
-/* Number of values of each clock, and of the context, that layers were measured at. */
+/* Number of distinct values of each clock, and of the context, at which layers were measured. */
 void layer_distinct(const struct layer_observations *seen, size_t distinct[CLOCK_COUNT + 1]);
 
 #endif

@@ -171,9 +171,9 @@ static double solve(const struct form *form, const struct target *target, const 
 	return lsq_solve(&problem, x, NULL);
 }
 
-/* Sum over layers at every point, in log; a layer not measured there counts
- * with its median share of the points it was measured at. `sigma`: its relative standard deviation; what the source of
- * the times adds is the same for every layer, and does not average out. */
+/* Sum over layers at every point, in log; a layer that was not measured there counts with its median share of other
+ * points. `sigma`: the relative standard deviation of the sum; the error of the source of the times is the same for
+ * every layer, so it does not average out. */
 static void sum_layers(const struct layer_observations *seen, const struct form *form, double *whole, double *sigma)
 {
 	for (size_t k = 0; k < seen->points; k++) {
@@ -194,9 +194,8 @@ static void sum_layers(const struct layer_observations *seen, const struct form 
 	}
 }
 
-/* The split of the model as a whole: where every layer's prior is centred. The
- * form is flat where one clock hides the other, so that the search starts from
- * three sides, with wide residuals first. */
+/* The split of the model as a whole, which is the centre of every layer's prior. The form is flat where one clock hides
+ * the other, so the search has three starting points, with wide residuals first. */
 static void fit_whole(const struct layer_observations *seen, const struct form *form, const double *whole,
 		      const double *sigma, double *centre)
 {
@@ -223,8 +222,8 @@ static void fit_whole(const struct layer_observations *seen, const struct form *
 	}
 }
 
-/* Sum over layers against what was measured as a whole, as a function of one
- * factor (in log) on each time parameter of every layer. */
+/* Sum over layers against the measured sum, as a function of one factor (in log) on each time parameter of every
+ * layer. */
 struct balance {
 	const struct layer_observations *seen;
 	const struct form *form;

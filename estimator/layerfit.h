@@ -9,10 +9,10 @@
 
 #include "sample.h"
 
-#define LAYER_POINTS_MAX 48 /* distinct (point, context) that the fit uses; of more, evenly chosen ones */
+#define LAYER_POINTS_MAX 48 /* distinct (point, context) that the fit uses; more are thinned evenly */
 
-/* References are the geometric means of what was measured. A clock of 0 Hz, or
- * one that was never known while measuring, is taken to be at its reference. */
+/* References are geometric means of the measured points. A clock of 0 Hz, or one that was never known while measuring,
+ * is assumed to be at its reference. */
 struct clock_scale {
 	double hz[CLOCK_COUNT];
 	double context; /* 0: only one context was measured, so no growth is fitted */
@@ -38,8 +38,9 @@ struct layer_model {
 	size_t layers;
 	struct layer_fit *fit; /* [layers], in launch order */
 	struct clock_scale scale;
-	double cpu_noise, gpu_noise;      /* relative standard deviation of one measured layer */
-	size_t distinct[CLOCK_COUNT + 1]; /* values of each clock, and of the context, that layers were measured at */
+	double cpu_noise, gpu_noise; /* relative standard deviation of one measured layer */
+	size_t distinct[CLOCK_COUNT +
+			1]; /* distinct values of each clock, and of the context, at which layers were measured */
 };
 
 /* Fit every layer of one phase to the rows of that phase. Medians over
@@ -49,7 +50,7 @@ struct layer_model {
  * the layers (empirical Bayes, Gelman et al., Bayesian Data Analysis, ch. 5).
  * A layer absent at some point is fitted from the others. Returns 0, -EINVAL (no rows of this phase, a
  * layer number of LAYERS_MAX or more, or a layer with no rows at all) or
- * -ENOMEM. `model` is to be freed with layer_model_free(). */
+ * -ENOMEM. The caller frees `model` with layer_model_free(). */
 int layer_model_fit(struct layer_model *model, enum phase phase, const struct layer *rows, size_t count);
 void layer_model_free(struct layer_model *model);
 

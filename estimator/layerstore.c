@@ -18,7 +18,7 @@ static int compare_places(const struct layer *a, const struct layer *b)
 	return (a->layer > b->layer) - (a->layer < b->layer);
 }
 
-/* The same, then the surer ones, then by repetition: those kept before come before those that arrive. */
+/* The same, then by precision of the source, then by repetition, so that kept rows precede new ones. */
 static int compare_rows(const void *x, const void *y)
 {
 	const struct layer *a = x, *b = y;
@@ -113,7 +113,7 @@ static int pack(struct layer_store *store, const struct layer *layers, size_t co
 	return 0;
 }
 
-/* Contexts between the same two knots tell the same. */
+/* Contexts between the same two knots count as one. */
 static bool about_same_place(const struct layer *a, const struct layer *b)
 {
 	uint32_t low_a, low_b, high;
@@ -123,8 +123,8 @@ static bool about_same_place(const struct layer *a, const struct layer *b)
 	return low_a == low_b && op_point_equal(a->point, b->point);
 }
 
-/* Whether all rows are of one inference, as a request brings them, and nothing
- * would be learned from it: enough was seen about its place, or at places in all. */
+/* Whether all rows are of one inference, as those of a request are, and add nothing: this place has enough rows, or the
+ * store enough places. */
 static bool seen_enough(const struct layer_store *store, const struct layer *layers, size_t count)
 {
 	struct layer last = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One model: what was measured of it, the fit, and its surfaces. */
+/* One model: its measurements, the fit, and its surfaces. */
 #include "model.h"
 
 #include <errno.h>
@@ -8,10 +8,11 @@
 #include <string.h>
 #include "state.h"
 
-#define REFIT_REQUESTS       32 /* a fit looks at requests at most this often, */
-#define REFIT_SOON           4  /* or this, when a cell turned out far off */
-#define REFIT_FRESH          8  /* or when so large a share of its rows is new */
-#define REFIT_ROWS_FEW       12 /* rows below which a cell far off is looked at right away */
+#define APART_ROWS           256 /* rows of layers from which a fit takes longer than to start a process for it */
+#define REFIT_REQUESTS       32  /* requests between two fits, at least, */
+#define REFIT_SOON           4   /* or this number if a cell is far off, */
+#define REFIT_FRESH          8   /* or if one in this many rows is new */
+#define REFIT_ROWS_FEW       12  /* with fewer rows a cell that is far off causes a fit at once */
 #define DRIFT_FAR            3.0
 #define DRIFT_WORTH          1.0
 #define DRIFT_UNIT_MIN       0.005 /* log: a drift of under half a percent needs no new fit */
@@ -22,7 +23,7 @@
 
 void model_options_default(struct model_options *options)
 {
-	*options = (struct model_options){.quantile = 0.98,
+	*options = (struct model_options){.quantile = QUANTILE_DEFAULT,
 					  .ready_width = 0.12,
 					  .power_sensor = true,
 					  .context_max = 4096,
@@ -59,7 +60,7 @@ static size_t padded_points(const struct model *model)
 }
 
 /* The arrays of a surface in one piece. */
-static void lay_out(const struct model *model, struct slot *slot, float *f)
+static void lay_out(const struct model *model, struct surface_slot *slot, float *f)
 {
 	struct surface *s = &slot->surface;
 	size_t n = padded_points(model);
@@ -78,11 +79,11 @@ static void lay_out(const struct model *model, struct slot *slot, float *f)
 	s->regime = s->source + n;
 }
 
-/* The surface of what nothing is known of: state SURFACE_NONE, and every array is the same zeros. */
+/* The surface of an unknown model: state SURFACE_NONE, and every array is the same zeros. */
 static void lay_out_blank(struct model *model)
 {
 	static float zeros[GRID_POINTS_MAX]; /* never written */
-	struct slot *slot = &model->blank;
+	struct surface_slot *slot = &model->blank;
 	struct surface *s = &slot->surface;
 
 	s->grid = &model->grid;
@@ -92,7 +93,7 @@ static void lay_out_blank(struct model *model)
 	s->source = s->regime = (uint8_t *)zeros;
 }
 
-static bool slot_arrays(struct model *model, struct slot *slot)
+static bool slot_arrays(struct model *model, struct surface_slot *slot)
 {
 	size_t bytes = padded_points(model) * SURFACE_POINT_BYTES;
 
@@ -211,7 +212,7 @@ int model_learn_layers(struct model *model, const struct layer *layers, size_t c
 	return rc;
 }
 
-/* A cell that requests just came to starts from what is predicted there. */
+/* A new cell starts from the prediction at its point. */
 static struct cell *cell_for_request(struct model *model, enum phase phase, uint32_t context, struct op_point point)
 {
 	uint32_t i = cells_find(&model->cells, &model->grid, phase, context, point);
@@ -230,7 +231,7 @@ static struct cell *cell_for_request(struct model *model, enum phase phase, uint
 	return cell;
 }
 
-/* By how much the power of a cell is off what the fit took it for; much surer of it counts, too. */
+/* By how much the power of a cell differs from the value that the fit used; many more readings count too. */
 static double power_drift(const struct model *model, const struct cell *cell)
 {
 	double unit = fmax(sqrt(model->power_var / fmax(cell->power_n, 1)), POWER_DRIFT_UNIT_MIN);
@@ -251,7 +252,7 @@ static void note_drift(const struct model *model, struct phase_state *state, con
 	state->since += state->since < UINT32_MAX;
 }
 
-/* The mean of `n` readings while a request ran. How widely they scatter says how many it takes. */
+/* The mean of `n` readings while a request ran. Their scatter gives the number of readings that are needed. */
 static void learn_power(struct model *model, struct cell *cell, double power_uw, double n)
 {
 	if (cell->power_n > 0) {
@@ -276,7 +277,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 	cell = cell_for_request(model, phase, context, point);
 	if (!cell)
 		return 0;
-	/* before the first fit; later ones that were given up leave the cells to be corrected */
+	/* before the first fit; if a later fit was freed, cells are still corrected */
 	if (!state->any || (!has_fit(state) && (!cell->n || !state->generation))) {
 		struct sample first = {.phase = phase,
 				       .context = context,
@@ -307,7 +308,7 @@ static bool refit_due(const struct phase_state *state)
 {
 	if (state->stale || !has_fit(state))
 		return true;
-	/* A fit of many rows takes as long as some requests have: such are made ever more rarely. */
+	/* A fit of many rows can take as long as a request, so it is made ever more rarely. */
 	if (state->fit->rows > REFIT_ROWS_QUICK && state->since < state->patience)
 		return false;
 	if (state->fresh > state->fit->rows / REFIT_FRESH)
@@ -326,20 +327,21 @@ void model_renew(struct model *model, enum phase phase)
 }
 
 /* The slot of this phase and context, or NULL. */
-static struct slot *slot_at(struct model *model, enum phase phase, uint32_t context)
+static struct surface_slot *slot_at(struct model *model, enum phase phase, uint32_t context)
 {
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
-		struct slot *slot = &model->slot[k];
+		struct surface_slot *slot = &model->slot[k];
 		if (slot->used && slot->surface.phase == phase && slot->surface.context == context)
 			return slot;
 	}
 	return NULL;
 }
 
-/* The same, or the one longest unused, or of those that have memory when there is no more. NULL: none has. */
-static struct slot *slot_for(struct model *model, enum phase phase, uint32_t context)
+/* The same, or the one longest unused; if there is no memory for another, the longest unused that has memory. NULL:
+ * none has. */
+static struct surface_slot *slot_for(struct model *model, enum phase phase, uint32_t context)
 {
-	struct slot *slot = slot_at(model, phase, context), *oldest = &model->slot[0], *whole = NULL;
+	struct surface_slot *slot = slot_at(model, phase, context), *oldest = &model->slot[0], *whole = NULL;
 
 	if (slot)
 		return slot;
@@ -356,10 +358,10 @@ static struct slot *slot_for(struct model *model, enum phase phase, uint32_t con
 	return slot;
 }
 
-/* The surface at a knot, made if it is not there. NULL: out of memory. */
-static struct slot *knot_slot(struct model *model, enum phase phase, uint32_t context)
+/* The surface at a knot, computed if it is missing. NULL: out of memory. */
+static struct surface_slot *knot_slot(struct model *model, enum phase phase, uint32_t context)
 {
-	struct slot *slot = slot_for(model, phase, context);
+	struct surface_slot *slot = slot_for(model, phase, context);
 
 	if (!slot)
 		return NULL;
@@ -370,7 +372,7 @@ static struct slot *knot_slot(struct model *model, enum phase phase, uint32_t co
 	return slot;
 }
 
-static void make_surface(struct model *model, struct slot *slot, enum phase phase, uint32_t context)
+static void make_surface(struct model *model, struct surface_slot *slot, enum phase phase, uint32_t context)
 {
 	uint32_t low, high;
 
@@ -379,16 +381,16 @@ static void make_surface(struct model *model, struct slot *slot, enum phase phas
 		surface_build(model, slot, phase, context);
 		return;
 	}
-	slot->used = UINT64_MAX; /* not to be taken for a knot */
+	slot->used = UINT64_MAX; /* not to be reused for a knot */
 	slot->surface.phase = PHASE_COUNT;
-	struct slot *from = knot_slot(model, phase, low), *to = knot_slot(model, phase, high);
+	struct surface_slot *from = knot_slot(model, phase, low), *to = knot_slot(model, phase, high);
 	if (from && to && from != to && from != slot && to != slot)
 		surface_blend(model, slot, from, to, context);
 	else /* out of memory */
 		surface_build(model, slot, phase, context);
 }
 
-static const struct surface *show(struct model *model, struct slot *slot)
+static const struct surface *show(struct model *model, struct surface_slot *slot)
 {
 	slot->used = ++model->clock;
 	slot->surface.slowdown = correct_slowdown(&model->correct);
@@ -410,11 +412,11 @@ static const struct surface *nothing_known(struct model *model, enum phase phase
 	return show(model, &model->blank);
 }
 
-/* What every reader of a surface wants to be new. */
-static const struct surface *serve(struct model *model, struct slot *slot)
+/* Bring a surface up to date before it is returned. */
+static const struct surface *serve(struct model *model, struct surface_slot *slot)
 {
 	surface_rebound(model, slot);
-	/* Nothing new, nothing to judge: looking at every point costs more than a request's decision. */
+	/* Only if something is new, as judging every point costs more than the decision of a request. */
 	if (slot->surface.state != SURFACE_READY && slot->judged != model->news + 1) {
 		surface_judge(model, slot);
 		slot->judged = model->news + 1;
@@ -426,7 +428,7 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t step = context_step(context);
-	struct slot *slot;
+	struct surface_slot *slot;
 
 	model_renew(model, phase);
 	slot = has_fit(state) ? slot_for(model, phase, step) : NULL;
@@ -439,7 +441,7 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 	return serve(model, slot);
 }
 
-/* Few rows are fitted and predicted from in no time; and before the first fit there is nothing else at hand. */
+/* Few rows are fitted and predicted from quickly, and before the first fit there is no other surface. */
 static bool quick(const struct phase_state *state)
 {
 	return !state->any || !has_fit(state) || (!state->layers && state->fit->rows <= REFIT_ROWS_QUICK);
@@ -447,7 +449,7 @@ static bool quick(const struct phase_state *state)
 
 static const struct surface *from_last_fit(struct model *model, enum phase phase, uint32_t step)
 {
-	struct slot *slot = slot_for(model, phase, step);
+	struct surface_slot *slot = slot_for(model, phase, step);
 
 	if (!slot)
 		return nothing_known(model, phase, step);
@@ -459,10 +461,10 @@ static const struct surface *from_last_fit(struct model *model, enum phase phase
 const struct surface *model_surface_kept(struct model *model, enum phase phase, uint32_t context)
 {
 	uint32_t step = context_step(context);
-	struct slot *nearest = NULL;
+	struct surface_slot *nearest = NULL;
 
 	for (size_t k = 0; k < SURFACES_MAX && has_fit(&model->phase[phase]); k++) {
-		struct slot *slot = &model->slot[k];
+		struct surface_slot *slot = &model->slot[k];
 
 		if (slot->used && slot->generation && slot->surface.phase == phase && slot->surface.context >= step &&
 		    (!nearest || slot->surface.context < nearest->surface.context))
@@ -474,7 +476,7 @@ const struct surface *model_surface_kept(struct model *model, enum phase phase, 
 const struct surface *model_surface_at_hand(struct model *model, enum phase phase, uint32_t context)
 {
 	uint32_t step = context_step(context), low, high;
-	struct slot *slot = slot_at(model, phase, step), *from, *to;
+	struct surface_slot *slot = slot_at(model, phase, step), *from, *to;
 
 	context_knots(step, &low, &high);
 	if (!has_fit(&model->phase[phase]) && model->phase[phase].layers && model->cells.count) {
@@ -502,7 +504,7 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
 	return serve(model, slot);
 }
 
-/* What model_surface_at_hand() left out first. */
+/* The first step of the work that model_surface_at_hand() left. */
 static enum work {
 	WORK_NONE,
 	WORK_FIT,
@@ -520,7 +522,7 @@ static enum work {
 	if (phase == PHASE_RUN)
 		knot[0] = knot[1] = step;
 	for (int k = 0; k < 2; k++) {
-		const struct slot *slot = slot_at(model, phase, knot[k]);
+		const struct surface_slot *slot = slot_at(model, phase, knot[k]);
 		if (slot && slot->generation == state->generation)
 			continue;
 		*at = knot[k];
@@ -534,6 +536,13 @@ bool model_work_due(struct model *model, enum phase phase, uint32_t context)
 	uint32_t at;
 
 	return first_work(model, phase, context, &at) != WORK_NONE;
+}
+
+bool model_work_apart(const struct model *model, enum phase phase)
+{
+	const struct phase_state *state = &model->phase[phase];
+
+	return state->layers && state->stale && model->layers.count > APART_ROWS;
 }
 
 bool model_work(struct model *model, enum phase phase, uint32_t context)
@@ -554,7 +563,7 @@ enum surface_state model_state(const struct model *model, enum phase phase)
 
 	if (!state->any)
 		return SURFACE_NONE;
-	return state->told > SURFACE_LEARNING ? state->told : SURFACE_LEARNING;
+	return state->shown > SURFACE_LEARNING ? state->shown : SURFACE_LEARNING;
 }
 
 enum surface_state model_best_state(const struct model *model)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which point of a model is worth measuring next. */
+/* The choice of the next point of a model to measure. */
 #include <math.h>
 #include <string.h>
 
@@ -7,10 +7,10 @@
 #include "state.h"
 
 #define PLAN_STOP     0.5  /* of ready_width: tight enough to stop measuring */
-#define PLAN_CONTEXTS 4    /* looked at */
-#define PLAN_GAIN_MIN 0.10 /* once ready, a point must take this share of the variance away */
+#define PLAN_CONTEXTS 4    /* contexts considered */
+#define PLAN_GAIN_MIN 0.10 /* once ready, least share of the variance that a point has to remove */
 
-/* At most PLAN_CONTEXTS of the contexts in a list, evenly, ends kept. */
+/* Thin a list of contexts evenly to PLAN_CONTEXTS, ends kept. */
 static size_t plan_contexts(const struct sample *points, size_t count, uint32_t kept[PLAN_CONTEXTS])
 {
 	uint32_t all[CONTEXTS_MAX] = {0};
@@ -112,8 +112,7 @@ size_t model_plan_list(struct model *model, enum phase phase, const struct sampl
 	return picked;
 }
 
-/* Contexts that profiling may ask for, the likeliest first: a growing branch shows at its
- * ends, and whether it grows straight in between. */
+/* Contexts to profile, the most useful first: growth shows at both ends, and its curvature in between. */
 static size_t plan_contexts_of(const struct model *model, enum phase phase, uint32_t only,
 			       uint32_t contexts[PLAN_CONTEXTS])
 {
@@ -128,7 +127,7 @@ static size_t plan_contexts_of(const struct model *model, enum phase phase, uint
 	return 4;
 }
 
-/* Mean of bound / latency - 1 over the points looked at. */
+/* Mean of bound / latency - 1 over the points considered. */
 static double mean_width(const struct model *model, enum phase phase, const uint32_t *contexts,
 			 const struct plan_list *list)
 {
@@ -138,7 +137,7 @@ static double mean_width(const struct model *model, enum phase phase, const uint
 		size_t index = list->index[i];
 		struct forecast f = surface_forecast(model, phase, contexts[index / model->grid.points],
 						     grid_point(&model->grid, index % model->grid.points));
-		width += exp(f.bound_log - f.log_ns) - 1;
+		width += f.width;
 	}
 	return width / (double)list->count;
 }

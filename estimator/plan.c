@@ -9,8 +9,9 @@
 #define TYPICAL_SPREAD 0.02
 #define TYPICAL_NUGGET 0.01
 #define READING_VAR    1e-5f /* of a mean at one point, log */
-#define CORNER_LOSS    0.4   /* reduction of the weight of the corner of lowest clocks */
-/* Weight of the fit. Typical models of every kind have the rest, since a fit to few rows underestimates its error. */
+#define CORNER_LOSS    0.4   /* reduction of weight towards the corner of lowest clocks */
+/* Weight of the fit. The rest is that of typical models of every kind, since a fit to few rows underestimates its
+ * error. */
 #define FITTED_SHARE 0.5
 #define N            PLAN_POINTS_MAX
 #define R            FIT_ROWS_MAX
@@ -139,8 +140,8 @@ static int fastest(const struct plan_point *points, size_t count)
 	return best;
 }
 
-/* Slowness of a point on the clock that is least slow there: 0 where one is at its
- * highest, 1 in the corner of all clocks at their lowest, which no deadline is likely to ask for. */
+/* Slowness of a point by its fastest clock: 0 where any clock is at its highest, 1 where all are at their lowest, which
+ * a deadline is unlikely to need. */
 static double idleness(const struct fit *fit, const struct plan_point *points, size_t count,
 		       const struct plan_point *at)
 {

@@ -16,13 +16,13 @@
 #define NUGGET         0.01
 #define CONSTANT_MIN   0.05 /* share of the least power measured; every board has a constant part */
 #define CORRECTION_MAX 1.0  /* log */
-/* Of the clock terms of CPU and GPU that remains when idle, where not measured: gated cores still leak. */
+/* Share of the clock terms of CPU and GPU that remains when idle, if not measured: gated cores still leak. */
 #define IDLE_SHARE  0.4
 #define VOLTAGE_LOW 0.6 /* V at f -> 0 over V at the top: 0.5 to 0.7 in the tables of Tegra and RK3588 */
 
 enum { CONSTANT, CLOCKS, WORK = CLOCKS + 3 * CLOCK_COUNT, WORK_TERMS = POWER_TERMS - WORK };
 
-/* Terms of the model and of the prior: the clock terms are common to both, those of work are not. */
+/* Terms of the model and of the prior: the clock terms are common to both, the work terms are not. */
 enum { OTHER_WORK = POWER_TERMS, COLUMNS = POWER_TERMS + WORK_TERMS };
 #define EQUATIONS_MAX (FIT_ROWS_MAX + BOARD_POWERS_MAX)
 
@@ -35,7 +35,7 @@ static const double typical[POWER_TERMS] = {
 	0.03, 0.02, 0.05,             /* CPU f, f^2, f^3 */
 	0.03, 0.02, 0.07,             /* GPU */
 	0.08, 0.03, 0.03,             /* memory */
-	0.04, 0.09, 0.13, 0.03, 0.05, /* work: itself, CPU, GPU; the latter two while they wait for memory */
+	0.04, 0.09, 0.13, 0.03, 0.05, /* work: alone, and by CPU and GPU; then CPU and GPU while they wait for memory */
 };
 static const double typical_sd[POWER_TERMS] = {
 	0.15, 0.05, 0.05, 0.10, 0.05, 0.05, 0.10, 0.06, 0.04, 0.04, 0.08, 0.12, 0.15, 0.10, 0.15,

@@ -30,9 +30,9 @@ struct power_model {
 	double alpha[FIT_ROWS_MAX];
 };
 
-/* `frame` gives the axes. `prior` is the board's power under other work: the clock terms are common to both and
- * fitted together; a prior that contradicts the rows is ignored. With neither rows nor prior (a board without
- * sensor) the weights are the typical ones of power.c. It cannot fail. */
+/* `frame` gives the axes. `prior` is the board's power under other work: the clock terms are common to both and fitted
+ * together; a prior that contradicts the rows is ignored. With neither rows nor prior (a board without sensor) the
+ * weights are the typical ones of power.c. */
 void power_solve(struct power_model *model, const struct grid *grid, const struct fit *frame,
 		 const struct power_row *rows, size_t count, double fastest_ns, const struct board_powers *prior);
 

@@ -23,7 +23,7 @@ const struct layer_trust layer_trust[LAYER_SOURCES] = {
 };
 
 #define VALUE_MAX    1e12 /* Hz, ns, uW: 1 THz, 1000 s, 1 MW */
-#define CLOCK_HZ_MIN 1e3  /* a clock below is in the wrong unit */
+#define CLOCK_HZ_MIN 1e3  /* a lower clock is in the wrong unit */
 #define COUNT_MAX    1e9
 
 enum layer_source layer_source_parse(const char *name)
@@ -110,7 +110,7 @@ static const char *field_of(const struct reader *r, size_t which)
 	return r->column[which] >= 0 ? r->csv.field[r->column[which]] : "";
 }
 
-/* Plain decimal digits, perhaps with a fraction. */
+/* Decimal digits, with an optional fraction. */
 static bool plain_decimal(const char *text)
 {
 	size_t whole = strspn(text, "0123456789"), fraction;
@@ -124,9 +124,9 @@ static bool plain_decimal(const char *text)
 	return fraction && text[1 + fraction] == '\0';
 }
 
-#define WHOLE_DIGITS 15 /* that a double holds exactly */
+#define WHOLE_DIGITS 15 /* digits that a double holds exactly */
 
-/* As strtod(3), in a fraction of its time, which is most of what reading a file takes. */
+/* Like strtod(3), but in a fraction of its time, which dominates the reading of a file. */
 static double whole(const char *text)
 {
 	uint64_t value = 0;
@@ -355,7 +355,7 @@ char *samples_format(const struct sample *samples, size_t count)
 char *layers_format(const struct layer *layers, size_t count)
 {
 	struct csv_out out = {0};
-	bool tagged = false; /* as in version 0.1 where no source is known */
+	bool tagged = false; /* no source column, as in version 0.1, if no source is known */
 
 	for (size_t i = 0; i < count; i++)
 		tagged |= layers[i].source != SOURCE_DEVICE;

@@ -18,21 +18,20 @@ struct sample {
 	uint64_t power_uw;   /* mean board power while it ran; 0: unknown */
 };
 
-/* How the times of a layer were measured. A source that is not known is believed as the device's own timestamps are
- * (OpenCL, Vulkan), which have no name. docs/protocol.md, layer_source. */
+/* How the times of a layer were measured (docs/protocol.md, layer_source). An unknown source counts as the device's own
+ * timestamps (OpenCL, Vulkan), which have no name. */
 enum layer_source { SOURCE_DEVICE, SOURCE_CUPTI, SOURCE_TRACE, SOURCE_EVENTS, SOURCE_WALL, LAYER_SOURCES };
 
-/* What the method itself adds to the times of one layer, beside the scatter that repetitions show: standard
- * deviations. */
+/* Standard deviations of the error of the method for one layer, beside the scatter of repetitions. */
 struct layer_trust {
 	const char *name;
 	double launch_sd_ns, execution_sd_ns;
 };
 extern const struct layer_trust layer_trust[LAYER_SOURCES];
 
-/* SOURCE_DEVICE for NULL, "" and words that are not known here. */
+/* SOURCE_DEVICE for NULL, "" and unknown words. */
 enum layer_source layer_source_parse(const char *name);
-/* Of two measurements of one layer the one with the surer execution counts. */
+/* Of two measurements of one layer, the one with the more precise execution time counts. */
 static inline bool layer_surer(enum layer_source a, enum layer_source b)
 {
 	return layer_trust[a].execution_sd_ns < layer_trust[b].execution_sd_ns;

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* What cannot be: samples that contradict the physical envelope (bound.h) of what was measured, and models that do. */
+/* Plausibility: samples that contradict the physical envelope (bound.h) of the measured points, and models that
+ * contradict themselves. */
 #include <errno.h>
 #include <math.h>
 #include <string.h>
 
 #include "state.h"
 
-/* inferences that a cell has to rest on to be held against others: the first ones only warm up */
+/* inferences that a cell needs to count as evidence; the first ones are warm-up */
 #define EVIDENCE     4
-#define CELLS_LOOKED 256  /* at most: a check takes some 10 us */
-#define CONTEXT_SAME 0.25 /* in log, contexts so close share an envelope */
-/* log 4: under the envelope by more than a board that was slow when it was learned */
+#define CELLS_LOOKED 256  /* cells checked at most: about 10 us */
+#define CONTEXT_SAME 0.25 /* in log: contexts within this distance share an envelope */
+/* log 4: further under the envelope than a board that was slow while it was learned explains */
 #define TOO_FAST      1.386294361
-#define TOO_SLOW      2.079441542 /* log 8: over it by more than any contention that a request can wait for */
+#define TOO_SLOW      2.079441542 /* log 8: further over it than any contention explains */
 #define ABSURD        4.158883083 /* log 64 */
-#define REFUTED       64          /* weight of contradictions in a row after which it is the model that is wrong, */
-#define WEIGHT_ABSURD 16          /* weight of one that is absurd, */
-#define WEIGHT_FAST   4           /* and of one that is too fast, which contention cannot explain */
+#define REFUTED       64          /* total weight of successive contradictions after which the model itself is wrong, */
+#define WEIGHT_ABSURD 16          /* weight of an absurd sample, */
+#define WEIGHT_FAST   4           /* and of one that is too fast, which contention does not explain */
 
-/* Log of the range that a latency at `point` may have, given a cell elsewhere. */
+/* Log of the range of a latency at `point`, given a cell elsewhere. */
 static void envelope_of(const struct cell *cell, struct op_point point, double *low, double *high)
 {
 	double slower = 1, faster = 1;
@@ -40,7 +41,7 @@ static bool is_evidence(const struct cell *cell, enum phase phase, uint32_t cont
 	       fabs(context_log(cell->context) - context_log(context)) <= CONTEXT_SAME;
 }
 
-/* By how much a latency lies over (or, negative, under) what every cell allows; 0: within. */
+/* By how much a latency is above (or, negative, below) the range that every cell allows; 0: within. */
 static double excess(const struct model *model, enum phase phase, uint32_t context, struct op_point point,
 		     double log_ns)
 {
@@ -58,21 +59,37 @@ static double excess(const struct model *model, enum phase phase, uint32_t conte
 	return log_ns < low ? log_ns - low : 0;
 }
 
+/* excess() of a latency that is none, or of no phase. */
+static double excess_of(const struct model *model, enum phase phase, uint32_t context, struct op_point point,
+			uint64_t latency_ns)
+{
+	if (latency_ns < LATENCY_NS_MIN || phase >= PHASE_COUNT)
+		return -INFINITY;
+	return excess(model, phase, context, point, log((double)latency_ns));
+}
+
+static bool in_reach(double over)
+{
+	return over >= -TOO_FAST && over <= TOO_SLOW;
+}
+
+bool model_plausible(const struct model *model, enum phase phase, uint32_t context, struct op_point point,
+		     uint64_t latency_ns)
+{
+	return in_reach(excess_of(model, phase, context, point, latency_ns));
+}
+
 bool model_allows(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns)
 {
-	double over;
+	double over = excess_of(model, phase, context, point, latency_ns);
 
-	if (latency_ns < LATENCY_NS_MIN || phase >= PHASE_COUNT) {
-		model->rejected++;
-		return false;
-	}
-	over = excess(model, phase, context, point, log((double)latency_ns));
-	if (over >= -TOO_FAST && over <= TOO_SLOW) {
+	if (in_reach(over)) {
 		model->against = 0;
 		return true;
 	}
 	model->rejected++;
-	model->against += fabs(over) > ABSURD ? WEIGHT_ABSURD : over < 0 ? WEIGHT_FAST : 1;
+	if (isfinite(over)) /* else it contradicts no model, but all */
+		model->against += fabs(over) > ABSURD ? WEIGHT_ABSURD : over < 0 ? WEIGHT_FAST : 1;
 	return false;
 }
 

@@ -12,7 +12,7 @@ static inline float larger(float a, float b)
 }
 
 /* Loops of constant length over lanes: every one becomes a few vector instructions. */
-void schedule_lanes(const struct schedule *s, size_t lane0, float end[LANES])
+void schedule_lanes(const struct launch_schedule *s, size_t lane0, float end[LANES])
 {
 	float history[SCHEDULE_SEGMENTS_MAX][LANES], cpu[LANES] = {0}, lead[LANES], last[LANES] = {0};
 	bool limited = s->queue < s->segments;

@@ -27,18 +27,16 @@ struct segment {
 	bool sync; /* the CPU waits for its end */
 };
 
-/* Cut `layers` into segments of nearly equal length, at most
- * SCHEDULE_SEGMENTS_MAX, never across a sync unless there are more syncs than that
- * (then waits inside a segment are ignored). `cpu_ns`
- * and `gpu_ns` (per layer, at an average point) rank the paths. `segment` holds
- * SCHEDULE_SEGMENTS_MAX, `path_layer` SCHEDULE_SEGMENTS_MAX * SCHEDULE_PATHS_MAX: the
- * layer j of each path. Returns the number of segments; `*paths` becomes that
- * of paths. */
+/* Cut `layers` into segments of nearly equal length, at most SCHEDULE_SEGMENTS_MAX, never across a sync unless there
+ * are more syncs than that (then waits inside a segment are ignored). `cpu_ns` and `gpu_ns` (per layer, at an
+ * average point) rank the paths. `segment` holds SCHEDULE_SEGMENTS_MAX, `path_layer` SCHEDULE_SEGMENTS_MAX *
+ * SCHEDULE_PATHS_MAX: the layer j of each path. Returns the number of segments; `*paths` becomes the number of
+ * paths. */
 size_t schedule_cut(const double *cpu_ns, const double *gpu_ns, const bool *sync, size_t layers,
 		    struct segment *segment, uint32_t *path_layer, size_t *paths);
 
 /* One CPU clock against `stride` (GPU, memory, context) settings. */
-struct schedule {
+struct launch_schedule {
 	const struct segment *segment;
 	size_t segments;
 	size_t queue;           /* segments that may be in flight; SCHEDULE_SEGMENTS_MAX or more: no limit */
@@ -52,6 +50,6 @@ struct schedule {
 
 /* end[lane]: when the last execution ends, in the unit of the inputs, for the
  * SCHEDULE_LANES settings from `lane0` on. Takes about a nanosecond per segment and four settings. */
-void schedule_lanes(const struct schedule *schedule, size_t lane0, float end[SCHEDULE_LANES]);
+void schedule_lanes(const struct launch_schedule *schedule, size_t lane0, float end[SCHEDULE_LANES]);
 
 #endif

@@ -27,7 +27,7 @@ enum {
 	SHAPE_PARAMS
 };
 #define SHAPE_RUN_PARAMS    SHAPE_LINEAR /* no context */
-#define SHAPE_DECODE_PARAMS SHAPE_SQUARE /* affine in it */
+#define SHAPE_DECODE_PARAMS SHAPE_SQUARE /* affine in context */
 
 /* Gaussian; the times among them are relative to the level of the latencies. */
 extern const double shape_prior_mean[SHAPE_PARAMS];

@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /* From cells to a fit, from the fit to surfaces over the grid. */
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../common/quantile.h"
 #include "bound.h"
 #include "state.h"
 
-#define NOISE_PRIOR        0.015 /* upper quantile of a request before any was seen; 1.5 % at 98 % in measured traces */
-#define BOUND_WIDEN        1.1   /* modes agree more than they should: their weights rest on a few rows too, */
-#define BOUND_FLOOR        0.009 /* and so few rows cannot tell how irregular a board is */
+#define NOISE_PRIOR 0.015 /* prior of the upper quantile of a request: 1.5 % at 98 % in measured traces */
+#define BOUND_WIDEN 1.1   /* the modes agree too well, as their weights are estimated from few rows too, */
+#define BOUND_FLOOR 0.009 /* and few rows do not show the irregularity of a board */
+/* Deviation, in the bound alone, of a point that was never measured: 98 % of the points of boards as irregular as the
+ * 33 measured ones lie less than 7 % above the median of theirs, mostly in rows of which no other row tells. */
+#define BOUND_IRREGULAR    0.034
 #define ENVELOPE_ROWS      3     /* fewer rows than this: the bound is the envelope alone */
-#define ENVELOPE_SPREAD    0.5   /* of the smooth irregularity counts against the envelope */
-#define NOISE_STEP         0.001 /* change of scatter that bounds follow */
+#define ENVELOPE_SPREAD    0.5   /* share of the smooth irregularity that loosens the envelope */
+#define NOISE_STEP         0.001 /* least change of scatter for which bounds are updated */
 #define CONTEXT_SLOPE      0.15  /* rms error of the fitted growth per unit of context_log(), on generated models */
-#define FULL_CELL          4.0   /* inferences after which a cell mostly speaks for itself */
+#define FULL_CELL          4.0   /* inferences after which a cell's own scatter dominates */
 #define NUDGE_REACH        0.25  /* log clock over which a cell's change fades */
 #define READY_BAND         0.35  /* log latency about recent requests that must be tight */
-#define READY_UNSEEN       0.5   /* inferences that a point never run counts for */
+#define READY_UNSEEN       0.5   /* weight of a point that no request used, in inferences */
 #define READY_REQUESTS     30
-#define TIMELINE_ERROR_MAX 0.15 /* of totals against the timeline: over it, layers and totals are not of one model */
-#define TIMELINE_SPREAD    0.04 /* with nothing measured end to end: unseen tails, and what measuring layers costs */
-#define TIMELINE_NUGGET    0.02
+#define TIMELINE_ERROR_MAX 0.15 /* relative error of totals by the timeline, from which layers and totals contradict */
+#define TIMELINE_SPREAD    0.04 /* log: prior error of a timeline before any total was measured; smooth over clocks, */
+#define TIMELINE_NUGGET    0.02 /* and independent at each point */
 
 /* ---- rows of the fit ---- */
 
@@ -99,8 +103,8 @@ static void drop_timeline(struct model *model, struct phase_state *state)
 	state->timeline = NULL;
 }
 
-/* Layers with what was measured end to end; without enough memory, or when the two
- * contradict each other, the form of shape.h does without them. */
+/* A fit of layers and end-to-end measurements; out of memory, or if the two contradict each other, the form of shape.h
+ * is fitted without layers. */
 static void refit_timeline(struct model *model, enum phase phase, const uint32_t *row, size_t rows)
 {
 	struct phase_state *state = &model->phase[phase];
@@ -131,7 +135,7 @@ static void refit_timeline(struct model *model, enum phase phase, const uint32_t
 	free(layers);
 }
 
-/* Before anything was measured end to end, layers are taken at their word. */
+/* Without end-to-end measurements the layers alone give the surface. */
 static void trust_layers(struct fit *fit)
 {
 	const double exact[1 + FIT_AXES] = {0};
@@ -179,6 +183,45 @@ void model_refit(struct model *model, enum phase phase, bool with_layers)
 	state->generation++;
 }
 
+/* Result of a fit in a helper process; the timeline follows it. */
+struct apart {
+	size_t rows; /* of layers, that it was fitted to */
+	bool made;
+	_Alignas(max_align_t) char timeline[];
+};
+
+size_t model_apart_bytes(const struct model *model)
+{
+	return sizeof(struct apart) + timeline_packed_most(&model->grid, model->options.layers_fitted_max);
+}
+
+void model_fit_apart(struct model *model, enum phase phase, void *out)
+{
+	struct phase_state *state = &model->phase[phase];
+	struct apart *apart = out;
+
+	model_refit(model, phase, true);
+	apart->rows = model->layers.count;
+	if (state->timeline)
+		timeline_pack(state->timeline, apart->timeline);
+	apart->made = state->timeline != NULL;
+}
+
+void model_adopt(struct model *model, enum phase phase, const void *in)
+{
+	struct phase_state *state = &model->phase[phase];
+	const struct apart *apart = in;
+
+	if (!state->layers) /* forgotten meanwhile */
+		return;
+	drop_timeline(model, state);
+	if (apart->made)
+		state->timeline = timeline_unpack(&model->grid, model->options.layers_fitted_max, apart->timeline);
+	model_count(model, timeline_bytes(state->timeline), 0);
+	model_refit(model, phase, false);
+	state->stale = apart->rows && apart->rows != model->layers.count;
+}
+
 /* ---- one point ---- */
 
 double surface_noise_log(const struct model *model)
@@ -200,20 +243,20 @@ static enum regime regime_of(const struct fit *fit, const struct fit_point *at)
 	return timeline_regime(1, inside * pow(launch / inside, power), inside * pow(execution / inside, power));
 }
 
-/* A cell's own word against the fit's, by their variances; what it says of another context rests on the fitted
- * growth. */
+/* Combine a cell and the fit by their variances. The fit's is at least what their difference shows, since the fit
+ * gives little weight to a row that it cannot explain. At another context the cell is scaled by the fitted growth. */
 static void weigh_cell(const struct model *model, const struct cell *cell, double grown, double gap,
 		       struct fit_guess *guess)
 {
 	double single = fmax(cell->single_var, model->correct.noise_var), drift = CONTEXT_SLOPE * gap;
-	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25) + drift * drift, share = guess->sd * guess->sd;
+	double var = fmax(cell->var, single / fmax(cell->n, 1) * 0.25) + drift * drift;
+	double off = cell->mean + grown - guess->log_ns, fit_var = fmax(guess->sd * guess->sd, off * off - var);
 
-	share /= share + var;
-	guess->log_ns += share * (cell->mean + grown - guess->log_ns);
-	guess->sd *= sqrt(1 - share);
+	guess->log_ns += off * fit_var / (fit_var + var);
+	guess->sd = sqrt(fit_var * var / (fit_var + var));
 }
 
-/* How far the envelope itself may be off: both ends of it are irregular points. */
+/* Standard deviation of the envelope itself, as the points that define it are irregular. */
 static double envelope_sd(const struct fit *fit)
 {
 	double var = 0;
@@ -225,9 +268,9 @@ static double envelope_sd(const struct fit *fit)
 	return sqrt(var);
 }
 
-/* log of the bound, from what is expected, how surely, and what physics allows.
- * `seen`: inferences at this very point. `few` rows: only the envelope is believed. */
-static double bound_log(double z, double noise, bool few, double log_ns, double sd, double limit, uint32_t seen)
+/* Log of the bound if no point were irregular, from the expectation, its deviation and the physical envelope. `seen`:
+ * inferences at exactly this point. `few` rows: only the envelope counts. */
+static double smooth_bound_log(double z, double noise, bool few, double log_ns, double sd, double limit, uint32_t seen)
 {
 	double wide = z * sd;
 
@@ -236,22 +279,31 @@ static double bound_log(double z, double noise, bool few, double log_ns, double 
 	return fmax(fmin(log_ns + sqrt(wide * wide + noise * noise), limit), log_ns);
 }
 
+/* The bound itself, given that one. */
+static double bound_log(double z, double log_ns, double smooth_log, uint32_t seen)
+{
+	return seen ? smooth_log : log_ns + hypot(smooth_log - log_ns, z * BOUND_IRREGULAR);
+}
+
 static void set_bound(const struct model *model, const struct phase_state *state, const struct envelope *envelope,
 		      const struct cell *cell, struct forecast *out)
 {
 	const struct fit *fit = state->fit;
 	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile),
-	       loose = z * hypot(envelope_sd(fit), state->inherited_sd);
+	       loose = z * envelope_sd(fit), smooth_log;
+	uint32_t seen = cell ? cell->n : 0;
 
-	out->limit = envelope->high + sqrt(loose * loose + noise * noise);
-	out->bound_log =
-		bound_log(z, noise, fit->rows < ENVELOPE_ROWS, out->log_ns, out->sd, out->limit, cell ? cell->n : 0);
-	out->source = out->bound_log < out->limit ? BOUND_FIT : BOUND_ENVELOPE;
+	/* a measurement at the very point says more than those elsewhere */
+	out->limit = seen ? INFINITY : envelope->high + sqrt(loose * loose + noise * noise);
+	smooth_log = smooth_bound_log(z, noise, fit->rows < ENVELOPE_ROWS, out->log_ns, out->sd, out->limit, seen);
+	out->width = exp(smooth_log - out->log_ns) - 1;
+	out->bound_log = bound_log(z, out->log_ns, smooth_log, seen);
+	out->source = smooth_log < out->limit ? BOUND_FIT : BOUND_ENVELOPE;
 	if (cell)
 		out->source = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;
 }
 
-void surface_rebound(struct model *model, struct slot *slot)
+void surface_rebound(struct model *model, struct surface_slot *slot)
 {
 	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile);
 	struct surface *s = &slot->surface;
@@ -259,10 +311,13 @@ void surface_rebound(struct model *model, struct slot *slot)
 
 	if (fabs(noise - slot->noise) < NOISE_STEP)
 		return;
-	for (size_t i = 0; i < model->grid.points; i++)
-		s->bound_ns[i] = fmaxf((float)exp(bound_log(z, noise, few, (double)slot->log_ns[i], (double)slot->sd[i],
-							    (double)slot->limit[i], s->measured[i])),
-				       s->latency_ns[i]);
+	for (size_t i = 0; i < model->grid.points; i++) {
+		double log_ns = (double)slot->log_ns[i], smooth_log;
+
+		smooth_log = smooth_bound_log(z, noise, few, log_ns, (double)slot->sd[i], (double)slot->limit[i],
+					      s->measured[i]);
+		s->bound_ns[i] = fmaxf((float)exp(bound_log(z, log_ns, smooth_log, s->measured[i])), s->latency_ns[i]);
+	}
 	slot->noise = noise;
 }
 
@@ -276,14 +331,12 @@ static struct forecast forecast_at(const struct model *model, enum phase phase, 
 	struct forecast out;
 
 	guess.log_ns = fmin(fmax(guess.log_ns, envelope.low - loose), envelope.high + loose);
-	/* what other boards measured errs together: their number makes it no surer */
-	guess.sd = hypot(guess.sd, state->inherited_sd);
 	if (cell)
 		weigh_cell(model, cell, surface_growth_log(model, phase, point, cell->context, context),
 			   fabs(context_log(context) - context_log(cell->context)), &guess);
 	out.log_ns = guess.log_ns;
 	out.sd = cell && cell->n ? guess.sd : BOUND_WIDEN * guess.sd + BOUND_FLOOR;
-	/* One or two rows tell little of what the other clocks do: anything that physics allows may be. */
+	/* One or two rows say little about the other clocks: everything within the envelope is possible. */
 	if (!(cell && cell->n) && state->fit->rows < ENVELOPE_ROWS && isfinite(envelope.high))
 		out.sd = fmax(out.sd, (envelope.high - guess.log_ns) / (2 * (double)state->fit->rows));
 	set_bound(model, state, &envelope, cell, &out);
@@ -321,7 +374,7 @@ double surface_growth_log(const struct model *model, enum phase phase, struct op
 
 /* ---- the whole grid ---- */
 
-static void set_point(struct slot *slot, size_t i, const struct forecast *f, const struct cell *cell)
+static void set_point(struct surface_slot *slot, size_t i, const struct forecast *f, const struct cell *cell)
 {
 	struct surface *s = &slot->surface;
 
@@ -336,16 +389,20 @@ static void set_point(struct slot *slot, size_t i, const struct forecast *f, con
 	s->measured[i] = cell ? cell->n : 0;
 }
 
-/* Ready when the bound is tight over the grid, or, with requests of its own seen, about the
- * latencies they ask for, points counting by how often they were run. */
-static bool tight(const struct model *model, const struct slot *slot)
+/* Ready when the bound is tight over the grid or, once there were requests, about their latencies, with points weighted
+ * by the number of requests there. That points may be irregular does not count: no measurement of others changes it. */
+static bool tight(const struct model *model, const struct surface_slot *slot)
 {
 	const struct phase_state *state = &model->phase[slot->surface.phase];
-	double all = 0, near = 0, weights = 0;
+	double all = 0, near = 0, weights = 0, z = quantile_normal(model->options.quantile);
+	bool few = state->fit->rows < ENVELOPE_ROWS;
 
 	for (size_t i = 0; i < model->grid.points; i++) {
-		double width = (double)(slot->surface.bound_ns[i] / slot->surface.latency_ns[i]) - 1;
-		double weight = READY_UNSEEN + slot->surface.measured[i];
+		uint32_t seen = slot->surface.measured[i];
+		double log_ns = (double)slot->log_ns[i], weight = READY_UNSEEN + seen;
+		double smooth_log = smooth_bound_log(z, slot->noise, few, log_ns, (double)slot->sd[i],
+						     (double)slot->limit[i], seen);
+		double width = exp(smooth_log - log_ns) - 1;
 
 		all += width;
 		if (fabs((double)slot->log_ns[i] - state->recent) > READY_BAND)
@@ -367,17 +424,17 @@ static bool mostly_extrapolated(const struct model *model, const struct surface 
 	return 2 * far > model->grid.points;
 }
 
-void surface_judge(struct model *model, struct slot *slot)
+void surface_judge(struct model *model, struct surface_slot *slot)
 {
 	struct surface *s = &slot->surface;
 
-	s->state = s->told = tight(model, slot) ? SURFACE_READY : SURFACE_LEARNING;
-	if (s->told == SURFACE_READY && mostly_extrapolated(model, s))
-		s->told = SURFACE_EXTRAPOLATED;
-	model->phase[s->phase].told = s->told;
+	s->state = s->shown = tight(model, slot) ? SURFACE_READY : SURFACE_LEARNING;
+	if (s->shown == SURFACE_READY && mostly_extrapolated(model, s))
+		s->shown = SURFACE_EXTRAPOLATED;
+	model->phase[s->phase].shown = s->shown;
 }
 
-void surface_build(struct model *model, struct slot *slot, enum phase phase, uint32_t context)
+void surface_build(struct model *model, struct surface_slot *slot, enum phase phase, uint32_t context)
 {
 	struct phase_state *state = &model->phase[phase];
 
@@ -407,8 +464,8 @@ void surface_build(struct model *model, struct slot *slot, enum phase phase, uin
 	surface_judge(model, slot);
 }
 
-/* Log latency is nearly straight in the logarithm of context plus an offset. */
-static float share_of(const struct slot *low, const struct slot *high, uint32_t context)
+/* Log latency is nearly linear in the logarithm of context plus an offset. */
+static float share_of(const struct surface_slot *low, const struct surface_slot *high, uint32_t context)
 {
 	double from = context_log(low->surface.context), to = context_log(high->surface.context);
 
@@ -420,8 +477,8 @@ static float between(float low, float high, float share)
 	return low + share * (high - low);
 }
 
-/* Points that were measured about this context, which neither knot may know. */
-static void blend_cells(struct model *model, struct slot *slot)
+/* Points measured close to this context, which neither knot may include. */
+static void blend_cells(struct model *model, struct surface_slot *slot)
 {
 	struct surface *s = &slot->surface;
 
@@ -438,8 +495,8 @@ static void blend_cells(struct model *model, struct slot *slot)
 	}
 }
 
-void surface_blend(struct model *model, struct slot *slot, const struct slot *low, const struct slot *high,
-		   uint32_t context)
+void surface_blend(struct model *model, struct surface_slot *slot, const struct surface_slot *low,
+		   const struct surface_slot *high, uint32_t context)
 {
 	const struct surface *a = &low->surface, *b = &high->surface, *nearer;
 	struct surface *s = &slot->surface;
@@ -450,7 +507,7 @@ void surface_blend(struct model *model, struct slot *slot, const struct slot *lo
 	s->context = context;
 	s->power_known = a->power_known;
 	s->state = nearer->state;
-	s->told = nearer->told;
+	s->shown = nearer->shown;
 	slot->generation = low->generation < high->generation ? low->generation : high->generation;
 	slot->noise = low->noise;
 	for (size_t i = 0; i < model->grid.points; i++) {
@@ -483,7 +540,7 @@ static double fade(const struct grid *grid, size_t a, size_t b)
 }
 
 /* Points within two entries of each axis. */
-static void nudge_slot(const struct model *model, struct slot *slot, const struct cell *cell, double change)
+static void nudge_slot(const struct model *model, struct surface_slot *slot, const struct cell *cell, double change)
 {
 	const struct grid *grid = &model->grid;
 	size_t centre[CLOCK_COUNT], axis[CLOCK_COUNT], low[CLOCK_COUNT], high[CLOCK_COUNT];
@@ -519,7 +576,7 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile);
 
 	for (size_t k = 0; k < SURFACES_MAX; k++) {
-		struct slot *slot = &model->slot[k];
+		struct surface_slot *slot = &model->slot[k];
 		struct surface *s = &slot->surface;
 		size_t i = cell->nearest;
 
@@ -537,7 +594,8 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 		slot->sd[i] = (float)sqrt(cell->var + drift * drift);
 		slot->limit[i] = INFINITY;
 		s->latency_ns[i] = (float)exp(log_ns);
-		s->bound_ns[i] = (float)exp(bound_log(z, noise, false, log_ns, (double)slot->sd[i], INFINITY, cell->n));
+		s->bound_ns[i] =
+			(float)exp(smooth_bound_log(z, noise, false, log_ns, (double)slot->sd[i], INFINITY, cell->n));
 		s->bound_ns[i] = fmaxf(s->bound_ns[i], s->latency_ns[i]);
 	}
 }

@@ -4,66 +4,23 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "layerfit.h"
 #include "lsq.h"
 #include "model.h"
-#include "schedule.h"
-#include "timeline.h"
+#include "timeline_state.h"
 
-#define ORDERS         3   /* powers of context that execution is a polynomial of */
 #define REGIME_SHARE   0.9 /* of the latency */
 #define ITERATIONS     12
 #define TOTAL_ERROR    0.01 /* relative residual of the form itself */
 #define HUBER          2.5
 #define QUEUE_EVIDENCE 16.0 /* reduction of the objective required to accept a queue limit */
 
-/* Parameters fitted to totals, all logs, and their priors. The delay is that of
- * a kernel launch on an idle stream: microseconds on every system measured. */
-enum { CPU_SCALE, GPU_SCALE, DELAY, TAIL_PER_CLOCK, TAIL_FIXED, PARAMS };
+/* Priors of the parameters. The delay is that of a kernel launch on an idle stream: microseconds on every system
+ * measured. */
 #define DELAY_GUESS_NS 5e3
 #define TAIL_GUESS     0.003 /* of the latency */
 static const double prior_sd[PARAMS] = {0.1, 0.05, 1, 1.5, 1.5};
 
-/* Execution times in columns, one for each (GPU, memory) setting; one array for each power of context. */
-struct columns {
-	size_t count, stride, orders;
-	float *total[ORDERS]; /* [segments][stride] */
-	float *rest[ORDERS];  /* [paths][stride] */
-};
-
-#define STRIP_MAX ((TIMELINE_TOTALS_MAX + SCHEDULE_LANES - 1) / SCHEDULE_LANES * SCHEDULE_LANES)
-
-/* A few single points, each with its own CPU clock and context. */
-struct strip {
-	struct columns columns;
-	float grown[STRIP_MAX];      /* context / reference context, a column */
-	float *total, *rest;         /* columns at their contexts */
-	float *cpu_total, *cpu_lead; /* one CPU clock at a time */
-};
-
-struct timeline {
-	struct grid grid;
-	struct layer_model model;
-	struct segment *segment;
-	uint32_t *path_layer;
-	size_t segments, paths, orders;
-	struct columns base;         /* of the grid */
-	float *total, *rest, *sum;   /* base at one context; sum over segments [stride] */
-	uint32_t context;            /* that context */
-	bool combined;               /* total, rest and sum hold it */
-	float *cpu_total, *cpu_lead; /* [grid cpu][segments], [grid cpu][paths], scaled by cpu_scale / gpu_scale */
-	struct strip single;         /* for points off the grid */
-	double param[PARAMS];
-	size_t queue; /* layers in flight; SIZE_MAX: unlimited */
-	double total_error;
-};
-
 /* ---- rows and columns of the schedule ---- */
-
-static size_t padded(size_t count)
-{
-	return (count + SCHEDULE_LANES - 1) / SCHEDULE_LANES * SCHEDULE_LANES;
-}
 
 static void columns_free(struct columns *columns)
 {
@@ -73,10 +30,10 @@ static void columns_free(struct columns *columns)
 	}
 }
 
-/* The caller frees it even after a failure. */
+/* The caller frees the result also after an error. */
 static int columns_new(const struct timeline *t, struct columns *columns, size_t count)
 {
-	*columns = (struct columns){.count = count, .stride = padded(count), .orders = t->orders};
+	*columns = (struct columns){.count = count, .stride = timeline_padded(count), .orders = t->orders};
 	size_t o = 0;
 	do {
 		columns->total[o] = calloc(t->segments * columns->stride, sizeof(float));
@@ -97,7 +54,7 @@ static void layer_orders(const struct layer_fit *fit, double gpu, double mem, do
 	order[2] = fit->square * scaled;
 }
 
-/* One column: totals of each segment, and what is left from each path's layer on. */
+/* One column: totals of each segment, and the rest from each path's layer on. */
 static void fill_column(const struct timeline *t, struct columns *columns, size_t column, double gpu, double mem)
 {
 	for (size_t i = 0; i < t->segments; i++) {
@@ -204,17 +161,17 @@ struct totals {
 	struct strip strip; /* a column each */
 };
 
-static struct schedule strip_schedule(const struct timeline *t, const struct strip *strip, const double *x)
+static struct launch_schedule strip_schedule(const struct timeline *t, const struct strip *strip, const double *x)
 {
-	return (struct schedule){.segment = t->segment,
-				 .segments = t->segments,
-				 .queue = queue_segments(t, t->queue),
-				 .delay = (float)exp(x[DELAY] - x[GPU_SCALE]),
-				 .cpu_total = strip->cpu_total,
-				 .cpu_lead = strip->cpu_lead,
-				 .gpu_total = strip->total,
-				 .gpu_rest = strip->rest,
-				 .stride = strip->columns.stride};
+	return (struct launch_schedule){.segment = t->segment,
+					.segments = t->segments,
+					.queue = queue_segments(t, t->queue),
+					.delay = (float)exp(x[DELAY] - x[GPU_SCALE]),
+					.cpu_total = strip->cpu_total,
+					.cpu_lead = strip->cpu_lead,
+					.gpu_total = strip->total,
+					.gpu_rest = strip->rest,
+					.stride = strip->columns.stride};
 }
 
 static double with_tail(const double *x, double slowness, float end)
@@ -222,11 +179,11 @@ static double with_tail(const double *x, double slowness, float end)
 	return exp(x[GPU_SCALE]) * (double)end + exp(x[TAIL_PER_CLOCK]) * slowness + exp(x[TAIL_FIXED]);
 }
 
-/* log of the timeline's total for every measured one. */
+/* Log of the timeline's total for every measured total. */
 static void totals_predict(const struct totals *totals, const double *x, double *log_ns)
 {
 	const struct strip *strip = &totals->strip;
-	struct schedule schedule = strip_schedule(totals->timeline, strip, x);
+	struct launch_schedule schedule = strip_schedule(totals->timeline, strip, x);
 	bool done[TIMELINE_TOTALS_MAX] = {false};
 	float end[SCHEDULE_LANES];
 
@@ -280,8 +237,8 @@ static double totals_solve(const struct totals *totals, const double *mean, size
 	return lsq_solve(&problem, x, NULL);
 }
 
-/* The two likeliest queue depths (powers of two and half-way between) with the
- * other parameters as they are expected to be. */
+/* The two likeliest queue depths (powers of two and half-way between) with the other parameters at their expected
+ * values. */
 static void likely_queues(const struct totals *totals, const double *mean, size_t queue[2])
 {
 	double value[2] = {INFINITY, INFINITY};
@@ -303,7 +260,7 @@ static void likely_queues(const struct totals *totals, const double *mean, size_
 	}
 }
 
-/* Fit without a limit, then with the likely ones; see QUEUE_EVIDENCE. */
+/* Fit without a queue limit, then with the likely ones; see QUEUE_EVIDENCE. */
 static void totals_fit(const struct totals *totals, const double *mean)
 {
 	struct timeline *t = totals->timeline;
@@ -415,12 +372,11 @@ out:
 	return rc;
 }
 
-/* Tables of every CPU clock and every (GPU, memory) setting of the grid. */
-static int lay_out(struct timeline *t)
+int timeline_tables_new(struct timeline *t)
 {
 	const struct grid *grid = &t->grid;
-	size_t cpus = grid->count[CLOCK_CPU], mems = grid->count[CLOCK_MEM], count = grid->count[CLOCK_GPU] * mems;
-	int rc = columns_new(t, &t->base, count);
+	size_t cpus = grid->count[CLOCK_CPU];
+	int rc = columns_new(t, &t->base, grid->count[CLOCK_GPU] * grid->count[CLOCK_MEM]);
 
 	if (!rc)
 		rc = strip_new(t, &t->single, 1);
@@ -431,16 +387,24 @@ static int lay_out(struct timeline *t)
 	t->sum = calloc(t->base.stride, sizeof(float));
 	t->cpu_total = calloc(cpus * t->segments, sizeof(float));
 	t->cpu_lead = calloc(cpus * t->paths, sizeof(float));
-	if (!t->total || !t->rest || !t->sum || !t->cpu_total || !t->cpu_lead)
-		return -ENOMEM;
-	for (size_t j = 0; j < count; j++)
+	return t->total && t->rest && t->sum && t->cpu_total && t->cpu_lead ? 0 : -ENOMEM;
+}
+
+/* Tables of every CPU clock and every (GPU, memory) setting of the grid. */
+static int lay_out(struct timeline *t)
+{
+	const struct grid *grid = &t->grid;
+	size_t mems = grid->count[CLOCK_MEM];
+	int rc = timeline_tables_new(t);
+
+	for (size_t j = 0; j < t->base.count && !rc; j++)
 		fill_column(t, &t->base, j, clock_slowness(&t->model.scale, CLOCK_GPU, grid->hz[CLOCK_GPU][j / mems]),
 			    clock_slowness(&t->model.scale, CLOCK_MEM, grid->hz[CLOCK_MEM][j % mems]));
-	for (size_t i = 0; i < cpus; i++)
+	for (size_t i = 0; i < grid->count[CLOCK_CPU] && !rc; i++)
 		fill_cpu(t, clock_slowness(&t->model.scale, CLOCK_CPU, grid->hz[CLOCK_CPU][i]),
 			 exp(t->param[CPU_SCALE] - t->param[GPU_SCALE]), t->cpu_total + i * t->segments,
 			 t->cpu_lead + i * t->paths);
-	return 0;
+	return rc;
 }
 
 int timeline_fit(const struct grid *grid, enum phase phase, const struct layer *layers, size_t layer_count,
@@ -531,13 +495,13 @@ enum regime timeline_regime(double latency, double launch, double execution)
 void timeline_surface(struct timeline *t, uint32_t context, float *latency_ns, uint8_t *regime, float *bubble_ns)
 {
 	float scale = (float)exp(t->param[GPU_SCALE]), end[SCHEDULE_LANES];
-	struct schedule schedule = {.segment = t->segment,
-				    .segments = t->segments,
-				    .queue = queue_segments(t, t->queue),
-				    .delay = (float)exp(t->param[DELAY] - t->param[GPU_SCALE]),
-				    .gpu_total = t->total,
-				    .gpu_rest = t->rest,
-				    .stride = t->base.stride};
+	struct launch_schedule schedule = {.segment = t->segment,
+					   .segments = t->segments,
+					   .queue = queue_segments(t, t->queue),
+					   .delay = (float)exp(t->param[DELAY] - t->param[GPU_SCALE]),
+					   .gpu_total = t->total,
+					   .gpu_rest = t->rest,
+					   .stride = t->base.stride};
 
 	combine(t, context);
 	for (size_t i = 0; i < t->grid.count[CLOCK_CPU]; i++) {
@@ -592,7 +556,7 @@ static void pick_column(struct timeline *t, size_t column, float grown)
 double timeline_latency_ns(struct timeline *t, struct op_point point, uint32_t context)
 {
 	struct strip *strip = &t->single;
-	struct schedule schedule = strip_schedule(t, strip, t->param);
+	struct launch_schedule schedule = strip_schedule(t, strip, t->param);
 	double slowness = clock_slowness(&t->model.scale, CLOCK_CPU, point.hz[CLOCK_CPU]);
 	size_t gpu = entry_of(&t->grid, CLOCK_GPU, point.hz[CLOCK_GPU]),
 	       mem = entry_of(&t->grid, CLOCK_MEM, point.hz[CLOCK_MEM]);

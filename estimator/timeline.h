@@ -20,8 +20,9 @@ struct timeline_facts {
 	double cpu_scale, gpu_scale;             /* true over measured layer time; 1 without totals */
 	double tail_per_clock_ns, tail_fixed_ns; /* CPU work after the last sync, at cpu_reference_hz */
 	double cpu_reference_hz;                 /* 0: unknown */
-	size_t distinct[CLOCK_COUNT + 1]; /* values of each clock, and of the context, that layers were measured at */
-	double total_error;               /* root mean square of log(measured total / timeline); 0 without totals */
+	size_t distinct[CLOCK_COUNT +
+			1]; /* distinct values of each clock, and of the context, at which layers were measured */
+	double total_error; /* root mean square of log(measured total / timeline); 0 without totals */
 };
 
 /* Fit layers of one phase (estimator/layerfit.h), then d, Q, the tail and two
@@ -29,11 +30,19 @@ struct timeline_facts {
  * latency, are ignored; may be NULL) by least squares on log latency with weak priors, and lay out
  * tables for `grid`. Layer numbers count launch order from 0. Returns 0, or
  * -EINVAL (no usable layers of this phase, see layer_model_fit()) or -ENOMEM.
- * `*out` is freed with timeline_free(). */
+ * The caller frees `*out` with timeline_free(). */
 int timeline_fit(const struct grid *grid, enum phase phase, const struct layer *layers, size_t layer_count,
 		 const struct sample *totals, size_t total_count, struct timeline **out);
 void timeline_free(struct timeline *timeline);
-/* Bytes that it holds, NULL: none. */
+
+/* A timeline as plain bytes, for another process of the same program: the largest size for that number of layers; write
+ * it to `out`; read it back from that size. NULL: out of memory, or not written for this grid and at most `layers`
+ * layers. */
+size_t timeline_packed_most(const struct grid *grid, size_t layers);
+void timeline_pack(struct timeline *timeline, void *out);
+struct timeline *timeline_unpack(const struct grid *grid, size_t layers, const void *in);
+
+/* Bytes allocated; 0 for NULL. */
 size_t timeline_bytes(const struct timeline *timeline);
 
 /* The whole surface at a context: arrays of grid->points, in grid order, of

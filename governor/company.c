@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests in flight beside each other: who takes how much of whose time, learned per pair of
- * models from what they report. */
+/* Requests that overlap: how much time they take from each other, learned per pair of models from the latencies
+ * reported, and when each is expected to end. */
 #include "state.h"
 
-/* of log theta, which starts at 0: served a fair share each, give or take a factor of two */
+/* of log theta, which starts at 0 (a fair share each), within a factor of two */
 #define THETA_VAR_FIRST 0.5f
-/* share of log theta that fades per request that tells of it, while the doubt comes back by as much */
-#define THETA_HOME    0.005
-#define LOG_THETA_MAX 3.0  /* e^3 = 20: as good as waiting until the other has ended */
-#define ALONE_KNOWN   3    /* requests alone from which on a model's own time is known */
-#define STRANGE       3.0  /* standard deviations that one request may be off by */
-#define EVENTS_MAX    48   /* begins and ends that a lay-out looks ahead */
-#define DONE_MAX      0.97 /* a request that is late is not taken for finished */
+/* share by which log theta and its variance return to their first values, per request observed */
+#define THETA_RETURN    0.005
+#define LOG_THETA_MAX   3.0  /* e^3 = 20: as slow as waiting for the other request to end */
+#define ALONE_KNOWN     3    /* requests that ran alone, after which a model's own time is known */
+#define RESIDUAL_MAX_SD 3.0  /* deviations to which the residual of one request is clipped */
+#define EVENTS_MAX      48   /* begins and ends that are simulated ahead */
+#define DONE_MAX        0.97 /* most of its work that a late request is assumed to have done */
 
 /* ---- theta ---- */
 
@@ -20,7 +20,7 @@ static size_t pair_slot(uint32_t model, uint32_t other, bool before)
 	return (model * 2654435761U + other * 40503U + before * 97U) % COMPANY_PAIRS_MAX;
 }
 
-/* Where its entry is, or the free one where it belongs; COMPANY_PAIRS_MAX: no room. */
+/* The slot of a pair's entry, or the free slot for it; COMPANY_PAIRS_MAX: the table is full. */
 static size_t pair_find(const struct governor *governor, uint32_t model, uint32_t other, bool before)
 {
 	size_t slot = pair_slot(model, other, before);
@@ -33,7 +33,7 @@ static size_t pair_find(const struct governor *governor, uint32_t model, uint32_
 	return COMPANY_PAIRS_MAX;
 }
 
-/* Of two that begin at the same moment, the one that was decided first. */
+/* Of two requests that begin at the same moment, the first is the one that was decided first. */
 static bool began_before(const struct governor_request *a, const struct governor_request *b)
 {
 	if (a->flight && b->flight)
@@ -62,7 +62,7 @@ bool governor_model_pair(struct governor *governor, const struct interference *p
 	return true;
 }
 
-/* Entries move up where one before them goes, as lookups stop at a free one. */
+/* All other entries are inserted again, as a lookup stops at the first free slot. */
 void governor_model_reset(struct governor *governor, uint32_t model)
 {
 	static const struct interference none;
@@ -80,127 +80,127 @@ void governor_model_reset(struct governor *governor, uint32_t model)
 		governor_model_pair(governor, &kept[i]);
 }
 
-/* ---- what is to come ---- */
+/* ---- simulation of the requests in flight and expected ---- */
 
-struct runner {
-	struct form rest, starts; /* work left; when it begins, from now */
+struct simulated {
+	struct linear_form rest, starts; /* work left; next begin, from now */
 	double rest_ns, starts_ns;
-	bool runs, over, before[COMPANY_MAX]; /* who had begun before it */
+	bool runs, over, before[COMPANY_MAX]; /* by party: began before it */
 };
 
-static void form_add(struct form *a, const struct form *b, float share, size_t n)
+static void form_add(struct linear_form *a, const struct linear_form *b, float share, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		a->w[i] += share * b->w[i];
 	a->fixed_ns += share * b->fixed_ns;
 }
 
-struct lay_out {
+struct simulation {
 	struct governor_task *t;
-	struct runner runner[COMPANY_MAX];
+	struct simulated request[COMPANY_MAX];
 	double theta[COMPANY_MAX][COMPANY_MAX][2];
-	struct form now;
+	struct linear_form now;
 	double now_ns;
-	size_t open; /* parties whose end is not known yet */
-	bool quiet;  /* none of those expected begins */
+	size_t open;   /* parties whose end is not known yet */
+	bool unjoined; /* leave out expected requests */
 };
 
-static void runner_start(struct lay_out *l, size_t p)
+static void begin(struct simulation *sim, size_t p)
 {
-	struct runner *r = &l->runner[p];
+	struct simulated *r = &sim->request[p];
 
 	r->runs = true;
-	for (size_t s = 0; s < l->t->parties; s++) {
-		r->before[s] = s != p && l->runner[s].runs;
+	for (size_t s = 0; s < sim->t->parties; s++) {
+		r->before[s] = s != p && sim->request[s].runs;
 		if (s != p)
-			l->runner[s].before[p] = false;
+			sim->request[s].before[p] = false;
 	}
 }
 
-static void whole(struct lay_out *l, size_t p, size_t at, double left)
+static void set_work(struct simulation *sim, size_t p, size_t at, double left)
 {
-	struct runner *r = &l->runner[p];
-	const struct party *party = &l->t->party[p];
+	struct simulated *r = &sim->request[p];
+	const struct party *party = &sim->t->party[p];
 
-	r->rest = (struct form){0};
-	r->rest.w[party->of] = (float)(left * party->scale);
-	r->rest_ns = (double)r->rest.w[party->of] * (double)party->surface->latency_ns[at];
+	r->rest = (struct linear_form){0};
+	r->rest.w[party->surface_index] = (float)(left * party->scale);
+	r->rest_ns = (double)r->rest.w[party->surface_index] * (double)party->surface->latency_ns[at];
 }
 
-static double crowd(const struct lay_out *l, size_t p)
+static double stretch(const struct simulation *sim, size_t p)
 {
 	double sum = 1;
 
-	for (size_t s = 0; s < l->t->parties; s++)
-		if (s != p && l->runner[s].runs)
-			sum += l->theta[p][s][l->runner[p].before[s]];
+	for (size_t s = 0; s < sim->t->parties; s++)
+		if (s != p && sim->request[s].runs)
+			sum += sim->theta[p][s][sim->request[p].before[s]];
 	return sum;
 }
 
-static void finish(struct lay_out *l, size_t p, size_t at)
+static void end(struct simulation *sim, size_t p, size_t at)
 {
-	struct runner *r = &l->runner[p];
-	struct party *party = &l->t->party[p];
+	struct simulated *r = &sim->request[p];
+	struct party *party = &sim->t->party[p];
 
 	r->runs = false;
 	if (!r->over) {
 		r->over = true;
-		l->open--;
-		*(l->quiet ? &party->quiet : &party->form) = l->now;
+		sim->open--;
+		*(sim->unjoined ? &party->end_unjoined : &party->end_joined) = sim->now;
 	}
-	r->starts = l->now;
+	r->starts = sim->now;
 	r->starts_ns = INFINITY;
-	if (party->request->again_ns == GAP_UNKNOWN)
+	if (party->request->gap_ns == GAP_UNKNOWN)
 		return;
-	r->starts.fixed_ns += (float)party->request->again_ns;
-	r->starts_ns = l->now_ns + (double)party->request->again_ns;
-	whole(l, p, at, 1);
+	r->starts.fixed_ns += (float)party->request->gap_ns;
+	r->starts_ns = sim->now_ns + (double)party->request->gap_ns;
+	set_work(sim, p, at, 1);
 }
 
-/* One begin or end; false when nothing is left to come. */
-static bool next_event(struct lay_out *l, size_t at)
+/* Advance to the next begin or end; false when there is none. */
+static bool next_event(struct simulation *sim, size_t at)
 {
-	size_t who = SIZE_MAX, n = l->t->ofs;
-	double least_ns = INFINITY, pace[COMPANY_MAX];
-	struct form dt = {0};
+	size_t next = SIZE_MAX, n = sim->t->surfaces;
+	double least_ns = INFINITY, speed[COMPANY_MAX];
+	struct linear_form dt = {0};
 	bool begins = false;
 
-	for (size_t p = 0; p < l->t->parties; p++) {
-		struct runner *r = &l->runner[p];
-		double ns = r->starts_ns - l->now_ns;
-		pace[p] = 0;
+	for (size_t p = 0; p < sim->t->parties; p++) {
+		struct simulated *r = &sim->request[p];
+		double ns = r->starts_ns - sim->now_ns;
+		speed[p] = 0;
 		if (r->runs) {
-			pace[p] = 1 / crowd(l, p);
-			ns = r->rest_ns / pace[p];
+			speed[p] = 1 / stretch(sim, p);
+			ns = r->rest_ns / speed[p];
 		}
 		if (ns < least_ns) {
 			least_ns = ns;
-			who = p;
+			next = p;
 			begins = !r->runs;
 		}
 	}
-	if (who == SIZE_MAX)
+	if (next == SIZE_MAX)
 		return false;
 	least_ns = fmax(least_ns, 0);
 	if (begins) {
-		dt = l->runner[who].starts;
-		form_add(&dt, &l->now, -1, n);
+		dt = sim->request[next].starts;
+		form_add(&dt, &sim->now, -1, n);
 	} else {
-		form_add(&dt, &l->runner[who].rest, (float)(1 / pace[who]), n);
+		form_add(&dt, &sim->request[next].rest, (float)(1 / speed[next]), n);
 	}
-	for (size_t p = 0; p < l->t->parties; p++) {
-		struct runner *r = &l->runner[p];
+	for (size_t p = 0; p < sim->t->parties; p++) {
+		struct simulated *r = &sim->request[p];
 		if (!r->runs)
 			continue;
-		form_add(&r->rest, &dt, -(float)pace[p], n);
-		r->rest_ns -= pace[p] * least_ns;
+		form_add(&r->rest, &dt, -(float)speed[p], n);
+		r->rest_ns -= speed[p] * least_ns;
 	}
-	form_add(&l->now, &dt, 1, n);
-	l->now_ns += least_ns;
+	form_add(&sim->now, &dt, 1, n);
+	sim->now_ns += least_ns;
 	if (begins)
-		runner_start(l, who);
+		begin(sim, next);
 	else
-		finish(l, who, at);
+		end(sim, next, at);
 	return true;
 }
 
@@ -220,55 +220,56 @@ double company_beside(const struct governor_task *t, size_t party)
 	return sum;
 }
 
-static void lay_out(struct governor_task *t, size_t at, bool quiet)
+static void simulate(struct governor_task *t, size_t at, bool unjoined)
 {
-	struct lay_out l = {.t = t, .quiet = quiet};
+	struct simulation sim = {.t = t, .unjoined = unjoined};
 	double var;
 
 	for (size_t p = 0; p < t->parties; p++) {
-		struct runner *r = &l.runner[p];
+		struct simulated *r = &sim.request[p];
 		for (size_t s = 0; s < t->parties; s++)
 			for (int b = 0; b < 2 && s != p; b++)
-				l.theta[p][s][b] = company_theta(t->governor, t->party[p].request->model,
-								 t->party[s].request->model, b, &var);
-		whole(&l, p, at, t->party[p].left);
+				sim.theta[p][s][b] = company_theta(t->governor, t->party[p].request->model,
+								   t->party[s].request->model, b, &var);
+		set_work(&sim, p, at, t->party[p].left);
 		r->runs = t->party[p].starts_ns <= 0;
 		r->starts_ns = t->party[p].starts_ns;
 		r->starts.fixed_ns = (float)t->party[p].starts_ns;
-		r->over = quiet && company_expected(t, p);
+		r->over = unjoined && company_expected(t, p);
 		if (r->over)
 			r->starts_ns = INFINITY;
-		l.open += !r->over;
+		sim.open += !r->over;
 	}
 	for (size_t p = 0; p < t->parties; p++)
 		for (size_t s = 0; s < t->parties; s++)
-			l.runner[p].before[s] =
-				l.runner[s].runs && began_before(t->party[s].request, t->party[p].request);
-	for (int i = 0; i < EVENTS_MAX && l.open; i++)
-		if (!next_event(&l, at))
+			sim.request[p].before[s] =
+				sim.request[s].runs && began_before(t->party[s].request, t->party[p].request);
+	for (int i = 0; i < EVENTS_MAX && sim.open; i++)
+		if (!next_event(&sim, at))
 			break;
-	/* Too much goes on before it to tell: as if all that did had to be waited for. */
+	/* Over EVENTS_MAX: as if the requests that run then did so until it ends. */
 	for (size_t p = 0; p < t->parties; p++)
-		if (!l.runner[p].over) {
-			struct form *form = quiet ? &t->party[p].quiet : &t->party[p].form;
-			*form = l.now;
-			form_add(form, &l.runner[p].rest, (float)crowd(&l, p), t->ofs);
+		if (!sim.request[p].over) {
+			struct linear_form *form = unjoined ? &t->party[p].end_unjoined : &t->party[p].end_joined;
+			*form = sim.now;
+			form_add(form, &sim.request[p].rest, (float)stretch(&sim, p), t->surfaces);
 		}
 }
 
-void company_lay_out(struct governor_task *t, size_t at)
+void company_simulate(struct governor_task *t, size_t at)
 {
 	if (t->parties == 1) {
 		struct party *party = &t->party[0];
-		party->form = (struct form){{(float)(party->left * party->scale)}, (float)party->starts_ns};
+		party->end_joined =
+			(struct linear_form){{(float)(party->left * party->scale)}, (float)party->starts_ns};
 		return;
 	}
-	lay_out(t, at, false);
+	simulate(t, at, false);
 	if (t->joined > 0 && t->joined < 1)
-		lay_out(t, at, true);
+		simulate(t, at, true);
 }
 
-/* ---- what was ---- */
+/* ---- interference learned from the requests that ran ---- */
 
 static bool in_flight(const struct governor_request *r, uint64_t now_ns)
 {
@@ -291,7 +292,7 @@ static void note_partner(struct governor_flight *f, uint32_t key, double lost_ns
 	while (i < f->partners && f->partner[i] != key)
 		i++;
 	if (i == COMPANY_MAX)
-		i--; /* no room for another: counted with the last */
+		i--; /* full: counted with the last partner */
 	else if (i == f->partners)
 		f->partner[f->partners++] = key;
 	f->lost_ns[i] += lost_ns;
@@ -333,7 +334,7 @@ void company_advance(struct governor *governor, const struct governor_request *r
 			requests[i].flight->seen_ns = now_ns;
 }
 
-/* One step of a Kalman filter on the logs of theta, from how far a request was off what was expected of it. */
+/* One step of a Kalman filter on log theta. `off_ns`: measured less expected time of the request. */
 static void learn_theta(struct governor *governor, uint32_t model, const struct governor_flight *f, double off_ns,
 			double own_var)
 {
@@ -343,7 +344,7 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 		company_theta(governor, model, f->partner[k] / 2, f->partner[k] % 2, &var[k]);
 		sum += f->doubt_ns[k] * f->doubt_ns[k] * var[k];
 	}
-	off_ns = copysign(fmin(fabs(off_ns), STRANGE * sqrt(sum)), off_ns);
+	off_ns = copysign(fmin(fabs(off_ns), RESIDUAL_MAX_SD * sqrt(sum)), off_ns);
 	for (uint32_t k = 0; k < f->partners && sum > 0; k++) {
 		size_t slot = pair_find(governor, model, f->partner[k] / 2, f->partner[k] % 2);
 		double gain = f->doubt_ns[k] * var[k] / sum;
@@ -355,10 +356,10 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 						   .other = f->partner[k] / 2,
 						   .before = f->partner[k] % 2,
 						   .var = THETA_VAR_FIRST};
-		p->log_theta *= 1 - (float)THETA_HOME;
+		p->log_theta *= 1 - (float)THETA_RETURN;
 		p->log_theta = (float)fmax(fmin((double)p->log_theta + gain * off_ns, LOG_THETA_MAX), -LOG_THETA_MAX);
 		p->var = (float)(var[k] * (1 - gain * f->doubt_ns[k]));
-		p->var += (float)(2 * THETA_HOME) * (THETA_VAR_FIRST - p->var);
+		p->var += (float)(2 * THETA_RETURN) * (THETA_VAR_FIRST - p->var);
 		p->n += p->n < UINT32_MAX;
 	}
 }
@@ -382,14 +383,14 @@ struct governor_own governor_own(struct governor *governor, const struct governo
 		lost_ns += f->lost_ns[k];
 		var += f->doubt_ns[k] * f->doubt_ns[k] * theta_var;
 	}
-	/* The clock of the requests' own reports goes by what they say. */
+	/* Virtual time advances by latencies that clients report, so the sum may exceed run_ns. */
 	lost_ns = fmin(lost_ns, 0.95 * (double)run_ns);
 	own_ns = (double)run_ns - lost_ns;
 	expected_ns = (double)r->surface->latency_ns[at] * r->surface->slowdown;
 	sd = hypot((double)r->surface->sd[at], (double)r->surface->noise_sd);
 	if (stood && governor->alone[r->model] >= ALONE_KNOWN)
 		learn_theta(governor, r->model, f, own_ns - expected_ns, expected_ns * expected_ns * sd * sd);
-	/* Of two that are never alone only the sum shows: theta is 1 by definition, and own time what goes with it. */
+	/* Of models that never run alone only the sum is observed: theta is 1 by definition, the rest is own time. */
 	if (governor->alone[r->model] < ALONE_KNOWN)
 		var = 0;
 	return (struct governor_own){.own_ns = (uint64_t)own_ns, .var = var / (own_ns * own_ns)};

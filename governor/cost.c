@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* What a point costs: power, and the price of the misses to expect there. */
+/* The cost of a point: power, and the price of the misses expected there. */
 #include "state.h"
 
 #define HEAVY_SCALE       0.55
-#define LATE_HIGH         ((double)LATE_LOW + (LATE_BINS - 1) * (double)LATE_STEP) /* where the tables end */
-#define FASTEST_TOLERANCE 1.005 /* every clock up, unless another point is this much faster */
+#define LATE_HIGH         ((double)LATE_LOW + (LATE_BINS - 1) * (double)LATE_STEP) /* end of the tables */
+#define FASTEST_TOLERANCE 1.005 /* every clock at its highest, unless another point is faster by this ratio */
 
-/* Survival of Student's t with three degrees of freedom, narrowed: how far a fit is off where
- * nothing was measured, in its own deviations. On the population 84 % are below 0.4 to 0.6 of them,
- * 98 % below 1.3 to 2, 99.5 % below 2.4 to 4. */
+/* Error of the fit at points where nothing was measured, in its own deviations: the survival function of Student's t
+ * with three degrees of freedom, scaled. On the population 84 % of errors are below 0.4 to 0.6 deviations, 98 % below
+ * 1.3 to 2, 99.5 % below 2.4 to 4. */
 static double heavy_over(double z)
 {
 	double t = z / HEAVY_SCALE, u = t / sqrt(3);
@@ -22,8 +22,8 @@ void cost_heavy_table(float over[LATE_BINS])
 		over[k] = (float)heavy_over((double)LATE_LOW + (double)k * (double)LATE_STEP);
 }
 
-/* The chance that a request takes z deviations more than expected, of a variance `sum` of which `noise` is its own and
- * the rest doubt about the fit. */
+/* The chance that a request takes over z deviations more than expected. Of its variance `sum`, `noise` is scatter of
+ * requests and the rest error of the fit. */
 static double beyond(const struct governor_task *t, const struct surface *s, double noise, double sum, double z)
 {
 	const float *heavy = t->governor->heavy_over;
@@ -33,7 +33,7 @@ static double beyond(const struct governor_task *t, const struct surface *s, dou
 	if (!(at > 0))
 		return 1;
 	if (at >= LATE_BINS - 1) {
-		/* the tail of that distribution falls with the cube */
+		/* the tail of Student's t (3) falls with the cube */
 		double nearer = LATE_HIGH / z;
 		return (noise * (double)s->late[LATE_BINS - 1] +
 			(sum - noise) * (double)heavy[LATE_BINS - 1] * nearer * nearer * nearer) /
@@ -46,38 +46,38 @@ static double beyond(const struct governor_task *t, const struct surface *s, dou
 	       sum;
 }
 
-/* Whether those that are expected may stay away, so that two ends have to be told apart. */
+/* Whether expected requests may or may not begin in time to matter, so that there are two ends to consider. */
 static bool two_ways(const struct governor_task *t)
 {
 	return t->joined > 0 && t->joined < 1;
 }
 
-/* The end that is the more likely of the two, and the one that comes first. */
-static const struct form *likely(const struct governor_task *t, const struct party *party)
+/* The likelier of the two ends, and the earlier. */
+static const struct linear_form *likely(const struct governor_task *t, const struct party *party)
 {
-	return two_ways(t) && t->joined < 0.5 && !party->later ? &party->quiet : &party->form;
+	return two_ways(t) && t->joined < 0.5 && !party->later ? &party->end_unjoined : &party->end_joined;
 }
 
-static const struct form *soonest(const struct governor_task *t, const struct party *party)
+static const struct linear_form *soonest(const struct governor_task *t, const struct party *party)
 {
-	return two_ways(t) && !party->later ? &party->quiet : &party->form;
+	return two_ways(t) && !party->later ? &party->end_unjoined : &party->end_joined;
 }
 
-/* For what is not known of others' shares. */
-static double doubt_of(const struct governor_task *t, const struct party *party, const struct form *form)
+/* Variance of the end for the unknown interference of others. */
+static double doubt_of(const struct governor_task *t, const struct party *party, const struct linear_form *end)
 {
-	return form == &party->quiet && t->running == 1 ? 0 : party->doubt_var;
+	return end == &party->end_unjoined && t->running == 1 ? 0 : party->doubt_var;
 }
 
-/* Chance that what takes `end_ns` more takes longer than `slack_ns`, having run for `ran_ns`: what is not known of a
- * request is a share of the whole of it. At a glance it is the least that it can be, without a logarithm: log x <=
- * (x - 1) / sqrt(x) from 1 on, and <= 2 (x - 1) / (x + 1) below. */
-static double late_in(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
-		      double end_ns, double slack_ns, double ran_ns, bool glance)
+/* Chance that a request which has run for `ran_ns` and is expected to take `end_ns` more exceeds `slack_ns`; its
+ * uncertainty is relative to its whole time. lower_bound: a bound without a logarithm, by log x <= (x - 1) / sqrt(x)
+ * for x >= 1, and log x <= 2 (x - 1) / (x + 1) below. */
+static double late_in(const struct governor_task *t, const struct party *party, const struct linear_form *end,
+		      size_t point, double end_ns, double slack_ns, double ran_ns, bool lower_bound)
 {
 	const struct surface *s = party->surface;
-	/* What passes before anything runs scales with nothing. */
-	double fixed_ns = form->fixed_ns > 0 ? (double)form->fixed_ns : 0, noise, sum, spare_ns, z;
+	/* The time before anything runs is not uncertain. */
+	double fixed_ns = end->fixed_ns > 0 ? (double)end->fixed_ns : 0, noise, sum, spare_ns, z;
 
 	slack_ns -= fixed_ns;
 	end_ns -= fixed_ns;
@@ -90,8 +90,8 @@ static double late_in(const struct governor_task *t, const struct party *party, 
 	spare_ns = slack_ns - end_ns;
 	noise = (double)s->noise_sd * (double)s->noise_sd;
 	sum = noise + (double)s->sd[point] * (double)s->sd[point] + (double)s->slow_sd * (double)s->slow_sd +
-	      doubt_of(t, party, form);
-	if (!glance)
+	      doubt_of(t, party, end);
+	if (!lower_bound)
 		z = log(slack_ns / end_ns) / sqrt(sum);
 	else
 		z = spare_ns > 0 ? spare_ns / sqrt(slack_ns * end_ns * sum) :
@@ -99,16 +99,16 @@ static double late_in(const struct governor_task *t, const struct party *party, 
 	return beyond(t, s, noise, sum, z);
 }
 
-static double late_by(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
-		      double end_ns, double slack_ns, double ran_ns)
+static double late_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
+		      size_t point, double end_ns, double slack_ns, double ran_ns)
 {
-	return late_in(t, party, form, point, end_ns, slack_ns, ran_ns, false);
+	return late_in(t, party, end, point, end_ns, slack_ns, ran_ns, false);
 }
 
-static double late_least(const struct governor_task *t, const struct party *party, const struct form *form,
+static double late_least(const struct governor_task *t, const struct party *party, const struct linear_form *end,
 			 size_t point, double end_ns, double slack_ns, double ran_ns)
 {
-	return late_in(t, party, form, point, end_ns, slack_ns, ran_ns, true);
+	return late_in(t, party, end, point, end_ns, slack_ns, ran_ns, true);
 }
 
 double cost_late(const struct governor_task *t, const struct party *party, size_t point, double end_ns, double slack_ns)
@@ -116,12 +116,12 @@ double cost_late(const struct governor_task *t, const struct party *party, size_
 	return late_by(t, party, likely(t, party), point, end_ns, slack_ns, party->ran_ns);
 }
 
-static double end_by(const struct governor_task *t, const struct form *form, size_t point)
+static double end_by(const struct governor_task *t, const struct linear_form *end, size_t point)
 {
-	double ns = (double)form->fixed_ns;
+	double ns = (double)end->fixed_ns;
 
-	for (size_t m = 0; m < t->ofs; m++)
-		ns += (double)form->w[m] * (double)t->of[m]->latency_ns[point];
+	for (size_t m = 0; m < t->surfaces; m++)
+		ns += (double)end->w[m] * (double)t->surface[m]->latency_ns[point];
 	return ns > 1 ? ns : 1;
 }
 
@@ -135,7 +135,7 @@ double cost_soonest(const struct governor_task *t, const struct party *party, si
 	return end_by(t, soonest(t, party), point);
 }
 
-/* Whether clocks can come up for what a session begins next. */
+/* Whether the clocks can come up in time for the next request of a session. */
 static bool in_time_to_rise(const struct governor_task *t, const struct party *party, size_t point, double end_ns)
 {
 	double begins_ns = party->later ? party->starts_ns : end_ns;
@@ -148,28 +148,29 @@ static bool in_time_to_rise(const struct governor_task *t, const struct party *p
 	return wait_ns <= (beside ? party->beside_ns : party->next_ns);
 }
 
-/* Where they cannot, it has to be in time here. */
-static double late_next(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
-			double end_ns)
+/* The chance that the next request of a session is late at this point, where the clocks cannot come up for it. */
+static double late_next(const struct governor_task *t, const struct party *party, const struct linear_form *end,
+			size_t point, double end_ns)
 {
 	if (in_time_to_rise(t, party, point, end_ns))
 		return 0;
-	return party->later ? late_by(t, party, form, point, end_ns, party->slack_ns, 0) :
-			      late_by(t, party, form, point, end_ns / party->left, party->deadline_ns, 0);
+	return party->later ? late_by(t, party, end, point, end_ns, party->slack_ns, 0) :
+			      late_by(t, party, end, point, end_ns / party->left, party->next_deadline_ns, 0);
 }
 
-static double fits_by(const struct governor_task *t, const struct party *party, const struct form *form, size_t point)
+static double fits_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
+		      size_t point)
 {
 	const struct surface *s = party->surface;
-	double end_ns = end_by(t, form, point), fixed_ns = fmax((double)form->fixed_ns, 0);
-	/* A request there tells of its latency. What others make of it is as doubtful as before. */
-	double sd = (double)s->sd[point],
-	       upper = hypot((double)s->noise_log, t->governor->normal * sqrt(doubt_of(t, party, form)));
+	double end_ns = end_by(t, end, point), fixed_ns = fmax((double)end->fixed_ns, 0);
+	/* A request at this point would measure its latency, but not the interference of others. */
+	double sd = (double)s->sd[point], noise_log = (double)s->noise_log, quantile_sd = t->governor->quantile_sd;
+	double upper = sqrt(noise_log * noise_log + quantile_sd * quantile_sd * doubt_of(t, party, end));
 	double over =
 		log(fmax(party->slack_ns - fixed_ns, 1) / fmax(end_ns - fixed_ns, 1)) - upper - (double)s->slow_sd;
 	double fits = sd > 0 ? 1 - beyond(t, s, 0, 1, over / sd) : over >= 0;
 
-	return party->next ? fmin(fits, 1 - late_next(t, party, form, point, end_ns)) : fits;
+	return party->next ? fmin(fits, 1 - late_next(t, party, end, point, end_ns)) : fits;
 }
 
 static double fits_of(const struct governor_task *t, const struct party *party, size_t point)
@@ -177,11 +178,11 @@ static double fits_of(const struct governor_task *t, const struct party *party, 
 	double fits;
 
 	if (party->later)
-		return party->next ? 1 - party->chance * late_next(t, party, &party->form, point,
-								   end_by(t, &party->form, point)) :
+		return party->next ? 1 - party->chance * late_next(t, party, &party->end_joined, point,
+								   end_by(t, &party->end_joined, point)) :
 				     1;
-	fits = fits_by(t, party, &party->form, point);
-	return two_ways(t) ? t->joined * fits + (1 - t->joined) * fits_by(t, party, &party->quiet, point) : fits;
+	fits = fits_by(t, party, &party->end_joined, point);
+	return two_ways(t) ? t->joined * fits + (1 - t->joined) * fits_by(t, party, &party->end_unjoined, point) : fits;
 }
 
 double cost_fits(const struct governor_task *t, size_t point)
@@ -193,61 +194,51 @@ double cost_fits(const struct governor_task *t, size_t point)
 	return least;
 }
 
-double cost_fits_most(const struct governor_task *t, size_t point)
+double cost_fits_urgent(const struct governor_task *t, size_t point)
 {
 	return fits_of(t, &t->party[t->urgent], point);
 }
 
-float cost_price(const struct governor_task *t, size_t point)
-{
-	if (t->governor->options.objective == OBJECTIVE_ENERGY) {
-		const struct surface *s = t->party[t->newest].surface;
-		double run = fmin((double)s->latency_ns[point] * s->slowdown / t->period_ns, 1);
-		return (float)(run * (double)s->power_uw[point] + (1 - run) * (double)s->idle_power_uw[point]);
-	}
-	return t->party[t->newest].surface->power_uw[point];
-}
-
-/* Chance that a request is late, and by how much of its slack it is expected to be. */
+/* Chance that a request is late, and the expected overrun as a share of its deadline. */
 struct risk {
 	double late, over;
 };
 
-/* What of a party's slack a move leaves. */
+/* A party's slack once a move is done. */
 static double slack_after(const struct party *party, double move_ns)
 {
 	return party->slack_ns - (party->starts_ns > 0 ? fmax(move_ns - party->starts_ns, 0) : move_ns);
 }
 
-static struct risk risk_by(const struct governor_task *t, const struct party *party, const struct form *form,
+static struct risk risk_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
 			   size_t point, double move_ns)
 {
-	double end_ns = end_by(t, form, point);
+	double end_ns = end_by(t, end, point);
 	double slack_ns = slack_after(party, move_ns);
-	struct risk risk = {.late = late_by(t, party, form, point, end_ns, slack_ns, party->ran_ns),
+	struct risk risk = {.late = late_by(t, party, end, point, end_ns, slack_ns, party->ran_ns),
 			    .over = fmax(end_ns - slack_ns, 0) / party->deadline_ns};
 
 	if (party->next)
-		risk.late = fmax(risk.late, late_next(t, party, form, point, end_ns));
+		risk.late = fmax(risk.late, late_next(t, party, end, point, end_ns));
 	return risk;
 }
 
 static struct risk risk_of(const struct governor_task *t, const struct party *party, size_t point, double move_ns)
 {
-	struct risk risk = {0}, quiet;
+	struct risk risk = {0}, unjoined;
 
 	if (party->later) {
 		if (party->next)
-			risk.late = party->chance *
-				    late_next(t, party, &party->form, point, end_by(t, &party->form, point));
+			risk.late = party->chance * late_next(t, party, &party->end_joined, point,
+							      end_by(t, &party->end_joined, point));
 		return risk;
 	}
-	risk = risk_by(t, party, &party->form, point, move_ns);
+	risk = risk_by(t, party, &party->end_joined, point, move_ns);
 	if (!two_ways(t))
 		return risk;
-	quiet = risk_by(t, party, &party->quiet, point, move_ns);
-	return (struct risk){t->joined * risk.late + (1 - t->joined) * quiet.late,
-			     t->joined * risk.over + (1 - t->joined) * quiet.over};
+	unjoined = risk_by(t, party, &party->end_unjoined, point, move_ns);
+	return (struct risk){t->joined * risk.late + (1 - t->joined) * unjoined.late,
+			     t->joined * risk.over + (1 - t->joined) * unjoined.over};
 }
 
 static void add_late(const struct governor_task *t, size_t p, size_t point, double move_ns, struct cost *cost)
@@ -255,7 +246,7 @@ static void add_late(const struct governor_task *t, size_t p, size_t point, doub
 	const struct party *party = &t->party[p];
 	struct risk risk = risk_of(t, party, point, move_ns);
 
-	cost->late += party->price * (risk.late + risk.over);
+	cost->misses_uw += party->miss_price_uw * (risk.late + risk.over);
 	cost->worst = fmax(cost->worst, risk.late);
 	if (p == t->newest)
 		cost->newest = risk.late;
@@ -263,10 +254,10 @@ static void add_late(const struct governor_task *t, size_t p, size_t point, doub
 
 static struct cost cost_of(const struct governor_task *t, size_t point, double move_ns, bool now)
 {
-	struct cost cost = {.price = (double)cost_price(t, point)};
+	struct cost cost = {.power_uw = (double)cost_power_uw(t, point)};
 
 	for (size_t p = 0; p < t->parties; p++)
-		add_late(t, p, point, move_ns + (now ? t->party[p].flight_ns : 0), &cost);
+		add_late(t, p, point, move_ns + (now ? t->party[p].settling_ns : 0), &cost);
 	return cost;
 }
 
@@ -280,41 +271,41 @@ struct cost cost_now(const struct governor_task *t, size_t point, double move_ns
 	return cost_of(t, point, move_ns, true);
 }
 
-static double floor_by(const struct governor_task *t, const struct party *party, const struct form *form, size_t point,
-		       double end_ns, double slack_ns)
+static double floor_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
+		       size_t point, double end_ns, double slack_ns)
 {
-	double late = party->later ? 0 : late_least(t, party, form, point, end_ns, slack_ns, party->ran_ns);
+	double late = party->later ? 0 : late_least(t, party, end, point, end_ns, slack_ns, party->ran_ns);
 
-	if (!party->next || late >= t->most || in_time_to_rise(t, party, point, end_ns))
+	if (!party->next || late >= t->risk_max || in_time_to_rise(t, party, point, end_ns))
 		return late;
 	return party->later ?
-		       party->chance * late_least(t, party, form, point, end_ns, party->slack_ns, 0) :
-		       fmax(late, late_least(t, party, form, point, end_ns / party->left, party->deadline_ns, 0));
+		       party->chance * late_least(t, party, end, point, end_ns, party->slack_ns, 0) :
+		       fmax(late, late_least(t, party, end, point, end_ns / party->left, party->next_deadline_ns, 0));
 }
 
 struct cost cost_floor(const struct governor_task *t, size_t point, double move_ns, double risk, double sum)
 {
-	struct cost cost = {.price = (double)cost_price(t, point)};
+	struct cost cost = {.power_uw = (double)cost_power_uw(t, point)};
 
-	/* The most urgent one first: it tells most. */
-	for (size_t k = t->urgent, left = t->parties; left && cost.worst < risk && cost.price + cost.late < sum;
+	/* The most urgent first: it mostly decides. */
+	for (size_t k = t->urgent, left = t->parties; left && cost.worst < risk && cost.power_uw + cost.misses_uw < sum;
 	     left--, k = k + 1 < t->parties ? k + 1 : 0) {
 		const struct party *party = &t->party[k];
-		const struct form *form = soonest(t, party);
+		const struct linear_form *end = soonest(t, party);
 		double end_ns, slack_ns, late;
 		if (party->later && !party->next)
 			continue;
-		end_ns = end_by(t, form, point);
+		end_ns = end_by(t, end, point);
 		slack_ns = slack_after(party, move_ns);
-		late = floor_by(t, party, form, point, end_ns, slack_ns);
+		late = floor_by(t, party, end, point, end_ns, slack_ns);
 		if (two_ways(t) && !party->later)
-			late = t->joined * floor_by(t, party, &party->form, point, end_by(t, &party->form, point),
-						    slack_ns) +
+			late = t->joined * floor_by(t, party, &party->end_joined, point,
+						    end_by(t, &party->end_joined, point), slack_ns) +
 			       (1 - t->joined) * late;
 		cost.worst = late > cost.worst ? late : cost.worst;
 		if (!party->later && end_ns > slack_ns)
 			late += (end_ns - slack_ns) / party->deadline_ns;
-		cost.late += party->price * late;
+		cost.misses_uw += party->miss_price_uw * late;
 	}
 	return cost;
 }
@@ -329,17 +320,17 @@ bool cost_allowed(const struct governor_task *t, size_t point, const size_t low[
 		 (double)t->party[t->newest].surface->power_uw[point] > t->governor->options.power_max_uw);
 }
 
-/* The first bin from `k` on in which a chance of a miss is `most` at most, `own` of its variance its own. */
+/* The first bin from `k` on where the chance of a miss is at most `risk_max`; `own`: share of noise in the variance. */
 static size_t early_bin(const struct governor_task *t, const struct surface *s, double own, size_t k)
 {
 	const float *heavy = t->governor->heavy_over;
 
-	while (k < LATE_BINS && own * (double)s->late[k] + (1 - own) * (double)heavy[k] > t->most)
+	while (k < LATE_BINS && own * (double)s->late[k] + (1 - own) * (double)heavy[k] > t->risk_max)
 		k++;
 	return k;
 }
 
-/* The deviations by which a request has to be early for that. */
+/* The deviations by which a request has to be early for the same. */
 static double early_sd(const struct governor_task *t, const struct surface *s, double own, size_t k)
 {
 	const float *heavy = t->governor->heavy_over;
@@ -347,17 +338,17 @@ static double early_sd(const struct governor_task *t, const struct surface *s, d
 
 	k = early_bin(t, s, own, k);
 	if (k == LATE_BINS) {
-		double left = t->most - own * (double)s->late[LATE_BINS - 1];
+		double left = t->risk_max - own * (double)s->late[LATE_BINS - 1];
 		return left > 0 ? LATE_HIGH * cbrt((1 - own) * (double)heavy[LATE_BINS - 1] / left) : INFINITY;
 	}
 	if (k == 0)
 		return 0;
 	was = own * (double)s->late[k - 1] + (1 - own) * (double)heavy[k - 1];
 	late = own * (double)s->late[k] + (1 - own) * (double)heavy[k];
-	return fmax((double)LATE_LOW + (double)LATE_STEP * ((double)k - (t->most - late) / (was - late)), 0);
+	return fmax((double)LATE_LOW + (double)LATE_STEP * ((double)k - (t->risk_max - late) / (was - late)), 0);
 }
 
-/* Which party is most likely to be late at a point. */
+/* The party that is most likely to be late at a point. */
 static const struct party *likeliest(const struct governor_task *t, size_t at)
 {
 	const struct party *best = &t->party[t->urgent];
@@ -387,7 +378,7 @@ void cost_find_sieve(struct governor_task *t, size_t at)
 	double var = noise + (double)s->slow_sd * (double)s->slow_sd + party->doubt_var;
 	size_t first, heavy;
 
-	*sieve = (struct sieve){.party = party, .past_ns = party->ran_ns - fmax((double)party->form.fixed_ns, 0)};
+	*sieve = (struct sieve){.party = party, .past_ns = party->ran_ns - fmax((double)party->end_joined.fixed_ns, 0)};
 	sieve->room_ns = party->slack_ns + sieve->past_ns;
 	sieve->per_sd = (float)(SIEVE_STEPS / (SIEVE_SD * sqrt(var)));
 	if (two_ways(t))
@@ -415,60 +406,106 @@ bool cost_surely_late(const struct governor_task *t, size_t point)
 								sieve->room_ns * ns;
 }
 
-/* Others make it end later, never earlier: what it takes alone tells most points apart at one look. */
-float cost_own_most(const struct governor_task *t)
+/* Other requests can only make it end later, so its latency alone rules out most points. */
+float cost_own_max_ns(const struct governor_task *t)
 {
 	const struct party *urgent = &t->party[t->urgent];
-	const struct form *form = soonest(t, urgent);
-	double w = (double)form->w[urgent->of], end_ns = urgent->slack_ns - fmin((double)form->fixed_ns, 0);
+	const struct linear_form *end = soonest(t, urgent);
+	double w = (double)end->w[urgent->surface_index], end_ns = urgent->slack_ns - fmin((double)end->fixed_ns, 0);
 
 	return w > 0 ? (float)(fmax(end_ns, 0) / w) : INFINITY;
 }
 
-size_t cost_home(const struct governor_task *t, const size_t low[CLOCK_COUNT], const size_t *looked, size_t start,
-		 struct cost *out)
+/* Without a branch inside, so that the compiler takes several points at a time. */
+static bool block_may(const float *own, float own_max_ns, const float *power_uw, float below_uw)
 {
-	const struct party *urgent = &t->party[t->urgent];
-	const float *own = urgent->surface->latency_ns;
-	float most = cost_own_most(t);
-	size_t best = SIZE_MAX;
+	int may = 0;
+
+	for (size_t k = 0; k < BLOCK; k++)
+		may |= (own[k] <= own_max_ns) & (power_uw[k] < below_uw);
+	return may;
+}
+
+size_t cost_next_block(const struct governor_task *t, size_t i, float own_max_ns, double below_uw)
+{
+	const float *own = t->party[t->urgent].surface->latency_ns, *power_uw = t->party[t->newest].surface->power_uw;
+	/* Energy is not a table. */
+	float below = t->governor->options.objective == OBJECTIVE_ENERGY ? INFINITY : (float)below_uw;
+
+	while (i + BLOCK <= t->board.grid->points && !block_may(&own[i], own_max_ns, &power_uw[i], below))
+		i += BLOCK;
+	return i;
+}
+
+size_t cost_cheapest(const struct governor_task *t, const size_t low[CLOCK_COUNT], const size_t *low_done, size_t start,
+		     struct cost *out)
+{
+	const float *own = t->party[t->urgent].surface->latency_ns;
+	float most = cost_own_max_ns(t);
+	size_t best = SIZE_MAX, points = t->board.grid->points;
 	double least = INFINITY;
 
-	for (size_t k = 0; k <= t->board.grid->points; k++) {
-		size_t i = k ? k - 1 : start;
+	for (size_t k = 0; k <= points; k++) {
+		size_t i = k ? cost_skip(t, k - 1, most, least) : start;
 		struct cost cost;
-		if (i >= t->board.grid->points || own[i] > most || cost_price(t, i) >= (float)least ||
-		    cost_surely_late(t, i) || !cost_allowed(t, i, low) || (looked && cost_allowed(t, i, looked)))
+		if (k)
+			k = i + 1;
+		if (i >= points || own[i] > most || cost_power_uw(t, i) >= (float)least || cost_surely_late(t, i) ||
+		    !cost_allowed(t, i, low) || (low_done && cost_allowed(t, i, low_done)))
 			continue;
-		cost = cost_floor(t, i, 0, t->most, least);
-		if (cost.worst >= t->most || cost.price + cost.late >= least)
+		cost = cost_floor(t, i, 0, t->risk_max, least);
+		if (cost.worst >= t->risk_max || cost.power_uw + cost.misses_uw >= least)
 			continue;
 		cost = cost_at(t, i, 0);
-		if (cost.worst > t->most || cost.price + cost.late >= least)
+		if (cost.worst > t->risk_max || cost.power_uw + cost.misses_uw >= least)
 			continue;
-		least = cost.price + cost.late;
+		least = cost.power_uw + cost.misses_uw;
 		best = i;
 		*out = cost;
 	}
 	return best;
 }
 
+/* end_by() of a block of points, by one model after the other. */
+static void block_ends(const struct governor_task *t, const struct linear_form *end, size_t first, double ns[BLOCK])
+{
+	for (size_t k = 0; k < BLOCK; k++)
+		ns[k] = (double)end->fixed_ns;
+	for (size_t m = 0; m < t->surfaces; m++) {
+		const float *alone_ns = &t->surface[m]->latency_ns[first];
+		double w = (double)end->w[m];
+		for (size_t k = 0; k < BLOCK; k++)
+			ns[k] += w * (double)alone_ns[k];
+	}
+	for (size_t k = 0; k < BLOCK; k++)
+		ns[k] = ns[k] > 1 ? ns[k] : 1;
+}
+
 size_t cost_fastest(const struct governor_task *t)
 {
 	const struct party *urgent = &t->party[t->urgent];
-	const float *own = urgent->surface->latency_ns;
 	size_t best = grid_index(t->board.grid, t->high);
 	double least = cost_allowed(t, best, t->low) ? cost_end(t, urgent, best) / FASTEST_TOLERANCE : INFINITY;
-	const struct form *form = soonest(t, urgent);
-	float w = form->w[urgent->of], fixed_ns = fminf(form->fixed_ns, 0);
+	size_t points = t->board.grid->points, block = BLOCK;
+	double own_w = (double)soonest(t, urgent)->w[urgent->surface_index],
+	       fixed_ns = fmin((double)soonest(t, urgent)->fixed_ns, 0);
 
-	for (size_t i = 0; i < t->board.grid->points; i++) {
-		if ((double)(own[i] * w + fixed_ns) >= least || !cost_allowed(t, i, t->low))
-			continue;
-		double end_ns = cost_end(t, urgent, i);
-		if (end_ns < least) {
-			least = end_ns;
-			best = i;
+	for (size_t i = 0; i < points; i += block) {
+		double end_ns[BLOCK];
+		i = cost_skip(t, i, own_w > 0 ? (float)((least - fixed_ns) / own_w) : INFINITY, INFINITY);
+		if (i >= points)
+			break;
+		if (i + BLOCK <= points) {
+			block_ends(t, likely(t, urgent), i, end_ns);
+		} else {
+			block = 1;
+			end_ns[0] = cost_end(t, urgent, i);
+		}
+		for (size_t k = 0; k < block; k++) {
+			if (end_ns[k] >= least || !cost_allowed(t, i + k, t->low))
+				continue;
+			least = end_ns[k];
+			best = i + k;
 		}
 	}
 	return best;

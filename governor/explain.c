@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Why a decision was not a cheaper one. */
+/* The words of reasons, and why a cheaper point was not chosen. */
 #include "state.h"
 
 static const struct {
@@ -8,8 +8,10 @@ static const struct {
 	[REFUSED_NOT] = {"", ""},
 	[REFUSED_LATE] = {"late", "it is too likely to be late"},
 	[REFUSED_MOVE] = {"move", "it is fast enough, but not with the time that setting the clocks takes"},
-	[REFUSED_SHARED] = {"shared",
-			    "it is fast enough for this request alone, but not together with the deadlines of others"},
+	[REFUSED_SHARED] =
+		{"shared",
+		 "it is fast enough for this request alone, but not with other deadlines: of other requests, or "
+		 "a shorter one of late"},
 	[REFUSED_CEILING] = {"ceiling", "it is above a ceiling set by flamed.conf, another program or the kernel"},
 	[REFUSED_FLOOR] = {"floor", "it is below the floor set in flamed.conf"},
 	[REFUSED_CAP] = {"cap", "it draws more than power_max of flamed.conf"},
@@ -30,14 +32,15 @@ const char *refusal_text(enum refusal refusal)
 static const struct {
 	const char *word, *text;
 } reasons[] = {
-	[REASON_CHEAPEST] = {"cheapest", "is the cheapest point in time"},
-	[REASON_UNKNOWN] = {"unknown", "is as fast as it may go, as nothing was measured yet"},
-	[REASON_EXPLORE] = {"explore", "is tried, as what it would save from then on is worth the risk"},
+	[REASON_CHEAPEST] = {"cheapest", "is the cheapest point that meets the deadline"},
+	[REASON_UNKNOWN] = {"unknown", "is the highest point allowed, as nothing was measured yet"},
+	[REASON_EXPLORE] = {"explore", "is explored, as its expected saving is worth the risk"},
 	[REASON_WAY] = {"way", "is on the way to a cheaper point that cannot be reached in time at once"},
 	[REASON_STAY] = {"stay", "is kept, as moving costs more than it would save"},
-	[REASON_BUY] = {"buy", "is where the next will be in time, moving there is likely to make this one late"},
-	[REASON_FASTEST] = {"fastest", "is as fast as it may go and cannot meet it"},
-	[REASON_CAP] = {"cap", "is the fastest under the power cap and cannot meet it"},
+	[REASON_BUY] = {"buy",
+			"makes later requests meet the deadline, although the move is likely to make this one late"},
+	[REASON_FASTEST] = {"fastest", "is the fastest point allowed, but too slow for the deadline"},
+	[REASON_CAP] = {"cap", "is the fastest point under the power cap, but too slow for the deadline"},
 };
 
 const char *reason_word(enum reason reason)
@@ -64,11 +67,12 @@ static enum refusal refusal_of(const struct governor_task *t, size_t point)
 		return REFUSED_CAP;
 	if (!cost_allowed(t, point, t->soft))
 		return REFUSED_DWELL;
-	if (there.worst > t->most)
-		return cost_late(t, newest, point, cost_end(t, newest, point), newest->slack_ns) > t->most ?
+	if (there.worst > t->risk_max)
+		return cost_late(t, newest, point, cost_end(t, newest, point), newest->slack_ns) > t->risk_max ?
 			       REFUSED_LATE :
 			       REFUSED_SHARED;
-	return cost_now(t, point, moves_up_ns(&t->board, t->from, axis)).worst > t->most ? REFUSED_MOVE : REFUSED_PRICE;
+	return cost_now(t, point, moves_up_ns(&t->board, t->from, axis)).worst > t->risk_max ? REFUSED_MOVE :
+											       REFUSED_PRICE;
 }
 
 /* Upper quantile of the newest request's end. */
@@ -79,10 +83,10 @@ double explain_bound_ns(const struct governor_task *t, size_t point)
 	double sd = sqrt((double)s->sd[point] * (double)s->sd[point] + (double)s->slow_sd * (double)s->slow_sd +
 			 p->doubt_var);
 
-	return cost_end(t, p, point) * exp(hypot(t->governor->normal * sd, (double)s->noise_log));
+	return cost_end(t, p, point) * exp(hypot(t->governor->quantile_sd * sd, (double)s->noise_log));
 }
 
-/* Of the cheaper points that which would have cost least; those that no deadline would bring come last. */
+/* Of the cheaper points the one of least cost; points that are not allowed at any deadline come last. */
 void governor_explain(const struct governor *governor, struct decision *decision)
 {
 	const struct governor_task *t = governor->task;
@@ -92,17 +96,17 @@ void governor_explain(const struct governor *governor, struct decision *decision
 	double least = INFINITY;
 
 	decision->runner_up.point = SIZE_MAX;
-	if (t->home == SIZE_MAX || decision->reason == REASON_UNKNOWN)
+	if (t->target == SIZE_MAX || decision->reason == REASON_UNKNOWN)
 		return;
 	for (size_t i = t->board.grid->points; i-- > 0;) {
 		bool allowed;
-		if (cost_price(t, i) >= cost_price(t, decision->point))
+		if (cost_power_uw(t, i) >= cost_power_uw(t, decision->point))
 			continue;
 		allowed = cost_allowed(t, i, t->low);
 		if (best_allowed && !allowed)
 			continue;
 		struct cost cost = cost_floor(t, i, 0, INFINITY, best_allowed ? least : INFINITY);
-		double sum = cost.price + cost.late;
+		double sum = cost.power_uw + cost.misses_uw;
 		if (best_allowed == allowed && sum >= least)
 			continue;
 		best = i;
@@ -121,5 +125,5 @@ void governor_explain(const struct governor *governor, struct decision *decision
 	decision->runner_up.deadline_ns = 0;
 	if (decision->runner_up.refused == REFUSED_LATE || decision->runner_up.refused == REFUSED_MOVE)
 		decision->runner_up.deadline_ns =
-			decision->runner_up.bound_ns + decision->runner_up.settle_ns + newest->request->flight_ns;
+			decision->runner_up.bound_ns + decision->runner_up.settle_ns + newest->request->settling_ns;
 }

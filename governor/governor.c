@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The point of least cost, when a request begins, in a gap, and before the first. HACKING.md has
- * the cost and a table of the constants. */
+/* The point of least cost: for a request that begins, for a gap, and before the first request. HACKING.md has the cost
+ * and a table of the constants. */
 #include "governor.h"
 
 #include <errno.h>
@@ -10,21 +10,21 @@
 #include "../common/quantile.h"
 #include "state.h"
 
-#define PRICE          16.0  /* of a miss at the target, in requests at the power of the highest point */
-#define PRICE_GROWTH   1.0   /* of the log of that, per miss over target */
-#define DEBT_MOST      6.0   /* misses over target from which on it grows no more */
-#define PRICE_PRIORITY 0.35  /* of the log of that, per step of priority */
-#define HORIZON_MIN    100.0 /* requests over which savings count: as many as things were as they are, within these */
-#define HORIZON_MAX    3000.0
-#define SPARE          1.1  /* what a request takes at the fastest point, at most */
-#define MEM_BURST      4.0  /* moves down of the memory clock before mem_dwell_ns spaces them out */
-#define GAP_MOVES      20.0 /* times what it takes to come up again, a gap has to be to come down in it */
-#define GAP_SHARE      0.8  /* of an expected gap that may be counted on */
+#define MISS_PRICE          16.0   /* of a miss at miss_target, in requests at the power of the highest point */
+#define MISS_PRICE_GROWTH   1.0    /* growth of its log, per miss over miss_target */
+#define MISS_DEBT_MAX       6.0    /* misses over miss_target beyond which it grows no more */
+#define MISS_PRICE_PRIORITY 0.35   /* growth of its log, per step of priority */
+#define HORIZON_MIN         160.0  /* requests over which savings count: those since conditions changed, at least */
+#define HORIZON_MAX         3000.0 /* and at most */
+#define FASTEST_MARGIN      1.1    /* most that a request takes at the fastest point, over the expected time */
+#define MEM_BURST           4.0    /* moves down of the memory clock before mem_dwell_ns limits them */
+#define GAP_MOVES           20.0   /* least ratio of a gap to the time of moving down and up in it */
+#define GAP_SHARE           0.8    /* share of an expected gap that is relied on */
 
 void governor_options_default(struct governor_options *options)
 {
 	*options = (struct governor_options){.objective = OBJECTIVE_POWER,
-					     .quantile = 0.98,
+					     .quantile = QUANTILE_DEFAULT,
 					     .miss_target = 0.002,
 					     .learning_misses = 2,
 					     .mem_dwell_ns = 2 * NS_PER_S};
@@ -33,7 +33,7 @@ void governor_options_default(struct governor_options *options)
 void governor_configure(struct governor *governor, const struct governor_options *options)
 {
 	governor->options = *options;
-	governor->normal = quantile_normal(options->quantile);
+	governor->quantile_sd = quantile_normal(options->quantile);
 	cost_heavy_table(governor->heavy_over);
 }
 
@@ -77,10 +77,10 @@ static void note_mem(struct governor *governor, const struct grid *grid, size_t 
 	governor->mem_axis = axis[CLOCK_MEM];
 }
 
-/* ---- the task ---- */
+/* ---- state of one decision ---- */
 
-/* All clocks up, and before that down: what a request that begins may have to wait for. */
-static double moves_most_ns(const struct governor_board *board)
+/* The longest wait of a request: all clocks have to come up, after a move down that is under way. */
+static double moves_max_ns(const struct governor_board *board)
 {
 	double ns = 0;
 
@@ -89,18 +89,18 @@ static double moves_most_ns(const struct governor_board *board)
 	return ns;
 }
 
-static size_t surface_entry(struct governor_task *t, const struct surface *surface)
+static size_t add_surface(struct governor_task *t, const struct surface *surface)
 {
 	size_t m = 0;
 
-	while (m < t->ofs && t->of[m] != surface)
+	while (m < t->surfaces && t->surface[m] != surface)
 		m++;
-	if (m == t->ofs)
-		t->of[t->ofs++] = surface;
+	if (m == t->surfaces)
+		t->surface[t->surfaces++] = surface;
 	return m;
 }
 
-/* The chance that an expected request begins before a time, as likely at each moment that it may. */
+/* The chance that an expected request begins before a time, uniform between its earliest and latest begin. */
 static double chance_before(const struct governor_request *r, uint64_t now_ns, uint64_t until_ns)
 {
 	uint64_t from_ns = r->begin_ns > now_ns ? r->begin_ns : now_ns;
@@ -119,20 +119,23 @@ static void add_party(struct governor_task *t, const struct governor_request *r,
 	bool expected = r->begin_ns > now_ns;
 
 	*p = (struct party){.request = r, .surface = r->surface, .left = 1};
-	p->of = surface_entry(t, r->surface);
+	p->surface_index = add_surface(t, r->surface);
 	p->left = r->flight && !expected ? 1 - r->flight->done : 1;
 	p->ran_ns = r->flight && !expected ? company_ran_ns(r->flight) : 0;
 	p->starts_ns = expected ? GAP_SHARE * (double)(r->begin_ns - now_ns) : 0;
 	p->deadline_ns = fmax((double)(r->deadline_ns - r->begin_ns), 1);
+	p->next_deadline_ns = session_next_deadline_ns(s, p->deadline_ns);
 	p->slack_ns = expected ? p->starts_ns + p->deadline_ns : (double)r->deadline_ns - (double)now_ns;
-	p->flight_ns = expected ? 0 : (double)r->flight_ns;
+	p->settling_ns = expected ? 0 : (double)r->settling_ns;
 	p->scale = r->surface->slowdown * (1 + g->options.margin);
 	p->chance = expected ? chance_before(r, now_ns, t->until_ns) : 1;
-	p->price = PRICE * t->top_uw * exp(PRICE_GROWTH * fmin(s->debt, DEBT_MOST) + PRICE_PRIORITY * (priority - 5));
+	p->miss_price_uw =
+		MISS_PRICE * t->top_uw *
+		exp(MISS_PRICE_GROWTH * fmin(s->miss_debt, MISS_DEBT_MAX) + MISS_PRICE_PRIORITY * (priority - 5));
 	t->parties++;
 }
 
-/* In a gap those that are expected come together, as early as they may. */
+/* In a gap all expected requests begin as early as they may. */
 static void find_joined(struct governor_task *t)
 {
 	double none = 1;
@@ -146,15 +149,15 @@ static void find_joined(struct governor_task *t)
 	t->joined = 1 - none;
 }
 
-/* The newest, and of the others those with the earliest deadlines; expected ones only where they
- * begin before the last of these deadlines, and on surfaces that tell something. */
+/* The newest request, and those of the others that have the earliest deadlines; expected ones only if they begin before
+ * the newest has to end, moves included. Requests of unknown models are left out. */
 static void add_parties(struct governor_task *t, const struct governor_request *requests, size_t count, uint64_t now_ns)
 {
 	const struct governor_request *newest = &requests[count - 1];
-	uint64_t until_ns = newest->deadline_ns + (uint64_t)moves_most_ns(&t->board);
+	uint64_t until_ns = newest->deadline_ns + (uint64_t)moves_max_ns(&t->board);
 	bool taken[REQUESTS_MAX] = {false};
 
-	t->parties = t->ofs = 0;
+	t->parties = t->surfaces = 0;
 	t->until_ns = newest->deadline_ns;
 	add_party(t, newest, now_ns);
 	t->newest = 0;
@@ -171,12 +174,12 @@ static void add_parties(struct governor_task *t, const struct governor_request *
 		add_party(t, &requests[best], now_ns);
 	}
 	find_joined(t);
-	/* Beside others there is always something under way. */
+	/* Beside other requests the wait for a move counts at every point. */
 	for (size_t p = 0; p < t->parties && t->parties > 1; p++) {
-		t->party[p].slack_ns -= t->party[p].flight_ns;
-		t->party[p].flight_ns = 0;
+		t->party[p].slack_ns -= t->party[p].settling_ns;
+		t->party[p].settling_ns = 0;
 	}
-	t->in_flight = t->party[0].flight_ns > 0;
+	t->settling = t->party[0].settling_ns > 0;
 }
 
 static void find_urgent(struct governor_task *t, size_t at, bool later)
@@ -212,18 +215,19 @@ static void task_begin(struct governor *governor, const struct governor_board *b
 	if (board->current_known && governor->mem_tokens < 1 && t->soft[CLOCK_MEM] < t->from[CLOCK_MEM])
 		t->soft[CLOCK_MEM] = t->from[CLOCK_MEM] < t->high[CLOCK_MEM] ? t->from[CLOCK_MEM] : t->high[CLOCK_MEM];
 	t->top_uw = (double)newest->surface->power_uw[grid_index(board->grid, t->high)];
-	t->horizon = fmin(fmax(s->steady, HORIZON_MIN), HORIZON_MAX);
-	t->most = 1 - governor->options.quantile;
+	t->risk_max = 1 - governor->options.quantile;
 	t->yield = (double)s->yield;
-	t->home = SIZE_MAX;
+	t->target = SIZE_MAX;
 	add_parties(t, requests, count, now_ns);
+	/* Conditions change with each session that joins or leaves: the more there are, the sooner. */
+	t->horizon = fmin(fmax(s->steady, HORIZON_MIN / (double)t->parties), HORIZON_MAX);
 	t->period_ns = (double)(newest->deadline_ns - newest->begin_ns);
-	if (newest->again_ns != GAP_UNKNOWN)
+	if (newest->gap_ns != GAP_UNKNOWN)
 		t->period_ns = fmax(t->period_ns,
-				    (double)newest->again_ns + (double)newest->surface->latency_ns[t->board.current]);
+				    (double)newest->gap_ns + (double)newest->surface->latency_ns[t->board.current]);
 }
 
-/* ---- the verbs ---- */
+/* ---- decisions ---- */
 
 static void describe(const struct governor_task *t, struct decision *out)
 {
@@ -237,9 +241,9 @@ static void describe(const struct governor_task *t, struct decision *out)
 		out->bound_ns = (uint64_t)explain_bound_ns(t, out->point);
 	}
 	out->settle_ns = (uint64_t)moves_up_ns(&t->board, t->from, axis);
-	out->slack_ns = (uint64_t)fmax(p->slack_ns - p->flight_ns, 0);
-	out->price_uw = p->price;
-	out->debt = t->governor->session[p->request->session].debt;
+	out->slack_ns = (uint64_t)fmax(p->slack_ns - p->settling_ns, 0);
+	out->miss_price_uw = p->miss_price_uw;
+	out->miss_debt = t->governor->session[p->request->session].miss_debt;
 	out->power_uw = (double)s->power_uw[out->point];
 	out->power_known = s->power_known;
 	out->others = (uint32_t)t->parties - 1;
@@ -248,7 +252,7 @@ static void describe(const struct governor_task *t, struct decision *out)
 	out->regime = (enum regime)s->regime[out->point];
 }
 
-/* When the requests in flight are expected to end now. */
+/* When the requests in flight are expected to end after this decision. */
 static void expect_ends(const struct governor_task *t, const struct decision *out)
 {
 	for (size_t p = 0; p < t->parties; p++) {
@@ -266,88 +270,89 @@ static void expect_ends(const struct governor_task *t, const struct decision *ou
 static enum reason reason_of(const struct governor_task *t, const struct choice *c, bool feasible)
 {
 	/* No axis is beyond its limits at the highest point: only the power cap may be. */
-	if (c->point == t->home && !feasible)
+	if (c->point == t->target && !feasible)
 		return cost_allowed(t, grid_index(t->board.grid, t->high), t->low) ? REASON_FASTEST : REASON_CAP;
-	if (c->point == t->home)
-		return c->now.worst > t->most ? REASON_BUY : REASON_CHEAPEST;
-	if (c->learned > 0 && c->now.price < t->at_home.price)
+	if (c->point == t->target)
+		return c->now.worst > t->risk_max ? REASON_BUY : REASON_CHEAPEST;
+	if (c->learned > 0 && c->now.power_uw < t->at_target.power_uw)
 		return REASON_EXPLORE;
 	return c->point == t->board.current ? REASON_STAY : REASON_WAY;
 }
 
-/* Sessions whose next request has no time to wait for the clocks: that has to be in time where this
- * decision leaves them. */
+/* The sessions whose next request has no time to wait for clocks, so that it has to be in time at the point that this
+ * decision chooses. */
 static void find_next(struct governor_task *t)
 {
 	size_t top = grid_index(t->board.grid, t->high);
-	double up_ns = moves_most_ns(&t->board);
+	double up_ns = moves_max_ns(&t->board);
 
 	for (size_t p = 0; p < t->parties; p++) {
 		struct party *party = &t->party[p];
 		const struct governor_request *r = party->request;
 		double whole_ns = (cost_end(t, party, top) - party->starts_ns) / party->left;
-		party->next_ns = party->deadline_ns - SPARE * whole_ns;
+		party->next_ns = party->next_deadline_ns - FASTEST_MARGIN * whole_ns;
 		party->later = p != t->newest && party->starts_ns > 0 && t->party[t->newest].starts_ns <= 0;
 		party->next = party->later;
-		if (p != t->newest && !party->later && r->again_ns != GAP_UNKNOWN) {
-			party->next_ns += (double)r->again_ns;
-			party->next = party->next_ns > 0;
+		bool shorter = party->next_deadline_ns < party->deadline_ns;
+		if ((p != t->newest || shorter) && !party->later && r->gap_ns != GAP_UNKNOWN) {
+			party->next_ns += (double)r->gap_ns;
+			party->next = shorter ? party->next_deadline_ns > whole_ns : party->next_ns > 0;
 		}
 		party->beside_ns = party->next_ns;
 		if (party->later)
-			party->beside_ns = party->deadline_ns - SPARE * company_beside(t, p) * party->scale *
+			party->beside_ns = party->deadline_ns - FASTEST_MARGIN * company_beside(t, p) * party->scale *
 									(double)party->surface->latency_ns[top];
 		party->beside_ns = fmin(party->beside_ns, party->next_ns);
 		party->next = party->next && party->beside_ns < up_ns;
 	}
 }
 
-/* How long nothing runs once the newest has ended, at the least. */
+/* The least time for which nothing runs once the newest has ended. */
 static double gap_after(const struct governor_task *t)
 {
 	const struct party *newest = &t->party[t->newest];
 	double end_ns = cost_end(t, newest, t->board.current), gap_ns;
 
-	if (t->running != 1 || newest->starts_ns > 0 || newest->request->again_ns == GAP_UNKNOWN)
+	if (t->running != 1 || newest->starts_ns > 0 || newest->request->gap_ns == GAP_UNKNOWN)
 		return 0;
-	gap_ns = GAP_SHARE * (double)newest->request->again_ns;
+	gap_ns = GAP_SHARE * (double)newest->request->gap_ns;
 	for (size_t p = 0; p < t->parties; p++)
 		if (company_expected(t, p))
 			gap_ns = fmin(gap_ns, t->party[p].starts_ns - end_ns);
 	return fmax(gap_ns, 0);
 }
 
-/* The cheapest point that keeps every deadline once there; where there is none the fastest, and false. */
-static bool find_home(struct governor_task *t)
+/* The cheapest point that keeps every deadline once there; if there is none, the fastest, and false is returned. */
+static bool find_target(struct governor_task *t)
 {
 	size_t start = t->board.current;
 
 	for (size_t p = 0; p < t->parties; p++)
 		t->party[p].doubt_var =
 			t->parties > 1 ? session_company_var(&t->governor->session[t->party[p].request->session]) : 0;
-	company_lay_out(t, start);
+	company_simulate(t, start);
 	find_next(t);
 	find_urgent(t, start, false);
 	t->gap_ns = gap_after(t);
 	cost_find_sieve(t, start);
-	t->home = cost_home(t, t->soft, NULL, start, &t->at_home);
-	if (t->home == SIZE_MAX && memcmp(t->soft, t->low, sizeof(t->soft)))
-		t->home = cost_home(t, t->low, t->soft, start, &t->at_home);
-	if (t->home != SIZE_MAX)
+	t->target = cost_cheapest(t, t->soft, NULL, start, &t->at_target);
+	if (t->target == SIZE_MAX && memcmp(t->soft, t->low, sizeof(t->soft)))
+		t->target = cost_cheapest(t, t->low, t->soft, start, &t->at_target);
+	if (t->target != SIZE_MAX)
 		return true;
 	find_urgent(t, start, true);
-	t->home = cost_fastest(t);
-	t->at_home = cost_at(t, t->home, 0);
+	t->target = cost_fastest(t);
+	t->at_target = cost_at(t, t->target, 0);
 	return false;
 }
 
 static void choose(struct governor_task *t, struct decision *out)
 {
-	bool feasible = t->feasible = find_home(t);
+	bool feasible = t->feasible = find_target(t);
 	struct choice c = choice_least(t, feasible);
 
 	out->point = c.point;
-	out->feasible = c.now.worst <= fmax(t->most, LIKELY);
+	out->feasible = c.now.worst <= fmax(t->risk_max, LIKELY);
 	out->reason = reason_of(t, &c, feasible);
 	out->late = c.now.newest;
 }
@@ -360,12 +365,12 @@ static bool unknown(const struct governor_request *requests, size_t count, uint6
 	return false;
 }
 
-/* Late at the fastest point too. */
+/* The newest request is likely late at the fastest point too. */
 static bool late_anyway(const struct governor_task *t)
 {
 	const struct party *p = &t->party[t->newest];
 
-	return cost_late(t, p, t->home, cost_end(t, p, t->home), p->slack_ns) > LIKELY;
+	return cost_late(t, p, t->target, cost_end(t, p, t->target), p->slack_ns) > LIKELY;
 }
 
 void governor_decide(struct governor *governor, const struct governor_board *board,
@@ -391,7 +396,7 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 		out->point = grid_index(board->grid, t->high);
 		out->reason = REASON_UNKNOWN;
 		t->parties = 1;
-		company_lay_out(t, out->point);
+		company_simulate(t, out->point);
 	} else {
 		choose(t, out);
 	}
@@ -399,18 +404,18 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	expect_ends(t, out);
 	s->forgiven = out->reason == REASON_UNKNOWN || (!t->feasible && late_anyway(t));
 	s->tried = out->point;
-	s->trial = out->reason == REASON_EXPLORE && newest->surface->measured[out->point] == 0;
+	s->exploring = out->reason == REASON_EXPLORE && newest->surface->measured[out->point] == 0;
 	note_mem(governor, board->grid, out->point);
 }
 
-/* What coming up to a point costs, by how long that takes: a sum over the clocks that come up. */
-struct waits {
+/* Costs of coming up to a point, by the time it takes: one per set of clocks that come up. */
+struct wait_costs {
 	size_t count;
 	double up_ns[1 << CLOCK_COUNT];
 	struct cost cost[1 << CLOCK_COUNT];
 };
 
-static struct cost wait_cost(const struct governor_task *t, size_t target, double up_ns, struct waits *waits)
+static struct cost wait_cost(const struct governor_task *t, size_t wanted, double up_ns, struct wait_costs *waits)
 {
 	size_t k = 0;
 
@@ -418,41 +423,41 @@ static struct cost wait_cost(const struct governor_task *t, size_t target, doubl
 		k++;
 	if (k == waits->count) {
 		waits->up_ns[k] = up_ns;
-		waits->cost[k] = cost_at(t, target, t->party[t->newest].starts_ns + up_ns);
+		waits->cost[k] = cost_at(t, wanted, t->party[t->newest].starts_ns + up_ns);
 		waits->count++;
 	}
 	return waits->cost[k];
 }
 
-/* Where to wait for a request that will want to be at `target`: idle power until it comes, against
- * the time and the risk of coming up for it. */
-static size_t wait_at(const struct governor_task *t, size_t target)
+/* The point to wait at for a request that will run at `wanted`: idle power until it begins, against the time and the
+ * risk of coming up for it. */
+static size_t wait_at(const struct governor_task *t, size_t wanted)
 {
 	const struct party *p = &t->party[t->newest];
 	double gap_ns = p->starts_ns, time_ns = t->period_ns, best_sum = INFINITY;
-	struct cost at = cost_at(t, target, 0);
-	struct waits waits = {.count = 0};
-	size_t to[CLOCK_COUNT], axis[CLOCK_COUNT], best = target;
+	struct cost at = cost_at(t, wanted, 0);
+	struct wait_costs waits = {.count = 0};
+	size_t to[CLOCK_COUNT], axis[CLOCK_COUNT], best = wanted;
 
-	grid_axes(t->board.grid, target, to);
+	grid_axes(t->board.grid, wanted, to);
 	for (size_t i = 0; i < t->board.grid->points; i++) {
 		double up_ns, sum;
-		if ((i != target && p->surface->idle_power_uw[i] >= p->surface->idle_power_uw[target]) ||
+		if ((i != wanted && p->surface->idle_power_uw[i] >= p->surface->idle_power_uw[wanted]) ||
 		    !cost_allowed(t, i, t->soft))
 			continue;
 		grid_axes(t->board.grid, i, axis);
 		up_ns = moves_up_ns(&t->board, axis, to);
 		sum = ((double)p->surface->idle_power_uw[i] * gap_ns +
-		       (double)p->surface->power_uw[target] * 2 * up_ns) /
+		       (double)p->surface->power_uw[wanted] * 2 * up_ns) /
 		      time_ns;
 		if (sum >= best_sum)
 			continue;
 		if (up_ns > 0) {
-			struct cost cost = wait_cost(t, target, up_ns, &waits);
+			struct cost cost = wait_cost(t, wanted, up_ns, &waits);
 			if (cost.worst > fmax(t->governor->options.miss_target, at.worst) ||
 			    gap_ns < GAP_MOVES * (up_ns + moves_down_ns(&t->board, to, axis)))
 				continue;
-			sum += cost.late - at.late;
+			sum += cost.misses_uw - at.misses_uw;
 		}
 		if (sum < best_sum) {
 			best_sum = sum;
@@ -462,8 +467,8 @@ static size_t wait_at(const struct governor_task *t, size_t target)
 	return best;
 }
 
-bool governor_idle(struct governor *governor, const struct governor_board *board,
-		   const struct governor_request *requests, size_t count, uint64_t now_ns, size_t *point)
+bool governor_gap(struct governor *governor, const struct governor_board *board,
+		  const struct governor_request *requests, size_t count, uint64_t now_ns, size_t *point)
 {
 	struct governor_task *t = governor->task;
 	double worst;
@@ -472,15 +477,15 @@ bool governor_idle(struct governor *governor, const struct governor_board *board
 	task_begin(governor, board, requests, count, now_ns);
 	if (unknown(requests, count, now_ns) || !board->current_known)
 		return false;
-	t->feasible = find_home(t);
+	t->feasible = find_target(t);
 	if (!t->feasible)
 		return false;
-	/* A gap is the time to leave clocks at which nothing fits. */
+	/* Clocks at which deadlines are missed are left in a gap, at no request's cost. */
 	*point = board->current;
 	worst = cost_at(t, *point, 0).worst;
-	if (!choice_being_learned(t, worst) && worst > t->most &&
-	    choice_weigh(t, t->home).now.worst <= fmax(t->most, t->at_home.worst))
-		*point = t->home;
+	if (!choice_being_learned(t, worst) && worst > t->risk_max &&
+	    choice_weigh(t, t->target).now.worst <= fmax(t->risk_max, t->at_target.worst))
+		*point = t->target;
 	*point = wait_at(t, *point);
 	if (*point == board->current)
 		return false;
@@ -496,6 +501,6 @@ size_t governor_prepare(struct governor *governor, const struct governor_board *
 	task_begin(governor, board, request, 1, now_ns);
 	if (unknown(request, 1, now_ns))
 		return grid_index(board->grid, t->high);
-	find_home(t);
-	return t->home;
+	find_target(t);
+	return t->target;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which points are allowed, and what moving there takes. */
+/* The points that are allowed, and the time to move there. */
 #include "state.h"
 
 void moves_limits(const struct governor_board *board, int clock, size_t *low, size_t *high)

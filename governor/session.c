@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* What is kept of a session from one request to the next: misses to spare, how new its deadlines are, and
- * how far off it was in company. */
+/* State of a session between requests: its miss debt, the age of its kinds of deadline, and how far its latencies in
+ * company were off. */
 #include "state.h"
 
-#define CREDIT_LASTING 1.0   /* misses under target that are kept, once a model has been learned */
-#define CREDIT_DECAY   0.03  /* of what is over that, per request */
-#define COMPANY_VAR    0.01  /* (10 %)^2, until it is seen how far requests in company are off what is expected, */
-#define COMPANY_RATE   0.05  /* a request at a time */
-#define YIELD_RISE     0.01F /* per request: a session whose trials come to nothing tries again */
+#define MISS_BUDGET_LASTING 1.0  /* misses under target that never decay, once a model is known */
+#define MISS_BUDGET_DECAY   0.03 /* decay of the rest, per request */
+#define COMPANY_VAR         0.01 /* (10 %)^2, prior of the error of expected totals in company, */
+#define COMPANY_RATE        0.05 /* and the weight of each new one */
+#define YIELD_RISE \
+	0.01F /* per request: recovery of the yield, so that a session that could not measure explores again */
 
 void governor_session_reset(struct governor *governor, uint32_t session)
 {
@@ -15,48 +16,64 @@ void governor_session_reset(struct governor *governor, uint32_t session)
 		governor->session[session] = (struct governor_session){0};
 }
 
-/* Deadlines half an octave apart lead to other points, which have to be learned too. */
+/* Deadlines half an octave apart lead to other points, which are yet to be learned: they are of another kind. */
+static unsigned kind_of(double deadline_ns)
+{
+	return (unsigned)(2 * log2(deadline_ns + 1)) % 64;
+}
+
+double session_next_deadline_ns(const struct governor_session *s, double deadline_ns)
+{
+	double tight_ns = (double)s->tight_ns;
+
+	return tight_ns > 0 && kind_of(tight_ns) < kind_of(deadline_ns) ? tight_ns : deadline_ns;
+}
+
 void session_began(struct governor *governor, const struct governor_request *request, size_t current)
 {
 	struct governor_session *s = &governor->session[request->session];
 	uint64_t relative_ns = request->deadline_ns - request->begin_ns;
-	uint64_t band = 1ULL << ((unsigned)(2 * log2((double)relative_ns + 1)) % 64);
-	double credit = request->surface->state == SURFACE_READY ?
-				fmin(CREDIT_LASTING, governor->options.learning_misses) :
+	uint64_t band = 1ULL << kind_of((double)relative_ns);
+	double budget = request->surface->state == SURFACE_READY ?
+				fmin(MISS_BUDGET_LASTING, governor->options.learning_misses) :
 				governor->options.learning_misses;
 
 	if (!s->begun)
-		*s = (struct governor_session){.debt = -credit, .yield = 1};
+		*s = (struct governor_session){.miss_debt = -budget, .yield = 1};
 	if (!(s->bands & band)) {
 		s->steady = 0;
-		s->debt = fmin(s->debt, -fmin(CREDIT_LASTING, governor->options.learning_misses));
+		s->miss_debt = fmin(s->miss_debt, -fmin(MISS_BUDGET_LASTING, governor->options.learning_misses));
 	}
 	s->bands |= band;
+	/* The chance that the next one is the shortest of late: one in the requests since, and a chance of over
+	 * 1 - quantile counts. */
+	if (!s->tight_ns || relative_ns <= s->tight_ns || ++s->tight_age * (1 - governor->options.quantile) > 1) {
+		s->tight_ns = relative_ns;
+		s->tight_age = 0;
+	}
 	s->begun += s->begun < UINT32_MAX;
 	s->steady += s->steady < UINT32_MAX;
 	s->yield += YIELD_RISE * (1 - s->yield);
-	if (s->trial && request->surface->measured[s->tried])
+	if (s->exploring && request->surface->measured[s->tried])
 		s->yield = 0.5F * (1 + s->yield);
-	else if (s->trial && current != s->tried)
+	else if (s->exploring && current != s->tried)
 		s->yield *= 0.5F;
-	s->trial = false;
+	s->exploring = false;
 	s->begin_ns = request->begin_ns;
 }
 
-/* How far the totals of requests that were not alone are off what was expected of them, as a variance of their log. */
 double session_company_var(const struct governor_session *s)
 {
 	return s->company_var > 0 ? (double)s->company_var : COMPANY_VAR;
 }
 
-/* Misses beyond the target, a virtual queue (Neely, Stochastic Network Optimization, 2010): its
- * length sets the price of the next, and the share of misses settles at the target whatever their
- * distribution. */
+/* The miss debt is a virtual queue (Neely, Stochastic Network Optimization, 2010): its length sets the price of the
+ * next miss, so that the share of misses settles at miss_target whatever their distribution. */
 void governor_ended(struct governor *governor, uint32_t session, uint64_t total_ns, uint64_t deadline_ns)
 {
 	const struct governor_options *o = &governor->options;
 	struct governor_session *s;
-	double floor = -fmin(CREDIT_LASTING, o->learning_misses);
+	double floor = -fmin(MISS_BUDGET_LASTING, o->learning_misses);
 
 	if (session >= SESSIONS_MAX)
 		return;
@@ -67,9 +84,9 @@ void governor_ended(struct governor *governor, uint32_t session, uint64_t total_
 	}
 	s->expected_ns = 0;
 	if (total_ns > deadline_ns)
-		s->debt += !s->forgiven;
-	else if (s->debt > floor)
-		s->debt = fmax(s->debt - o->miss_target, floor);
+		s->miss_debt += !s->forgiven;
+	else if (s->miss_debt > floor)
+		s->miss_debt = fmax(s->miss_debt - o->miss_target, floor);
 	else
-		s->debt += CREDIT_DECAY * (floor - s->debt);
+		s->miss_debt += MISS_BUDGET_DECAY * (floor - s->miss_debt);
 }

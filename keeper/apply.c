@@ -40,9 +40,8 @@ static const char *holder(const struct keeper_table *t, const struct knob *k, co
 			     hold);
 }
 
-/* When this limit was written, a request of some driver, which we cannot see, already held it
- * lower. If it reads differently now, write the same value again: a driver's request still holds it
- * afterwards, a value written by someone else does not and is put back. */
+/* When this limit was written, another driver's request, which cannot be read, held it lower. If it reads differently
+ * now, the same value is written again: a driver's request still holds it then, whereas a foreign write is replaced. */
 static bool held_by_request(const struct keeper_table *t, const struct knob *k, const char *now)
 {
 	const char *wrote = k->entry.ours[OURS_HELD], *seen = k->entry.ours[OURS_SEEN];
@@ -68,7 +67,8 @@ static int read_checked(struct keeper_table *t, const struct knob *k, char now[K
 	if (rc == 0 && now[0] == '\0' && !k->loose && k->kind->role != ROLE_MASK)
 		return -EAGAIN; /* in a board directory: another writer has truncated the file and not yet written it */
 	if (rc < 0 || !k->written || k->kind->role == ROLE_MASK || knob_is_ours(k->kind, &k->entry, now) ||
-	    (k->loose && !strcmp(now, k->entry.original)) || holder(t, k, now, &hold) || held_by_request(t, k, now))
+	    ((k->loose || t->resumed) && !strcmp(now, k->entry.original)) || holder(t, k, now, &hold) ||
+	    held_by_request(t, k, now))
 		return rc;
 	return foreign(t, k, now);
 }
@@ -179,6 +179,22 @@ static uint64_t own_step(const struct clock_device *d, uint64_t hz, uint64_t cei
 	return hz >= d->hz[d->count - 1] && ceiling != NO_NUMBER && ceiling > top ? ceiling : top;
 }
 
+/* The ceiling that was found. One that was no limit is what the hardware allows now where the highest clock is asked
+ * for: boost may have come on since. */
+static uint64_t found_limit(const struct keeper_table *t, const struct knob_group *g, uint64_t wish)
+{
+	const struct knob *max = &g->knob[ROLE_MAX];
+	struct knob_hold hold;
+
+	if (!max->entry.unlimited)
+		return limit_of(max, max->entry.original);
+	if (wish < g->device.hz[g->device.count - 1])
+		return NO_NUMBER;
+	hold_find(t->root, max->kind, max->entry.path, &hold);
+	uint64_t lowest = hold_lowest(&hold);
+	return lowest > NO_NUMBER / 2 / max->kind->unit_hz ? NO_NUMBER : lowest * max->kind->unit_hz;
+}
+
 static uint64_t slack_hz(const struct knob *k)
 {
 	return k->kind->slack * k->kind->unit_hz;
@@ -193,7 +209,7 @@ static bool is_clamped(const struct keeper_table *t, const struct knob *max, con
 }
 
 /* i915 exceeds its maximum, up to this frequency, while a client waits for the GPU. */
-static int apply_boost(struct keeper_table *t, struct group *g, uint64_t hz)
+static int apply_boost(struct keeper_table *t, struct knob_group *g, uint64_t hz)
 {
 	struct knob *boost = &g->knob[ROLE_BOOST];
 	char now[KNOB_VALUE_MAX];
@@ -204,7 +220,7 @@ static int apply_boost(struct keeper_table *t, struct group *g, uint64_t hz)
 
 /* Pin the frequency with min = max = hz, keeping min <= max at every step. A max that reads lower
  * than written is a ceiling set by another part of the kernel. */
-static int apply_limits(struct keeper_table *t, struct group *g, uint64_t wish)
+static int apply_limits(struct keeper_table *t, struct knob_group *g, uint64_t wish)
 {
 	struct knob *max = &g->knob[ROLE_MAX], *min = &g->knob[ROLE_MIN];
 	char max_now[KNOB_VALUE_MAX], min_now[KNOB_VALUE_MAX];
@@ -215,8 +231,7 @@ static int apply_limits(struct keeper_table *t, struct group *g, uint64_t wish)
 		rc = read_checked(t, min, min_now);
 	if (rc < 0)
 		return rc;
-	uint64_t found = max->entry.unlimited ? NO_NUMBER : limit_of(max, max->entry.original),
-		 hz = own_step(&g->device, wish, found);
+	uint64_t found = found_limit(t, g, wish), hz = own_step(&g->device, wish, found);
 	bool up = hz > limit_of(max, max_now);
 	if (!up)
 		rc = set_number(t, min, hz, min_now);
@@ -244,7 +259,7 @@ static int apply_limits(struct keeper_table *t, struct group *g, uint64_t wish)
 }
 
 /* Select the userspace governor, then write its speed file, which exists only under that governor. */
-static int apply_speed(struct keeper_table *t, struct group *g, uint64_t wish)
+static int apply_speed(struct keeper_table *t, struct knob_group *g, uint64_t wish)
 {
 	struct knob *governor = &g->knob[ROLE_GOVERNOR], *speed = &g->knob[ROLE_SPEED];
 	char now[KNOB_VALUE_MAX];
@@ -275,7 +290,7 @@ static uint64_t emc_cap(const struct keeper_table *t)
 	return sysroot_read_u64(t->root, EMC_CAP_FILE, &cap) < 0 || cap == 0 ? NO_NUMBER : cap;
 }
 
-uint64_t group_found_ceiling(const struct keeper_table *t, const struct group *g)
+uint64_t group_found_ceiling(const struct keeper_table *t, const struct knob_group *g)
 {
 	const struct knob *max = &g->knob[ROLE_MAX];
 	char text[KNOB_VALUE_MAX];
@@ -290,7 +305,7 @@ uint64_t group_found_ceiling(const struct keeper_table *t, const struct group *g
 
 /* A memory clock that reads lower than requested must not stay locked there: the lock is opened
  * again. */
-static int apply_emc(struct keeper_table *t, struct group *g, uint64_t wish)
+static int apply_emc(struct keeper_table *t, struct knob_group *g, uint64_t wish)
 {
 	struct knob *lock = &g->knob[ROLE_LOCK], *rate = &g->knob[ROLE_RATE];
 	char now[KNOB_VALUE_MAX];
@@ -317,7 +332,7 @@ static int apply_emc(struct keeper_table *t, struct group *g, uint64_t wish)
 
 /* True if the driver runs at a level outside the mask: the mask was lost, for example over a
  * suspend. */
-static bool mask_is_lost(const struct keeper_table *t, const struct group *g, uint64_t hz)
+static bool mask_is_lost(const struct keeper_table *t, const struct knob_group *g, uint64_t hz)
 {
 	struct dpm_table table;
 	char text[SYSFS_TEXT_MAX];
@@ -330,7 +345,7 @@ static bool mask_is_lost(const struct keeper_table *t, const struct group *g, ui
 
 /* Levels are selected by a mask and take effect later; reading the file shows the level in use, not
  * the mask. A level that the user pinned could not be restored. */
-static int apply_amdgpu(struct keeper_table *t, struct group *g, uint64_t wish)
+static int apply_amdgpu(struct keeper_table *t, struct knob_group *g, uint64_t wish)
 {
 	struct knob *level = &g->knob[ROLE_LEVEL], *mask = &g->knob[ROLE_MASK];
 	char now[KNOB_VALUE_MAX], value[24];
@@ -363,9 +378,9 @@ static int apply_amdgpu(struct keeper_table *t, struct group *g, uint64_t wish)
 	return rc;
 }
 
-/* The driver keeps a lock only as far as it can, which shows under load. Returns FOREIGN if the clock is beyond it:
- * somebody has reset the lock or set another, and that is left as it is. */
-static int check_nvml(struct keeper_table *t, struct group *g)
+/* The driver may be unable to keep a lock under load. Returns FOREIGN if the clock is beyond the lock: another program
+ * has reset or replaced it, which is left alone. */
+static int check_nvml(struct keeper_table *t, struct knob_group *g)
 {
 	struct knob *lock = &g->knob[ROLE_NVML];
 	uint64_t held_hz = hz_of(lock, lock->entry.ours[OURS_HELD]);
@@ -388,13 +403,13 @@ static int check_nvml(struct keeper_table *t, struct group *g)
 		g->ceiling_hz = clock.hz;
 		table_say(t, "%s runs at %llu MHz, locked to %s: held down by %s", g->device.name,
 			  (unsigned long long)(clock.hz / lock->kind->unit_hz), lock->entry.ours[OURS_HELD],
-			  clock.slowed ? clock.slowed : "something that NVML does not name");
+			  clock.slowed ? clock.slowed : "a reason that NVML does not name");
 	}
 	return 0;
 }
 
 /* One clock for minimum and maximum. Up at once; down only when the last change was long enough ago. */
-static int apply_nvml(struct keeper_table *t, struct group *g, uint64_t wish)
+static int apply_nvml(struct keeper_table *t, struct knob_group *g, uint64_t wish)
 {
 	struct knob *lock = &g->knob[ROLE_NVML];
 	uint64_t hz = own_step(&g->device, wish, NO_NUMBER), begin_ns = clock_now_ns();
@@ -406,7 +421,7 @@ static int apply_nvml(struct keeper_table *t, struct group *g, uint64_t wish)
 		rc = check_nvml(t, g);
 	if (rc < 0)
 		return rc;
-	if (!lock->written || t->rewrite_masks) /* somebody else's, or lost over a suspend: unknown */
+	if (!lock->written || t->rewrite_masks) /* foreign, or lost over a suspend: unknown */
 		now[0] = '\0';
 	g->state = KNOB_OK;
 	g->actual_hz = hz;
@@ -427,7 +442,7 @@ static int apply_nvml(struct keeper_table *t, struct group *g, uint64_t wish)
 	return rc;
 }
 
-int group_apply(struct keeper_table *t, struct group *g, uint64_t hz)
+int group_apply(struct keeper_table *t, struct knob_group *g, uint64_t hz)
 {
 	g->actual_hz = g->ceiling_hz = 0;
 	switch (g->device.method) {

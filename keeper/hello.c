@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What flamed learns from the keeper's first message. */
+/* flamed's end: the contents of the keeper's first message. */
 #include <stdio.h>
 #include <string.h>
 

@@ -7,8 +7,9 @@
 #include "../common/units.h"
 #include "../probes/sysroot.h"
 
-#define TABLE       "scaling_available_frequencies"
-#define BOOST_TABLE "scaling_boost_frequencies"
+#define TABLE         "scaling_available_frequencies"
+#define BOOST_TABLE   "scaling_boost_frequencies"
+#define DEVFREQ_TABLE "available_frequencies"
 
 static void add(struct knob_hold *hold, uint64_t value, const char *who)
 {
@@ -59,6 +60,7 @@ static void find_cpufreq(const struct sysroot *root, const char *dir, struct kno
 {
 	uint64_t value, boost = table_top(root, dir, BOOST_TABLE, UINT64_MAX);
 
+	out->takes_no_limit = true;
 	out->table_top = table_top(root, dir, TABLE, UINT64_MAX);
 	if (sysroot_read_u64_at(root, dir, "cpuinfo_max_freq", &value) == 0)
 		add(out, value, "cpuinfo_max_freq");
@@ -72,14 +74,33 @@ static void find_cpufreq(const struct sysroot *root, const char *dir, struct kno
 	out->table_top = boost > out->table_top ? boost : out->table_top;
 }
 
+/* A devfreq maximum shows the lowest of all requests for it: at the top of the table there is none. i915 and xe have no
+ * table, but name their highest clock. */
+static void find_gpu(const struct sysroot *root, const char *dir, struct knob_hold *out)
+{
+	static const char *const highest[] = {"gt_RP0_freq_mhz", "rps_RP0_freq_mhz", "rp0_freq"};
+
+	out->table_top = table_top(root, dir, DEVFREQ_TABLE, UINT64_MAX);
+	add(out, out->table_top, DEVFREQ_TABLE);
+	for (size_t i = 0; i < sizeof(highest) / sizeof(highest[0]); i++) {
+		uint64_t value;
+		if (sysroot_read_u64_at(root, dir, highest[i], &value) == 0)
+			add(out, value, highest[i]);
+	}
+}
+
 void hold_find(const struct sysroot *root, const struct knob_kind *kind, const char *path, struct knob_hold *out)
 {
 	char dir[SYSFS_PATH_MAX];
 
 	memset(out, 0, sizeof(*out));
 	dir_of(path, dir);
-	if ((kind->role == ROLE_MAX || kind->role == ROLE_MIN) && clock_of_dir(dir) == CLOCK_CPU)
+	if (kind->role != ROLE_MAX && kind->role != ROLE_MIN)
+		return;
+	if (clock_of_dir(dir) == CLOCK_CPU)
 		find_cpufreq(root, dir, out);
+	else
+		find_gpu(root, dir, out);
 }
 
 bool hold_cools(const struct sysroot *root, const char *path, struct knob_hold *out)
@@ -118,9 +139,19 @@ const char *hold_explains(const struct sysroot *root, const struct knob_kind *ki
 	return hold_cools(root, path, hold) ? hold->cooler : NULL;
 }
 
+uint64_t hold_lowest(const struct knob_hold *hold)
+{
+	uint64_t lowest = UINT64_MAX;
+
+	for (size_t i = 0; i < hold->count; i++)
+		lowest = hold->limit[i].value < lowest ? hold->limit[i].value : lowest;
+	return lowest;
+}
+
 enum found_max hold_found(const struct knob_hold *hold, const struct knob_kind *kind, uint64_t found)
 {
-	bool all = false, held = hold->boost_off || hold->table_top == 0 || found < hold->table_top;
+	bool all = found == 0 /* no limit, as in limit_of() */,
+	     held = hold->boost_off || hold->table_top == 0 || found < hold->table_top;
 
 	if (kind->role != ROLE_MAX || found == UINT64_MAX)
 		return FOUND_LIMIT;
@@ -128,5 +159,5 @@ enum found_max hold_found(const struct knob_hold *hold, const struct knob_kind *
 		all |= found >= hold->limit[i].value;
 		held |= hold->limit[i].value < found;
 	}
-	return !all ? FOUND_LIMIT : held ? FOUND_UNLIMITED : FOUND_HIGHEST;
+	return !all ? FOUND_LIMIT : held && hold->takes_no_limit ? FOUND_UNLIMITED : FOUND_HIGHEST;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Ceilings: how the kernel itself changes a limit, whoever wrote it. Used by everything that
- * applies, verifies or restores limits, or detects foreign writes. */
+/* Ceilings: changes that the kernel itself makes to a limit. Used by all code that applies, verifies or restores
+ * limits, or detects foreign writes. */
 #ifndef KEEPER_HOLD_H
 #define KEEPER_HOLD_H
 
@@ -19,12 +19,14 @@ struct knob_hold {
 		const char *who; /* the file that sets this limit */
 	} limit[HOLD_LIMITS];
 	bool boost_off;
+	bool takes_no_limit;           /* NO_LIMIT_KHZ may be written: cpufreq */
 	uint64_t table_top;            /* highest entry of the policy's tables, boost included; 0: none */
 	bool cooling;                  /* set by hold_cools(): */
 	char cooler[COOLING_NAME_MAX]; /* name of the active cooling device */
 };
 
-/* Collect the limits in force for the file at `path`: cpuinfo_max_freq, bios_limit, disabled boost. */
+/* Collect the limits in force for the file at `path`: cpuinfo_max_freq, bios_limit, disabled boost; devfreq's table;
+ * RP0 of i915 and xe. */
 void hold_find(const struct sysroot *root, const struct knob_kind *kind, const char *path, struct knob_hold *out);
 
 /* Is the device's own cooling device active? Its name is stored in `out`. */
@@ -36,7 +38,10 @@ bool hold_cools(const struct sysroot *root, const char *path, struct knob_hold *
 const char *hold_explains(const struct sysroot *root, const struct knob_kind *kind, const char *path, uint64_t value,
 			  uint64_t wrote, struct knob_hold *hold);
 
-/* What an original maximum asks for. Only for cpufreq, where the hardware range is known. */
+/* The highest value that the file can show now: the lowest of those limits; UINT64_MAX: none is known. */
+uint64_t hold_lowest(const struct knob_hold *hold);
+
+/* The meaning of an original maximum. Only where the hardware range is known: cpufreq, devfreq, i915 and xe. */
 enum found_max {
 	FOUND_LIMIT,    /* a limit set by someone: this number is restored */
 	FOUND_HIGHEST,  /* the hardware's maximum, equivalent to no limit: this number is restored */

@@ -27,7 +27,7 @@ enum { OURS_HELD, OURS_BEFORE, OURS_SEEN, OURS_COUNT };
 struct journal_entry {
 	char path[SYSFS_PATH_MAX];
 	char original[KNOB_VALUE_MAX];
-	bool unlimited; /* the original maximum had no limit: restore "no limit", whatever it showed */
+	bool unlimited; /* the original maximum had no limit: restore "no limit", not the value that it showed */
 	/* last written, the one before, and how the last one read back; "" none */
 	char ours[OURS_COUNT][KNOB_VALUE_MAX];
 };

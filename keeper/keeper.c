@@ -25,8 +25,8 @@
 #define CHECK_NS         NS_PER_S          /* interval of checks of the target in force */
 #define JOURNAL_RETRY_NS NS_PER_S          /* retry interval of a failed journal write */
 #define RELEASE_RETRY_NS NS_PER_S
-#define DEBT_NS          NS_PER_S /* retry interval of a failed restore */
-#define GOODBYE_TRIES    5        /* attempts to restore when flamed is gone, RESTORE_PATIENCE_NS each */
+#define LEFTOVER_NS      NS_PER_S /* retry interval of a failed restore */
+#define GOODBYE_TRIES    5        /* attempts to restore after flamed has ended, RESTORE_PATIENCE_NS each */
 #define MESSAGES_AT_ONCE 4096     /* read before a target is applied; no client queues more */
 
 struct keeper {
@@ -36,18 +36,18 @@ struct keeper {
 	bool have_target;
 	struct op_point target;
 	uint64_t serial;
-	uint64_t scan_ns, again_ns; /* next scan for devices; next retry of the journal or a release; 0: none */
-	uint64_t check_ns;          /* next check of the target; 0: no target */
-	struct keeper_reply told;   /* last report sent, so that only changes are reported */
-	uint32_t boards;            /* number of device changes */
-	bool news;                  /* a uevent reported a device change */
-	uint64_t debt_ns;           /* next attempt to restore remaining knobs; 0: none */
-	bool replay_owed;           /* a journal left behind could not be read */
+	uint64_t scan_ns, again_ns;   /* next scan for devices; next retry of the journal or a release; 0: none */
+	uint64_t check_ns;            /* next check of the target; 0: no target */
+	struct keeper_reply reported; /* last report sent, so that only changes are reported */
+	uint32_t boards;              /* number of device changes */
+	bool news;                    /* a uevent reported a device change */
+	uint64_t leftover_ns;         /* next attempt to restore remaining knobs; 0: none */
+	bool replay_owed;             /* a journal left behind could not be read */
 };
 
 /* The effect of a batch of messages: the newest target, and earlier operations that still matter. */
-struct batch {
-	bool closed, rescan, release, apply;
+struct batch_effect {
+	bool closed, rescan, release, apply, sensors;
 	uint64_t serial;
 	struct op_point point;
 };
@@ -104,11 +104,11 @@ static void reply_send(const struct keeper *k, struct keeper_reply *reply, const
 		log_warning("keeper: a reply was lost: %s", strerror(errno));
 }
 
-/* Report what flamed may not be able to see: ceilings, and the memory clock's table. */
+/* Report values that flamed may be unable to read: ceilings, and the memory clock's table. */
 static void report_found(const struct keeper *k, struct keeper_reply *reply)
 {
 	for (size_t i = 0; i < k->table.count; i++) {
-		const struct group *g = &k->table.group[i];
+		const struct knob_group *g = &k->table.group[i];
 		if (!g->lead)
 			continue;
 		reply->ceiling.hz[g->clock] = group_found_ceiling(&k->table, g);
@@ -132,7 +132,7 @@ static void report(struct keeper *k, enum keeper_op op, const struct write_times
 		memcpy(reply.up_ns, times->up_ns, sizeof(reply.up_ns));
 		memcpy(reply.down_ns, times->down_ns, sizeof(reply.down_ns));
 	}
-	k->told = reply;
+	k->reported = reply;
 	reply_send(k, &reply, NULL, 0);
 }
 
@@ -142,20 +142,25 @@ static void report_news(struct keeper *k)
 	struct keeper_reply now = {0};
 
 	table_report(&k->table, &now);
-	if (memcmp(&now.actual, &k->told.actual, sizeof(now.actual)) ||
-	    memcmp(&now.ceiling, &k->told.ceiling, sizeof(now.ceiling)) ||
-	    memcmp(now.error, k->told.error, sizeof(now.error)) || memcmp(now.state, k->told.state, sizeof(now.state)))
+	if (memcmp(&now.actual, &k->reported.actual, sizeof(now.actual)) ||
+	    memcmp(&now.ceiling, &k->reported.ceiling, sizeof(now.ceiling)) ||
+	    memcmp(now.error, k->reported.error, sizeof(now.error)) ||
+	    memcmp(now.state, k->reported.state, sizeof(now.state)))
 		report(k, KEEPER_NOTICE, NULL);
 }
 
 static void hello(struct keeper *k)
 {
-	struct keeper_reply reply = {.op = KEEPER_HELLO};
+	struct keeper_reply reply = {.op = KEEPER_HELLO, .serial = k->serial, .boards = k->boards};
+	struct op_point ceiling;
 	int fds[2 * RAILS_MAX];
 	size_t n = 0;
 
 	table_report(&k->table, &reply);
+	ceiling = reply.ceiling;
 	report_found(k, &reply);
+	if (k->have_target)
+		reply.ceiling = ceiling;
 	for (size_t i = 0; i < k->table.rails; i++)
 		for (int file = 0; k->table.rail[i].root_only && file < 2 && k->table.rail[i].path[file][0]; file++) {
 			char path[SYSFS_PATH_MAX];
@@ -174,7 +179,7 @@ static void hello(struct keeper *k)
 		close(fds[--n]);
 }
 
-static void take(struct batch *b, const struct keeper_request *request)
+static void take(struct batch_effect *b, const struct keeper_request *request)
 {
 	switch (request->op) {
 	case KEEPER_APPLY:
@@ -186,6 +191,7 @@ static void take(struct batch *b, const struct keeper_request *request)
 		b->apply = false;
 		break;
 	case KEEPER_RESCAN: b->rescan = true; break;
+	case KEEPER_SENSORS: b->sensors = true; break;
 	default:
 		if (log_first("keeper: op"))
 			log_warning("keeper: unknown operation %u", request->op);
@@ -195,7 +201,7 @@ static void take(struct batch *b, const struct keeper_request *request)
 }
 
 /* Receive all queued messages. */
-static void drain(struct keeper *k, struct batch *b)
+static void drain(struct keeper *k, struct batch_effect *b)
 {
 	struct keeper_request request;
 
@@ -219,10 +225,13 @@ static void drain(struct keeper *k, struct batch *b)
 static void apply(struct keeper *k, enum apply_which which, enum keeper_op op)
 {
 	struct write_times times = {0};
+	struct replay replay;
 
 	if (k->replay_owed && k->table.journal.fd < 0 &&
-	    keeper_restore(k->table.root, k->table.journal.path, NULL) >= 0)
-		k->replay_owed = table_take_debt(&k->table) < 0;
+	    keeper_restore(k->table.root, k->table.journal.path, &replay) >= 0)
+		k->replay_owed = table_take_leftovers(&k->table) < 0;
+	if (table_resumed(&k->table) && which == APPLY_CHECK)
+		which = APPLY_ALL;
 	table_apply(&k->table, &k->target, which, &times);
 	k->check_ns = clock_now_ns() + CHECK_NS;
 	k->again_ns = k->table.journal_error < 0 ? clock_now_ns() + JOURNAL_RETRY_NS : 0;
@@ -242,19 +251,19 @@ static int release(struct keeper *k)
 	k->have_target = false;
 	if (!k->news)
 		k->scan_ns = 0;
-	k->again_ns = k->table.journal.count && !k->table.owed ? clock_now_ns() + RELEASE_RETRY_NS : 0;
-	k->debt_ns = k->table.owed ? clock_now_ns() + DEBT_NS : 0;
+	k->again_ns = k->table.journal.count && !k->table.leftovers ? clock_now_ns() + RELEASE_RETRY_NS : 0;
+	k->leftover_ns = k->table.leftovers ? clock_now_ns() + LEFTOVER_NS : 0;
 	return rc;
 }
 
-static void pay_debt(struct keeper *k)
+static void restore_leftovers(struct keeper *k)
 {
-	if (table_pay_debt(&k->table))
+	if (table_restore_leftovers(&k->table))
 		log_notice("restored the knobs of a device that had been absent");
-	k->debt_ns = k->table.owed ? clock_now_ns() + DEBT_NS : 0;
+	k->leftover_ns = k->table.leftovers ? clock_now_ns() + LEFTOVER_NS : 0;
 }
 
-static void handle_batch(struct keeper *k, const struct batch *b)
+static void handle_batch(struct keeper *k, const struct batch_effect *b)
 {
 	if (b->serial)
 		k->serial = b->serial;
@@ -275,6 +284,10 @@ static void handle_batch(struct keeper *k, const struct batch *b)
 		report(k, KEEPER_RELEASED, NULL);
 	else if (b->rescan)
 		report(k, KEEPER_NOTICE, NULL);
+	if (b->sensors) {
+		table_scan_sensors(&k->table);
+		hello(k);
+	}
 }
 
 /* Scan for devices; apply the target in force to those that appeared or disappeared. */
@@ -285,8 +298,8 @@ static void scan(struct keeper *k)
 	k->news = false;
 	k->scan_ns = table_has_lost(&k->table) && k->have_target ? clock_now_ns() + LOST_SCAN_NS : 0;
 	table_scan(&k->table);
-	if (k->table.owed)
-		pay_debt(k);
+	if (k->table.leftovers)
+		restore_leftovers(k);
 	if (news) {
 		k->boards++;
 		if (!k->have_target)
@@ -307,20 +320,20 @@ static void run_timers(struct keeper *k)
 			release(k);
 			report(k, KEEPER_NOTICE, NULL);
 		}
-	} else if (k->debt_ns && k->debt_ns <= now_ns) {
-		pay_debt(k);
+	} else if (k->leftover_ns && k->leftover_ns <= now_ns) {
+		restore_leftovers(k);
 	} else if (k->scan_ns && k->scan_ns <= now_ns) {
 		scan(k);
 	} else if (retry_ns && retry_ns <= now_ns && k->have_target) {
 		apply(k, APPLY_DUE, KEEPER_NOTICE);
 	} else if (k->check_ns && k->check_ns <= now_ns && k->have_target) {
-		apply(k, table_resumed(&k->table) ? APPLY_ALL : APPLY_CHECK, KEEPER_NOTICE);
+		apply(k, APPLY_CHECK, KEEPER_NOTICE);
 	}
 }
 
 static uint64_t next_timer_ns(const struct keeper *k)
 {
-	uint64_t timer[] = {k->again_ns, k->scan_ns, k->debt_ns, k->have_target ? table_retry_ns(&k->table) : 0,
+	uint64_t timer[] = {k->again_ns, k->scan_ns, k->leftover_ns, k->have_target ? table_retry_ns(&k->table) : 0,
 			    k->have_target ? k->check_ns : 0};
 	uint64_t earliest = 0;
 
@@ -347,7 +360,7 @@ static void loop(struct keeper *k, const sigset_t *waiting)
 			k->scan_ns = clock_now_ns() + UEVENT_SCAN_NS;
 		}
 		if (n > 0 && poll_fd[0].revents) {
-			struct batch batch = {0};
+			struct batch_effect batch = {0};
 			drain(k, &batch);
 			if (batch.closed)
 				return;
@@ -373,9 +386,9 @@ static int goodbye(struct keeper *k)
 		if (rc == 0)
 			break;
 	}
-	if (rc == 0 && k->table.owed)
+	if (rc == 0 && k->table.leftovers)
 		log_notice("%zu knobs cannot be restored until their device returns; %s is kept for the next keeper",
-			   k->table.owed, k->table.journal.path);
+			   k->table.leftovers, k->table.journal.path);
 	else if (rc < 0)
 		log_error("cannot restore every knob: %s; %s is kept for flamed --restore", strerror(-rc),
 			  k->table.journal.path);
@@ -403,8 +416,9 @@ static int watch_peer(int fd)
 int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const char *journal)
 {
 	sigset_t waiting;
-
+	struct replay replay;
 	char who[96];
+
 	catch_signals(&waiting);
 	CLEANUP_FD int owner = owner_claim(root, who, sizeof(who));
 	if (owner == -EBUSY) {
@@ -414,8 +428,8 @@ int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const
 	if (owner < 0 && owner != -ENOENT)
 		log_warning("%s: %s: cannot prevent a second keeper from setting the same clocks",
 			    root->prefix[0] ? root->prefix : OWNER_DIR, strerror(-owner));
-	int rc = keeper_restore(root, journal, NULL);
-	if (rc == -EBUSY) {
+	int rc = keeper_restore(root, journal, &replay);
+	if (replay.in_use) {
 		log_error("%s: in use by another keeper", journal);
 		return 1;
 	}
@@ -431,8 +445,8 @@ int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const
 	k->table.boards_dir = boards_dir;
 	journal_init(&k->table.journal, root, journal);
 	table_resumed(&k->table);
-	k->replay_owed = table_take_debt(&k->table) < 0;
-	k->debt_ns = k->table.owed ? clock_now_ns() + DEBT_NS : 0;
+	k->replay_owed = table_take_leftovers(&k->table) < 0;
+	k->leftover_ns = k->table.leftovers ? clock_now_ns() + LEFTOVER_NS : 0;
 	table_scan(&k->table);
 	hello(k);
 	loop(k, &waiting);

@@ -15,10 +15,12 @@ enum keeper_op {
 	KEEPER_RELEASE,   /* restore every knob to its original value */
 	KEEPER_RESCAN,    /* after hotplug or resume: scan for devices and apply again; answered by KEEPER_NOTICE */
 	/* from the keeper */
-	KEEPER_HELLO,    /* first message; sensor descriptors (SCM_RIGHTS), ceilings as found */
+	KEEPER_HELLO,    /* first message, and reply to SENSORS; sensor descriptors (SCM_RIGHTS), ceilings as found */
 	KEEPER_APPLIED,  /* reply to APPLY */
 	KEEPER_RELEASED, /* reply to RELEASE */
-	KEEPER_NOTICE    /* something changed by itself: a foreign write, a knob lost or returned */
+	KEEPER_NOTICE,   /* something changed by itself: a foreign write, a knob lost or returned */
+	/* to the keeper, in versions that have it: find the power sensors again, and send their descriptors */
+	KEEPER_SENSORS
 };
 
 struct keeper_request {
@@ -50,24 +52,25 @@ struct keeper_reply {
 	uint32_t boards; /* number of device changes; when it grows, flamed should detect devices again */
 };
 
-/* Add what only the keeper can see, a memory clock, to flamed's board. A settle time from a board
- * file is kept. */
+/* Add a memory clock, which only the keeper can read, to flamed's board. A settle time from a board file is kept. */
 void keeper_hello_merge(struct board *board, const struct keeper_reply *hello);
 
-/* Run the keeper on one end of a socket pair until the other end closes or SIGTERM arrives, then
- * restore every knob. It detects the board itself and accepts no path from flamed. `boards_dir` may
- * be NULL. `journal` is a file in the state directory; one that was left behind is replayed first,
- * and the keeper serves even if some of its knobs cannot be restored. Returns the exit status: 0,
- * or 1 if a knob could not be restored or another keeper owns the journal. The journal is kept
- * while it contains a knob to be restored, including knobs of offline or suspended devices. */
+/* Run the keeper on one end of a socket pair until the other end closes or SIGTERM arrives, then restore every knob. It
+ * detects the board itself and accepts no path from flamed. `boards_dir` may be NULL. `journal` is a file in the state
+ * directory; an existing one is replayed first, and the keeper serves even if some of its knobs cannot be restored.
+ * Returns the exit status: 0, or 1 if a knob could not be restored or another keeper owns the journal. The journal is
+ * kept while it contains a knob to be restored, including knobs of offline or suspended devices. */
 int keeper_run(int fd, const struct sysroot *root, const char *boards_dir, const char *journal);
 
-/* Replay a journal that was left behind: restore every knob that still has the value we wrote,
- * discard a journal of another boot, and remove the file. If it is damaged, every readable entry is
- * restored and the file is renamed JOURNAL.damaged. Knobs that cannot be written, or whose device
- * is offline or suspended, stay in the journal. Returns the number of restored knobs (0 if there is
- * no journal), or the negative errno of a knob that could not be written (-EBUSY: a keeper is still
- * using the journal). `left` (may be NULL) receives the number of knobs that others changed. */
-int keeper_restore(const struct sysroot *root, const char *journal, unsigned *left);
+/* Replay an existing journal: restore every knob that still has the value written by flamed, discard a journal of
+ * another boot, and remove the file. If it is damaged, every readable entry is restored and the file is renamed
+ * JOURNAL.damaged. Knobs that cannot be written, or whose device is offline or suspended, stay in the journal.
+ * Returns the number of restored knobs (0 if there is no journal), or a negative errno: of a journal that cannot be
+ * read, or of a knob that could not be written, which may be any, -EBUSY included. */
+struct replay {
+	unsigned left; /* number of knobs that others changed */
+	bool in_use;   /* a keeper is still using the journal; nothing was done */
+};
+int keeper_restore(const struct sysroot *root, const char *journal, struct replay *out);
 
 #endif

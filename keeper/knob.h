@@ -17,7 +17,7 @@ enum knob_role {
 	ROLE_SPEED,
 	ROLE_LEVEL, /* amdgpu; "auto" resets the level masks */
 	ROLE_MASK,
-	ROLE_NVML, /* cannot be read back: if we wrote it, it is reset */
+	ROLE_NVML, /* cannot be read back: reset if it was written */
 	ROLE_RATE, /* EMC: before its lock */
 	ROLE_LOCK,
 	ROLE_COUNT
@@ -41,7 +41,7 @@ int knob_read(const struct sysroot *root, const char *path, char value[KNOB_VALU
  * not followed. 0 or a negative errno. */
 int knob_write(const struct sysroot *root, const char *path, const char *value);
 
-/* True if a value is what we wrote, or what the kernel makes of it. */
+/* True if a value is the one written, or the kernel's rounding of it. */
 bool knob_is_ours(const struct knob_kind *kind, const struct journal_entry *entry, const char *value);
 
 /* The number in a knob; UINT64_MAX if there is none. */
@@ -55,10 +55,10 @@ bool knob_error_passes(int error);
 /* True for an error that says that the knob does not exist (any more). */
 bool knob_error_lost(int error);
 
-/* Restore knobs: last saved first, the knobs of a device in the order of their roles, never with
- * min above max. A knob that someone else wrote is left alone and counted. A limit that accepts its
- * original counts as restored, whatever ceiling it then shows. Failed writes are retried for
- * `patience_ns`; knobs of an offline or suspended device are not waited for. */
+/* Restore knobs: last saved first, the knobs of a device in the order of their roles, never with min above max. A knob
+ * with a foreign value is left alone and counted. A limit that accepts its original counts as restored, even if it then
+ * shows a ceiling. Failed writes are retried for `patience_ns`; knobs of an offline or suspended device are not waited
+ * for. */
 #define RESTORE_PATIENCE_NS 400000000ULL
 struct restore_result {
 	unsigned restored;    /* written, or already at their original value */

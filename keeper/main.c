@@ -59,7 +59,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 			o->fd = (int)number;
 			break;
 		case 'l': o->listen = true; break;
-		case 'r': o->sysroot = optarg; break;
+		case 'r': o->sysroot = path_prefix(optarg); break;
 		case 's': o->state_dir = optarg; break;
 		case 'b': o->boards_dir = optarg; break;
 		case 'h': fputs(usage, stdout); return -1;

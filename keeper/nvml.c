@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "../common/log.h"
+#include "../common/nvml_api.h"
 #include "../common/units.h"
 
-#define LIBRARY      "libnvidia-ml.so.1"
 #define PREFIX       "/nvml/"
 #define BUS_ID_MAX   32 /* bytes of "00000000:01:00.0" and its NUL */
 #define BUSY_PERCENT 50 /* of the last sample period, from 1/6 s to 1 s by product, some kernel ran */
@@ -24,22 +24,6 @@ enum {
 	NVML_GPU_IS_LOST = 15
 };
 enum { CLOCK_GRAPHICS = 0, CLOCK_MEMORY = 2 };
-
-struct utilization {
-	unsigned int gpu, memory; /* percent of time */
-};
-
-/* X(function, parameters), of the NVML API Reference. */
-#define NVML_API(X) \
-	X(nvmlInit_v2, (void)) \
-	X(nvmlDeviceGetHandleByPciBusId_v2, (const char *bus_id, void **device)) \
-	X(nvmlDeviceSetGpuLockedClocks, (void *device, unsigned int min_mhz, unsigned int max_mhz)) \
-	X(nvmlDeviceResetGpuLockedClocks, (void *device)) \
-	X(nvmlDeviceSetMemoryLockedClocks, (void *device, unsigned int min_mhz, unsigned int max_mhz)) \
-	X(nvmlDeviceResetMemoryLockedClocks, (void *device)) \
-	X(nvmlDeviceGetClockInfo, (void *device, int type, unsigned int *mhz)) \
-	X(nvmlDeviceGetUtilizationRates, (void *device, struct utilization *out)) \
-	X(nvmlDeviceGetCurrentClocksThrottleReasons, (void *device, unsigned long long *reasons))
 
 #define FIELD(name, params) int(*name) params;
 static struct {
@@ -67,13 +51,13 @@ static int error_of(int rc)
 
 static int load(void)
 {
-	void *library = nvml.loaded ? NULL : dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	void *library = nvml.loaded ? NULL : dlopen(NVML_LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	int rc;
 
 	if (nvml.loaded)
 		return 0;
 	if (!library) {
-		if (log_first(LIBRARY))
+		if (log_first(NVML_LIBRARY))
 			log_warning("%s", dlerror());
 		return -ELIBACC;
 	}
@@ -81,7 +65,7 @@ static int load(void)
 	*(void **)&nvml.name = dlsym(library, #name); \
 	if (!nvml.name) { \
 		if (log_first(#name)) \
-			log_warning(LIBRARY " has no " #name ": its driver is too old to lock clocks"); \
+			log_warning(NVML_LIBRARY " has no " #name ": its driver is too old to lock clocks"); \
 		dlclose(library); \
 		return -ELIBACC; \
 	}
@@ -103,7 +87,7 @@ static bool is_memory(const char *path)
 	return strstr(path, "/memory/") != NULL;
 }
 
-/* A handle goes stale with its GPU: it is looked up at each call, which takes microseconds. */
+/* A handle becomes invalid with its GPU, so it is looked up at each call, which takes microseconds. */
 static int find_device(const char *path, void **device)
 {
 	const char *bus_id = path + sizeof(PREFIX) - 1;
@@ -177,7 +161,8 @@ static const char *slowed_by(unsigned long long reasons)
 	return NULL;
 }
 
-/* What a GPU does not tell stays 0: one in MIG mode has no utilization of the whole (NVML API Reference). */
+/* Values that a GPU does not report stay 0: in MIG mode there is no utilization of the whole GPU (NVML API
+ * Reference). */
 static int error_of_query(int rc)
 {
 	return rc == NVML_NOT_SUPPORTED ? 0 : error_of(rc);
@@ -185,7 +170,7 @@ static int error_of_query(int rc)
 
 int nvml_read_clock(const char *path, struct nvml_clock *out)
 {
-	struct utilization used = {0};
+	struct nvml_utilization used = {0};
 	unsigned long long reasons = 0;
 	unsigned int mhz = 0;
 	void *device;

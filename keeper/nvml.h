@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Locked clocks of a desktop or server GPU, by NVIDIA's NVML, as knobs like any
- * other: /nvml/BUS-ID/graphics/lock and /nvml/BUS-ID/memory/lock hold a number
- * of MHz, or "default". The library is loaded at the first write, and only
- * where a board file names such a path. NVML tells no lock, so that a knob
- * reads as this process wrote it last, "default" before that: what is promised
- * is a reset to the default, not what was found (NVML API Reference, Device
- * Commands). Errors: -EPERM, -EOPNOTSUPP, -ENODEV (no such GPU, or it fell off
- * the bus), -EINVAL, -ELIBACC (no library, or one too old), -EIO. */
+/* Locked clocks of a desktop or server GPU, by NVIDIA's NVML, as knobs like any other: /nvml/BUS-ID/graphics/lock and
+ * /nvml/BUS-ID/memory/lock hold a number of MHz, or "default". The library is loaded at the first write, and only where
+ * a board file names such a path. NVML cannot read a lock back, so a knob reads as the value that this process wrote
+ * last, at first "default". It is therefore restored to the default, not to the state found (NVML API Reference, Device
+ * Commands). Errors: -EPERM, -EOPNOTSUPP, -ENODEV (no such GPU, or it fell off the bus), -EINVAL, -ELIBACC (no library,
+ * or one too old), -EIO. */
 #ifndef KEEPER_NVML_H
 #define KEEPER_NVML_H
 

@@ -16,7 +16,7 @@
 #include "knob.h"
 
 #define RESTORE_WAIT_NS (4 * NS_PER_MS) /* between attempts to write a knob */
-#define LOOKS_AWAY      3               /* consecutive reads of a policy as offline before it is believed */
+#define LOOKS_AWAY      3               /* consecutive reads of a policy as offline before it counts as offline */
 /* attempts for a limit that accepts its original but reads as ours: about 40 ms, longer than the
  * kernel needs to apply it */
 #define LOOKS_TAKEN 10
@@ -69,7 +69,7 @@ static enum fate judge(struct restoring *r, size_t i, const char *now)
 
 	if (e->ours[OURS_HELD][0] == '\0')
 		return FATE_RESTORED; /* saved but never written: its value is not ours */
-	/* without a limit it shows what the hardware allows, whatever was written */
+	/* without a limit it shows the hardware maximum, not the value written */
 	if (knob_is_ours(kind, e, now) || is_held(r, i, now, e->ours[OURS_HELD]) ||
 	    (e->unlimited && !strcmp(now, e->original)))
 		return FATE_OPEN;
@@ -100,8 +100,8 @@ static int write_back(struct restoring *r, size_t i, const char *path, char now[
 	return rc < 0 ? rc : knob_read(r->root, path, now);
 }
 
-/* The kernel may round a value or hold it lower, but our value must be gone. If a limit accepts its
- * original and keeps showing our value, some driver's request, which we cannot see, holds it there. */
+/* The kernel may round a value or hold it lower, but it must no longer show our value. If a limit accepts its original
+ * and still shows our value, another driver's request, which cannot be read, holds it there. */
 static bool took_original(struct restoring *r, size_t i, const char *now)
 {
 	const struct journal_entry *e = r->entry[i];
@@ -141,7 +141,7 @@ static int restore_one(struct restoring *r, size_t i)
 		rc = knob_read(r->root, path, now);
 	}
 	if (rc == 0 && r->kind[i]->role == ROLE_NVML && e->ours[OURS_HELD][0])
-		; /* a keeper that was killed may have written it: reset, whatever it reads */
+		; /* a killed keeper may have written it: reset in any case */
 	else if (rc == 0 && !strcmp(now, e->original) && !wants_no_limit(r, i))
 		r->fate[i] = FATE_RESTORED;
 	else if (rc == 0)
@@ -190,7 +190,7 @@ static void try_one(struct restoring *r, size_t i)
 		r->error[i] = restore_one(r, i);
 }
 
-/* True if a memory rate set by someone else is at least the original one. */
+/* True if a foreign memory rate is at least the original one. */
 static bool rate_is_high(const struct restoring *r, size_t rate)
 {
 	char now[KNOB_VALUE_MAX];
@@ -200,8 +200,7 @@ static bool rate_is_high(const struct restoring *r, size_t rate)
 	return knob_number(now) != UINT64_MAX && knob_number(now) >= knob_number(r->entry[rate]->original);
 }
 
-/* A high memory rate that someone else set keeps the lock that it needs. A low one is left alone
- * too, but never locked by us. */
+/* A high foreign memory rate keeps the lock that it needs. A low one is left alone too, but not locked. */
 static void restore_emc(struct restoring *r, size_t like)
 {
 	size_t rate = find_role(r, like, ROLE_RATE), lock = find_role(r, like, ROLE_LOCK);
@@ -331,8 +330,7 @@ static int take_journal(const struct sysroot *root, const char *path, const stru
 		log_notice("%s: %u knobs restored, %u changed by others, %u gone, %u waiting for their device", path,
 			   result.restored, result.left, result.gone, result.away);
 	}
-	if (left)
-		*left = result.left;
+	*left = result.left;
 	if (text->damaged_line)
 		set_aside(path);
 	if (result.away || result.error < 0)
@@ -342,14 +340,14 @@ static int take_journal(const struct sysroot *root, const char *path, const stru
 	return result.error < 0 ? result.error : rc < 0 ? rc : (int)result.restored;
 }
 
-int keeper_restore(const struct sysroot *root, const char *journal, unsigned *left)
+int keeper_restore(const struct sysroot *root, const char *journal, struct replay *out)
 {
 	CLEANUP_MEM char *bytes = NULL;
 	size_t len;
 
-	if (left)
-		*left = 0;
+	memset(out, 0, sizeof(*out));
 	CLEANUP_FD int lock = journal_open_left(journal);
+	out->in_use = lock == -EBUSY;
 	if (lock < 0 && lock != -ELOOP)
 		return lock == -ENOENT ? 0 : lock;
 	remove_unfinished(journal);
@@ -364,7 +362,7 @@ int keeper_restore(const struct sysroot *root, const char *journal, unsigned *le
 	if (!text)
 		return -ENOMEM;
 	journal_parse(bytes, len, text);
-	rc = take_journal(root, journal, text, left);
+	rc = take_journal(root, journal, text, &out->left);
 	free(text);
 	return rc;
 }

@@ -1,4 +1,4 @@
-# flamed-keeper, and what flamed shares with it: --restore and the first message.
+# flamed-keeper, and the code that flamed shares with it: --restore and the first message.
 RESTORE_OBJS := $(addprefix $(B)/keeper/,restore.o journal.o journal_parse.o knob.o nvml.o hold.o hello.o)
 KEEPER_OBJS := $(addprefix $(B)/keeper/,main.o keeper.o apply.o table.o uevent.o owner.o)
 ALL += $(B)/flamed-keeper

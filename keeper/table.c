@@ -56,7 +56,7 @@ static const char *file_of(const struct clock_device *d, int role)
 	return file;
 }
 
-static int group_dir_id(const struct keeper_table *t, const struct group *g, uint64_t *id)
+static int group_dir_id(const struct keeper_table *t, const struct knob_group *g, uint64_t *id)
 {
 	int rc = -ENOENT;
 
@@ -67,7 +67,7 @@ static int group_dir_id(const struct keeper_table *t, const struct group *g, uin
 }
 
 /* Set up the knobs of a device; false if one is not in the closed table. */
-static bool group_init(struct keeper_table *t, struct group *g, const struct clock_device *d, enum clock_id id)
+static bool group_init(struct keeper_table *t, struct knob_group *g, const struct clock_device *d, enum clock_id id)
 {
 	memset(g, 0, sizeof(*g));
 	g->device = *d;
@@ -94,7 +94,7 @@ static bool group_init(struct keeper_table *t, struct group *g, const struct clo
 
 /* Record the max while nothing cools the device: a later reading may be the kernel's ceiling and
  * must not be saved as the original. */
-static void note_usual(const struct keeper_table *t, struct group *g)
+static void note_usual(const struct keeper_table *t, struct knob_group *g)
 {
 	struct knob *max = &g->knob[ROLE_MAX];
 	struct knob_hold hold;
@@ -109,7 +109,7 @@ static void note_usual(const struct keeper_table *t, struct group *g)
 }
 
 /* The same device reappeared under another number: its knobs follow it. */
-static bool group_moved(struct keeper_table *t, struct group *g, const struct clock_device *d)
+static bool group_moved(struct keeper_table *t, struct knob_group *g, const struct clock_device *d)
 {
 	char path[ROLE_COUNT][SYSFS_PATH_MAX];
 	int first = 0;
@@ -132,7 +132,7 @@ static bool group_moved(struct keeper_table *t, struct group *g, const struct cl
 	return true;
 }
 
-static struct group *find_group(struct keeper_table *t, const struct clock_device *d, enum clock_id id)
+static struct knob_group *find_group(struct keeper_table *t, const struct clock_device *d, enum clock_id id)
 {
 	for (size_t i = 0; i < t->count; i++)
 		if (t->group[i].clock == id && !strcmp(t->group[i].device.dir, d->dir) &&
@@ -167,7 +167,7 @@ static bool held_by_kernel(const struct keeper_table *t, const struct knob *k, c
 
 /* A device has returned. Knobs that still have our value keep their originals; the others have the
  * kernel's defaults, which are the new originals. */
-static void group_returned(struct keeper_table *t, struct group *g)
+static void group_returned(struct keeper_table *t, struct knob_group *g)
 {
 	char now[KNOB_VALUE_MAX] = "";
 
@@ -186,14 +186,14 @@ static void group_returned(struct keeper_table *t, struct group *g)
 	}
 	if (t->journal.fd >= 0 && journal_rewrite(&t->journal) < 0)
 		log_warning("%s: cannot be rewritten after %s returned", t->journal.path, g->device.name);
-	g->lost = false;
+	g->lost = g->absent = false;
 	g->state = KNOB_OK;
 	table_say(t, "%s returned", g->device.name);
 	log_notice("%s", t->text);
 }
 
 /* Was the device lost and has come back, or was it removed and created again, since the last scan? */
-static bool group_replaced(const struct keeper_table *t, struct group *g)
+static bool group_replaced(const struct keeper_table *t, struct knob_group *g)
 {
 	uint64_t id = g->dir_id;
 	int rc = group_dir_id(t, g, &id);
@@ -207,7 +207,7 @@ static void scan_domain(struct keeper_table *t, const struct clock_domain *domai
 {
 	for (size_t i = 0; i < domain->devices; i++) {
 		const struct clock_device *d = &domain->device[i];
-		struct group *g = find_group(t, d, id);
+		struct knob_group *g = find_group(t, d, id);
 		if (!g) {
 			if (t->count == GROUPS_MAX || !group_init(t, &t->group[t->count], d, id))
 				continue;
@@ -226,6 +226,16 @@ static void scan_rails(struct keeper_table *t, const struct board *board)
 {
 	t->rails = board->rails;
 	memcpy(t->rail, board->rail, sizeof(t->rail));
+}
+
+void table_scan_sensors(struct keeper_table *t)
+{
+	CLEANUP_MEM struct board *board = malloc(sizeof(*board));
+
+	if (!board)
+		return;
+	board_detect(board, t->root, t->boards_dir);
+	scan_rails(t, board);
 }
 
 void table_scan(struct keeper_table *t)
@@ -255,22 +265,22 @@ static const struct knob *find_saved(const struct keeper_table *t, const char *p
 /* If the journal still has an earlier original for a knob, keep that one. */
 static void adopt_debt(struct keeper_table *t, struct knob *k)
 {
-	for (size_t i = 0; i < t->owed; i++) {
-		if (strcmp(t->debt[i].path, k->entry.path) != 0)
+	for (size_t i = 0; i < t->leftovers; i++) {
+		if (strcmp(t->leftover[i].path, k->entry.path) != 0)
 			continue;
 		k->slot = 0;
-		while (t->journal.entry[k->slot] != &t->debt[i])
+		while (t->journal.entry[k->slot] != &t->leftover[i])
 			k->slot++;
-		k->entry = t->debt[i];
+		k->entry = t->leftover[i];
 		t->journal.entry[k->slot] = &k->entry;
-		t->debt[i].path[0] = '\0';
+		t->leftover[i].path[0] = '\0';
 		k->saved = true;
 		k->written = k->entry.ours[OURS_HELD][0] != '\0';
 		return;
 	}
 }
 
-static int read_original(const struct keeper_table *t, struct group *g, struct knob *k)
+static int read_original(const struct keeper_table *t, struct knob_group *g, struct knob *k)
 {
 	const struct knob *shared = find_saved(t, k->entry.path);
 	char now[KNOB_VALUE_MAX];
@@ -317,7 +327,7 @@ static int save_originals(struct keeper_table *t, const bool *move)
 	size_t n = 0;
 
 	for (size_t i = 0; i < t->count; i++) {
-		struct group *g = &t->group[i];
+		struct knob_group *g = &t->group[i];
 		for (int role = 0; move[i] && role < ROLE_COUNT; role++) {
 			struct knob *k = &g->knob[role];
 			if (k->used && !k->saved)
@@ -342,7 +352,7 @@ static int save_originals(struct keeper_table *t, const bool *move)
 	return rc;
 }
 
-int group_give_back(struct keeper_table *t, struct group *g)
+int group_give_back(struct keeper_table *t, struct knob_group *g)
 {
 	const struct journal_entry *entry[ROLE_COUNT];
 	struct restore_result result;
@@ -362,7 +372,7 @@ int group_give_back(struct keeper_table *t, struct group *g)
 	return result.error;
 }
 
-/* Someone else took over the clock: restore our part of it, leave theirs. */
+/* Another program took over the clock: restore our knobs, leave the foreign values. */
 static void back_off(struct keeper_table *t, enum clock_id id)
 {
 	t->foreign[id] = true;
@@ -379,7 +389,7 @@ static void back_off(struct keeper_table *t, enum clock_id id)
 }
 
 /* Record the result of an attempt: state, and time of the next attempt. */
-static void group_result(struct keeper_table *t, struct group *g, int rc)
+static void group_result(struct keeper_table *t, struct knob_group *g, int rc)
 {
 	g->retry_ns = 0;
 	g->error = rc;
@@ -413,10 +423,10 @@ static void group_result(struct keeper_table *t, struct group *g, int rc)
 		group_give_back(t, g);
 }
 
-static bool is_due(const struct keeper_table *t, const struct group *g, const struct op_point *point,
+static bool is_due(const struct keeper_table *t, const struct knob_group *g, const struct op_point *point,
 		   enum apply_which which, uint64_t now_ns)
 {
-	if (point->hz[g->clock] == 0 || t->foreign[g->clock])
+	if (point->hz[g->clock] == 0 || t->foreign[g->clock] || g->absent)
 		return false;
 	if (which == APPLY_DUE)
 		return g->retry_ns && g->retry_ns <= now_ns;
@@ -431,7 +441,7 @@ void table_apply(struct keeper_table *t, const struct op_point *point, enum appl
 
 	t->text[0] = '\0';
 	for (size_t i = 0; i < t->count; i++) {
-		struct group *g = &t->group[i];
+		struct knob_group *g = &t->group[i];
 		move[i] = is_due(t, g, point, which, now_ns) && !board_suspended(t->root, g->device.dir);
 		if (!move[i])
 			continue;
@@ -439,13 +449,13 @@ void table_apply(struct keeper_table *t, const struct op_point *point, enum appl
 		g->checking = which == APPLY_CHECK;
 		if (group_replaced(t, g))
 			group_returned(t, g);
-		if (g->lost && g->device.method != METHOD_NVML) /* it has no file: it is asked again */
+		if (g->lost && g->device.method != METHOD_NVML) /* it has no file: ask NVML again */
 			g->error = -ENODEV;
 	}
 	t->journal_error = save_originals(t, move);
-	bool resumed = t->rewrite_masks;
+	bool rewritten = t->rewrite_masks;
 	for (size_t i = 0; i < t->count && t->journal_error == 0; i++) {
-		struct group *g = &t->group[i];
+		struct knob_group *g = &t->group[i];
 		if (!move[i] || t->foreign[g->clock])
 			continue;
 		uint64_t begin_ns = clock_now_ns();
@@ -457,7 +467,8 @@ void table_apply(struct keeper_table *t, const struct op_point *point, enum appl
 			(g->actual_hz > before_hz ? times->up_ns : times->down_ns)[g->clock] += took_ns;
 		g->last_hz = g->actual_hz;
 	}
-	t->rewrite_masks &= !resumed;
+	t->rewrite_masks &= !rewritten;
+	t->resumed = false;
 	if (t->journal_error < 0) {
 		int error = t->journal_error;
 		table_release(t, RESTORE_PATIENCE_NS);
@@ -471,13 +482,14 @@ void table_apply(struct keeper_table *t, const struct op_point *point, enum appl
 static void forget(struct keeper_table *t)
 {
 	for (size_t i = 0; i < t->count; i++) {
-		struct group *g = &t->group[i];
+		struct knob_group *g = &t->group[i];
 		for (int role = 0; role < ROLE_COUNT; role++) {
 			struct knob *k = &g->knob[role];
 			k->saved = k->written = k->loose = false;
 			k->entry.original[0] = '\0';
 			memset(k->entry.ours, 0, sizeof(k->entry.ours));
 		}
+		g->absent = g->lost && g->device.method != METHOD_NVML; /* it has no file: it is asked again */
 		g->state = g->lost ? KNOB_LOST : KNOB_OK;
 		g->error = 0;
 		g->tries = 0;
@@ -488,19 +500,19 @@ static void forget(struct keeper_table *t)
 }
 
 /* Reduce the journal to knobs still to be restored. */
-static int keep_debt(struct keeper_table *t, struct journal_entry *debt, size_t count)
+static int keep_leftovers(struct keeper_table *t, struct journal_entry *leftover, size_t count)
 {
 	const struct journal_entry *before[KNOBS_MAX];
 	size_t had = t->journal.count;
 	int rc = 0;
 
 	if (count == 0) {
-		t->owed = 0;
+		t->leftovers = 0;
 		return journal_remove(&t->journal);
 	}
 	memcpy(before, t->journal.entry, sizeof(before));
 	for (size_t i = 0; i < count; i++)
-		t->journal.entry[i] = &debt[i];
+		t->journal.entry[i] = &leftover[i];
 	t->journal.count = count;
 	rc = journal_rewrite(&t->journal);
 	if (rc < 0) { /* keep the old file, which contains more */
@@ -508,19 +520,19 @@ static int keep_debt(struct keeper_table *t, struct journal_entry *debt, size_t 
 		t->journal.count = had;
 		return rc;
 	}
-	memcpy(t->debt, debt, count * sizeof(*debt));
+	memcpy(t->leftover, leftover, count * sizeof(*leftover));
 	for (size_t i = 0; i < count; i++)
-		t->journal.entry[i] = &t->debt[i];
-	t->owed = count;
+		t->journal.entry[i] = &t->leftover[i];
+	t->leftovers = count;
 	return 0;
 }
 
 int table_release(struct keeper_table *t, uint64_t patience_ns)
 {
 	const struct journal_entry *entry[KNOBS_MAX];
-	CLEANUP_MEM struct journal_entry *debt = NULL;
+	CLEANUP_MEM struct journal_entry *leftover = NULL;
 	struct restore_result result;
-	size_t n = 0, owed = 0;
+	size_t n = 0, leftovers = 0;
 
 	t->text[0] = '\0';
 	t->journal_error = 0;
@@ -532,19 +544,19 @@ int table_release(struct keeper_table *t, uint64_t patience_ns)
 	}
 	knobs_restore(t->root, entry, n, patience_ns, &result);
 	memcpy(t->text, result.text, sizeof(t->text));
-	debt = result.away || result.error < 0 ? malloc(n * sizeof(*debt)) : NULL;
-	if (!debt && (result.away || result.error < 0))
+	leftover = result.away || result.error < 0 ? malloc(n * sizeof(*leftover)) : NULL;
+	if (!leftover && (result.away || result.error < 0))
 		return -ENOMEM;
-	for (size_t i = 0; i < n && debt; i++)
+	for (size_t i = 0; i < n && leftover; i++)
 		if (result.open[i])
-			debt[owed++] = *entry[i];
-	int rc = keep_debt(t, debt, owed);
-	if (rc == 0 || owed == 0)
+			leftover[leftovers++] = *entry[i];
+	int rc = keep_leftovers(t, leftover, leftovers);
+	if (rc == 0 || leftovers == 0)
 		forget(t);
-	return result.error < 0 ? result.error : owed ? rc : 0;
+	return result.error < 0 ? result.error : leftovers ? rc : 0;
 }
 
-int table_take_debt(struct keeper_table *t)
+int table_take_leftovers(struct keeper_table *t)
 {
 	CLEANUP_MEM char *bytes = NULL;
 	CLEANUP_MEM struct journal_text *text = malloc(sizeof(*text));
@@ -554,23 +566,23 @@ int table_take_debt(struct keeper_table *t)
 	if (rc < 0)
 		return rc == -ENOENT ? 0 : rc; /* cppcheck-suppress memleak */
 	journal_parse(bytes, len, text);
-	return text->count ? keep_debt(t, text->entry, text->count) : 0;
+	return text->count ? keep_leftovers(t, text->entry, text->count) : 0;
 }
 
-bool table_pay_debt(struct keeper_table *t)
+bool table_restore_leftovers(struct keeper_table *t)
 {
 	const struct journal_entry *entry[KNOBS_MAX];
 	size_t slot[KNOBS_MAX], n = 0, kept = 0;
 	struct restore_result result;
 
 	for (size_t i = 0; i < t->journal.count; i++)
-		for (size_t k = 0; k < t->owed; k++)
-			if (t->journal.entry[i] == &t->debt[k]) {
+		for (size_t k = 0; k < t->leftovers; k++)
+			if (t->journal.entry[i] == &t->leftover[k]) {
 				slot[n] = i;
-				entry[n++] = &t->debt[k];
+				entry[n++] = &t->leftover[k];
 			}
 	if (n == 0) {
-		t->owed = 0;
+		t->leftovers = 0;
 		return false;
 	}
 	knobs_restore(t->root, entry, n, 0, &result);
@@ -578,12 +590,12 @@ bool table_pay_debt(struct keeper_table *t)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if (!result.open[i])
-			t->debt[entry[i] - t->debt].path[0] = '\0';
+			t->leftover[entry[i] - t->leftover].path[0] = '\0';
 	/* renumber the slots of knobs that the running session has saved */
 	for (size_t i = 0, next = 0; i < t->journal.count; i++) {
-		bool paid = next < n && slot[next] == i && !result.open[next];
+		bool restored = next < n && slot[next] == i && !result.open[next];
 		next += next < n && slot[next] == i;
-		if (!paid)
+		if (!restored)
 			t->journal.entry[kept++] = t->journal.entry[i];
 	}
 	t->journal.count = kept;
@@ -593,7 +605,7 @@ bool table_pay_debt(struct keeper_table *t)
 				if (t->journal.entry[k] == &t->group[i].knob[role].entry)
 					t->group[i].knob[role].slot = k;
 	if (kept == 0) {
-		t->owed = 0;
+		t->leftovers = 0;
 		journal_remove(&t->journal);
 	} else if (journal_rewrite(&t->journal) < 0) {
 		log_warning("%s: cannot be rewritten; it still contains knobs that were restored", t->journal.path);
@@ -616,13 +628,24 @@ bool table_resumed(struct keeper_table *t)
 	t->suspends = count;
 	t->asleep_ns = asleep_ns;
 	t->rewrite_masks |= resumed;
+	t->resumed |= resumed;
 	return resumed;
 }
 
-static void report_group(const struct keeper_table *t, const struct group *g, struct keeper_reply *reply)
+static bool has_other(const struct keeper_table *t, const struct knob_group *g)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->group[i].clock == g->clock && !t->group[i].absent)
+			return true;
+	return false;
+}
+
+static void report_group(const struct keeper_table *t, const struct knob_group *g, struct keeper_reply *reply)
 {
 	enum clock_id id = g->clock;
 
+	if (g->absent && has_other(t, g))
+		return;
 	if (g->lead) {
 		reply->actual.hz[id] = g->actual_hz;
 		reply->ceiling.hz[id] = g->ceiling_hz;

@@ -27,11 +27,12 @@ struct knob {
 };
 
 /* One device and its knobs, indexed by role. */
-struct group {
+struct knob_group {
 	struct clock_device device;
 	enum clock_id clock;
 	bool lead;
-	bool lost;     /* was missing at the last scan */
+	bool lost;     /* was missing at the last scan, */
+	bool absent;   /* and when the clocks were released: others of its clock do without, until a scan finds it */
 	bool checking; /* verifying a target in force, not setting a new one */
 	struct knob knob[ROLE_COUNT];
 	uint64_t dir_id; /* identity of its directory: a different one is a different device */
@@ -51,23 +52,26 @@ struct keeper_table {
 	const char *boards_dir;
 	struct journal journal;
 	size_t count;
-	struct group group[GROUPS_MAX];
+	struct knob_group group[GROUPS_MAX];
 	bool foreign[CLOCK_COUNT]; /* written by others: left alone until the next release */
 	size_t rails;              /* root-only sensors that were found */
 	struct rail rail[RAILS_MAX];
 	/* knobs of earlier sessions or keepers still to be restored: absent or failed devices */
-	size_t owed;
-	struct journal_entry debt[KNOBS_MAX];
+	size_t leftovers;
+	struct journal_entry leftover[KNOBS_MAX];
 	bool looked;        /* the next two are valid: */
 	uint64_t suspends;  /* number of suspends of the machine, */
 	int64_t asleep_ns;  /* and their total duration */
-	bool rewrite_masks; /* masks may have been lost in a suspend */
+	bool rewrite_masks; /* masks may have been lost in a suspend, */
+	bool resumed;       /* or any value: one that reads as its original is no other owner's */
 	int journal_error;
 	char text[192]; /* message for people */
 };
 
 /* Detect the board's devices; in later scans, groups keep their state, identified by directory. */
 void table_scan(struct keeper_table *table);
+/* Detect the power sensors only. */
+void table_scan_sensors(struct keeper_table *table);
 
 /* Move the groups of every clock whose hz is not 0. The duration of writes is added to `times`. */
 enum apply_which {
@@ -87,13 +91,13 @@ void table_apply(struct keeper_table *table, const struct op_point *point, enum 
 int table_release(struct keeper_table *table, uint64_t patience_ns);
 
 /* Take over a journal of knobs still to be restored. 0 or a negative errno. */
-int table_take_debt(struct keeper_table *table);
+int table_take_leftovers(struct keeper_table *table);
 
 /* Try to restore the knobs left over from earlier. True if at least one was restored. */
-bool table_pay_debt(struct keeper_table *table);
+bool table_restore_leftovers(struct keeper_table *table);
 
-/* Was the machine suspended since the last call? If so, the next table_apply() writes again what
- * drivers lost. */
+/* Whether the machine was suspended since the last call. If so, the next table_apply() rewrites the values that drivers
+ * lost. */
 bool table_resumed(struct keeper_table *table);
 
 /* Fill in a report: actual, ceiling, error and state as read back now. */
@@ -109,11 +113,11 @@ bool table_has_lost(const struct keeper_table *table);
 void table_say(struct keeper_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Ceiling that others had set on a device before anything was written; 0: none. */
-uint64_t group_found_ceiling(const struct keeper_table *table, const struct group *g);
+uint64_t group_found_ceiling(const struct keeper_table *table, const struct knob_group *g);
 
 /* Set the knobs of one device for a clock. In apply.c. */
-int group_apply(struct keeper_table *table, struct group *g, uint64_t hz);
+int group_apply(struct keeper_table *table, struct knob_group *g, uint64_t hz);
 /* Restore the knobs of one device, for safety. 0 or a negative errno. */
-int group_give_back(struct keeper_table *table, struct group *g);
+int group_give_back(struct keeper_table *table, struct knob_group *g);
 
 #endif

@@ -11,7 +11,7 @@
 #include "../common/log.h"
 #include "daemon.h"
 
-/* after the last session, or the kernel's word: knobs are back by then, and drivers ready */
+/* after the last session, or the kernel's event: by then knobs are restored and drivers are ready */
 #define RESCAN_NS (100 * NS_PER_MS)
 
 struct governor_options board_governor_options(const struct config *config)
@@ -82,7 +82,7 @@ static bool same_device(const struct clock_device *a, const struct clock_device 
 	return a->count == b->count && memcmp(a->hz, b->hz, a->count * sizeof(a->hz[0])) == 0;
 }
 
-/* Every known device is still there, or runtime-suspended, and there is no new one. */
+/* Whether every known device is present or runtime-suspended, and there is no new one. */
 static bool same_clock(const struct daemon *d, const struct clock_domain *known, const struct clock_domain *now)
 {
 	size_t matched = 0;
@@ -110,9 +110,13 @@ static bool same_rails(const struct board *a, const struct board *b)
 
 static void take_rails(struct daemon *d, const struct board *now)
 {
+	bool root_only = false;
+
 	for (size_t i = 0; i < now->rails; i++)
-		if (now->rail[i].root_only) /* the keeper opens root-only sensors, when it starts */
-			return;
+		root_only |= now->rail[i].root_only;
+	/* The keeper opens root-only sensors. If it cannot be asked now, the next detection tries again. */
+	if (root_only && d->config.power_sensor && d->clocks.keeper && !keeper_link_sensors(d->clocks.keeper))
+		return;
 	memcpy(d->board.rail, now->rail, sizeof(now->rail));
 	d->board.rails = now->rails;
 	memcpy(d->board.power_why_not, now->power_why_not, sizeof(now->power_why_not));
@@ -127,6 +131,7 @@ static void take_clocks(struct daemon *d, const struct board *now)
 	struct clocks before = d->clocks;
 
 	clock_reader_close(&d->reader);
+	fitting_abandon(d);
 	library_finish(&d->library);
 	library_free(&d->library);
 	d->closed.entry = NULL;
@@ -142,8 +147,9 @@ static void take_clocks(struct daemon *d, const struct board *now)
 		log_error("the table of operating points cannot be rebuilt");
 	if (board_load_models(d) < 0)
 		log_error("governor: out of memory");
+	server_repeat(d->server, d->fitting.uid); /* connections that waited for the abandoned helper process */
 	board_log(&d->board);
-	log_notice("devices came or went: %zu operating points now", d->clocks.grid.points);
+	log_notice("devices were added or removed: %zu operating points now", d->clocks.grid.points);
 }
 
 void board_rescan(void *daemon)

@@ -13,7 +13,7 @@
 #define WRITE_DECAY       256  /* decay time constant of write times, in requests, */
 #define WRITE_DECAY_EVERY 16   /* applied in steps of this many requests: each step rebuilds every transition cost */
 #define ANSWER_NS_MAX     NS_PER_S /* the slowest boards take 0.3 s to move every clock */
-/* moves of a clock before their minimum is trusted: a single one may have been slow by chance */
+/* moves of a clock before their minimum is used: a single one may have been slow by chance */
 #define MOVES_KNOWN 2
 
 static void init_axis(struct clocks *clocks, enum clock_id id, const struct config *config, const uint64_t **hz,
@@ -171,7 +171,7 @@ uint64_t clocks_lower(struct clocks *clocks)
 	return ns;
 }
 
-uint64_t clocks_flight_ns(const struct clocks *clocks)
+uint64_t clocks_settling_ns(const struct clocks *clocks)
 {
 	uint64_t now_ns = clock_now_ns();
 
@@ -244,7 +244,7 @@ static void show_times(struct clocks *clocks, int i)
 			*shown[up] = clocks->times[up][i].write_ns;
 }
 
-/* What writes really took replaces a guess. `last` is still the answer before. */
+/* The measured time of writes replaces a guess. `last` is still the previous reply. */
 static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply)
 {
 	for (int i = 0; i < CLOCK_COUNT; i++) {
@@ -255,7 +255,7 @@ static void learn_settle(struct clocks *clocks, const struct keeper_reply *reply
 
 		if (!clocks->managed[i] || seen_ns == 0)
 			continue;
-		/* A clock that stayed where it was, or may have, tells little about moving it. */
+		/* A write that may not have moved its clock is no measurement of a move. */
 		if (times->timed && !moved)
 			continue;
 		/* A lone long one is the scheduler's; a board that got slower shows again. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the governor learned of models that run beside each other, kept with each of them. */
+/* The interference that the governor learned between models, stored with each of them. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

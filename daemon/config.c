@@ -17,12 +17,15 @@
 #include "../common/kv.h"
 #include "../common/log.h"
 #include "../common/units.h"
+#include "../estimator/model.h"
 #include "installation.h"
 
 #define CONFIG_BYTES_MAX (256 * 1024)
 #define HZ_MIN           1e6
 #define HZ_MAX           1e11
 
+#define TEXT(value)     #value
+#define TEXT_OF(macro)  TEXT(macro)
 #define AT(field)       offsetof(struct config, field)
 #define OF_MODEL(field) offsetof(struct config_model, field)
 
@@ -30,7 +33,7 @@ const struct config_key config_keys[] = {
 	{"flamed", "mode", CONFIG_CHOICE, AT(mode), "govern", 0, 0, "govern|shadow"},
 	{"flamed", "objective", CONFIG_CHOICE, AT(objective), "power", 0, 0, "power|energy"},
 	{"flamed", "margin", CONFIG_NUMBER, AT(margin), "0", 0, 1, NULL},
-	{"flamed", "quantile", CONFIG_NUMBER, AT(quantile), "0.98", 0.51, 0.9999, NULL},
+	{"flamed", "quantile", CONFIG_NUMBER, AT(quantile), TEXT_OF(QUANTILE_DEFAULT), 0.51, 0.9999, NULL},
 	{"flamed", "ready_width", CONFIG_NUMBER, AT(ready_width), "0.12", 0.01, 1, NULL},
 	{"flamed", "miss_target", CONFIG_NUMBER, AT(miss_target), "0.002", 0, 0.5, NULL},
 	{"flamed", "learning_misses", CONFIG_NUMBER, AT(learning_misses), "2", 0, 100, NULL},
@@ -334,7 +337,7 @@ static int on_key(void *user, const char *section, const char *name, const char 
 		return 0;
 	i = find_key(of_model ? "model" : section, name);
 	if (i == config_key_count && is_retired(section, name)) {
-		log_warning("flamed.conf:%d: %s means nothing any more; flamed.conf(5) lists the keys", r->line, name);
+		log_warning("flamed.conf:%d: %s is no longer used; flamed.conf(5) lists the keys", r->line, name);
 		return 1;
 	}
 	if (i == config_key_count) {

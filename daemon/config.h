@@ -27,7 +27,7 @@ struct config_model {
 	char working_directory[CONFIG_TEXT_MAX];
 	uint32_t priority; /* 1 to 10; 0: as by default, 5 */
 	uint32_t budget;   /* measurements of a profile; 0: profile_budget */
-	bool shared;       /* one model for every user, the administrator's; else each user has its own */
+	bool shared;       /* one model of the administrator for all users; otherwise each user has its own */
 	/* users besides the administrator whose requests a shared model learns from: names or uids,
 	 * comma separated, or all */
 	char teach[CONFIG_TEXT_MAX];
@@ -103,8 +103,7 @@ int config_parse(struct config *config, const char *text, const char *path, char
 /* The [model NAME] section, or NULL. */
 const struct config_model *config_model_find(const struct config *config, const char *name);
 
-/* Does `model` learn from this uid's measurements? A user's own model always does; a shared one as
- * `teach` says. */
+/* Whether `model` learns from measurements of this uid. A user's own model always does; a shared one by `teach`. */
 bool config_teaches(const struct config_model *model, uid_t uid);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "clocks.h"
 #include "config.h"
+#include "fitting.h"
 #include "library.h"
 #include "metrics.h"
 #include "power.h"
@@ -30,7 +31,7 @@ struct daemon {
 	struct governor governor;
 	int passed_fd; /* listening socket passed by the service manager; -1: none */
 	struct server *server;
-	struct power power;
+	struct power_sampler power;
 	uint64_t started_ns; /* real time */
 	uint64_t ahead_ns;   /* virtual time minus real time */
 	unsigned sessions, requests;
@@ -43,17 +44,20 @@ struct daemon {
 	struct session *last_decided;
 	/* the last closed session that had a decision; keeps its entry in use. entry NULL: none */
 	struct session closed;
-	uint32_t work_session; /* session for whose next requests `work` prepares; 0: none */
+	struct fitting fitting;
+	uint32_t work_session; /* `work` prepares the next requests of this session; 0: of none */
 	struct loop_watch *hello, *expiry, *idle, *save, *read, *work, *watchdog, *reload, *terminate[2];
+	bool save_set, save_awaited; /* `save` is running; a connection waits for it */
 	uint64_t requests_ended;
-	struct keeper_reply found;  /* the keeper's first reply: what only the keeper can see */
+	struct keeper_reply found;  /* the keeper's first reply: devices and limits that only the keeper can read */
 	uint32_t boards;            /* device changes, as counted by the keeper */
 	struct loop_watch *rescan;  /* timer of board_rescan(), */
 	bool rescan_set;            /* which is running */
 	struct clock_reader reader; /* of the clocks, for sessions in shadow */
 	struct mode_reader mode_reader;
 	struct loop_watch *shadow_poll; /* timer: read the clocks for requests in shadow, */
-	bool shadow_polling;            /* which is running */
+	bool shadow_polling;            /* which is running, */
+	uint64_t shadow_polled_ns;      /* and when they were last read so */
 	bool was_used;                  /* at least one session ended since the clocks were last released */
 	bool failed;                    /* startup failed */
 };
@@ -71,13 +75,12 @@ void board_rescan_later(struct daemon *d);
 void board_rescan(void *daemon);
 /* In shadow mode there is no keeper: remove the clocks that only the keeper could read. */
 void board_hide_unread(const struct daemon *d, struct board *board);
-/* What the configuration says of decisions. */
+/* The options of decisions from the configuration. */
 struct governor_options board_governor_options(const struct config *config);
 /* Load the models of the board's grid and start with an empty governor. Returns 0 or -ENOMEM. */
 int board_load_models(struct daemon *d);
 
-/* dispatch.c: one whole message of a connection, and its end (struct server_handlers); what the
- * keeper says, and its end. */
+/* dispatch.c: a message of a connection, and its end (struct server_handlers); a reply of the keeper, and its end. */
 bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv);
 bool dispatch_beside_others(void *daemon, const struct connection *c);
 void dispatch_closed(void *daemon, struct connection *c);
@@ -89,6 +92,13 @@ void dispatch_keeper_lost(struct daemon *d);
  * follows at once uses the existing surface, and the work is done while that request runs. */
 void work_ahead(void *daemon);
 void work_later(struct daemon *d, const struct session *session);
+/* Save models that are not saved (timer), after save_interval, or at once. */
+void models_save(void *daemon);
+void models_save_later(struct daemon *d);
+void models_save_now(struct daemon *d);
+/* Whether the message has to wait for a helper process, which reads this model or saves others to make room for it. If
+ * so, the connection is held and the message is passed again. */
+bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner);
 
 /* profile.c */
 void profile_open(struct daemon *d, struct connection *c, const struct kv *kv);
@@ -96,6 +106,8 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 bool profile_close(struct daemon *d, struct connection *c, uint64_t id);
 void profiles_close(struct daemon *d, struct connection *c);
 void profiles_applied(struct daemon *d);
+/* A fit that one of them waited for has ended. */
+void profiles_fitted(struct daemon *d);
 /* A deadline request began: discard the measurement that is running. */
 void profiles_disturb(void);
 unsigned profiles_count(const struct daemon *d);
@@ -108,7 +120,7 @@ void tally_ended(struct daemon *d, const struct request *request, uint64_t total
 /* Was the tag of a session begun with shadow=1? Its account, NULL: none. */
 bool tally_shadows(const struct session *session);
 struct shadow_ledger *tally_ledger(const struct session *session);
-void tally_streamed(const struct session *session, struct stream_event event);
+void tally_streamed(struct session *session, struct stream_event event);
 /* Write the keys of a stream's statistics, each with `prefix`. */
 void stream_report(struct kv_out *out, const char *prefix, uint64_t rate_mhz, uint64_t first_ns,
 		   const struct stream_stats *stats);
@@ -133,8 +145,8 @@ bool need_u64(struct connection *c, const struct kv *kv, const char *key, uint64
 /* Like need_u64() for an optional key; if it is absent, `*out` is unchanged. */
 bool want_u64(struct connection *c, const struct kv *kv, const char *key, uint64_t min, uint64_t max, uint64_t *out);
 bool need_model(struct connection *c, const struct kv *kv, const char **out);
-/* Is the asker root, or the user that flamed runs as? Where only they may do `what`, an operation:
- * false after an error reply. */
+/* Whether the client is root, or the user that flamed runs as, who alone may use the operation `what`. If not, false
+ * after an error reply. */
 bool is_admin(const struct connection *c);
 bool need_admin(struct connection *c, const char *what);
 /* Read phase and context; PHASE_RUN has no context. */

@@ -43,9 +43,10 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 	struct daemon *d = daemon;
 	bool named = kv->count > 0 && strcmp(kv->pair[0].key, "op") == 0;
 	const struct op *op = named ? find_op(kv->pair[0].value) : NULL;
-	bool after_others = (!op || op->asks) && d->sessions > c->sessions;
+	bool after_others = (!op || op->asks) && d->sessions > c->sessions, had_turn = c->had_turn;
 
-	if (after_others && !connection_may_ask(c))
+	c->had_turn = false;
+	if (after_others && !had_turn && !connection_may_ask(c))
 		return false;
 	uint64_t start_ns = clock_cpu_ns();
 	if (op)
@@ -64,7 +65,7 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 		user_charge(c->user, DEBT_REQUESTS, took_ns);
 	connection_first(c, c->sessions > 0 && !user_owes_ns(c->user, DEBT_ASKS) && !user_owes_ns(c->user, DEBT_WORK) &&
 				    !user_owes_ns(c->user, DEBT_REQUESTS));
-	return true;
+	return !c->repeat;
 }
 
 void dispatch_closed(void *daemon, struct connection *c)

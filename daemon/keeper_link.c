@@ -325,6 +325,11 @@ uint64_t keeper_link_rescan(struct keeper_link *link)
 	return send_request(link, KEEPER_RESCAN, (struct op_point){0});
 }
 
+uint64_t keeper_link_sensors(struct keeper_link *link)
+{
+	return link->full ? 0 : send_request(link, KEEPER_SENSORS, (struct op_point){0});
+}
+
 enum keeper_link_state keeper_link_state(const struct keeper_link *link)
 {
 	return link ? link->state : KEEPER_ABSENT;

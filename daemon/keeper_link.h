@@ -39,6 +39,9 @@ uint64_t keeper_link_apply(struct keeper_link *link, struct op_point point);
 uint64_t keeper_link_release(struct keeper_link *link);
 /* Make the keeper detect devices again; it answers with a notice. */
 uint64_t keeper_link_rescan(struct keeper_link *link);
+/* Make the keeper find the power sensors again; it answers with a HELLO. Replaces no message that is not sent yet: 0 if
+ * there is one. */
+uint64_t keeper_link_sensors(struct keeper_link *link);
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link);
 pid_t keeper_link_pid(const struct keeper_link *link);

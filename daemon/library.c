@@ -3,12 +3,12 @@
 #include "library.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,12 +19,12 @@
 #include "sandbox.h"
 #include "user.h"
 
-#define RETRY_NS     (5 * NS_PER_S)   /* after a failed write */
-#define START_NS     (50 * NS_PER_MS) /* for reading models before the first client is served */
-#define HELPER_S     30               /* a helper process that runs longer is killed, */
-#define HELPER_CPU_S 20               /* and one that uses more CPU time */
+#define RETRY_NS         (5 * NS_PER_S)   /* after a failed write */
+#define START_NS         (50 * NS_PER_MS) /* for reading models before the first client is served */
+#define LAYERS_OVERLAP   8                /* most layers of one inference that may run at the same time */
+#define READ_BYTES_QUICK 65536            /* files of at most this size are read in about a millisecond */
 
-/* A model of what other boards of the kind measured; empty where nothing did. NULL: out of memory. */
+/* A model of the measurements of other boards of the same kind; empty if there are none. NULL: out of memory. */
 static struct model *inherited(const struct library *library, const struct entry *entry)
 {
 	struct model *model = model_new(library->grid, &library->options);
@@ -51,18 +51,25 @@ static void inherit(const struct library *library, struct entry *entry)
 	model_inherit(entry->model, model);
 }
 
-/* The least recently used entry of this owner (NULL: any) that is unused and saved. */
+/* The least recently used entry of this owner (NULL: any) that is unused and saved. If there is none and one is unused
+ * and not saved, errno is EAGAIN, unless saving failed. */
 static struct entry *oldest(struct library *library, const uid_t *owner)
 {
 	struct entry *oldest = NULL;
+	bool unsaved = false;
 
 	for (size_t i = 0; i < library->count; i++) {
 		struct entry *entry = &library->entry[i];
 
-		if (entry->users == 0 && !entry->dirty && !entry->saving && (!owner || entry->owner == *owner) &&
-		    (!oldest || entry->used_ns < oldest->used_ns))
+		if (entry->users || (owner && entry->owner != *owner))
+			continue;
+		if (entry->dirty || entry->saving)
+			unsaved = true;
+		else if (!oldest || entry->used_ns < oldest->used_ns)
 			oldest = entry;
 	}
+	if (!oldest && unsaved && clock_now_ns() >= library->retry_ns)
+		errno = EAGAIN;
 	return oldest;
 }
 
@@ -83,8 +90,6 @@ static struct entry *slot(struct library *library, uid_t owner)
 	if (held < MODELS_PER_UID_MAX && library->count < MODELS_MAX)
 		return &library->entry[library->count++];
 	entry = oldest(library, held >= MODELS_PER_UID_MAX ? &owner : NULL);
-	if (!entry && library_save(library) == 0)
-		entry = oldest(library, held >= MODELS_PER_UID_MAX ? &owner : NULL);
 	if (entry)
 		model_free(entry->model);
 	return entry;
@@ -94,6 +99,7 @@ static struct entry *slot(struct library *library, uid_t owner)
 static struct entry *add(struct library *library, const char *name, const char *mode, uid_t owner)
 {
 	struct entry fresh = {.library = library,
+			      .number = library->entered + 1,
 			      .owner = owner,
 			      .model = model_new(library->grid, &library->options),
 			      .unread = true};
@@ -108,18 +114,25 @@ static struct entry *add(struct library *library, const char *name, const char *
 		return NULL;
 	}
 	*entry = fresh;
+	library->entered++;
 	if (library->governor)
 		governor_model_reset(library->governor, (uint32_t)(entry - library->entry));
 	return entry;
 }
 
-/* Returns 0 or -ENOMEM. */
-static int read_files(struct library *library, struct entry *entry)
+/* Samples and layers: the owner's, else the administrator's. Returns 0 or -ENOMEM. */
+static int read_measured(struct library *library, struct entry *entry)
 {
 	int rc = files_load(library->dir, entry, entry->owner);
 
 	if (rc == 0 && entry->owner != USER_ADMIN)
 		rc = files_load(library->dir, entry, USER_ADMIN);
+	return rc < 0 ? rc : 0;
+}
+
+/* The rest. Returns 0 or -ENOMEM. */
+static int read_others(struct library *library, struct entry *entry, int rc)
+{
 	if (rc >= 0)
 		rc = files_load_savings(library->dir, entry);
 	if (rc < 0) {
@@ -130,6 +143,11 @@ static int read_files(struct library *library, struct entry *entry)
 	files_load_company(library->dir, entry);
 	entry->unread = false;
 	return 0;
+}
+
+static int read_files(struct library *library, struct entry *entry)
+{
+	return read_others(library, entry, read_measured(library, entry));
 }
 
 static struct entry *find(struct library *library, const char *name, const char *mode, uid_t owner)
@@ -148,7 +166,7 @@ static void enter_all(struct library *library)
 	CLEANUP_MEM struct model_file *file = NULL;
 	size_t count;
 
-	files_take_over(library->dir);
+	files_take_over(library->dir, library->mode);
 	count = files_list(library->dir, USER_ADMIN, library->mode, &file);
 	for (size_t i = 0; i < count && i < MODELS_PER_UID_MAX; i++)
 		if (!find(library, file[i].name, library->mode, USER_ADMIN)) {
@@ -174,6 +192,87 @@ static size_t next_unread(const struct library *library)
 			next = i;
 	}
 	return held < MEASURED_PER_UID_MAX / 2 ? next : library->count;
+}
+
+bool library_reads_long(const struct entry *entry)
+{
+	if (!entry->unread || entry->no_room)
+		return false;
+	off_t bytes = files_bytes(entry->library->dir, entry, entry->owner);
+	if (!bytes && entry->owner != USER_ADMIN)
+		bytes = files_bytes(entry->library->dir, entry, USER_ADMIN);
+	return bytes > READ_BYTES_QUICK;
+}
+
+/* Result of a helper process, which library_take() reads. */
+struct read_apart {
+	bool done;
+	_Alignas(max_align_t) char image[];
+};
+
+size_t library_read_bytes(const struct entry *entry)
+{
+	return sizeof(struct read_apart) + model_image_bytes(entry->model);
+}
+
+void library_read_apart(struct entry *entry, void *out)
+{
+	struct read_apart *apart = out;
+
+	if (read_measured(entry->library, entry) < 0)
+		return;
+	model_image_put(entry->model, apart->image);
+	apart->done = true;
+}
+
+void library_take(struct entry *entry, const void *in)
+{
+	const struct read_apart *apart = in;
+
+	if (!entry->unread)
+		return;
+	if (apart->done && model_image_take(entry->model, apart->image) == 0)
+		(void)!read_others(entry->library, entry, 0);
+	else
+		(void)!read_files(entry->library, entry);
+}
+
+void library_read(struct entry *entry)
+{
+	if (entry->unread && !entry->no_room)
+		(void)!read_files(entry->library, entry);
+}
+
+/* Does `a` come before `b`, after an entry of read_owner? */
+static bool is_sooner(const struct library *library, const struct entry *a, const struct entry *b)
+{
+	/* unsigned: the distance from the owner whose turn it was */
+	uid_t of_a = a->owner - library->read_owner - 1, of_b = b->owner - library->read_owner - 1;
+
+	return of_a != of_b ? of_a < of_b : a->used_ns > b->used_ns;
+}
+
+struct entry *library_wanted(struct library *library)
+{
+	struct entry *wanted = NULL;
+
+	for (size_t i = 0; i < library->count; i++) {
+		struct entry *entry = &library->entry[i];
+
+		if (entry->users && entry->unread && !entry->no_room && (!wanted || is_sooner(library, entry, wanted)))
+			wanted = entry;
+	}
+	return wanted;
+}
+
+bool library_keep(struct entry *entry)
+{
+	entry->library->read_owner = entry->owner;
+	if (!entry->unread && !library_has_room(entry->library, entry, 0)) {
+		model_forget(entry->model);
+		entry->unread = entry->no_room = true;
+	}
+	return !entry->unread;
 }
 
 bool library_has_unread(const struct library *library)
@@ -228,28 +327,44 @@ struct entry *library_find(struct library *library, const char *name, uid_t owne
 {
 	struct entry *entry = find(library, name, library->mode, owner);
 
-	if (!entry)
-		entry = find(library, name, library->mode, USER_ADMIN);
-	if (entry && entry->unread)
-		(void)!read_files(library, entry);
+	return entry ? entry : find(library, name, library->mode, USER_ADMIN);
+}
+
+struct entry *library_enter(struct library *library, const char *name, uid_t owner)
+{
+	struct entry *entry = find(library, name, library->mode, owner);
+
+	return entry ? entry : add(library, name, library->mode, owner);
+}
+
+struct entry *library_hold(struct library *library, const char *name, uid_t owner)
+{
+	struct entry *entry = library_enter(library, name, owner);
+
+	if (entry)
+		entry->users++;
 	return entry;
 }
 
 struct entry *library_get(struct library *library, const char *name, uid_t owner, uint64_t now_ns)
 {
-	struct entry *entry = find(library, name, library->mode, owner);
+	struct entry *entry = library_enter(library, name, owner);
 
 	if (!entry)
-		entry = add(library, name, library->mode, owner);
-	if (!entry)
 		return NULL;
-	if (entry->unread && read_files(library, entry) < 0) {
+	if (entry->no_room) {
+		errno = EDQUOT;
+		return NULL;
+	}
+	bool unread = entry->unread;
+	if (unread && read_files(library, entry) < 0) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	if (!library_has_room(library, entry, 0) && !entry->users && !entry->dirty && !entry->saving) {
+	if (!library_has_room(library, entry, 0) && (unread || !entry->users) && !entry->dirty && !entry->saving) {
 		model_forget(entry->model);
 		entry->unread = true;
+		entry->no_room = entry->users > 0;
 		errno = EDQUOT;
 		return NULL;
 	}
@@ -261,6 +376,19 @@ struct entry *library_get(struct library *library, const char *name, uid_t owner
 void library_put(struct entry *entry)
 {
 	entry->users--;
+	entry->no_room &= entry->users > 0;
+}
+
+struct library_place library_place(const struct library *library, uint64_t from)
+{
+	if (!from)
+		return (struct library_place){.entered = library->entered};
+	return (struct library_place){.entered = from / LIBRARY_SPAN, .at = from % LIBRARY_SPAN};
+}
+
+uint64_t library_next(struct library_place place, uint64_t at)
+{
+	return place.entered * LIBRARY_SPAN + at;
 }
 
 bool library_has_room(struct library *library, const struct entry *entry, size_t bytes)
@@ -290,7 +418,7 @@ bool library_has_room(struct library *library, const struct entry *entry, size_t
 	}
 }
 
-/* The owner whose models hold most of what is derived. */
+/* The owner whose models hold most derived data. */
 static uid_t holds_most(const struct library *library)
 {
 	size_t most = 0;
@@ -331,12 +459,31 @@ void library_trim(struct library *library)
 	}
 }
 
+/* Neither the host's time nor the execution of all layers exceeds the total, unless layers overlap. */
+static bool layers_fit(const struct layer *layers, size_t count, uint64_t total_ns)
+{
+	double cpu_ns = 0, gpu_ns = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		cpu_ns += (double)layers[i].cpu_ns;
+		gpu_ns += (double)layers[i].gpu_ns;
+	}
+	return fmax(cpu_ns, gpu_ns) <= LAYERS_OVERLAP * (double)total_ns;
+}
+
+void library_learn_layers(struct library *library, struct entry *entry, const struct layer *layers, size_t count,
+			  uint64_t total_ns)
+{
+	if (count && layers_fit(layers, count, total_ns) && library_has_room(library, entry, count * MODEL_LAYER_BYTES))
+		(void)!model_learn_layers(entry->model, layers, count);
+}
+
 void library_reset_refuted(struct library *library, struct entry *entry, struct user *user)
 {
 	if (!model_refuted(entry->model))
 		return;
-	if (user_may_log(user))
-		log_warning("model %s of uid %u: measurements contradict the learned model; it starts from nothing",
+	if (user_may_log(user, USER_LOG_REFUTED))
+		log_warning("model %s of uid %u: measurements contradict the learned model; it is learned again",
 			    entry->name, entry->owner);
 	files_set_aside(library->dir, entry, "contradicted by measurements");
 	model_forget(entry->model);
@@ -407,25 +554,27 @@ int library_save(struct library *library)
 	return first;
 }
 
-/* The helper process: closes every descriptor, so that it keeps neither a connection nor the
- * keeper's socket open. */
-static void help(struct library *library)
+void library_sandbox(const struct library *library)
 {
 	char above[PATH_MAX];
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	close_range(3, ~0U, 0);
 	snprintf(above, sizeof(above), "%.*s", (int)(strrchr(library->dir, '/') - library->dir), library->dir);
 	(void)!sandbox_enter(access(library->dir, F_OK) == 0 ? library->dir : above, MODEL_FILE_BYTES_MAX,
 			     HELPER_CPU_S);
-	(void)!setpriority(PRIO_PROCESS, 0, 0); /* run at normal priority, below flamed */
+}
+
+static void help(struct library *library)
+{
+	helper_begin(STDERR_FILENO + 1);
+	library_sandbox(library);
 	_exit(library_save(library) == 0 ? 0 : 1);
 }
 
-/* The helper ended: mark what it was to write as saved, or as dirty again. */
+/* The helper ended: mark its models as saved, or as dirty again. */
 static void take_back(struct library *library, bool written)
 {
 	library->helper = 0;
+	library->saves++;
 	if (written)
 		log_forget(library->dir);
 	else
@@ -435,6 +584,7 @@ static void take_back(struct library *library, bool written)
 
 		entry->dirty |= entry->saving && !written;
 		entry->saving = false;
+		entry->no_room = false;
 	}
 }
 
@@ -476,8 +626,12 @@ bool library_save_later(struct library *library, uint64_t now_ns)
 	pid = fork();
 	if (pid == 0)
 		help(library);
-	if (pid < 0)
-		return library_save(library) < 0; /* fork failed */
+	if (pid < 0) { /* no helper process: save here */
+		bool failed = library_save(library) < 0;
+		library->saves++;
+		library->retry_ns = failed ? now_ns + RETRY_NS : 0;
+		return failed;
+	}
 	library->helper = pid;
 	library->helper_until_ns = now_ns + HELPER_S * NS_PER_S;
 	for (size_t i = 0; i < library->count; i++) {

@@ -23,7 +23,7 @@
 #define STATUS_USAGE     2
 #define HELLO_NS         (3 * NS_PER_S) /* start without the keeper if it has not answered by then */
 #define SPARE_FDS        64
-#define MAPPED_BYTES_MIN (128 * 1024) /* what is larger goes back to the system when it is freed */
+#define MAPPED_BYTES_MIN (128 * 1024) /* larger blocks are returned to the system when they are freed */
 #define NICE             (-10)
 
 static const char usage[] =
@@ -62,7 +62,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 			o->config = optarg;
 			o->config_named = true;
 			break;
-		case 'r': o->sysroot = optarg; break;
+		case 'r': o->sysroot = path_prefix(optarg); break;
 		case 'R': o->runtime_dir = optarg; break;
 		case 's':
 			o->state_dir = optarg;
@@ -84,17 +84,19 @@ static int parse_options(int argc, char **argv, struct options *o)
 static int restore_in(const struct sysroot *root, const char *dir)
 {
 	char journal[PATH_MAX];
-	unsigned left = 0;
+	struct replay replay;
 	int rc;
 
 	if (snprintf(journal, sizeof(journal), "%s/journal", dir) >= (int)sizeof(journal))
 		return -ENAMETOOLONG;
-	rc = keeper_restore(root, journal, &left);
-	if (rc < 0)
+	rc = keeper_restore(root, journal, &replay);
+	if (replay.in_use)
+		log_error("%s: in use by a keeper, which restores its knobs when it ends", journal);
+	else if (rc < 0)
 		log_error("%s: %s", journal, strerror(-rc));
-	else if (rc > 0 || left > 0)
+	else if (rc > 0 || replay.left > 0)
 		log_notice("%s: %d knobs restored, %u left alone because they were changed by others", journal, rc,
-			   left);
+			   replay.left);
 	return rc;
 }
 
@@ -214,6 +216,8 @@ static void on_keeper_reply(void *arg, const struct keeper_reply *reply, int fds
 		start(d);
 		return;
 	}
+	if (reply->op == KEEPER_HELLO)
+		board_rescan_later(d); /* its descriptors are those of the sensors that this keeper found */
 	if (reply->op == KEEPER_HELLO && d->config.power_sensor)
 		take_sensors(d, fds);
 	else
@@ -242,8 +246,7 @@ static void on_hello_late(void *arg)
 	start(d);
 }
 
-/* No keeper at all, which is the only one that could write. What a killed flamed left to be put back is left to
- * --restore. */
+/* Without a keeper nothing can be written. Knobs that a killed flamed left are restored by --restore. */
 static void start_shadow(struct daemon *d)
 {
 	char journal[PATH_MAX];
@@ -298,20 +301,13 @@ static void on_terminate(void *arg)
 	loop_stop(d->loop);
 }
 
-static void on_save(void *arg)
-{
-	struct daemon *d = arg;
-
-	if (library_save_later(&d->library, clock_now_ns()))
-		loop_timer_in(d->save, LIBRARY_SAVE_NS);
-}
-
-/* Models that were not read before the first client was served: now nobody waits. */
+/* Models that sessions want after a change of the power mode. Those that were not read before the first client was
+ * served are read while no client waits. */
 static void on_read(void *arg)
 {
 	struct daemon *d = arg;
 
-	if (!d->sessions && library_read_next(&d->library))
+	if (sessions_read(d) || (!d->sessions && library_read_next(&d->library)))
 		loop_timer_in(d->read, LIBRARY_READ_NS);
 }
 
@@ -338,9 +334,8 @@ static void raise_descriptors(void)
 			    (unsigned long long)limit.rlim_cur, CONNECTIONS_MAX);
 }
 
-/* A late reply costs a deadline, and the daemon uses little CPU time. The service units set the
- * same nice value; one that was set by whoever started flamed is kept, and so is the default
- * without the privilege to change it. */
+/* A late reply costs a deadline, and the daemon uses little CPU time. The service units set the same nice value. A
+ * value set by the parent process is kept, and so is the default without the privilege to change it. */
 static void come_first(void)
 {
 	if (getpriority(PRIO_PROCESS, 0) == 0)
@@ -369,7 +364,7 @@ static bool make_watches(struct daemon *d)
 	d->hello = loop_timer(d->loop, on_hello_late, d);
 	d->expiry = loop_timer(d->loop, requests_expire, d);
 	d->idle = loop_timer(d->loop, clocks_idle, d);
-	d->save = loop_timer(d->loop, on_save, d);
+	d->save = loop_timer(d->loop, models_save, d);
 	d->read = loop_timer(d->loop, on_read, d);
 	d->rescan = loop_timer(d->loop, board_rescan, d);
 	d->power.timer = loop_timer(d->loop, power_sample, d);
@@ -436,6 +431,7 @@ static int run(struct daemon *d)
 	if (rc < 0)
 		log_error("exiting: %s", strerror(-rc));
 	server_free(d->server);
+	fitting_abandon(d);
 	if (d->clocks.grid.points)
 		library_finish(&d->library);
 	keeper_link_free(d->clocks.keeper);

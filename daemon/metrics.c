@@ -27,7 +27,7 @@ static size_t bucket(const double *bound, size_t count, double value)
 	return i;
 }
 
-/* For a request of a stream this is the period: its slack varies with what is banked, and may be 0. */
+/* For a request of a stream this is the period: its slack includes banked slack, and may be 0. */
 static uint64_t metrics_deadline_ns(const struct request *request)
 {
 	const struct schedule *schedule = &request->session->schedule;
@@ -59,15 +59,15 @@ void metrics_expired(const struct request *request)
 	request->session->entry->metrics.expired++;
 }
 
-struct page {
+struct metrics_page {
 	struct daemon *d;
 	struct kv_out *out;
 	unsigned lines;
 };
 
-static void line(struct page *page, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void line(struct metrics_page *page, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static void line(struct page *page, const char *format, ...)
+static void line(struct metrics_page *page, const char *format, ...)
 {
 	char key[24], text[512];
 	va_list args;
@@ -89,9 +89,9 @@ struct family {
 	enum metric_type type;
 	const char *unit; /* unit suffix of the name, as OpenMetrics requires; "" none */
 	const char *help;
-	void (*board)(struct page *page, const struct family *family);
-	void (*clock)(struct page *page, const struct family *family, enum clock_id id);
-	void (*model)(struct page *page, const struct family *family, const struct entry *entry);
+	void (*board)(struct metrics_page *page, const struct family *family);
+	void (*clock)(struct metrics_page *page, const struct family *family, enum clock_id id);
+	void (*model)(struct metrics_page *page, const struct family *family, const struct entry *entry);
 	size_t offset; /* of the counter in struct model_metrics */
 };
 
@@ -110,7 +110,7 @@ static const char *escaped(const char *text, char buf[128])
 	return buf;
 }
 
-static void build(struct page *page, const struct family *f)
+static void build(struct metrics_page *page, const struct family *f)
 {
 	char board[128];
 
@@ -118,42 +118,42 @@ static void build(struct page *page, const struct family *f)
 	     escaped(page->d->board.name, board));
 }
 
-static void up(struct page *page, const struct family *f)
+static void up(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s 1", f->name);
 }
 
-static void uptime(struct page *page, const struct family *f)
+static void uptime(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s %.3f", f->name, (double)(clock_now_ns() - page->d->started_ns) / NS_PER_S);
 }
 
-static void keeper_up(struct page *page, const struct family *f)
+static void keeper_up(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s %d", f->name, keeper_link_state(page->d->clocks.keeper) == KEEPER_RUNNING);
 }
 
-static void degraded(struct page *page, const struct family *f)
+static void degraded(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s %d", f->name, clocks_fault(&page->d->clocks)[0] != '\0');
 }
 
-static void connections(struct page *page, const struct family *f)
+static void connections(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s %u", f->name, server_connections(page->d->server));
 }
 
-static void sessions(struct page *page, const struct family *f)
+static void sessions(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s %u", f->name, page->d->sessions);
 }
 
-static void in_flight(struct page *page, const struct family *f)
+static void in_flight(struct metrics_page *page, const struct family *f)
 {
 	line(page, "flamed_%s %u", f->name, page->d->requests);
 }
 
-static void board_power(struct page *page, const struct family *f)
+static void board_power(struct metrics_page *page, const struct family *f)
 {
 	char rail[128];
 
@@ -162,7 +162,7 @@ static void board_power(struct page *page, const struct family *f)
 		     escaped(power_meter_label(page->d->power.meter), rail), (double)page->d->power.uw * 1e-6);
 }
 
-static void temperature(struct page *page, const struct family *f)
+static void temperature(struct metrics_page *page, const struct family *f)
 {
 	const char *zone = "";
 	int32_t millidegree_c;
@@ -172,32 +172,32 @@ static void temperature(struct page *page, const struct family *f)
 		line(page, "flamed_%s{zone=\"%s\"} %.1f", f->name, escaped(zone, label), millidegree_c / 1000.0);
 }
 
-static void clock_now(struct page *page, const struct family *f, enum clock_id id)
+static void clock_now(struct metrics_page *page, const struct family *f, enum clock_id id)
 {
 	line(page, "flamed_%s{clock=\"%s\"} %" PRIu64, f->name, clock_name(id),
 	     board_current_hz(&page->d->board, &page->d->root, id));
 }
 
-static void clock_ceiling(struct page *page, const struct family *f, enum clock_id id)
+static void clock_ceiling(struct metrics_page *page, const struct family *f, enum clock_id id)
 {
 	if (page->d->clocks.view.ceiling_hz[id] != UINT64_MAX)
 		line(page, "flamed_%s{clock=\"%s\"} %" PRIu64, f->name, clock_name(id),
 		     page->d->clocks.view.ceiling_hz[id]);
 }
 
-static void clock_moves(struct page *page, const struct family *f, enum clock_id id)
+static void clock_moves(struct metrics_page *page, const struct family *f, enum clock_id id)
 {
 	line(page, "flamed_%s_total{clock=\"%s\"} %u", f->name, clock_name(id),
 	     page->d->clocks.times[0][id].moves + page->d->clocks.times[1][id].moves);
 }
 
-static void clock_transition(struct page *page, const struct family *f, enum clock_id id)
+static void clock_transition(struct metrics_page *page, const struct family *f, enum clock_id id)
 {
 	line(page, "flamed_%s{clock=\"%s\"} %.6f", f->name, clock_name(id),
 	     (double)page->d->clocks.view.up_ns[id] / NS_PER_S);
 }
 
-static void clock_owner(struct page *page, const struct family *f, enum clock_id id)
+static void clock_owner(struct metrics_page *page, const struct family *f, enum clock_id id)
 {
 	static const char *const owners[] = {"flamed", "kernel", "foreign"};
 	const char *owner = clocks_owner(&page->d->clocks, id);
@@ -218,7 +218,7 @@ static const char *labels_of(const struct entry *entry, char labels[LABELS_MAX])
 	return labels;
 }
 
-static void model_counter(struct page *page, const struct family *f, const struct entry *entry)
+static void model_counter(struct metrics_page *page, const struct family *f, const struct entry *entry)
 {
 	char labels[LABELS_MAX];
 	uint64_t value;
@@ -227,7 +227,7 @@ static void model_counter(struct page *page, const struct family *f, const struc
 	line(page, "flamed_%s_total{%s} %" PRIu64, f->name, labels_of(entry, labels), value);
 }
 
-static void model_energy(struct page *page, const struct family *f, const struct entry *entry)
+static void model_energy(struct metrics_page *page, const struct family *f, const struct entry *entry)
 {
 	char labels[LABELS_MAX];
 
@@ -235,7 +235,7 @@ static void model_energy(struct page *page, const struct family *f, const struct
 		line(page, "flamed_%s_total{%s} %.6f", f->name, labels_of(entry, labels), entry->metrics.energy_j);
 }
 
-static void model_late(struct page *page, const struct family *f, const struct entry *entry)
+static void model_late(struct metrics_page *page, const struct family *f, const struct entry *entry)
 {
 	const struct model_metrics *m = &entry->metrics;
 	char labels[LABELS_MAX];
@@ -245,7 +245,7 @@ static void model_late(struct page *page, const struct family *f, const struct e
 		     (double)m->missed / (double)m->requests);
 }
 
-static void model_state_now(struct page *page, const struct family *f, const struct entry *entry)
+static void model_state_now(struct metrics_page *page, const struct family *f, const struct entry *entry)
 {
 	enum surface_state now = model_best_state(entry->model);
 	char labels[LABELS_MAX];
@@ -255,7 +255,7 @@ static void model_state_now(struct page *page, const struct family *f, const str
 		     state == now);
 }
 
-static void histogram(struct page *page, const struct family *f, const struct entry *entry, const double *bound,
+static void histogram(struct metrics_page *page, const struct family *f, const struct entry *entry, const double *bound,
 		      size_t count, const uint64_t *counts, double sum)
 {
 	char labels[LABELS_MAX];
@@ -274,13 +274,13 @@ static void histogram(struct page *page, const struct family *f, const struct en
 	line(page, "flamed_%s_count{%s} %" PRIu64, f->name, labels, below);
 }
 
-static void model_latency(struct page *page, const struct family *f, const struct entry *entry)
+static void model_latency(struct metrics_page *page, const struct family *f, const struct entry *entry)
 {
 	histogram(page, f, entry, latency_bound_s, METRICS_LATENCY_BUCKETS, entry->metrics.latency,
 		  entry->metrics.latency_s);
 }
 
-static void model_share(struct page *page, const struct family *f, const struct entry *entry)
+static void model_share(struct metrics_page *page, const struct family *f, const struct entry *entry)
 {
 	histogram(page, f, entry, share_bound, METRICS_SHARE_BUCKETS, entry->metrics.share, entry->metrics.shares);
 }
@@ -307,7 +307,8 @@ static const struct family families[] = {
 	{"clock_transition_seconds", METRIC_GAUGE, "seconds", "Estimated transition latency of the clock.",
 	 .clock = clock_transition},
 	{"clock_owner", METRIC_GAUGE, "", "1 for the current owner of the clock.", .clock = clock_owner},
-	{"model_state", METRIC_GAUGE, "", "1 for what flamectl models says of the model.", .model = model_state_now},
+	{"model_state", METRIC_GAUGE, "", "1 for the state of the model that flamectl models shows.",
+	 .model = model_state_now},
 	{"requests", .help = "Requests that ended.", COUNTER(requests)},
 	{"requests_missed", .help = "Requests that ended after their deadline.", COUNTER(missed)},
 	{"requests_infeasible", .help = "Requests whose deadline no allowed operating point could meet.",
@@ -329,7 +330,7 @@ static const struct family families[] = {
 
 #define FAMILY_COUNT (sizeof(families) / sizeof(*families))
 
-static void header(struct page *page, const struct family *f)
+static void header(struct metrics_page *page, const struct family *f)
 {
 	line(page, "# TYPE flamed_%s %s", f->name, type_words[f->type]);
 	if (f->unit[0])
@@ -343,8 +344,10 @@ static size_t blocks(const struct daemon *d, const struct family *f)
 	return f->model ? d->library.count : 1;
 }
 
-static void write_block(struct page *page, const struct family *f, size_t i)
+static void write_block(struct metrics_page *page, const struct family *f, size_t i, uint64_t entered)
 {
+	const struct entry *entry = &page->d->library.entry[i];
+
 	if (i == 0)
 		header(page, f);
 	if (f->board)
@@ -352,31 +355,33 @@ static void write_block(struct page *page, const struct family *f, size_t i)
 	for (int id = 0; f->clock && id < CLOCK_COUNT; id++)
 		if (page->d->board.clock[id].devices > 0)
 			f->clock(page, f, (enum clock_id)id);
-	if (f->model && (page->d->library.entry[i].metrics.requests || page->d->library.entry[i].users))
-		f->model(page, f, &page->d->library.entry[i]);
+	if (f->model && entry->number <= entered && (entry->metrics.requests || entry->users))
+		f->model(page, f, entry);
 }
 
 void metrics_read(struct daemon *d, struct connection *c, const struct kv *kv)
 {
-	struct page page = {.d = d};
+	struct metrics_page page = {.d = d};
 	uint64_t from = 0;
 
-	if (!want_u64(c, kv, "from", 0, FAMILY_COUNT * (MODELS_MAX + 1), &from))
+	if (!want_u64(c, kv, "from", 0, UINT64_MAX, &from))
 		return;
+	struct library_place place = library_place(&d->library, from);
 	page.out = reply_begin(c);
+	_Static_assert(FAMILY_COUNT * (MODELS_MAX + 1) < LIBRARY_SPAN, "places of blocks");
 	/* The place of a block does not depend on the number of models: one may be opened between two pages. */
 	for (size_t f = 0; f < FAMILY_COUNT; f++) {
 		for (size_t i = 0; i < blocks(d, &families[f]); i++) {
 			uint64_t at = f * (MODELS_MAX + 1) + i;
 
-			if (at < from)
+			if (at < place.at)
 				continue;
 			if (page.out->len - c->reply_start > PAGE_BYTES) {
-				kv_add_u64(page.out, "next", at);
+				kv_add_u64(page.out, "next", library_next(place, at));
 				reply_end(c);
 				return;
 			}
-			write_block(&page, &families[f], i);
+			write_block(&page, &families[f], i, place.entered);
 		}
 	}
 	reply_end(c);

@@ -22,7 +22,8 @@
 #define LAYERS      ".layers" /* before SAMPLES */
 #define SAVINGS     ".savings"
 #define INHERITED   ".inherited" /* samples of other boards */
-#define COMPANY     ".company"   /* what the governor learned of it beside others */
+#define COMPANY     ".company"   /* learned interference of other models */
+#define MODE_CUT    47           /* characters of a power mode in the file names of version 0.1 */
 #define DAMAGED_MAX 4            /* damaged files kept for each name; the last one is replaced */
 #define FILE_MODE   0640
 
@@ -66,6 +67,19 @@ bool files_missing(const char *dir, const struct entry *entry)
 	return entry_path(dir, entry, entry->owner, SAMPLES, path) == 0 && access(path, F_OK) < 0;
 }
 
+off_t files_bytes(const char *dir, const struct entry *entry, uid_t owner)
+{
+	static const char *const suffix[] = {SAMPLES, LAYERS SAMPLES};
+	char path[PATH_MAX];
+	off_t bytes = 0;
+	struct stat st;
+
+	for (size_t i = 0; i < sizeof(suffix) / sizeof(*suffix); i++)
+		if (entry_path(dir, entry, owner, suffix[i], path) == 0 && stat(path, &st) == 0)
+			bytes += st.st_size;
+	return bytes;
+}
+
 static void on_warning(void *arg, const char *text)
 {
 	log_warning("%s: %s", (const char *)arg, text);
@@ -83,7 +97,7 @@ static void set_aside(const char *path, const char *message)
 		if (rename(path, aside) < 0)
 			log_error("%s: %s; renaming it failed too: %s", path, message, strerror(errno));
 		else
-			log_error("%s: %s; renamed to %s, and the model starts from nothing", path, message, aside);
+			log_error("%s: %s; renamed to %s, and the model is learned again", path, message, aside);
 		return;
 	}
 }
@@ -120,7 +134,7 @@ static int learn_layers(struct entry *entry, char *text, char *path, char *messa
 	return rc < 0 ? rc : model_learn_layers(entry->model, layers, count);
 }
 
-/* Shadow mode's account goes on where it was. */
+/* Continue the account of shadow mode. */
 static int take_savings(struct entry *entry, char *text, char *path, char *message, size_t size)
 {
 	(void)path;
@@ -252,13 +266,46 @@ static void take_over(const char *dir, const char *file)
 	fclose(stream);
 }
 
-void files_take_over(const char *dir)
+/* Is this the end of a model file's name, behind its mode? */
+static bool is_tail(const char *tail)
+{
+	static const char *const suffix[] = {SAMPLES, SAVINGS, COMPANY, INHERITED};
+
+	if (*tail == '@')
+		tail += 1 + strspn(tail + 1, "0123456789");
+	if (strcmp(tail, LAYERS SAMPLES) == 0)
+		return true;
+	for (size_t i = 0; i < sizeof(suffix) / sizeof(*suffix); i++)
+		if (strcmp(tail, suffix[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Version 0.1 cut the mode short, so that several modes could share a file. The first of them takes it over. */
+static void take_over_mode(const char *dir, const char *file, const char *key)
+{
+	const char *mode = strchr(file, '@');
+	char from[PATH_MAX], to[PATH_MAX];
+
+	if (!mode || strncmp(mode + 1, key, MODE_CUT) != 0 || !is_tail(mode + 1 + MODE_CUT) ||
+	    snprintf(from, sizeof(from), "%s/%s", dir, file) >= (int)sizeof(from) ||
+	    snprintf(to, sizeof(to), "%s/%.*s@%s%s", dir, (int)(mode - file), file, key, mode + 1 + MODE_CUT) >=
+		    (int)sizeof(to))
+		return;
+	if (access(to, F_OK) < 0 && rename(from, to) == 0)
+		log_notice("%s: named by version 0.1, renamed to %s", from, to);
+}
+
+void files_take_over(const char *dir, const char *key)
 {
 	DIR *stream = opendir(dir);
 	struct dirent *old;
 
-	while (stream && (old = readdir(stream)) != NULL)
+	while (stream && (old = readdir(stream)) != NULL) {
 		take_over(dir, old->d_name);
+		if (strlen(key) > MODE_CUT)
+			take_over_mode(dir, old->d_name, key);
+	}
 	if (stream)
 		closedir(stream);
 }
@@ -273,7 +320,7 @@ static int by_age(const void *a, const void *b)
 	return x->tv_nsec < y->tv_nsec ? 1 : x->tv_nsec > y->tv_nsec ? -1 : 0;
 }
 
-/* The file that stands for its model: the samples or, of one that no sample is kept of, shadow mode's account. */
+/* The file by which a model is found: its samples or, without samples, the account of shadow mode. */
 static bool stands_for_model(const char *dir, const struct file_name *name)
 {
 	struct entry entry = {.owner = name->owner};
@@ -390,7 +437,7 @@ static int save_samples(const char *dir, const struct entry *entry)
 	return save_text(dir, entry, LAYERS SAMPLES, text);
 }
 
-/* What took longest to learn comes first. */
+/* Files that took longest to learn are read first. */
 int files_save(const char *dir, const struct entry *entry)
 {
 	int rc = save_samples(dir, entry);

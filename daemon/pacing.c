@@ -59,7 +59,7 @@ bool pacing_takes_turns(const struct pacing *pacing)
 	return pacing->alone > ALONE_ALWAYS;
 }
 
-uint64_t pacing_again_ns(const struct pacing *pacing)
+uint64_t pacing_gap_ns(const struct pacing *pacing)
 {
 	if (!pacing->period_ns)
 		return UINT64_MAX;

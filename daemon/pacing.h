@@ -25,13 +25,13 @@ void pacing_began(struct pacing *pacing, uint64_t begin_ns, uint64_t deadline_ns
 		  bool alone);
 void pacing_ended(struct pacing *pacing, uint64_t end_ns);
 
-/* When the next request may begin, at the earliest likely; 0: nothing tells, or the session has fallen silent.
- * `*by_ns`: at the latest likely. */
+/* The earliest likely begin of the next request; 0: unknown, or the session is silent. `*by_ns`: the latest likely
+ * begin. */
 uint64_t pacing_next_ns(const struct pacing *pacing, uint64_t now_ns, uint64_t *by_ns);
-/* Do nearly all of its requests begin while none other is in flight? */
+/* Whether nearly all of its requests begin while no other is in flight. */
 bool pacing_takes_turns(const struct pacing *pacing);
-/* Time from an end to the next begin, at the least likely; UINT64_MAX: unknown. */
-uint64_t pacing_again_ns(const struct pacing *pacing);
+/* Shortest likely time from an end to the next begin; UINT64_MAX: unknown. */
+uint64_t pacing_gap_ns(const struct pacing *pacing);
 
 /* Context of the n-th request from now. */
 uint32_t pacing_context(const struct pacing *pacing, uint32_t n);

@@ -37,13 +37,16 @@ static uint64_t reading(struct daemon *d)
 static void plan(struct daemon *d, const struct request *request)
 {
 	const struct decision *decision = &request->session->decision;
-	uint64_t runs_ns = request->session->shadow ? shadow_expected_ns(d, request) : decision->predicted_ns;
-	uint64_t from_ns = (uint64_t)(POWER_FROM * (double)runs_ns), past_ns;
-	struct power *power = &d->power;
+	uint64_t runs_ns = decision->predicted_ns, from_ns, past_ns;
+	uint32_t measured = decision->measured;
+	struct power_sampler *power = &d->power;
 
 	if (!power->meter || power_meter_counts(power->meter) || d->requests > 1 ||
 	    request->session->connection->replays)
 		return;
+	if (request->session->shadow)
+		runs_ns = shadow_expected_ns(d, request, &measured);
+	from_ns = (uint64_t)(POWER_FROM * (double)runs_ns);
 	past_ns = decision->settle_ns + power_meter_window_ns(power->meter);
 	if (request->serial && past_ns > from_ns && past_ns < runs_ns)
 		from_ns = past_ns;
@@ -51,7 +54,7 @@ static void plan(struct daemon *d, const struct request *request)
 		return;
 	power->left = 0;
 	power->apart_ns = runs_ns - from_ns;
-	if (decision->measured < READINGS_NEW && power->apart_ns >= 2 * READINGS_APART_NS) {
+	if (measured < READINGS_NEW && power->apart_ns >= 2 * READINGS_APART_NS) {
 		uint64_t readings = power->apart_ns / READINGS_APART_NS;
 
 		readings = readings < READINGS_MOST ? readings : READINGS_MOST;
@@ -81,6 +84,8 @@ void power_sample(void *daemon)
 		return;
 	request->power_uw = (request->power_uw * request->readings + uw) / (request->readings + 1);
 	request->readings++;
+	if (request->session->shadow)
+		shadow_poll(d); /* at the same wake-up, and of the same moment */
 	if (d->power.left) {
 		d->power.left--;
 		loop_timer_in(d->power.timer, d->power.apart_ns);

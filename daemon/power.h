@@ -12,7 +12,7 @@ struct loop_watch;
 struct power_meter;
 struct request;
 
-struct power {
+struct power_sampler {
 	struct power_meter *meter; /* NULL: no sensor */
 	uint64_t uw;               /* newest reading */
 	uint64_t sampled_ns;       /* virtual time of that reading */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Profiles: a client measures the points that flamed asks for. Deadline requests take precedence; a
- * measurement that they disturbed is repeated. */
+/* Profiles: a client measures the points that flamed chooses. Deadline requests take precedence; a measurement that
+ * they disturbed is repeated. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../common/clock.h"
+#include "../common/file.h"
 #include "../common/log.h"
 #include "daemon.h"
 
@@ -37,7 +38,9 @@ struct profile {
 	size_t point;
 	double gain;
 	uint64_t epoch, serial, latency_ns;
-	bool waiting, paused, disturbed;
+	bool waiting; /* for the clocks, */
+	bool fitting; /* or for a fit: the connection is held */
+	bool paused, disturbed;
 	struct loop_watch *settle, *power, *silence;
 	uint64_t opened_ns;
 	uint64_t asked_ns; /* when the point was sent to the client */
@@ -83,7 +86,7 @@ static void drop(struct profile *p)
 	loop_watch_free(p->settle);
 	loop_watch_free(p->power);
 	loop_watch_free(p->silence);
-	if (p->waiting)
+	if (p->waiting || p->fitting)
 		p->connection->held = false;
 	library_put(p->entry);
 	free(p);
@@ -167,7 +170,7 @@ static void on_silence(void *arg)
 	struct daemon *d = p->daemon;
 	struct connection *owed = p->waiting ? p->connection : NULL;
 
-	if (user_may_log(p->connection->user))
+	if (user_may_log(p->connection->user, USER_LOG_PROFILE_ENDED))
 		log_warning("model %s: profile %" PRIu64 " of pid %d ended: %s", p->entry->name, p->id,
 			    (int)p->connection->pid, owed ? "the clocks do not answer" : "its client is silent");
 	drop(p);
@@ -221,7 +224,7 @@ static void reply_done(struct profile *p)
 	struct connection *c = p->connection;
 	enum surface_state state = model_state(p->entry->model, p->phase);
 
-	if (user_may_log(c->user))
+	if (user_may_log(c->user, USER_LOG_PROFILED))
 		log_info("model %s: profiled with %u measurements, surface %s", p->entry->name, p->step,
 			 state_word(state));
 	drop(p);
@@ -309,16 +312,25 @@ static bool gave_way(const struct profile *p)
 	return turn.until_ns > now_ns && turn.uid != p->connection->uid && now_ns - p->opened_ns > TURN_NS;
 }
 
-/* Choose the next point from all that is known, or finish when no point is worth measuring. */
+/* Choose the next point by the current fit, or finish when no point is worth measuring. */
 static void next(struct profile *p)
 {
 	static uint8_t allowed[GRID_POINTS_MAX];
 	struct op_point point;
 	uint32_t context = p->context_fixed ? p->context : CONTEXT_ANY;
 
+	if (p->step >= p->budget || gave_way(p)) {
+		reply_done(p);
+		return;
+	}
+	if (fitting_start(p->daemon, p->entry, p->phase, p->connection->uid)) {
+		p->fitting = true;
+		loop_timer_stop(p->silence);
+		connection_hold(p->connection);
+		return;
+	}
 	mark_allowed(p->daemon, allowed);
-	if (p->step >= p->budget || gave_way(p) ||
-	    model_plan(p->entry->model, p->phase, allowed, &point, &context, &p->gain) == 0) {
+	if (model_plan(p->entry->model, p->phase, allowed, &point, &context, &p->gain) == 0) {
 		reply_done(p);
 		return;
 	}
@@ -326,6 +338,24 @@ static void next(struct profile *p)
 	p->point = grid_nearest(&p->daemon->clocks.grid, point);
 	p->context = context;
 	go(p);
+}
+
+void profiles_fitted(struct daemon *d)
+{
+	struct profile *following;
+
+	(void)d;
+	for (struct profile *p = profiles; p; p = following) {
+		struct connection *c = p->connection;
+
+		following = p->next;
+		if (!p->fitting)
+			continue;
+		p->fitting = c->held = false;
+		next(p);
+		if (!c->held)
+			connection_resume(c);
+	}
 }
 
 void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
@@ -337,6 +367,7 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	uint32_t context = 0;
 	uint64_t budget, now_ns = clock_now_ns();
 	unsigned own = 0;
+	uid_t owner;
 
 	if (!need_model(c, kv, &model) || !want_phase(c, kv, &phase, &context))
 		return;
@@ -368,6 +399,9 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 			    profile_count ? "profile: another one is running" : "profile: it is another user's turn");
 		return;
 	}
+	owner = known && known->shared ? USER_ADMIN : user_owner(c->uid);
+	if (model_awaited(d, c, model, owner))
+		return;
 	if (turn.uid == c->uid)
 		turn.until_ns = 0;
 	p = calloc(1, sizeof(*p));
@@ -377,8 +411,7 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 		p->silence = loop_timer(d->loop, on_silence, p);
 	}
 	if (p && p->settle && p->power && p->silence)
-		p->entry = library_get(&d->library, model, known && known->shared ? USER_ADMIN : user_owner(c->uid),
-				       clock_now_ns());
+		p->entry = library_get(&d->library, model, owner, clock_now_ns());
 	if (!p || !p->settle || !p->power || !p->silence || !p->entry) {
 		if (p) {
 			loop_watch_free(p->settle);
@@ -403,19 +436,6 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	next(p);
 }
 
-static bool take_layers(struct profile *p, const struct kv *kv)
-{
-	struct layer *layers = NULL;
-	size_t count;
-
-	if (!want_layers(p->connection, kv, p->phase, p->context, clocks_point(&p->daemon->clocks), &layers, &count))
-		return false;
-	if (count && library_has_room(&p->daemon->library, p->entry, count * MODEL_LAYER_BYTES))
-		model_learn_layers(p->entry->model, layers, count);
-	free(layers);
-	return true;
-}
-
 /* The power mode changed: from now on it is the other mode's model that is measured. False where
  * there is no room for it. */
 static bool follow_mode(struct daemon *d, struct profile *p)
@@ -433,6 +453,8 @@ static bool follow_mode(struct daemon *d, struct profile *p)
 void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	uint64_t id, latency_ns = 0, n = 1, sd_ns = 0, max_ns = 0;
+	CLEANUP_MEM struct layer *layers = NULL;
+	size_t layer_count;
 	struct profile *p;
 
 	if (!need_u64(c, kv, "profile", 1, UINT64_MAX, &id))
@@ -448,6 +470,8 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	sessions_follow_mode(d);
 	bool moved = strcmp(p->entry->mode, d->library.mode) != 0;
+	if (moved && model_awaited(d, c, p->entry->name, p->entry->owner))
+		return;
 	if (moved && !follow_mode(d, p)) {
 		reply_error(c, ENOSPC, "model: no room for its model of the power mode that is in force now");
 		return;
@@ -460,14 +484,13 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		go(p); /* measure again: the clocks moved during the measurement */
 		return;
 	}
-	if (!take_layers(p, kv))
+	if (!want_layers(c, kv, p->phase, p->context, clocks_point(&d->clocks), &layers, &layer_count))
 		return;
 	struct sample sample = {p->phase, p->context, clocks_point(&d->clocks),        latency_ns, (uint32_t)n,
 				sd_ns,    max_ns,     measured_power(p, latency_ns, n)};
 	if (!model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
 		library_reset_refuted(&d->library, p->entry, c->user);
-		/* counts towards the budget, so that a client whose samples are all contradictory
-		 * comes to an end */
+		/* counts towards the budget, so that a client with contradictory samples only also finishes */
 		p->step++;
 		next(p);
 		return;
@@ -480,8 +503,9 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_error(c, -rc, "latency_ns: %s", strerror(-rc));
 		return;
 	}
+	library_learn_layers(&d->library, p->entry, layers, layer_count, latency_ns);
 	p->entry->dirty = true;
-	loop_timer_in(d->save, d->config.save_interval_ns);
+	models_save_later(d);
 	p->latency_ns = latency_ns;
 	p->step++;
 	next(p);

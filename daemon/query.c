@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What flamed does and why, for people and programs: hello, status, models,
- * surface, explain, release, savings. */
+/* Operations that report or explain flamed's state: hello, status, models, surface, explain, release, savings. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@
 #define STATUS_RECENT     32                      /* newest latencies of a session shown in status */
 #define MODELS_PAGE_BYTES (MESSAGE_BYTES_MAX / 2) /* of models in one reply: at least all of a user's own */
 #define MODELS_PAGE_ROWS  (4 * SAMPLES_MAX)       /* and of their samples looked through */
-#define STATUS_ROOM       2048                    /* bytes of a message reserved for what follows the sessions */
+#define STATUS_ROOM       2048                    /* bytes of a message reserved for the part after the sessions */
 
 static const char *const method_words[METHOD_COUNT] = {
 	[METHOD_NONE] = "none",
@@ -270,7 +269,7 @@ void query_status(struct daemon *d, struct connection *c, const struct kv *kv)
 	reply_end(c);
 }
 
-/* How far off the other boards' samples are taken to be that a model's surfaces rest on; 0: on none. */
+/* Assumed deviation of the other boards' samples that a model's surfaces use; 0: they use none. */
 static uint64_t inherited_permille(const struct model *model)
 {
 	double most = 0, sd;
@@ -281,7 +280,7 @@ static uint64_t inherited_permille(const struct model *model)
 	return (uint64_t)(1000 * most);
 }
 
-/* Returns whether it was added: a model that nobody uses and of which nothing is known is left out. */
+/* Returns whether it was added: a model that is unused and unknown is left out. */
 static bool add_model(struct kv_out *out, const struct entry *entry, const struct model_summary *known, unsigned i)
 {
 	char prefix[24], phases[64] = "";
@@ -309,29 +308,31 @@ static bool add_model(struct kv_out *out, const struct entry *entry, const struc
 
 enum whose { WHOSE_OWN, WHOSE_ADMIN, WHOSE_OTHERS, WHOSE_COUNT };
 
-/* The asker's models come first: whoever looks for one by its name finds its own in the first reply. */
+/* The models of the client's user come first, so that a search by name finds them in the first reply. */
 void query_models(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	uid_t own = user_owner(c->uid);
-	uint64_t from = 0, at = 0;
+	uint64_t from = 0;
 	unsigned shown = 0;
 	size_t walked = 0;
 	struct kv_out *out;
 
-	if (!want_u64(c, kv, "from", 0, WHOSE_COUNT * MODELS_MAX, &from))
+	if (!want_u64(c, kv, "from", 0, UINT64_MAX, &from))
 		return;
+	struct library_place place = library_place(&d->library, from);
 	out = reply_begin(c);
 	for (int whose = WHOSE_OWN; whose < (is_admin(c) ? WHOSE_COUNT : WHOSE_OTHERS); whose++) {
-		for (size_t i = 0; i < d->library.count; i++, at++) {
+		for (size_t i = 0; i < d->library.count; i++) {
 			const struct entry *entry = &d->library.entry[i];
+			uint64_t at = (uint64_t)whose * MODELS_MAX + i;
 			enum whose is = entry->owner == own        ? WHOSE_OWN :
 					entry->owner == USER_ADMIN ? WHOSE_ADMIN :
 								     WHOSE_OTHERS;
 
-			if (at < from || is != (enum whose)whose)
+			if (at < place.at || entry->number > place.entered || is != (enum whose)whose)
 				continue;
 			if (out->len - c->reply_start > MODELS_PAGE_BYTES || walked > MODELS_PAGE_ROWS) {
-				kv_add_u64(out, "next", at);
+				kv_add_u64(out, "next", library_next(place, at));
 				reply_end(c);
 				return;
 			}
@@ -379,16 +380,19 @@ static struct entry *visible_model(struct daemon *d, const struct connection *c,
 }
 
 /* The time of a long fit is charged to the client's user. A user in debt gets the surface of the
- * previous fit. */
-static const struct surface *newest_surface(struct daemon *d, struct connection *c, struct model *model,
+ * previous fit. NULL: the query has to wait for a helper process. */
+static const struct surface *newest_surface(struct daemon *d, struct connection *c, struct entry *entry,
 					    enum phase phase, uint32_t context)
 {
+	struct model *model = entry->model;
 	bool others = d->sessions > c->user->sessions;
 	uint64_t start_ns = clock_cpu_ns();
 	const struct surface *surface;
 
 	if (others && user_owes_ns(c->user, DEBT_WORK))
 		return model_surface_at_hand(model, phase, context);
+	if (fitting_start(d, entry, phase, c->uid))
+		return NULL;
 	surface = model_surface(model, phase, context);
 	if (others)
 		user_charge(c->user, DEBT_WORK, clock_cpu_ns() - start_ns);
@@ -398,7 +402,7 @@ static const struct surface *newest_surface(struct daemon *d, struct connection 
 void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	const struct surface *s;
-	const struct entry *entry;
+	struct entry *entry;
 	const char *model;
 	enum phase phase = PHASE_RUN;
 	uint32_t context = 0;
@@ -414,9 +418,18 @@ void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_error(c, ENOENT, "model: %s is not known; flamectl models lists the known ones", model);
 		return;
 	}
-	s = newest_surface(d, c, entry->model, phase, context);
+	if (fitting_read(d, entry, c->uid)) {
+		connection_repeat(c);
+		return;
+	}
+	library_read(entry);
+	s = newest_surface(d, c, entry, phase, context);
+	if (!s) {
+		connection_repeat(c);
+		return;
+	}
 	out = reply_begin(c);
-	kv_add(out, "state", "%s", state_word(s->told));
+	kv_add(out, "state", "%s", state_word(s->shown));
 	kv_add(out, "phase", "%s", phase_name(phase));
 	kv_add_u64(out, "context", context);
 	kv_add_u64(out, "power_known", s->power_known);
@@ -459,8 +472,8 @@ static void explain_text(const struct session *session, const struct grid *grid,
 		 format_duration(bound, sizeof(bound), x->bound_ns), source_word(x->source),
 		 x->learning ? "; still learning" : "");
 	if (x->runner_up.point < grid->points && strlen(buf) + 1 < size)
-		snprintf(buf + strlen(buf), size - strlen(buf), "; cheaper was refused: %s",
-			 refusal_word(x->runner_up.refused));
+		snprintf(buf + strlen(buf), size - strlen(buf), "; a cheaper point was refused because %s",
+			 refusal_text(x->runner_up.refused));
 }
 
 static void add_runner_up(struct kv_out *out, const struct decision *x, const struct grid *grid)
@@ -500,7 +513,11 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	}
 	x = &session->decision;
-	surface = newest_surface(d, c, session->entry->model, session->phase, session->context);
+	surface = newest_surface(d, c, session->entry, session->phase, session->context);
+	if (!surface) {
+		connection_repeat(c);
+		return;
+	}
 	out = reply_begin(c);
 	kv_add_u64(out, "session", session->id);
 	kv_add_u64(out, "closed", session == &d->closed);
@@ -516,8 +533,8 @@ void query_explain(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "late_once", x->reason == REASON_BUY);
 	kv_add_u64(out, "stays", x->reason == REASON_STAY);
 	kv_add(out, "late", "%.5f", x->late);
-	kv_add(out, "debt", "%.3f", x->debt);
-	kv_add_u64(out, "miss_price_uw", (uint64_t)x->price_uw);
+	kv_add(out, "debt", "%.3f", x->miss_debt);
+	kv_add_u64(out, "miss_price_uw", (uint64_t)x->miss_price_uw);
 	kv_add_u64(out, "others", x->others);
 	kv_add_u64(out, "deadline_ns", session->deadline_ns);
 	kv_add_u64(out, "slack_ns", x->slack_ns);
@@ -558,7 +575,7 @@ void query_release(struct daemon *d, struct connection *c, const struct kv *kv)
 	reply_end(c);
 }
 
-/* What chooses the clock while flamed does not: "schedutil". */
+/* The kernel's governor of the clock, for example "schedutil". */
 static void add_kernel_governor(struct kv_out *out, const struct daemon *d, enum clock_id id)
 {
 	const struct clock_domain *domain = &d->board.clock[id];
@@ -579,21 +596,22 @@ void query_savings(struct daemon *d, struct connection *c, const struct kv *kv)
 	unsigned shown = 0;
 	char prefix[32];
 
-	if (!want_u64(c, kv, "from", 0, MODELS_MAX, &from))
+	if (!want_u64(c, kv, "from", 0, UINT64_MAX, &from))
 		return;
+	struct library_place place = library_place(&d->library, from);
 	out = reply_begin(c);
 	kv_add(out, "mode", "%s", d->clocks.shadow ? "shadow" : "govern");
 	kv_add(out, "confidence", "%.4f", 2 * d->config.quantile - 1);
 	for (int i = 0; i < CLOCK_COUNT; i++)
 		add_kernel_governor(out, d, (enum clock_id)i);
-	for (size_t i = from; i < d->library.count; i++) {
+	for (size_t i = place.at; i < d->library.count; i++) {
 		const struct entry *entry = &d->library.entry[i];
 
-		if (entry->savings.requests <= 0 ||
+		if (entry->savings.requests <= 0 || entry->number > place.entered ||
 		    !(is_admin(c) || entry->owner == USER_ADMIN || entry->owner == c->uid))
 			continue;
 		if (out->len - c->reply_start > MESSAGE_BYTES_MAX - 2 * LINE_BYTES_MAX) {
-			kv_add_u64(out, "next", i);
+			kv_add_u64(out, "next", library_next(place, i));
 			break;
 		}
 		snprintf(prefix, sizeof(prefix), "model.%u", shown++);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../common/clock.h"
+#include "../common/file.h"
 #include "../common/log.h"
 #include "daemon.h"
 #include "view.h"
@@ -138,7 +139,7 @@ static void reply_to_begin(struct daemon *d, struct request *request)
 	struct op_point point = clocks_point(&d->clocks);
 	struct kv_out *out = reply_begin(request->session->connection);
 
-	/* What is in force where it is known by now and stays so, what was decided where not. */
+	/* The point in force if it is known and stays, else the point decided. */
 	if (!d->clocks.held || d->clocks.last.serial < d->clocks.serial || d->clocks.wanted != d->clocks.target ||
 	    request->session->shadow)
 		point = grid_point(&d->clocks.grid, decision->point);
@@ -176,7 +177,7 @@ static void follow_schedule(struct request *request, uint64_t now_ns)
 	struct schedule *schedule = &request->session->schedule;
 
 	request->scheduled = true;
-	request->number = schedule_take(schedule, now_ns);
+	request->number = schedule_take(schedule, request->phase, now_ns);
 	uint64_t due_ns = schedule_due_ns(schedule, request->number);
 	request->asked_ns = due_ns > now_ns ? due_ns - now_ns : 0;
 	request->session->number = request->number;
@@ -194,7 +195,7 @@ static uint64_t expiry_ns(const struct daemon *d, uint64_t deadline_ns)
 	return after_ns > least_ns ? after_ns : least_ns;
 }
 
-/* Nobody waits for clocks that come down: they are written after the replies. */
+/* No client waits for clocks that come down: they are written after the replies. */
 static void lower(struct daemon *d)
 {
 	uint64_t epoch = d->clocks.epoch;
@@ -220,7 +221,7 @@ struct begin_message {
 	bool scheduled;        /* the deadline is that of the session's schedule */
 };
 
-/* The deadline may be left out where the session has one, or a schedule. */
+/* The deadline is optional if the session has one, or a schedule. */
 static bool read_deadline(struct connection *c, const struct kv *kv, struct begin_message *out)
 {
 	out->scheduled = out->session->schedule.rate_mhz && !kv_get(kv, "deadline_ns");
@@ -266,9 +267,10 @@ static void start(struct daemon *d, struct request *request, const struct begin_
 	request->asked_ns = message->deadline_ns;
 	request->deadline_ns = now_ns + message->deadline_ns;
 	if (message->stream)
-		schedule_start(&session->schedule, now_ns);
+		schedule_start(&session->schedule, now_ns, message->phase == PHASE_PREFILL);
 	if (message->scheduled)
 		follow_schedule(request, now_ns);
+	request->mode_changed = session->entry->unread || strcmp(session->entry->mode, d->library.mode) != 0;
 	request->waiting = message->wait;
 	request->arrived_ns = clock_now_ns();
 	request->expires_ns = request->arrived_ns + expiry_ns(d, message->deadline_ns);
@@ -281,8 +283,8 @@ static void start(struct daemon *d, struct request *request, const struct begin_
 	session->context = request->context;
 }
 
-/* Why it was not a cheaper point. Of requests that come faster than anybody reads, those that went to the same point
- * for the same reason share what was found for one of them. */
+/* The runner-up of a decision. Requests in quick succession with the same point and reason share the runner-up of the
+ * first. */
 static void explain(struct daemon *d, struct session *session, const struct decision *before)
 {
 	struct decision *decision = &session->decision;
@@ -366,7 +368,7 @@ static void reply_to_waiting(struct daemon *d, struct request *ready[], size_t c
 	for (size_t i = 0; i < count; i++) {
 		struct request *request = ready[i];
 		request->waiting = false;
-		request->serial = 0; /* it starts on clocks that stand */
+		request->serial = 0; /* the clocks stand at its start */
 		request->waited_ns = clock_now_ns() - request->arrived_ns;
 		request->flight.seen_ns = daemon_now_ns(d);
 		reply_to_begin(d, request);
@@ -443,7 +445,7 @@ uint64_t request_fastest_ns(struct daemon *d, const struct request *request)
 	return fastest_ns < INFINITY ? (uint64_t)fastest_ns : 0;
 }
 
-/* What of its time was its own, beside those that ran meanwhile. */
+/* Its own work, without the time lost to requests that ran meanwhile. */
 static struct governor_own own_of(struct daemon *d, struct request *request, uint64_t total_ns, bool stood,
 				  uint64_t now_ns)
 {
@@ -463,21 +465,20 @@ static double expected_ns(struct daemon *d, const struct request *request)
 
 void request_unsaved(struct daemon *d, const struct request *request)
 {
-	struct entry *entry = request->session->entry;
-
-	if (!entry->dirty)
-		loop_timer_in(d->save, d->config.save_interval_ns);
-	entry->dirty = true;
+	request->session->entry->dirty = true;
+	models_save_later(d);
 }
 
-bool request_allowed(struct daemon *d, const struct request *request, struct op_point point, uint64_t total_ns)
+bool request_allowed(struct daemon *d, struct request *request, struct op_point point, uint64_t total_ns)
 {
 	struct entry *entry = request->session->entry;
 
-	if (model_allows(entry->model, request->phase, request->context, point, total_ns))
-		return true;
-	library_reset_refuted(&d->library, entry, request->session->connection->user);
-	return false;
+	if (!request->session->teaches)
+		return model_plausible(entry->model, request->phase, request->context, point, total_ns);
+	request->allowed = model_allows(entry->model, request->phase, request->context, point, total_ns);
+	if (!request->allowed)
+		library_reset_refuted(&d->library, entry, request->session->connection->user);
+	return request->allowed;
 }
 
 void request_learn(struct daemon *d, const struct request *request, struct op_point point, uint64_t ns,
@@ -504,7 +505,7 @@ static void learn(struct daemon *d, struct request *request, uint64_t total_ns, 
 	struct governor_own own = own_of(d, request, total_ns, stood, now_ns);
 	double moved = (double)request->moved_ns / (double)total_ns;
 
-	/* What no run can be is told to request_allowed() wherever it ran. */
+	/* request_allowed() counts an implausible total at any point. */
 	if (request->session->teaches && !request->mode_changed && total_ns < LATENCY_NS_MIN)
 		request_allowed(d, request, point, run_ns(request, total_ns));
 	if (!stood || !own.own_ns || total_ns < LATENCY_NS_MIN)
@@ -517,7 +518,7 @@ static void learn(struct daemon *d, struct request *request, uint64_t total_ns, 
 		request_learn(d, request, point, own.own_ns, own.var + moved * moved / 4, power_uw);
 }
 
-/* Where it runs, as far as that is known by now. */
+/* The point at which it runs, as far as known. */
 static bool run_point(const struct daemon *d, const struct request *request, struct op_point *out)
 {
 	if (request->session->shadow)
@@ -526,25 +527,30 @@ static bool run_point(const struct daemon *d, const struct request *request, str
 	return request->epoch == d->clocks.epoch;
 }
 
-static bool learn_layers(struct daemon *d, struct connection *c, const struct request *request, const struct kv *kv)
+/* Returns false after an error reply. */
+static bool read_layers(struct daemon *d, struct connection *c, const struct request *request, const struct kv *kv,
+			struct layer **layers, size_t *count)
 {
-	struct op_point point = clocks_point(&d->clocks);
-	struct layer *layers = NULL;
-	size_t count;
-
 	if (d->sessions > c->user->sessions && user_owes_ns(c->user, DEBT_WORK))
 		return true; /* ignored: the user is in debt, and other users come first */
-	bool known = run_point(d, request, &point);
-	if (!want_layers(c, kv, request->phase, request->context, point, &layers, &count))
-		return false;
-	if (count && known && request->session->teaches && !request->mode_changed && !request->contended &&
-	    library_has_room(&d->library, request->session->entry, count * MODEL_LAYER_BYTES))
-		model_learn_layers(request->session->entry->model, layers, count);
-	free(layers);
-	return true;
+	return want_layers(c, kv, request->phase, request->context, (struct op_point){0}, layers, count);
 }
 
-/* Nothing runs any more: move down, or to where the next request will want to be. */
+/* Layers are believed as far as their total: after it was allowed, and only if they fit into it. */
+static void learn_layers(struct daemon *d, const struct request *request, struct layer *layers, size_t count,
+			 uint64_t total_ns)
+{
+	struct op_point point;
+
+	if (!count || !request->allowed || request->mode_changed || request->contended ||
+	    !run_point(d, request, &point))
+		return;
+	for (size_t i = 0; i < count; i++)
+		layers[i].point = point;
+	library_learn_layers(&d->library, request->session->entry, layers, count, total_ns);
+}
+
+/* Nothing runs any more: move down, or to the point for the next request. */
 static void after_last(struct daemon *d, const struct session *session, uint64_t now_ns)
 {
 	size_t point, count;
@@ -556,15 +562,38 @@ static void after_last(struct daemon *d, const struct session *session, uint64_t
 	loop_timer_in(d->idle, d->config.release_after_ns);
 	count = view_others(d, NULL, session, now_ns, view);
 	if ((d->clocks.held || session->shadow) && view_expected(d, session, true, now_ns, &view[count]) &&
-	    governor_idle(&d->governor, &d->clocks.view, view, count + 1, now_ns, &point))
+	    governor_gap(&d->governor, &d->clocks.view, view, count + 1, now_ns, &point))
 		session_apply(d, session, point);
+}
+
+/* An inference as it was announced: learn from it, and count it. */
+static void count_end(struct daemon *d, struct request *request, uint64_t total_ns, bool missed)
+{
+	struct session *session = request->session;
+	uint64_t governed_ns = total_ns;
+
+	if (session->shadow)
+		governed_ns = shadow_end(d, request, total_ns);
+	else
+		learn(d, request, total_ns, daemon_now_ns(d));
+	clocks_decay_times(&d->clocks);
+	governor_ended(&d->governor, session_slot(d, session), governed_ns, request->asked_ns);
+	session->total_ns[session->requests % SESSION_TOTALS] = total_ns;
+	session->total_sum_ns += total_ns;
+	session->requests++;
+	session->missed += missed;
+	d->requests_ended++;
+	tally_ended(d, request, total_ns, missed);
+	metrics_ended(request, total_ns);
 }
 
 void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 {
-	uint64_t id, total_ns = 0, ack = 0;
+	CLEANUP_MEM struct layer *layers = NULL;
+	uint64_t id, total_ns = 0, ack = 0, withdraw = 0;
 	struct request *request;
 	struct session *session;
+	size_t layer_count = 0;
 	bool missed;
 
 	if (!need_u64(c, kv, "request", 1, UINT64_MAX, &id))
@@ -575,7 +604,8 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	}
 	if (!want_u64(c, kv, "total_ns", 1, DEADLINE_NS_MAX * 10, &total_ns) || !want_u64(c, kv, "ack", 0, 1, &ack) ||
-	    !learn_layers(d, c, request, kv))
+	    !want_u64(c, kv, "withdraw", 0, 1, &withdraw) ||
+	    (!withdraw && !read_layers(d, c, request, kv, &layers, &layer_count)))
 		return;
 	session = request->session;
 	sessions_follow_mode(d);
@@ -586,25 +616,15 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		total_ns = now_ns - request->begin_ns;
 	advance(d, request, total_ns);
 	now_ns = connection_now_ns(c);
-	missed = total_ns > request->asked_ns;
-	uint64_t governed_ns = total_ns;
-	if (session->shadow)
-		governed_ns = shadow_end(d, request, total_ns);
-	else
-		learn(d, request, total_ns, daemon_now_ns(d));
-	clocks_decay_times(&d->clocks);
-	governor_ended(&d->governor, session_slot(d, session), governed_ns, request->asked_ns);
-	session->total_ns[session->requests % SESSION_TOTALS] = total_ns;
-	session->total_sum_ns += total_ns;
-	session->requests++;
+	missed = !withdraw && total_ns > request->asked_ns;
+	if (!withdraw) {
+		count_end(d, request, total_ns, missed);
+		learn_layers(d, request, layers, layer_count, total_ns);
+	}
 	pacing_ended(&session->pacing, now_ns);
 	if (request->scheduled)
 		tally_streamed(session,
 			       schedule_ended(&session->schedule, request->number, request->begin_ns + total_ns));
-	session->missed += missed;
-	d->requests_ended++;
-	tally_ended(d, request, total_ns, missed);
-	metrics_ended(request, total_ns);
 	request_drop(d, request);
 	/* Reply before the work that may take long. */
 	if (ack) {
@@ -627,7 +647,7 @@ void requests_expire(void *daemon)
 
 		if (!request->id || request->expires_ns > now_ns)
 			continue;
-		if (user_may_log(request->session->connection->user))
+		if (user_may_log(request->session->connection->user, USER_LOG_EXPIRED))
 			log_warning("model %s: request %" PRIu64 " of pid %d expired without an end",
 				    request->session->entry->name, request->id, (int)request->session->connection->pid);
 		request->session->unended++;

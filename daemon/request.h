@@ -29,12 +29,14 @@ struct request {
 	bool feasible, explores; /* of the decision */
 	uint64_t epoch;          /* of the clocks when it began to run */
 	bool contended, waiting;
-	bool mode_changed;             /* the power mode changed while it ran: it belongs to neither model */
-	struct governor_flight flight; /* what the governor follows of it */
+	/* the power mode changed while it ran, so that it belongs to neither model, or its model was not read yet */
+	bool mode_changed;
+	bool allowed;                  /* its model, which it teaches, allows its total */
+	struct governor_flight flight; /* its progress, kept by the governor */
 	bool moving;                   /* clocks move while it runs */
-	uint64_t moved_ns;             /* from its start until they stood */
+	uint64_t moved_ns;             /* from its start until the clocks stood */
 	uint64_t serial;               /* waits for this answer of the keeper */
-	size_t point;                  /* in shadow: what was decided, and the transition latency to it */
+	size_t point;                  /* in shadow: the point decided, and the transition latency to it */
 	uint64_t settle_ns;
 	struct clock_readings clocks; /* in shadow: the clocks while it runs */
 	uint64_t power_uw;            /* mean of the readings while it ran; 0: none */
@@ -48,15 +50,16 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv);
 /* Find a request of connection `c` (NULL: of any) by id; NULL if there is none. */
 struct request *request_find(struct daemon *d, const struct connection *c, uint64_t id);
 
-/* Can it have taken `total_ns` at that point? What cannot be is counted against its model. */
-bool request_allowed(struct daemon *d, const struct request *request, struct op_point point, uint64_t total_ns);
+/* Whether it can have taken `total_ns` at that point. Where it teaches, an implausible total is counted against its
+ * model. */
+bool request_allowed(struct daemon *d, struct request *request, struct op_point point, uint64_t total_ns);
 /* Learn a run of `ns` at a point, with its power (0: not measured). extra_var: as model_observe() takes it. */
 void request_learn(struct daemon *d, const struct request *request, struct op_point point, uint64_t ns,
 		   double extra_var, uint64_t power_uw);
-/* Something about its model is not on disk. */
+/* Mark its model as changed, to be saved. */
 void request_unsaved(struct daemon *d, const struct request *request);
 
-/* The shortest latency that is expected of it anywhere that limits and ceilings allow; 0: not known. */
+/* The shortest latency expected at any point that limits and ceilings allow; 0: not known. */
 uint64_t request_fastest_ns(struct daemon *d, const struct request *request);
 
 /* Drop all requests of a session, without replies. */

@@ -33,16 +33,24 @@ static int only_below(const char *dir)
 {
 	struct landlock_ruleset_attr rights = {.handled_access_fs = RIGHTS_ALL};
 	struct landlock_path_beneath_attr below = {.allowed_access = RIGHTS_KEPT};
-	CLEANUP_FD int parent = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CLEANUP_FD int rules = parent < 0 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &rights, sizeof(rights), 0);
+	CLEANUP_FD int parent = dir ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	CLEANUP_FD int rules =
+		dir && parent < 0 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &rights, sizeof(rights), 0);
 
 	if (rules < 0)
 		return -errno;
 	below.parent_fd = parent;
-	if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &below, 0) < 0 ||
+	if ((dir && syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &below, 0) < 0) ||
 	    syscall(SYS_landlock_restrict_self, rules, 0) < 0)
 		return -errno;
 	return 0;
+}
+
+void helper_begin(unsigned first_fd)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close_range(first_fd, ~0U, 0);
+	(void)!setpriority(PRIO_PROCESS, 0, 0);
 }
 
 int sandbox_enter(const char *dir, size_t file_bytes, unsigned cpu_s)

@@ -4,33 +4,43 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "../common/clock.h"
 #include "../common/quantile.h"
 
-#define SCHEDULE_SPREAD 16               /* periods over which banked slack is spent */
-#define MHZ_NS          1000000000000ULL /* the period in ns is this divided by the rate in mHz */
+#define SCHEDULE_SPREAD 16 /* periods over which banked slack is spent */
 
 uint64_t schedule_period_ns(const struct schedule *schedule)
 {
 	return MHZ_NS / schedule->rate_mhz;
 }
 
-void schedule_start(struct schedule *schedule, uint64_t now_ns)
+void schedule_start(struct schedule *schedule, uint64_t now_ns, bool prompt)
 {
 	schedule->started = true;
 	schedule->start_ns = now_ns;
+	schedule->due_ns = now_ns + schedule->first_ns;
 	schedule->next = 0;
+	schedule->prompt = prompt;
+	schedule->first_ended = false;
 }
 
-uint64_t schedule_take(struct schedule *schedule, uint64_t now_ns)
+uint64_t schedule_take(struct schedule *schedule, enum phase phase, uint64_t now_ns)
 {
 	if (!schedule->started)
-		schedule_start(schedule, now_ns);
+		schedule_start(schedule, now_ns, false);
+	schedule->prompt = schedule->prompt && phase == PHASE_PREFILL;
+	if (schedule->prompt)
+		schedule->next = 0;
+	if (schedule->next == 0 && phase == PHASE_DECODE) {
+		schedule->due_ns = now_ns;
+		schedule->next = 1;
+	}
 	return schedule->next++;
 }
 
 uint64_t schedule_due_ns(const struct schedule *schedule, uint64_t k)
 {
-	return schedule->start_ns + schedule->first_ns + (uint64_t)((unsigned __int128)k * MHZ_NS / schedule->rate_mhz);
+	return schedule->due_ns + (uint64_t)((unsigned __int128)k * MHZ_NS / schedule->rate_mhz);
 }
 
 uint64_t schedule_pace_ns(const struct schedule *schedule, uint64_t k, uint64_t now_ns)
@@ -44,23 +54,29 @@ uint64_t schedule_pace_ns(const struct schedule *schedule, uint64_t k, uint64_t 
 
 struct stream_event schedule_ended(struct schedule *schedule, uint64_t k, uint64_t end_ns)
 {
-	struct stream_event event = {.first = k == 0, .late = end_ns > schedule_due_ns(schedule, k)};
+	struct stream_event event = {.first = k == 0,
+				     .again = k == 0 && schedule->first_ended,
+				     .late = end_ns > schedule_due_ns(schedule, k)};
 	uint64_t since_ns = event.first ? schedule->start_ns : schedule->last_end_ns;
 
 	/* The end of the previous stream does not count after a restart. */
 	if (since_ns >= schedule->start_ns && end_ns > since_ns)
 		event.took_ns = end_ns - since_ns;
 	schedule->last_end_ns = end_ns;
-	stream_count(&schedule->stats, event);
+	schedule->first_ended |= event.first;
+	stream_count(&schedule->stats, event, &schedule->first_count);
 	return event;
 }
 
-void stream_count(struct stream_stats *stats, struct stream_event event)
+void stream_count(struct stream_stats *stats, struct stream_event event, uint64_t *first_count)
 {
 	stats->ended++;
 	stats->late += event.late;
 	if (event.first) {
-		stats->first_took_ns[stats->firsts++ % STREAM_FIRSTS] = event.took_ns;
+		if (!event.again || *first_count == 0 || *first_count > stats->firsts)
+			*first_count = ++stats->firsts;
+		if (stats->firsts - *first_count < STREAM_FIRSTS)
+			stats->first_took_ns[(*first_count - 1) % STREAM_FIRSTS] = event.took_ns;
 	} else if (event.took_ns) {
 		stats->steady_ns += event.took_ns;
 		stats->steady++;

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../common/point.h"
+
 #define STREAM_FIRSTS 128 /* newest times to first token (or frame) that are kept for quantiles */
 
 /* Statistics of a stream, over all its starts. */
@@ -22,27 +24,32 @@ struct schedule {
 	uint64_t rate_mhz; /* request rate in millihertz; 0: not a stream, each request has its own deadline */
 	uint64_t first_ns; /* from the start until the first request is due */
 	bool started;
-	uint64_t start_ns; /* virtual time */
-	uint64_t next;     /* number, from 0, of the next request to begin */
+	uint64_t start_ns, due_ns; /* virtual time; when request 0 is due */
+	uint64_t next;             /* number, from 0, of the next request to begin */
+	bool prompt;               /* all requests since the start were parts of its prompt */
 	uint64_t last_end_ns;
+	bool first_ended;     /* a part of the prompt, or the first request, ended since the start */
+	uint64_t first_count; /* stats.firsts with it */
 	struct stream_stats stats;
 };
 
 /* The end of a request of a stream. */
 struct stream_event {
 	bool first, late;
-	uint64_t took_ns; /* since the start for a first request, else since the end of the one before; 0: unknown */
+	bool again;       /* a further part of the first request: the time replaces that of the part before it */
+	uint64_t took_ns; /* since the start for a first request, else since the end of the previous one; 0: unknown */
 };
 
 /* The period in ns. Requires a rate. */
 uint64_t schedule_period_ns(const struct schedule *schedule);
 
-/* Start, or restart, the stream now. */
-void schedule_start(struct schedule *schedule, uint64_t now_ns);
+/* Start, or restart, the stream now; `prompt`: with a prompt, of which schedule_take() may tell further parts. */
+void schedule_start(struct schedule *schedule, uint64_t now_ns, bool prompt);
 
 /* Number of the request that begins now: 0 after schedule_start(), or for the first request ever,
- * which starts the stream. */
-uint64_t schedule_take(struct schedule *schedule, uint64_t now_ns);
+ * which starts the stream. A prompt may be several requests, which all have the number 0. A stream that starts with a
+ * token, its prompt unseen, has no request 0: the token is number 1, due a period later. */
+uint64_t schedule_take(struct schedule *schedule, enum phase phase, uint64_t now_ns);
 
 /* When request `k` of the current stream is due, virtual time. */
 uint64_t schedule_due_ns(const struct schedule *schedule, uint64_t k);
@@ -53,9 +60,10 @@ uint64_t schedule_due_ns(const struct schedule *schedule, uint64_t k);
  * than one constant speed, as power is convex in speed. 0: the request is already late. */
 uint64_t schedule_pace_ns(const struct schedule *schedule, uint64_t k, uint64_t now_ns);
 
-/* Request `k` ended: update schedule->stats. The returned event can be counted elsewhere too. */
+/* Request `k` ended: update schedule->stats. The returned event can be counted elsewhere too; `*first_count` is then
+ * kept by the caller for each stream, 0 at first. */
 struct stream_event schedule_ended(struct schedule *schedule, uint64_t k, uint64_t end_ns);
-void stream_count(struct stream_stats *stats, struct stream_event event);
+void stream_count(struct stream_stats *stats, struct stream_event event, uint64_t *first_count);
 
 /* Rate achieved after the first request of each start, in millihertz; 0: unknown. */
 uint64_t stream_reached_mhz(const struct stream_stats *stats);

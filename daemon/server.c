@@ -36,7 +36,7 @@ struct server {
 	int again_fd;
 	int ends_fd; /* epoll: every connection's end, also of one that is not read from */
 	struct loop_watch *watch, *rest, *again, *ends;
-	struct connection *turn; /* whose question waited longest, while it is served */
+	struct connection *turn; /* the user whose question waited longest, while it is served */
 	struct server_handlers handlers;
 	struct connection *first;
 	unsigned count;
@@ -54,8 +54,9 @@ static void connection_free(struct connection *c)
 	if (c->next)
 		c->next->previous = c->previous;
 	c->server->count--;
+	user_disconnected(c->user);
 	c->user->buffered -= c->buffered;
-	if (--c->user->connections == 0) {
+	if (c->user->connections == 0) {
 		loop_watch_free(c->user->may_ask);
 		c->user->may_ask = NULL;
 	}
@@ -127,7 +128,7 @@ static bool flush(struct connection *c)
 		return !c->closing;
 	}
 	if (c->out.len - c->sent > OUTPUT_BYTES_MAX) {
-		if (user_may_log(c->user))
+		if (user_may_log(c->user, USER_LOG_UNREAD))
 			log_warning("pid %d (uid %u) does not read its replies; connection closed", (int)c->pid,
 				    c->uid);
 		return false;
@@ -219,7 +220,7 @@ static size_t handle(struct connection *c)
 		if (rc == -E2BIG)
 			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
 		else if (rc < 0)
-			reply_error(c, EINVAL, "line %zu is no key=value with a key of a-z 0-9 _ .", line);
+			reply_error(c, EINVAL, "line %zu is not key=value with a key of a-z 0-9 _ .", line);
 		else if (!c->server->handlers.message(c->server->handlers.arg, c, &kv))
 			break;
 		if (rc < 0) { /* a malformed message is charged like a query */
@@ -231,7 +232,8 @@ static size_t handle(struct connection *c)
 	return used;
 }
 
-/* To what it holds, but KEPT_BYTES stay: the next message of an established session needs no memory. */
+/* Shrink to the current contents, but keep KEPT_BYTES, so that the next message of an established session needs no
+ * memory. */
 static void shrink(char **data, size_t *size, size_t held)
 {
 	size_t less = held > KEPT_BYTES ? held : KEPT_BYTES;
@@ -243,7 +245,7 @@ static void shrink(char **data, size_t *size, size_t held)
 	*size = less;
 }
 
-/* Give back memory that it does not need now, and count the rest. False: its user holds too much. */
+/* Free memory that is not needed now, and count the rest. False: its user holds too much. */
 static bool trim(struct connection *c)
 {
 	if (c->in_size > c->in_len + KEPT_BYTES && !c->backlog)
@@ -254,15 +256,15 @@ static bool trim(struct connection *c)
 	c->buffered = c->in_size + c->out.size;
 	if (c->user->buffered <= BUFFERED_PER_UID_MAX || c->buffered <= 2 * KEPT_BYTES)
 		return true;
-	if (user_may_log(c->user))
-		log_warning("uid %u: over %d bytes of messages that are not whole and replies that are not read; a "
+	if (user_may_log(c->user, USER_LOG_INCOMPLETE))
+		log_warning("uid %u: over %d bytes of incomplete messages and unread replies; a "
 			    "connection of pid %d is closed",
 			    c->uid, BUFFERED_PER_UID_MAX, (int)c->pid);
 	return false;
 }
 
 /* Handle received messages and send replies. */
-static void work(struct connection *c)
+static void serve(struct connection *c)
 {
 	uint64_t start_ns = clock_cpu_ns();
 	bool alive;
@@ -296,7 +298,7 @@ static bool make_room(struct connection *c)
 		return true;
 	grown = realloc(c->in, size);
 	if (!grown)
-		return c->in_size > c->in_len; /* what there is will do for now */
+		return c->in_size > c->in_len; /* the old buffer still has room */
 	c->in = grown;
 	c->in_size = size;
 	return true;
@@ -319,7 +321,7 @@ static void on_ready(void *arg, unsigned events)
 		if (n > 0)
 			c->in_len += (size_t)n;
 	}
-	work(c);
+	serve(c);
 }
 
 void connection_first(struct connection *c, bool first)
@@ -339,7 +341,40 @@ void connection_resume(struct connection *c)
 {
 	c->held = false;
 	if (!c->busy)
-		work(c);
+		serve(c);
+}
+
+void connection_repeat(struct connection *c)
+{
+	c->held = c->repeat = true;
+}
+
+/* The connection to which server_repeat() passes its message next; NULL: none is left. */
+static struct connection *next_again(const struct server *server, uid_t uid)
+{
+	struct connection *next = NULL;
+
+	for (struct connection *c = server->first; c; c = c->next) {
+		/* unsigned: the distance from the user whose turn it was */
+		if (c->again && (!next || c->uid - uid - 1 <= next->uid - uid - 1))
+			next = c;
+	}
+	return next;
+}
+
+void server_repeat(struct server *server, uid_t uid)
+{
+	struct connection *c;
+
+	for (c = server->first; c; c = c->next) {
+		c->again |= c->repeat;
+		c->repeat = false;
+	}
+	while ((c = next_again(server, uid)) != NULL) {
+		c->again = false;
+		c->had_turn = true;
+		connection_resume(c);
+	}
 }
 
 static void on_may_ask(void *arg)
@@ -401,7 +436,7 @@ bool connection_may_ask(struct connection *c)
 	return false;
 }
 
-/* The other end closed while its connection was held: what it owns ends now. */
+/* The client closed its end while the connection was held: everything that it owns ends now. */
 static void on_ends(void *arg, unsigned events)
 {
 	struct server *server = arg;
@@ -427,7 +462,7 @@ static void on_again(void *arg, unsigned events)
 	for (struct connection *c = server->first, *next; c; c = next) {
 		next = c->next;
 		if (c->backlog && !c->held)
-			work(c);
+			serve(c);
 	}
 	for (const struct connection *c = server->first; c && !left; c = c->next)
 		left = c->backlog;
@@ -457,10 +492,10 @@ static void add(struct server *server, int fd)
 		refuse(fd, ENOMEM, "out of memory");
 		return;
 	}
-	if (server->count >= CONNECTIONS_MAX || user->connections >= CONNECTIONS_PER_UID_MAX) {
+	if (!user_may_connect(user)) {
 		refuse(fd, EMFILE,
-		       server->count >= CONNECTIONS_MAX ? "too many connections" :
-							  "too many connections for this user");
+		       user->connections >= CONNECTIONS_SHARE ? "too many connections for this user" :
+								"too many connections");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -486,7 +521,7 @@ static void add(struct server *server, int fd)
 		c->next->previous = c;
 	server->first = c;
 	server->count++;
-	user->connections++;
+	user_connected(user);
 }
 
 static void on_rest(void *arg)

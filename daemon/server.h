@@ -27,13 +27,16 @@ struct connection {
 	bool dead;    /* freed when no handler is running */
 	/* a reply waits for the clocks, or a query for its turn: no further message is parsed */
 	bool held;
-	bool backlog; /* complete messages are left from its last turn: nothing more is read */
-	bool first;   /* served before others */
-	bool gone;    /* the other end closed: nobody reads a reply any more */
-	bool asking;  /* in its user's queue of questions */
+	bool repeat;   /* held, and the message is passed again by server_repeat(), */
+	bool again;    /* which is doing so */
+	bool had_turn; /* that message, which is not held up by its user's debts once more */
+	bool backlog;  /* complete messages are left from its last turn: nothing more is read */
+	bool first;    /* served before others */
+	bool gone;     /* the client has closed its end and reads no reply any more */
+	bool asking;   /* in its user's queue of questions */
 	struct connection *ask_previous, *ask_next;
 	uint64_t asks_until_ns; /* when the time used by its queries is paid off */
-	bool replays;           /* reported a total longer than the elapsed time */
+	bool replays;           /* said so, or reported a total longer than the elapsed time */
 	uint64_t ahead_ns;      /* its virtual time minus real time: excess time that it reported */
 	unsigned busy;          /* nesting depth of running handlers */
 	unsigned sessions;
@@ -43,10 +46,10 @@ struct connection {
 
 struct server_handlers {
 	/* Handle one complete message. The handler builds its reply with reply_*(), or holds the
-	 * connection. Returning false (after connection_may_ask() held the connection) means: pass
-	 * the message again when the connection is resumed. */
+	 * connection. Returning false (after connection_may_ask() or connection_repeat() held the
+	 * connection) means: pass the message again when the connection is resumed. */
 	bool (*message)(void *arg, struct connection *connection, const struct kv *kv);
-	/* Has another user sessions, whose requests come before this one's questions? */
+	/* Whether another user has sessions, whose requests precede the questions of this one. */
 	bool (*beside_others)(void *arg, const struct connection *connection);
 	/* The connection is closing: end everything that it owns. */
 	void (*closed)(void *arg, struct connection *connection);
@@ -68,14 +71,14 @@ void reply_end(struct connection *connection);
 void reply_error(struct connection *connection, int errnum, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Send what is written so far, for a handler that has more work to do. */
+/* Send the reply written so far, for a handler that has more work to do. */
 void connection_flush(struct connection *connection);
 
 /* Questions, which no request waits for, must not slow requests: those of a connection may take a
  * small part of the time, past a burst, and where other users have sessions those of a user over
  * all its connections, which then wait in one queue. */
 void connection_asked(struct connection *connection, uint64_t took_ns);
-/* False: not yet. The connection is held until its turn. */
+/* Returns false if it has to wait: the connection is held until its turn. */
 bool connection_may_ask(struct connection *connection);
 
 /* Serve before connections without sessions and those of users in debt. */
@@ -85,5 +88,10 @@ void connection_first(struct connection *connection, bool first);
  * another source, never inside a handler. */
 void connection_hold(struct connection *connection);
 void connection_resume(struct connection *connection);
+
+/* For a handler that cannot reply yet: hold the connection, and pass the message again after server_repeat(). Users
+ * take turns in order of uid, from the one after `uid`; of each user the oldest connection is first. */
+void connection_repeat(struct connection *connection);
+void server_repeat(struct server *server, uid_t uid);
 
 #endif

@@ -8,7 +8,8 @@
 #include "daemon.h"
 #include "view.h"
 
-#define SESSION_GENERATIONS 0xfffffU /* mask: an id fits 32 bits and is never 0 */
+#define SESSION_GENERATIONS 0xfffffU  /* mask: an id fits 32 bits and is never 0 */
+#define READ_NS             NS_PER_MS /* time slice for reading small files */
 _Static_assert((uint64_t)SESSION_GENERATIONS *SESSIONS_MAX + SESSIONS_MAX <= UINT32_MAX, "ids of sessions");
 
 struct session *session_find(struct daemon *d, const struct connection *c, uint64_t id)
@@ -32,7 +33,7 @@ static void session_drop(struct daemon *d, struct session *session)
 		d->last_decided = NULL;
 	governor_session_reset(&d->governor, session_slot(d, session));
 	if (session->decided_request && model_state(session->entry->model, session->phase) != SURFACE_NONE) {
-		/* keep it for op=explain, unless nothing is known of its model */
+		/* keep it for op=explain, unless its model is unknown */
 		if (d->closed.entry)
 			library_put(d->closed.entry);
 		d->closed = *session;
@@ -65,10 +66,8 @@ static void release_if_unused(struct daemon *d)
 	d->was_used = false;
 	if (library_has_unread(&d->library))
 		loop_timer_in(d->read, LIBRARY_READ_NS);
-	if (library_save_later(&d->library, clock_now_ns()))
-		loop_timer_in(d->save, LIBRARY_SAVE_NS);
-	else
-		loop_timer_stop(d->save);
+	d->save_set = true;
+	loop_timer_in(d->save, 0);
 }
 
 void sessions_close(struct daemon *d, struct connection *c)
@@ -130,17 +129,31 @@ static struct session *session_new(struct daemon *d, struct connection *c)
 	return NULL;
 }
 
-/* Switch a session to its model of the current power mode; if there is no room for it, keep the old
+/* Switch a session to its model of the current power mode; while there is no place for it, keep the old
  * one. */
 static void follow(struct daemon *d, struct session *session)
 {
-	struct entry *entry = library_get(&d->library, session->entry->name, session->entry->owner, clock_now_ns());
+	struct entry *entry;
 
+	if (strcmp(session->entry->mode, d->library.mode) == 0)
+		return;
+	entry = library_hold(&d->library, session->entry->name, session->entry->owner);
+	if (!entry && errno == EAGAIN)
+		models_save_now(d);
 	if (!entry)
 		return;
+	if (entry->used_ns < session->entry->used_ns)
+		entry->used_ns = session->entry->used_ns;
 	library_put(session->entry);
 	session->entry = entry;
 	governor_session_reset(&d->governor, session_slot(d, session));
+}
+
+static void follow_all(struct daemon *d)
+{
+	for (size_t i = 0; i < d->session_top; i++)
+		if (d->session[i].id)
+			follow(d, &d->session[i]);
 }
 
 void sessions_follow_mode(struct daemon *d)
@@ -150,11 +163,34 @@ void sessions_follow_mode(struct daemon *d)
 	board_find_power_mode(&d->board, &d->root);
 	if (!library_set_mode(&d->library, d->board.power_mode))
 		return;
-	for (size_t i = 0; i < d->session_top; i++)
-		if (d->session[i].id)
-			follow(d, &d->session[i]);
+	follow_all(d);
 	for (size_t i = 0; i < d->request_top; i++)
 		d->request[i].mode_changed = true;
+	loop_timer_in(d->read, 0);
+}
+
+void sessions_take(struct daemon *d, struct entry *entry)
+{
+	if (!library_keep(entry))
+		return;
+	for (size_t i = 0; i < d->session_top; i++)
+		if (d->session[i].id && d->session[i].entry == entry)
+			governor_session_reset(&d->governor, session_slot(d, &d->session[i]));
+}
+
+bool sessions_read(struct daemon *d)
+{
+	uint64_t until_ns = clock_now_ns() + READ_NS;
+	struct entry *entry;
+
+	follow_all(d);
+	while (clock_now_ns() < until_ns && (entry = library_wanted(&d->library)) != NULL) {
+		if (fitting_read(d, entry, entry->owner))
+			return true;
+		library_read(entry);
+		sessions_take(d, entry);
+	}
+	return library_wanted(&d->library) != NULL;
 }
 
 uint64_t session_apply(struct daemon *d, const struct session *session, size_t point)
@@ -181,47 +217,64 @@ static void prepare(struct daemon *d, struct session *session)
 					 .model = (uint32_t)(session->entry - d->library.entry),
 					 .begin_ns = now_ns,
 					 .deadline_ns = now_ns + session->deadline_ns,
-					 .again_ns = GAP_UNKNOWN};
+					 .gap_ns = GAP_UNKNOWN};
 	session_apply(d, session, governor_prepare(&d->governor, &d->clocks.view, &first, now_ns));
 	loop_timer_in(d->idle, d->config.release_after_ns);
 }
 
+/* What a client asks for in op=open. */
+struct opening {
+	const char *model, *tag; /* tag: NULL if there is none */
+	const struct config_model *known;
+	enum phase phase;
+	uint32_t context;
+	uint64_t deadline_ns, rate_mhz, first_ns; /* 0: not given */
+	uint64_t replay;
+};
+
+/* False: an error was sent. */
+static bool read_opening(struct daemon *d, struct connection *c, const struct kv *kv, struct opening *o)
+{
+	*o = (struct opening){.tag = kv_get(kv, "tag"), .phase = PHASE_RUN};
+	if (!need_model(c, kv, &o->model) || !want_phase(c, kv, &o->phase, &o->context) ||
+	    !want_u64(c, kv, "deadline_ns", DEADLINE_NS_MIN, DEADLINE_NS_MAX, &o->deadline_ns) ||
+	    !want_u64(c, kv, "rate_mhz", 1, RATE_MHZ_MAX, &o->rate_mhz) ||
+	    !want_u64(c, kv, "first_ns", DEADLINE_NS_MIN, DEADLINE_NS_MAX, &o->first_ns) ||
+	    !want_u64(c, kv, "replay", 0, 1, &o->replay))
+		return false;
+	o->known = config_model_find(&d->config, o->model);
+	if (o->known && !o->rate_mhz && !o->deadline_ns && o->known->rate_mhz) {
+		o->rate_mhz = o->known->rate_mhz;
+		o->first_ns = o->first_ns ? o->first_ns : o->known->first_ns;
+	}
+	if (o->first_ns && !o->rate_mhz) {
+		reply_error(c, EINVAL, "first_ns: requires rate_mhz, the rate of a stream");
+		return false;
+	}
+	if (o->tag && !model_name_valid(o->tag)) {
+		reply_error(c, EINVAL, "tag: must be spelled like a model name");
+		return false;
+	}
+	return true;
+}
+
 void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 {
-	const char *model, *tag = kv_get(kv, "tag");
-	const struct config_model *known;
 	struct session *session;
-	enum phase phase = PHASE_RUN;
-	uint32_t context = 0;
-	uint64_t deadline_ns = 0, rate_mhz = 0, first_ns = 0;
+	struct opening o;
 	struct entry *entry;
+	uid_t owner;
 
-	if (!need_model(c, kv, &model) || !want_phase(c, kv, &phase, &context))
+	if (!read_opening(d, c, kv, &o))
 		return;
-	if (!want_u64(c, kv, "deadline_ns", DEADLINE_NS_MIN, DEADLINE_NS_MAX, &deadline_ns))
-		return;
-	known = config_model_find(&d->config, model);
-	if (!want_u64(c, kv, "rate_mhz", 1, RATE_MHZ_MAX, &rate_mhz) ||
-	    !want_u64(c, kv, "first_ns", DEADLINE_NS_MIN, DEADLINE_NS_MAX, &first_ns))
-		return;
-	if (known && !rate_mhz && !deadline_ns && known->rate_mhz) {
-		rate_mhz = known->rate_mhz;
-		first_ns = first_ns ? first_ns : known->first_ns;
-	}
-	if (first_ns && !rate_mhz) {
-		reply_error(c, EINVAL, "first_ns: requires rate_mhz, the rate of a stream");
-		return;
-	}
-	if (tag && !model_name_valid(tag)) {
-		reply_error(c, EINVAL, "tag: must be spelled like a model name");
-		return;
-	}
 	sessions_follow_mode(d);
+	owner = o.known && o.known->shared ? USER_ADMIN : user_owner(c->uid);
+	if (model_awaited(d, c, o.model, owner))
+		return;
 	session = session_new(d, c);
 	if (!session)
 		return;
-	entry = library_get(&d->library, model, known && known->shared ? USER_ADMIN : user_owner(c->uid),
-			    clock_now_ns());
+	entry = library_get(&d->library, o.model, owner, clock_now_ns());
 	if (!entry) {
 		session->id = 0;
 		if (errno == ENOMEM)
@@ -233,23 +286,24 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	}
 	session->connection = c;
 	session->entry = entry;
-	session->teaches = config_teaches(known, c->uid);
-	session->phase = phase;
-	session->context = context;
-	session->pacing.context = context;
-	session->deadline_ns = deadline_ns ? deadline_ns : known ? known->deadline_ns : 0;
-	if (rate_mhz) {
-		session->schedule = (struct schedule){.rate_mhz = rate_mhz, .first_ns = first_ns};
-		if (!first_ns)
+	session->teaches = config_teaches(o.known, c->uid);
+	session->phase = o.phase;
+	session->context = o.context;
+	session->pacing.context = o.context;
+	session->deadline_ns = o.deadline_ns ? o.deadline_ns : o.known ? o.known->deadline_ns : 0;
+	if (o.rate_mhz) {
+		session->schedule = (struct schedule){.rate_mhz = o.rate_mhz, .first_ns = o.first_ns};
+		if (!o.first_ns)
 			session->schedule.first_ns = schedule_period_ns(&session->schedule);
 		session->deadline_ns = session->schedule.first_ns;
 	}
-	if (tag)
-		strcpy(session->tag, tag);
+	if (o.tag)
+		strcpy(session->tag, o.tag);
 	if (c->sessions == 0 && c->ahead_ns < d->ahead_ns)
-		c->ahead_ns = d->ahead_ns; /* the daemon's time never goes back */
+		c->ahead_ns = d->ahead_ns; /* the daemon's time never decreases */
 	if (c->ahead_ns > c->user->ahead_ns)
 		c->user->ahead_ns = c->ahead_ns;
+	c->replays |= o.replay == 1;
 	session->shadow = d->clocks.shadow || tally_shadows(session);
 	d->shadows += session->shadow;
 	c->sessions++;
@@ -258,7 +312,11 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	tally_opened(session);
 	struct kv_out *out = reply_begin(c);
 	kv_add_u64(out, "session", session->id);
-	kv_add(out, "surface", "%s", state_word(model_state(entry->model, phase)));
+	kv_add(out, "surface", "%s", state_word(model_state(entry->model, o.phase)));
+	if (session->schedule.rate_mhz)
+		kv_add_u64(out, "rate_mhz", session->schedule.rate_mhz);
+	else if (session->deadline_ns)
+		kv_add_u64(out, "deadline_ns", session->deadline_ns);
 	reply_end(c);
 	connection_flush(c);
 	prepare(d, session);

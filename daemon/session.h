@@ -34,6 +34,7 @@ struct session {
 	struct schedule schedule;          /* of a stream, */
 	uint64_t number;                   /* its newest request, */
 	int64_t ahead_ns;                  /* and by how much that began before it was needed to meet the schedule */
+	uint64_t tallied_first;            /* the tally's number of its newest start; 0: none */
 	uint64_t total_ns[SESSION_TOTALS]; /* ring */
 	uint64_t total_sum_ns;
 	double power_uw; /* smoothed over its requests; 0: unknown */
@@ -51,8 +52,12 @@ void session_close(struct daemon *d, struct connection *c, const struct kv *kv);
 uint64_t session_apply(struct daemon *d, const struct session *session, size_t point);
 
 /* If the power mode changed, switch open sessions to its models. No model learns from requests in
- * flight. */
+ * flight. The models are read later, in pieces; until then they are unknown and learn nothing. */
 void sessions_follow_mode(struct daemon *d);
+/* Read some of them. Returns whether to call it again, after LIBRARY_READ_NS. */
+bool sessions_read(struct daemon *d);
+/* One of them has been read. */
+void sessions_take(struct daemon *d, struct entry *entry);
 
 /* End everything that the connection owns. */
 void sessions_close(struct daemon *d, struct connection *c);

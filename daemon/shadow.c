@@ -14,12 +14,12 @@
 #include "view.h"
 
 #define POLL_FIRST_NS (2 * NS_PER_MS)  /* after a begin: governors that follow the load have risen by then, */
-#define POLL_EVERY_NS (20 * NS_PER_MS) /* and from then on */
+#define POLL_EVERY_NS (20 * NS_PER_MS) /* but not sooner than this after the last time, and from then on */
 #define STEADY        1.1              /* highest over lowest reading of each clock, for a request to be learned from */
 #define OFTEN         4                /* requests at a point after which its power is known */
-#define POWER_ERROR   0.1  /* of a predicted power, relative, before anything tells: that of a fit to few samples */
+#define POWER_ERROR   0.1  /* prior of the relative error of predicted power: that of a fit to few samples */
 #define POWER_WEIGHT  2    /* readings that this counts for */
-#define CONTENDED_VAR 0.25 /* of the log of what a request took that shared the board: a factor of 1.6 */
+#define CONTENDED_VAR 0.25 /* of the log of the time of a request that shared the board: a factor of 1.6 */
 #define POWER_SDS     2    /* standard deviations of power in an interval */
 
 static const struct ledger_field {
@@ -72,7 +72,7 @@ static double value_of(const struct shadow_ledger *ledger, size_t i)
 
 /* ---- the clocks as they are ---- */
 
-/* False where a managed clock cannot be read. One that is not managed is what the grid says. */
+/* Returns false if a managed clock cannot be read. A clock that is not managed has its frequency in the grid. */
 static bool read_clocks(struct daemon *d, struct op_point *out)
 {
 	for (int i = 0; i < CLOCK_COUNT; i++) {
@@ -109,6 +109,12 @@ static void take_reading(struct daemon *d, struct request *request)
 	note(&request->clocks, seen, &point);
 }
 
+static void stop_polling(struct daemon *d)
+{
+	loop_timer_stop(d->shadow_poll);
+	d->shadow_polling = false;
+}
+
 /* One reading serves every request that runs. */
 void shadow_poll(void *daemon)
 {
@@ -116,7 +122,7 @@ void shadow_poll(void *daemon)
 	struct op_point point;
 	bool read = false, seen = false;
 
-	d->shadow_polling = false;
+	stop_polling(d);
 	for (size_t i = 0; i < d->request_top && d->requests; i++) {
 		if (!d->request[i].id || !d->request[i].session->shadow)
 			continue;
@@ -127,19 +133,23 @@ void shadow_poll(void *daemon)
 	}
 	if (!read)
 		return; /* the next begin starts it again */
+	d->shadow_polled_ns = clock_now_ns();
 	d->shadow_polling = true;
 	loop_timer_in(d->shadow_poll, POLL_EVERY_NS);
 }
 
 void shadow_begin(struct daemon *d, struct request *request)
 {
+	uint64_t since_ns = clock_now_ns() - d->shadow_polled_ns;
+
 	memset(&request->clocks, 0, sizeof(request->clocks));
 	request->point = request->session->decision.point;
 	request->settle_ns = request->session->decision.settle_ns;
 	if (d->shadow_polling)
 		return;
 	d->shadow_polling = true;
-	loop_timer_in(d->shadow_poll, POLL_FIRST_NS);
+	loop_timer_in(d->shadow_poll,
+		      since_ns + POLL_FIRST_NS < POLL_EVERY_NS ? POLL_EVERY_NS - since_ns : POLL_FIRST_NS);
 }
 
 static bool stood(const struct clock_readings *readings)
@@ -162,19 +172,22 @@ bool shadow_point(const struct daemon *d, const struct request *request, bool st
 	return true;
 }
 
-uint64_t shadow_expected_ns(struct daemon *d, const struct request *request)
+uint64_t shadow_expected_ns(struct daemon *d, const struct request *request, uint32_t *measured)
 {
 	const struct surface *surface = view_surface(d, request->session, request->phase, request->context);
-	struct op_point point;
+	struct op_point clocks;
+	size_t point;
 
-	if (d->clocks.held || !read_clocks(d, &point))
+	if (d->clocks.held || !read_clocks(d, &clocks))
 		return 0;
-	return (uint64_t)surface->latency_ns[grid_nearest(&d->clocks.grid, point)];
+	point = grid_nearest(&d->clocks.grid, clocks);
+	*measured = surface->measured[point];
+	return (uint64_t)surface->latency_ns[point];
 }
 
 /* ---- the account ---- */
 
-/* How a request went where the kernel's governors had the clocks, and how it would have gone. */
+/* A request as it ran under the kernel's governors, and the estimate under flamed. */
 struct comparison {
 	size_t point, would_point;
 	double ns, would_ns[SHADOW_CASES];
@@ -183,9 +196,9 @@ struct comparison {
 	double power_uw, would_power_uw, idle_uw;
 };
 
-/* The run at the other point is the run that was, by the ratio of what is predicted at the two: what slowed this one
- * would have slowed the other. How far that ratio can be off is the part of the other point's bound that this point's
- * scatter does not explain. */
+/* The estimate at the other point is the measured time, scaled by the ratio of the two predictions, as a disturbance
+ * would have slowed both. The error of that ratio is the part of the other point's bound that the scatter at this point
+ * does not explain. */
 static void compare_latency(const struct surface *surface, const struct request *request, uint64_t total_ns,
 			    struct comparison *out)
 {
@@ -204,7 +217,7 @@ static void compare_latency(const struct surface *surface, const struct request 
 	}
 }
 
-/* What else the board does is in both: the difference of two predictions is put on what was measured. */
+/* Other work on the board is in both: the difference of the two predictions is added to the measured value. */
 static void compare_power(const struct surface *surface, double measured_uw, struct comparison *out)
 {
 	double here_uw = (double)surface->power_uw[out->point], there_uw = (double)surface->power_uw[out->would_point];
@@ -217,7 +230,7 @@ static void compare_power(const struct surface *surface, double measured_uw, str
 	out->idle_uw = (double)surface->idle_power_uw[0];
 }
 
-/* Readings so far say how well power is predicted: at points never measured, and at well-known ones. */
+/* The error of predicted power, from earlier readings: at points never measured, and at well-known ones. */
 static void judge_power(struct shadow_ledger *ledger, const struct surface *surface, size_t point, double measured_uw)
 {
 	double off;
@@ -245,8 +258,7 @@ static double power_error(const struct shadow_ledger *ledger, const struct surfa
 	return POWER_SDS * sqrt((POWER_WEIGHT * POWER_ERROR * POWER_ERROR + sum_sq) / (POWER_WEIGHT + count));
 }
 
-/* Both runs count over the longer of them: the shorter one idles for the rest, at the lowest clocks, where either
- * would be. */
+/* Both runs are counted over the time of the longer one: the shorter one idles for the rest, at the lowest clocks. */
 static void count_energy(struct shadow_ledger *ledger, const struct comparison *c, double error)
 {
 	double would_ns = c->would_ns[SHADOW_MID], window_ns = c->ns > would_ns ? c->ns : would_ns;
@@ -296,7 +308,8 @@ static void count_request(struct shadow_ledger *ledger)
 uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns)
 {
 	struct session *session = request->session;
-	struct shadow_ledger *ledger[] = {session->teaches ? &session->entry->savings : NULL, tally_ledger(session)};
+	bool teaches = session->teaches && !session->entry->unread;
+	struct shadow_ledger *ledger[] = {teaches ? &session->entry->savings : NULL, tally_ledger(session)};
 	const struct surface *surface = view_surface(d, session, request->phase, request->context);
 	struct comparison c = {.would_point = request->point, .would_ns = {[SHADOW_MID] = (double)total_ns}};
 	uint64_t power_uw = power_end(d, request);
@@ -304,6 +317,8 @@ uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns
 	bool known;
 
 	take_reading(d, request);
+	if (d->requests == 1)
+		stop_polling(d);
 	known = shadow_point(d, request, false, &point) && !request->mode_changed &&
 		request_allowed(d, request, point, total_ns);
 	if (known && surface->state != SURFACE_NONE) {
@@ -320,10 +335,11 @@ uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns
 		judge_power(ledger[i], surface, c.point, (double)power_uw);
 		count(ledger[i], &d->clocks.grid, &c, power_error(ledger[i], surface, &c));
 	}
-	if (known && session->teaches && shadow_point(d, request, true, &point) &&
+	if (known && teaches && shadow_point(d, request, true, &point) &&
 	    !(request->contended && surface->state != SURFACE_NONE))
 		request_learn(d, request, point, total_ns, request->contended ? CONTENDED_VAR : 0, power_uw);
-	request_unsaved(d, request);
+	if (!session->entry->unread)
+		request_unsaved(d, request);
 	return (uint64_t)c.would_ns[SHADOW_MID];
 }
 

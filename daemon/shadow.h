@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Shadow mode: the kernel's governors choose the clocks, flamed writes nothing. It learns from the clocks that it
- * reads while a request runs, decides what it would have chosen, and keeps account of both. */
+/* Shadow mode: the kernel's governors choose the clocks, flamed writes nothing. It learns from the clocks that it reads
+ * while a request runs, decides as if it managed the clocks, and keeps account of both. */
 #ifndef DAEMON_SHADOW_H
 #define DAEMON_SHADOW_H
 
@@ -27,8 +27,8 @@ enum shadow_case { SHADOW_LOW, SHADOW_MID, SHADOW_HIGH, SHADOW_CASES };
 struct shadow_ledger {
 	double since_s;  /* real time of the first request, seconds of the epoch */
 	double until_s;  /* and of the newest */
-	double requests; /* that ended in shadow; of them: */
-	double judged;   /* those whose clocks were read and whose model was known. All that follows is of these */
+	double requests; /* that ended in shadow */
+	double judged;   /* with clocks that were read and a model that was known; all further sums are over these */
 	double missed;   /* as the kernel's governors chose */
 	double would_miss[SHADOW_CASES]; /* as flamed would have chosen */
 	double window_s; /* time that energy is counted over: of each request, the longer of both runs */
@@ -41,19 +41,19 @@ struct shadow_ledger {
 	double power_old, power_old_sq; /* readings at points measured often */
 };
 
-/* A request began in shadow, and ended after `total_ns`: it is counted and learned from. Returns how long flamed
- * expects that it would have taken at the point that was decided. */
+/* A request in shadow begins, and ends after `total_ns`: it is counted and learned from. Returns the expected time at
+ * the point that flamed decided. */
 void shadow_begin(struct daemon *d, struct request *request);
 uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns);
 
-/* The point that the request ran at, on the grid: the mean of the readings. False: not known, or (`steady`) the
- * clocks moved. */
+/* The grid point at which the request ran: the mean of the readings. False: not known, or (`steady`) the clocks
+ * moved. */
 bool shadow_point(const struct daemon *d, const struct request *request, bool steady, struct op_point *out);
 
-/* How long the request should take on the clocks in force; 0: not known. */
-uint64_t shadow_expected_ns(struct daemon *d, const struct request *request);
+/* Expected time of the request at the current clocks, and the requests measured there; 0: not known. */
+uint64_t shadow_expected_ns(struct daemon *d, const struct request *request, uint32_t *measured);
 
-/* Timer: read the clocks for the requests that run in shadow. */
+/* Timer, and when power is read: read the clocks for the requests that run in shadow. */
 void shadow_poll(void *daemon);
 
 /* Keys PREFIX.NAME of a ledger. */

@@ -13,7 +13,7 @@
 #define TALLY_SHOWN   8
 #define TALLY_RECORDS 256 /* kept until they are read; some 24 KB of a message */
 
-struct record {
+struct tally_record {
 	uint64_t end_ns, total_ns, asked_ns, power_uw; /* end_ns in its connection's time */
 	struct op_point point;
 };
@@ -34,8 +34,8 @@ struct tally {
 		struct op_point point;
 		uint64_t requests;
 	} point[TALLY_POINTS];
-	struct record *record;       /* [TALLY_RECORDS], a ring; NULL: not asked for */
-	uint64_t recorded, told;     /* requests */
+	struct tally_record *record; /* [TALLY_RECORDS], a ring; NULL: not requested */
+	uint64_t recorded, sent;     /* requests */
 	bool shadow;                 /* its sessions run in shadow, */
 	struct shadow_ledger ledger; /* and this is their account */
 	struct tally *previous_all, *next_all;
@@ -52,7 +52,7 @@ static struct tally *find(const char *tag, const struct user *user)
 	return tally;
 }
 
-/* Of the session's own user, or of the administrator, who starts programs of others; nobody else's sessions count. */
+/* Only sessions of the same user count, or of the administrator, who starts programs of others. */
 static struct tally *of_session(const struct session *session)
 {
 	struct tally *tally = session->tag[0] ? find(session->tag, session->connection->user) : NULL;
@@ -127,7 +127,7 @@ void tally_ended(struct daemon *d, const struct request *request, uint64_t total
 	if (known)
 		count_point(tally, point);
 	if (tally->record)
-		tally->record[tally->recorded++ % TALLY_RECORDS] = (struct record){
+		tally->record[tally->recorded++ % TALLY_RECORDS] = (struct tally_record){
 			.end_ns = connection_now_ns(session->connection),
 			.total_ns = total_ns,
 			.asked_ns = request->asked_ns,
@@ -136,7 +136,7 @@ void tally_ended(struct daemon *d, const struct request *request, uint64_t total
 		};
 }
 
-void tally_streamed(const struct session *session, struct stream_event event)
+void tally_streamed(struct session *session, struct stream_event event)
 {
 	struct tally *tally = of_session(session);
 
@@ -144,28 +144,28 @@ void tally_streamed(const struct session *session, struct stream_event event)
 		return;
 	tally->rate_mhz = session->schedule.rate_mhz;
 	tally->first_ns = session->schedule.first_ns;
-	stream_count(&tally->stream, event);
+	stream_count(&tally->stream, event, &session->tallied_first);
 }
 
 /* Those that ended since the last time. */
 static void add_records(struct kv_out *out, struct tally *tally)
 {
-	uint64_t first = tally->told;
+	uint64_t first = tally->sent;
 	char key[32];
 
 	if (tally->recorded - first > TALLY_RECORDS)
 		first = tally->recorded - TALLY_RECORDS;
-	if (first > tally->told)
-		kv_add_u64(out, "trace.skipped", first - tally->told);
+	if (first > tally->sent)
+		kv_add_u64(out, "trace.skipped", first - tally->sent);
 	for (uint64_t i = first; i < tally->recorded; i++) {
-		const struct record *r = &tally->record[i % TALLY_RECORDS];
+		const struct tally_record *r = &tally->record[i % TALLY_RECORDS];
 
 		snprintf(key, sizeof(key), "trace.%u", (unsigned)(i - first));
 		kv_add(out, key, "%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64,
 		       r->end_ns, r->total_ns, r->asked_ns, r->power_uw, r->point.hz[CLOCK_CPU], r->point.hz[CLOCK_GPU],
 		       r->point.hz[CLOCK_MEM]);
 	}
-	tally->told = tally->recorded;
+	tally->sent = tally->recorded;
 }
 
 static void add_quantiles(struct kv_out *out, struct tally *tally)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "../common/clock.h"
+#include "../common/limits.h"
 #include "../common/log.h"
 
 #define SHARE_TIMES     300                            /* fraction of the time for work that no request waits for, */
@@ -17,8 +18,13 @@ static struct user *users;
 
 static bool is_over(const struct user *user, uint64_t now_ns)
 {
-	return !user->connections && !user->sessions && !user->models && user->owed_until_ns[DEBT_ASKS] <= now_ns &&
-	       user->owed_until_ns[DEBT_WORK] <= now_ns && user->log_from_ns <= now_ns;
+	for (int debt = 0; debt < DEBT_COUNT; debt++)
+		if (user->owed_until_ns[debt] > now_ns)
+			return false;
+	for (int kind = 0; kind < USER_LOG_COUNT; kind++)
+		if (user->log[kind].from_ns > now_ns)
+			return false;
+	return !user->connections && !user->sessions && !user->models;
 }
 
 struct user *user_get(uid_t uid)
@@ -62,6 +68,41 @@ uint64_t user_debt_ns(uint64_t until_ns)
 	return until_ns > now_ns + SHARE_BURST_NS ? until_ns - now_ns : 0;
 }
 
+/* Connections in the shares of other users than the administrator, and beyond any share. */
+static unsigned shared, beyond;
+
+/* The account of a user's connection number `held`, counted from 0; NULL: the administrator's share. */
+static unsigned *account(const struct user *user, unsigned held)
+{
+	if (held >= CONNECTIONS_SHARE)
+		return &beyond;
+	return user_owner(user->uid) == USER_ADMIN ? NULL : &shared;
+}
+
+bool user_may_connect(const struct user *user)
+{
+	const unsigned *used = account(user, user->connections);
+	unsigned most = used == &beyond ? CONNECTIONS_BEYOND_MAX : USERS_FULL * CONNECTIONS_SHARE;
+
+	return user->connections < CONNECTIONS_PER_UID_MAX && (!used || *used < most);
+}
+
+void user_connected(struct user *user)
+{
+	unsigned *used = account(user, user->connections++);
+
+	if (used)
+		++*used;
+}
+
+void user_disconnected(struct user *user)
+{
+	unsigned *used = account(user, --user->connections);
+
+	if (used)
+		--*used;
+}
+
 void user_charge(struct user *user, enum debt debt, uint64_t took_ns)
 {
 	user_debt_add(&user->owed_until_ns[debt], debt, took_ns);
@@ -87,17 +128,18 @@ uid_t user_owner(uid_t uid)
 	return uid == geteuid() ? USER_ADMIN : uid;
 }
 
-bool user_may_log(struct user *user)
+bool user_may_log(struct user *user, enum user_log kind)
 {
-	uint64_t now_ns = clock_now_ns(), from_ns = user->log_from_ns > now_ns ? user->log_from_ns : now_ns;
+	struct user_log_limit *limit = &user->log[kind];
+	uint64_t now_ns = clock_now_ns(), from_ns = limit->from_ns > now_ns ? limit->from_ns : now_ns;
 
 	if (from_ns > now_ns + LOG_LINES_BURST * LOG_LINE_NS) {
-		user->log_dropped++;
+		limit->dropped++;
 		return false;
 	}
-	if (user->log_dropped)
-		log_notice("uid %u: %u log lines suppressed", user->uid, user->log_dropped);
-	user->log_dropped = 0;
-	user->log_from_ns = from_ns + LOG_LINE_NS;
+	if (limit->dropped)
+		log_notice("uid %u: %u lines like the next one suppressed", user->uid, limit->dropped);
+	limit->dropped = 0;
+	limit->from_ns = from_ns + LOG_LINE_NS;
 	return true;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What one user holds over all its connections: every share of a bounded resource is counted here.
- * Users are told apart by SO_PEERCRED, and do not trust one another (docs/trust.md). */
+/* The resources that one user holds over all its connections: every share of a bounded resource is counted here. Users
+ * are identified by SO_PEERCRED, and do not trust one another (docs/trust.md). */
 #ifndef DAEMON_USER_H
 #define DAEMON_USER_H
 
@@ -11,17 +11,35 @@
 struct connection;
 struct loop_watch;
 
-#define USER_ADMIN 0 /* root, or the user that flamed runs as, whose models everybody else's start from */
+/* Processor time used by a user's questions, by its layers and fits, or by its requests. The user owes a multiple of
+ * it. While the debt exceeds a burst, further questions wait (a second at most each), further layers and fits are left
+ * out (a minute at most), and its requests do not precede those of others. */
+enum debt { DEBT_ASKS, DEBT_WORK, DEBT_REQUESTS, DEBT_COUNT };
+
+/* Log lines that a user can cause. */
+enum user_log {
+	USER_LOG_EXPIRED,    /* requests without an end */
+	USER_LOG_UNREAD,     /* replies that are not read */
+	USER_LOG_INCOMPLETE, /* messages that are not whole */
+	USER_LOG_PROFILED,
+	USER_LOG_PROFILE_ENDED,
+	USER_LOG_REFUTED, /* models */
+	USER_LOG_COUNT
+};
+
+#define USER_ADMIN 0 /* root, or the user that flamed runs as; models of other users start from its models */
 
 struct user {
 	uid_t uid;
 	unsigned connections, sessions, requests, profiles, models, tallies; /* held now */
 	size_t buffered;                                                     /* bytes that its connections hold */
 	size_t layers;                                                       /* layers in memory, of its models */
-	uint64_t owed_until_ns[3];               /* indexed by enum debt: when the debt is paid off */
-	uint64_t log_from_ns;                    /* rate limit of log lines: when the newest is paid off */
-	unsigned log_dropped;                    /* lines suppressed since */
-	struct connection *asking, *asking_last; /* its connections whose question waits, in turn (server.c) */
+	uint64_t owed_until_ns[DEBT_COUNT];                                  /* when each debt is paid off */
+	struct user_log_limit {
+		uint64_t from_ns; /* rate limit of log lines: when the newest is paid off */
+		unsigned dropped; /* lines suppressed since */
+	} log[USER_LOG_COUNT];
+	struct connection *asking, *asking_last; /* its connections with a waiting question, in order (server.c) */
 	struct loop_watch *may_ask;              /* timer: the first of them; held while the user has connections */
 	uint64_t ahead_ns;                       /* of its connections' virtual times minus real time, the largest */
 	struct user *next;
@@ -31,10 +49,11 @@ struct user {
  * holds anything or has debt. */
 struct user *user_get(uid_t uid);
 
-/* Processor time that a user's questions took, its layers and fits, or its requests: it owes a multiple of
- * it, and while it owes more than a burst, the next questions wait (a second at most each), the
- * next layers and fits are left out (a minute at most), and its requests do not come before others. */
-enum debt { DEBT_ASKS, DEBT_WORK, DEBT_REQUESTS };
+/* Is there room for one more connection of a user: in its own share, or in what all may take beyond theirs? */
+bool user_may_connect(const struct user *user);
+void user_connected(struct user *user);
+void user_disconnected(struct user *user);
+
 void user_charge(struct user *user, enum debt debt, uint64_t took_ns);
 /* Remaining debt beyond the burst; 0: none. */
 uint64_t user_owes_ns(const struct user *user, enum debt debt);
@@ -49,8 +68,8 @@ uint64_t users_ahead_ns(uint64_t none);
 /* Owner of the models that a uid uses: USER_ADMIN, or the uid. */
 uid_t user_owner(uid_t uid);
 
-/* May a line about this user be logged now? At most LOG_LINES_BURST at once, then one every
- * LOG_LINE_NS; the number of suppressed lines is logged first. */
-bool user_may_log(struct user *user);
+/* May a line of this kind about this user be logged now? At most LOG_LINES_BURST at once, then one every LOG_LINE_NS,
+ * so that no kind hides another; the number of suppressed lines is logged first. */
+bool user_may_log(struct user *user, enum user_log kind);
 
 #endif

@@ -40,7 +40,7 @@ const struct surface *view_surface(struct daemon *d, const struct session *sessi
 	return model_surface_at_hand(session->entry->model, phase, context);
 }
 
-/* To make a surface takes milliseconds, and there may be hundreds of requests. */
+/* Computing a surface takes milliseconds, and there may be hundreds of requests. */
 static const struct surface *surface_of(struct daemon *d, const struct session *session, bool make, enum phase phase,
 					uint32_t context)
 {
@@ -61,8 +61,8 @@ struct governor_request view_request(struct daemon *d, struct request *request, 
 		.priority = priority_of(d, session),
 		.begin_ns = request->begin_ns + shift_ns,
 		.deadline_ns = request->deadline_ns + shift_ns,
-		.again_ns = pacing_again_ns(&session->pacing),
-		.flight_ns = request->waiting ? clocks_flight_ns(&d->clocks) : 0,
+		.gap_ns = pacing_gap_ns(&session->pacing),
+		.settling_ns = request->waiting ? clocks_settling_ns(&d->clocks) : 0,
 	};
 }
 
@@ -72,7 +72,7 @@ bool view_expected(struct daemon *d, const struct session *session, bool make, u
 	uint64_t own_now_ns = connection_now_ns(session->connection), shift_ns = now_ns - own_now_ns;
 	uint64_t by_ns = 0, begin_ns = pacing_next_ns(&session->pacing, own_now_ns, &by_ns);
 
-	/* A session that takes turns with the others has no say in their requests, only in its own next one. */
+	/* A session that takes turns with others does not affect their requests, only its own next one. */
 	if (!begin_ns || session->active || (d->requests && pacing_takes_turns(&session->pacing)))
 		return false;
 	*out = (struct governor_request){
@@ -83,7 +83,7 @@ bool view_expected(struct daemon *d, const struct session *session, bool make, u
 		.begin_ns = begin_ns + shift_ns,
 		.begin_by_ns = by_ns + shift_ns,
 		.deadline_ns = begin_ns + shift_ns + session->deadline_ns,
-		.again_ns = pacing_again_ns(&session->pacing),
+		.gap_ns = pacing_gap_ns(&session->pacing),
 	};
 	return true;
 }

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Background work: the estimator's preparation for coming requests. */
+/* Background work: the estimator's preparation for coming requests, and saves. */
+#include <errno.h>
+
 #include "../common/clock.h"
 #include "daemon.h"
 
 /* one piece of work; the excess is charged to the user while other users have sessions */
 #define PIECE_NS      (2 * NS_PER_MS)
+#define AWAITED_NS    (10 * NS_PER_MS) /* between looks at the process that saves, if a connection waits for it */
 #define WORK_AFTER_NS NS_PER_MS /* after the end of a request; one that follows at once has been answered by then */
 
-/* Number of the next request that needs preparation; 0: none of the next LOOK_AHEAD. With
- * back-to-back requests there may be no time to prepare for the very next one only. */
+/* Number of the next request that needs preparation; 0: none of the next LOOK_AHEAD. With back-to-back requests there
+ * may be no time to prepare for the next one alone. */
 static uint32_t work_due(const struct session *session)
 {
 	for (uint32_t n = 1; n <= LOOK_AHEAD; n++)
@@ -30,6 +33,8 @@ void work_ahead(void *daemon)
 		d->work_session = 0; /* scheduled again when a later request ends */
 		return;
 	}
+	if (n && fitting_start(d, session->entry, session->phase, user->uid))
+		return; /* goes on when it has ended */
 	if (n && model_work(session->entry->model, session->phase, pacing_context(&session->pacing, n))) {
 		uint64_t took_ns = clock_cpu_ns() - start_ns;
 
@@ -48,4 +53,45 @@ void work_later(struct daemon *d, const struct session *session)
 		return;
 	d->work_session = session->id;
 	loop_timer_in(d->work, WORK_AFTER_NS);
+}
+
+void models_save(void *daemon)
+{
+	struct daemon *d = daemon;
+	uint64_t saves = d->library.saves;
+
+	d->save_set = library_save_later(&d->library, clock_now_ns());
+	if (d->save_set)
+		loop_timer_in(d->save, d->save_awaited ? AWAITED_NS : LIBRARY_SAVE_NS);
+	if (d->library.saves == saves && (d->save_set || !d->save_awaited))
+		return;
+	d->save_awaited = false;
+	loop_timer_in(d->read, 0); /* saved models can make room */
+	server_repeat(d->server, d->fitting.uid);
+}
+
+void models_save_later(struct daemon *d)
+{
+	if (d->save_set)
+		return;
+	d->save_set = true;
+	loop_timer_in(d->save, d->config.save_interval_ns);
+}
+
+void models_save_now(struct daemon *d)
+{
+	d->save_set = d->save_awaited = true;
+	loop_timer_in(d->save, 0);
+}
+
+bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner)
+{
+	struct entry *entry = library_enter(&d->library, name, owner);
+
+	if (!entry && errno == EAGAIN)
+		models_save_now(d);
+	else if (!fitting_read(d, entry, c->uid))
+		return false;
+	connection_repeat(c);
+	return true;
 }

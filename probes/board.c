@@ -13,6 +13,7 @@
 
 #include "../common/clock.h"
 #include "../common/file.h"
+#include "../common/hash.h"
 #include "../common/log.h"
 #include "../common/units.h"
 #include "probe.h"
@@ -62,20 +63,27 @@ static void find_name(struct board *board, const struct sysroot *root)
 			*p = '?';
 }
 
-/* The name of a mode in "< POWER_MODEL ID=2 NAME=15W >"; the status file contains only its number. */
+/* The name of a mode in "< POWER_MODEL ID=2 NAME=15W >"; the status file contains only its number. False if there is
+ * none, or it is too long: a part of it may be another mode's name. */
 static bool nvpmodel_name(const struct sysroot *root, unsigned long mode, char *buf, size_t size)
 {
 	char conf[NVPMODEL_CONF_MAX];
 	unsigned long id;
-	char name[64];
 
 	if (sysroot_read(root, NVPMODEL_CONF, conf, sizeof(conf)) <= 0)
 		return false;
-	for (const char *p = strstr(conf, "POWER_MODEL ID="); p; p = strstr(p + 1, "POWER_MODEL ID="))
-		if (sscanf(p, "POWER_MODEL ID=%lu NAME=%63s", &id, name) == 2 && id == mode) {
-			snprintf(buf, size, "%s", name);
-			return true;
-		}
+	for (const char *p = strstr(conf, "POWER_MODEL ID="); p; p = strstr(p + 1, "POWER_MODEL ID=")) {
+		int start = 0;
+
+		if (sscanf(p, "POWER_MODEL ID=%lu NAME=%n", &id, &start) != 1 || !start || id != mode)
+			continue;
+		size_t len = strcspn(p + start, " \t\n");
+		if (len == 0 || len >= size)
+			return false;
+		memcpy(buf, p + start, len);
+		buf[len] = '\0';
+		return true;
+	}
 	return false;
 }
 
@@ -100,7 +108,7 @@ void mode_reader_close(struct mode_reader *reader)
 	mode_reader_init(reader);
 }
 
-/* Returns the number of bytes, -1 where there is no file. One that was replaced, or whose driver is gone, is opened
+/* Returns the number of bytes, -1 if there is no file. A file that was replaced, or lost its driver, is opened
  * again. */
 static ssize_t read_mode_file(struct mode_reader *reader, const struct sysroot *root, size_t i, bool look, char *text,
 			      size_t size)
@@ -128,7 +136,7 @@ static ssize_t read_mode_file(struct mode_reader *reader, const struct sysroot *
 
 bool mode_reader_changed(struct mode_reader *reader, const struct sysroot *root, uint64_t now_ns)
 {
-	uint64_t before = reader->hash, hash = 0xcbf29ce484222325ULL; /* FNV-1a, 64 bit */
+	uint64_t before = reader->hash, hash = HASH_FIRST;
 	bool look = now_ns >= reader->look_ns;
 	char text[256];
 
@@ -137,9 +145,8 @@ bool mode_reader_changed(struct mode_reader *reader, const struct sysroot *root,
 	for (size_t i = 0; i < MODE_FILES; i++) {
 		ssize_t n = read_mode_file(reader, root, i, look, text, sizeof(text));
 
-		for (ssize_t k = 0; k < n; k++)
-			hash = (hash ^ (unsigned char)text[k]) * 0x100000001b3ULL;
-		hash = (hash ^ (n < 0)) * 0x100000001b3ULL;
+		hash = hash_bytes(hash, text, n < 0 ? 0 : (size_t)n);
+		hash = hash_bytes(hash, &n, sizeof(n));
 	}
 	reader->hash = hash;
 	return hash != before;
@@ -155,7 +162,7 @@ void board_find_power_mode(struct board *board, const struct sysroot *root)
 		if (!nvpmodel_name(root, mode, board->power_mode, sizeof(board->power_mode)))
 			snprintf(board->power_mode, sizeof(board->power_mode), "nvpmodel-%lu", mode);
 	} else if (sysroot_read(root, PROFILE_FILE, text, sizeof(text)) > 0) {
-		snprintf(board->power_mode, sizeof(board->power_mode), "%.95s", text);
+		snprintf(board->power_mode, sizeof(board->power_mode), "%.*s", POWER_MODE_MAX, text);
 	}
 	make_plain(board->power_mode);
 }

@@ -31,7 +31,7 @@ enum clock_method {
 struct clock_device {
 	enum clock_method method;
 	char dir[SYSFS_PATH_MAX]; /* without the sysroot, symbolic links resolved: /sys/devices/... */
-	char name[64];            /* as administrators know it: "policy4", "17000000.ga10b", "0000:03:00.0" */
+	char name[64];            /* the administrator's name: "policy4", "17000000.ga10b", "0000:03:00.0" */
 	char levels[16];          /* amdgpu: the file of its level table, "pp_dpm_sclk" */
 	size_t count;
 	uint64_t hz[GRID_AXIS_MAX];   /* supported frequencies, ascending */
@@ -47,7 +47,7 @@ struct clock_domain {
 	uint64_t settle_ns; /* write and settle time, from a board file or guessed by method; the maximum of: */
 	uint64_t settle_up_ns, settle_down_ns;
 	bool settle_documented;
-	char why_not[192]; /* if devices == 0: what was searched, and which file would help */
+	char why_not[192]; /* if devices == 0: the places searched, and the file that would help */
 };
 
 enum rail_kind { RAIL_NONE, RAIL_INA, RAIL_HWMON_POWER, RAIL_RAPL, RAIL_BATTERY };
@@ -74,7 +74,8 @@ struct board {
 	char name[96];                   /* device-tree model, DMI product, or "unknown board" */
 	char board_file[SYSFS_PATH_MAX]; /* matching file in boards.d, "" if none */
 	struct board_powers prior;       /* power measurements from a board file */
-	char power_mode[96];             /* nvpmodel or platform_profile; "": unknown; each mode has its own surfaces */
+	/* nvpmodel or platform_profile; "": unknown; each mode has its own surfaces */
+	char power_mode[POWER_MODE_MAX + 1];
 	struct clock_domain clock[CLOCK_COUNT];
 	size_t rails;
 	struct rail rail[RAILS_MAX]; /* in order of source: board input, then parts, then battery */
@@ -83,7 +84,7 @@ struct board {
 	struct zone zone[ZONES_MAX];
 };
 
-/* The root of /sys and /proc. Every path of the probes and the keeper goes through these functions. */
+/* The root of /sys, /proc and /etc. Every path of the probes and the keeper goes through these functions. */
 struct sysroot {
 	const char *prefix; /* "" for the real machine */
 };
@@ -102,7 +103,15 @@ int sysroot_resolve(const struct sysroot *root, const char *path, char *buf, siz
  * FILE:LINE and ignored. */
 void board_detect(struct board *board, const struct sysroot *root, const char *boards_dir);
 
-/* Log what was found, what was not, and what would help. */
+/* Versions of the software that latencies depend on; "": unknown. */
+struct board_software {
+	char kernel[96]; /* as uname -r prints it */
+	char driver[96]; /* of the GPU, where it has a version of its own: NVIDIA's */
+	char system[96]; /* release of Linux for Tegra, otherwise of the distribution */
+};
+void board_software(struct board_software *software, const struct sysroot *root);
+
+/* Log the clocks and sensors found, the missing ones, and the files that would help. */
 void board_log(const struct board *board);
 
 /* Current frequency of a clock; 0 if unreadable (or "<unsupported>"). */
@@ -144,10 +153,10 @@ struct power_meter;
 /* fds: descriptors from the keeper for root-only rails, which the meter then owns; -1 for others. */
 struct power_meter *power_meter_new(const struct board *board, const struct sysroot *root, const int fds[RAILS_MAX][2]);
 void power_meter_free(struct power_meter *meter);
-/* Board power in uW: instantaneous, or for energy counters the mean since the last call. `busy`: a
- * request is running. A source is replaced by the next one if it cannot be read, reads less than
- * any board draws, or reads the same idle and busy. Returns 0 or a negative errno (-EAGAIN: an
- * energy counter has no interval yet; -ENODATA: no usable source is left). */
+/* Board power in uW: instantaneous, or for energy counters the mean since the last call. `busy`: a request is running.
+ * A source that cannot be read, reads less than any board draws, or reads the same idle and busy is replaced by the
+ * next one. Returns 0 or a negative errno (-EAGAIN: an energy counter has no interval yet; -ENODATA: no usable source
+ * is left). */
 int power_meter_read(struct power_meter *meter, uint64_t now_ns, bool busy, uint64_t *uw);
 /* Label of the source in use; "" if none is left. */
 const char *power_meter_label(const struct power_meter *meter);
@@ -171,10 +180,9 @@ enum clock_id clock_of_dir(const char *dir);
 #define COOLING_TYPE_MAX 64
 #define COOLING_NAME_MAX 112
 
-/* Does the kernel limit the clock of the device in `dir` (link-free) for cooling? True if a cooling
- * device of that device is active, or one that names only its clock. `who` is then its type and
- * name, "cpufreq-cpu4 (cooling_device2)", else "". A cooling device of another clock does not
- * count. */
+/* Whether the kernel limits the clock of the device in `dir` (link-free) for cooling: a cooling device of that device
+ * is active, or one that names only its clock. `who` is then its type and name, "cpufreq-cpu4 (cooling_device2)", else
+ * "". A cooling device of another clock does not count. */
 bool board_cooling(const struct sysroot *root, const char *dir, char who[COOLING_NAME_MAX]);
 
 #endif

@@ -24,8 +24,14 @@ static const uint64_t settle_guess_ns[METHOD_COUNT] = {
 	[METHOD_DEVFREQ_LIMITS] = 6 * NS_PER_MS, [METHOD_DEVFREQ_USERSPACE] = 6 * NS_PER_MS,
 	[METHOD_I915] = 10 * NS_PER_MS,          [METHOD_XE] = 10 * NS_PER_MS,
 	[METHOD_AMDGPU] = 20 * NS_PER_MS,        [METHOD_BPMP_EMC] = 10 * NS_PER_MS,
-	[METHOD_NVML] = 50 * NS_PER_MS, /* not measured yet: a board file may say better */
+	[METHOD_NVML] = 50 * NS_PER_MS, /* not measured yet; a board file may have a better value */
 };
+
+/* Does reading a file of the device resume it? */
+static bool wakes(enum clock_method method)
+{
+	return method == METHOD_AMDGPU || method == METHOD_XE;
+}
 
 bool domain_add(struct clock_domain *domain, const struct sysroot *root, enum clock_method method, const char *dir)
 {
@@ -39,7 +45,7 @@ bool domain_add(struct clock_domain *domain, const struct sysroot *root, enum cl
 		snprintf(d->levels, sizeof(d->levels), DPM_SHADER);
 	d->method = method;
 	snprintf(d->dir, sizeof(d->dir), "%s", dir);
-	if (method == METHOD_AMDGPU && board_suspended(root, dir)) {
+	if (wakes(method) && board_suspended(root, dir)) {
 		snprintf(domain->why_not, sizeof(domain->why_not), "%s is suspended and is not woken", d->name);
 		memset(d, 0, sizeof(*d));
 		return false;
@@ -156,8 +162,7 @@ static uint64_t dpm_current(const struct clock_device *d, const struct sysroot *
 	char text[SYSFS_TEXT_MAX];
 	struct dpm_table table;
 
-	if (board_suspended(root, d->dir) || sysroot_read_at(root, d->dir, d->levels, text, sizeof(text)) < 0 ||
-	    !dpm_table_parse(text, &table))
+	if (sysroot_read_at(root, d->dir, d->levels, text, sizeof(text)) < 0 || !dpm_table_parse(text, &table))
 		return 0;
 	return table.now_hz;
 }
@@ -192,6 +197,8 @@ uint64_t board_current_hz(const struct board *board, const struct sysroot *root,
 	uint64_t unit_hz, value;
 	const char *name = current_file(d, &unit_hz);
 
+	if (wakes(d->method) && board_suspended(root, d->dir))
+		return 0;
 	if (d->method == METHOD_AMDGPU)
 		return dpm_current(d, root);
 	return name && sysroot_read_u64_at(root, d->dir, name, &value) == 0 && value < UINT64_MAX / unit_hz ?
@@ -226,13 +233,15 @@ uint64_t clock_reader_hz(struct clock_reader *reader, const struct board *board,
 
 	if (!name)
 		return board_current_hz(board, root, id);
+	if (wakes(d->method) && board_suspended(root, d->dir))
+		return 0;
 	if (reader->fd[id] < 0 && sysroot_join(path, d->dir, name) == 0 &&
 	    sysroot_resolve(root, path, resolved, sizeof(resolved)) == 0)
 		reader->fd[id] = sysroot_open(root, resolved, O_RDONLY | O_NONBLOCK);
 	if (reader->fd[id] < 0)
 		return 0;
 	n = pread(reader->fd[id], text, sizeof(text) - 1, 0);
-	if (n < 0) { /* the device is gone, and may return as another file */
+	if (n < 0) { /* the device was removed, and may return as another file */
 		close(reader->fd[id]);
 		reader->fd[id] = -1;
 		return 0;

@@ -114,7 +114,7 @@ static int probe_cpufreq(struct clock_device *d, const struct sysroot *root)
 static int probe_devfreq(struct clock_device *d, const struct sysroot *root)
 {
 	int rc = read_table(d, root, "available_frequencies", 1);
-	if (rc == 0 && d->count == 0) /* the limits as found: nothing else is known about its range */
+	if (rc == 0 && d->count == 0) /* the limits as found, as its range is not known otherwise */
 		d->count = freq_table_make(read_hz(root, d->dir, "min_freq", 1), read_hz(root, d->dir, "max_freq", 1),
 					   GPU_STEP_HZ, d->hz, GRID_AXIS_MAX);
 	return rc < 0 ? rc : range_from_table(d);
@@ -231,8 +231,7 @@ bool board_suspended(const struct sysroot *root, const char *dir)
 	       !strncmp(status, "suspend", 7); /* suspended, suspending */
 }
 
-/* The name that administrators know: the PCI address of a card, the name of a devfreq device or
- * policy. */
+/* The administrator's name of a device: the PCI address of a card, the name of a devfreq device or policy. */
 void device_label(const char *dir, char *buf, size_t size)
 {
 	char device[SYSFS_PATH_MAX];
@@ -247,7 +246,7 @@ void device_label(const char *dir, char *buf, size_t size)
 	snprintf(buf, size, "%.63s", path_base(device));
 }
 
-/* Only the keeper asks NVML, and what it can lock is for a board file to say. */
+/* Only the keeper calls NVML; a board file lists the clocks that it can lock. */
 static int probe_nvml(struct clock_device *d, const struct sysroot *root)
 {
 	(void)root;

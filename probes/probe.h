@@ -34,7 +34,7 @@ size_t freq_table_make(uint64_t lo, uint64_t hi, uint64_t step_hz, uint64_t *hz,
  * reason in `why`: a missing file, or its contents. */
 int device_probe(struct clock_device *device, const struct sysroot *root, char *why, size_t size);
 
-/* The name of a device that administrators know. */
+/* The administrator's name of a device. */
 void device_label(const char *dir, char *buf, size_t size);
 
 #define DPM_SHADER "pp_dpm_sclk"
@@ -85,7 +85,7 @@ int board_file_parse(const char *text, struct board_file *out, char *message, si
  * board->board_file. */
 struct board_file *board_file_find(struct board *board, const struct sysroot *root, const char *boards_dir);
 void board_file_apply(const struct board_file *file, struct board *board, const struct sysroot *root);
-/* Order the rails as the file says. */
+/* Order the rails as in the file. */
 void board_file_rails(const struct board_file *file, struct board *board);
 
 const char *method_name(enum clock_method method);

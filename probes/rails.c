@@ -238,7 +238,7 @@ static void number_sources(struct board *board)
 	}
 }
 
-/* Parts come after every input, wherever they were found. */
+/* Partial rails come after every input, in any order of discovery. */
 static void parts_last(struct board *board)
 {
 	struct rail sorted[RAILS_MAX] = {0};

@@ -3,21 +3,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include "../../common/hash.h"
 #include "../../common/limits.h"
 #include "../../common/units.h"
 
-#define FNV_OFFSET          0xcbf29ce484222325ULL
-#define FNV_PRIME           0x100000001b3ULL
 #define TUNING_LAUNCHES_MAX 64 /* an autotuner launches a kernel at most this often before it waits */
 
 uint64_t boundary_hash(uint64_t seed, const void *data, size_t size)
 {
-	const unsigned char *byte = data;
-	uint64_t hash = seed ? seed : FNV_OFFSET;
-
-	for (size_t i = 0; i < size; i++)
-		hash = (hash ^ byte[i]) * FNV_PRIME;
-	return hash;
+	return hash_bytes(seed ? seed : HASH_FIRST, data, size);
 }
 
 int boundary_parse(const char *text, struct boundary_config *out)
@@ -73,6 +67,11 @@ static const struct boundary_segment *back(const struct boundary *boundary, size
 	return &boundary->history[(boundary->count - 1 - i) % BOUNDARY_HISTORY];
 }
 
+const struct boundary_segment *boundary_last(const struct boundary *boundary)
+{
+	return back(boundary, 0);
+}
+
 /* In a cycle of several segments, uploads also distinguish segments that are otherwise equal. */
 static bool alike(const struct boundary_segment *a, const struct boundary_segment *b, size_t period)
 {
@@ -89,8 +88,8 @@ static size_t matched(const struct boundary *boundary, size_t period)
 	return n;
 }
 
-/* Repeated launches of a single kernel are taken for an autotuner, unless there are
- * more of them than any autotuner makes. */
+/* Repeated launches of a single kernel count as an autotuner, unless there are more of them than any autotuner
+ * makes. */
 static size_t repeats_needed(const struct boundary *boundary, size_t period)
 {
 	for (size_t i = 0; i < period; i++)
@@ -179,9 +178,9 @@ static uint64_t cycle_hash(const struct boundary *boundary)
 	return hash;
 }
 
-static uint64_t variant_name(const struct boundary_segment *segment)
+static uint64_t variant_name(uint64_t hash)
 {
-	return boundary_hash(0, &segment->hash, sizeof(segment->hash));
+	return boundary_hash(0, &hash, sizeof(hash));
 }
 
 static unsigned lock_cycle(struct boundary *boundary)
@@ -197,11 +196,11 @@ static unsigned lock_cycle(struct boundary *boundary)
 	boundary->position = (period - start) % period;
 	if (period == 1)
 		remember_variant(boundary, back(boundary, 0), 2);
-	boundary->announced = period == 1 ? variant_name(back(boundary, 0)) : cycle_hash(boundary);
+	boundary->announced = period == 1 ? variant_name(back(boundary, 0)->hash) : cycle_hash(boundary);
 	return MARK_LOCKED;
 }
 
-/* The known segment that begins with this launch and was seen last. */
+/* The known segment that begins with this launch, the latest one of several. */
 static const struct boundary_segment *predict_segment(const struct boundary *boundary, uint64_t first)
 {
 	const struct boundary_segment *best = NULL;
@@ -226,7 +225,7 @@ static unsigned begin(struct boundary *boundary)
 		next = predict_segment(boundary, boundary->now.first);
 		if (!next)
 			return MARK_NONE;
-		boundary->announced = variant_name(next);
+		boundary->announced = variant_name(next->hash);
 	} else {
 		if (boundary->now.first != boundary->cycle[0].first)
 			return MARK_NONE;
@@ -236,8 +235,7 @@ static unsigned begin(struct boundary *boundary)
 	return MARK_BEGIN;
 }
 
-/* The believed cycle was wrong: drop the inference under way and continue the search over the same
- * history. */
+/* The cycle found was wrong: drop the inference in progress and continue the search over the same history. */
 static unsigned break_cycle(struct boundary *boundary)
 {
 	unsigned mark = boundary->begun ? MARK_END | MARK_CHANGED : MARK_NONE;
@@ -275,7 +273,7 @@ static unsigned end_of_variant(struct boundary *boundary, const struct boundary_
 	boundary->begun = false;
 	if (!begun)
 		return MARK_NONE;
-	boundary->ended = variant_name(segment);
+	boundary->ended = variant_name(segment->hash);
 	return MARK_END | (boundary->ended == boundary->announced || boundary->related ? 0U : MARK_CHANGED);
 }
 
@@ -338,12 +336,12 @@ unsigned boundary_launch(struct boundary *boundary, uint64_t kernel, uint64_t id
 	return mark;
 }
 
-unsigned boundary_expect(struct boundary *boundary)
+unsigned boundary_expect(struct boundary *boundary, uint64_t hash)
 {
 	if (boundary->why || boundary->period != 1 || boundary->begun || boundary->now.launches != 1)
 		return MARK_NONE;
 	boundary->begun = true;
-	boundary->announced = 0;
+	boundary->announced = hash ? variant_name(hash) : 0;
 	return MARK_BEGIN;
 }
 

@@ -17,7 +17,7 @@
 
 #define BOUNDARY_HISTORY        512   /* segments in the history */
 #define BOUNDARY_PERIOD_MAX     64    /* segments of one inference */
-#define BOUNDARY_REPEATS        3     /* repetitions of a cycle before it is believed */
+#define BOUNDARY_REPEATS        3     /* repetitions of a cycle before it is accepted */
 #define BOUNDARY_TUNING_REPEATS 24    /* the same for a segment of a single kernel */
 #define BOUNDARY_PATIENCE       4     /* repetitions needed after a cycle broke; doubled after each break */
 #define BOUNDARY_VARIANTS       16    /* shapes of one program known at the same time */
@@ -70,7 +70,7 @@ struct boundary {
 	struct boundary_segment now; /* the segment in progress */
 	struct boundary_segment history[BOUNDARY_HISTORY];
 	size_t count;                       /* segments closed so far */
-	size_t broken_at, breaks, patience; /* of cycles that were believed and then broke */
+	size_t broken_at, breaks, patience; /* of cycles that were accepted and then broke */
 	uint64_t quiet, quiet_segments;     /* launches and segments since a cycle last held */
 	size_t period, position;            /* of the cycle; 0: not found yet */
 	struct boundary_segment cycle[BOUNDARY_PERIOD_MAX];
@@ -100,18 +100,20 @@ uint64_t boundary_hash(uint64_t seed, const void *data, size_t size);
  * written since then. Returns flags. */
 unsigned boundary_launch(struct boundary *boundary, uint64_t kernel, uint64_t identity, uint64_t gap_ns, bool upload);
 
-/* The launch just made begins a segment that is known from elsewhere to be an inference. Returns
- * MARK_BEGIN, or MARK_NONE if it cannot be one. */
-unsigned boundary_expect(struct boundary *boundary);
+/* The latest launch begins an inference, as the caller knows; `hash` is the hash of all its launches, see
+ * boundary_hash(), or 0 if unknown. Returns MARK_BEGIN, or MARK_NONE if it cannot be one. */
+unsigned boundary_expect(struct boundary *boundary, uint64_t hash);
 
-/* Would such a wait close the current segment? `hash` receives the hash of its launches so far. */
+/* Whether such a wait would close the current segment. `hash` receives the hash of its launches so far. */
 bool boundary_closes(const struct boundary *boundary, enum boundary_wait kind);
 uint64_t boundary_now(const struct boundary *boundary);
 
-/* The host waited until every launch was done. `related`: whatever its launches, the segment is
- * another kind of step of what the program repeats, as a prompt is beside tokens; it counts neither
- * as unknown nor as MARK_CHANGED. Returns flags. */
+/* The host waited until every launch was done. `related`: whatever its launches, the segment is another kind of step of
+ * the same program, as a prompt is beside tokens; it counts neither as unknown nor as MARK_CHANGED. Returns flags. */
 unsigned boundary_wait(struct boundary *boundary, enum boundary_wait kind, bool related);
+
+/* The segment that was closed last; there has been one. */
+const struct boundary_segment *boundary_last(const struct boundary *boundary);
 
 /* Fingerprint of the inference that began last (announced), or that ended last. */
 uint64_t boundary_announced(const struct boundary *boundary);

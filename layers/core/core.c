@@ -26,7 +26,7 @@ __attribute__((format(printf, 2, 0))) static void say(const char *tail, const ch
 	n = snprintf(line + used, sizeof(line) - used, "%s\n", tail);
 	used = used + (size_t)n < sizeof(line) ? used + (size_t)n : sizeof(line) - 1;
 	if (write(STDERR_FILENO, line, used) < 0)
-		return; /* nobody wants the output */
+		return; /* the output is not read */
 }
 
 void layer_say(const char *format, ...)
@@ -97,14 +97,20 @@ static bool configure(struct layer_config *config)
 		layer_say("FLAMED_DEADLINE_NS is out of range; ignored");
 		config->deadline_ns = 0;
 	}
-	config->stream = number("FLAMED_RATE_MHZ") != 0;
-	if (config->stream)
+	config->rate_mhz = number("FLAMED_RATE_MHZ");
+	if (config->rate_mhz)
 		config->deadline_ns = 0;
 	config->profile = number("FLAMED_PROFILE") != 0;
 	config->budget = (uint32_t)number("FLAMED_BUDGET");
 	config->summary = path("FLAMED_SUMMARY");
 	config->trace = path("FLAMED_TRACE");
-	return config->deadline_ns || config->stream || config->profile || config->trace || config->summary;
+	if (config->deadline_ns || config->rate_mhz || config->profile || config->trace || config->summary)
+		return true;
+	if (config->model[0] && !core.backend->own_deadline)
+		layer_say("FLAMED_MODEL=%s has no deadline: set FLAMED_DEADLINE_NS or FLAMED_RATE_MHZ, or use flamectl "
+			  "run; the program runs without flamed",
+			  config->model);
+	return false;
 }
 
 /* A forked child cannot use its parent's GPU context, and the session belongs to the parent. After
@@ -137,7 +143,7 @@ __attribute__((destructor)) static void leave(void)
 	on = atomic_exchange(&core.on, false);
 	if (on)
 		streams_leave();
-	if (on && launches > 0 && summary_inferences() == 0)
+	if (on && launches > 0 && summary_inferences() == 0 && !core.overlap_told)
 		layer_say("no inference was found in %lu launches: no sequence repeats %d times between host waits; "
 			  "set FLAMED_BOUNDARY",
 			  launches, BOUNDARY_REPEATS);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What every layer between an unmodified program and its GPU shares, whatever
- * the API:
+/* The part of a layer between an unmodified program and its GPU that does not depend on the API:
  *
  *	core.c      environment, messages, the switch that turns a layer off, the end of the program
  *	stream.c    launches and waits in the order of one thread or queue, and their times
@@ -9,7 +8,7 @@
  *	summary.c   lines and tables for people
  *
  * A back end is one shared library: it intercepts an API, calls core_start()
- * once, feeds a stream with launches and waits, and answers for the times of
+ * once, feeds a stream with launches and waits, and returns the times of
  * launches. Two rules keep a program alive. No lock is held while a driver is
  * called (it may call back into the program, and the program into the layer);
  * and any fault of the layer ends in layer_off(), after which every call goes
@@ -55,18 +54,18 @@ struct layer_backend {
 	const char *(*source)(void);
 	/* A readable name of a kernel, for FLAMED_TRACE; NULL: unknown. */
 	const char *(*kernel_name)(uint64_t kernel);
-	/* Number of consecutive polls of the newest command, until it is complete, after which
-	 * polling is taken for the program's way to wait; 0: a single successful poll counts as a
-	 * wait. */
+	/* Number of consecutive polls of the newest command until it is complete, after which polling counts as the
+	 * program's method of waiting; 0: a single successful poll counts as a wait. */
 	unsigned polls_believed;
-	bool ranges; /* supports FLAMED_BOUNDARY=nvtx:NAME */
+	bool ranges;       /* supports FLAMED_BOUNDARY=nvtx:NAME */
+	bool own_deadline; /* gets deadlines from elsewhere than the environment too */
 };
 
 /* Settings from the environment, read once; see docs/layers.md. */
 struct layer_config {
 	char model[MODEL_NAME_MAX + 1];  /* FLAMED_MODEL; "": named by its fingerprint */
 	uint64_t deadline_ns;            /* FLAMED_DEADLINE_NS; 0: none */
-	bool stream;                     /* FLAMED_RATE_MHZ is set: a schedule, which libflamed reads */
+	uint64_t rate_mhz;               /* of a stream: a schedule, which libflamed reads; 0: not set */
 	bool profile;                    /* FLAMED_PROFILE */
 	uint32_t budget;                 /* FLAMED_BUDGET: maximum number of points to measure; 0: flamed's choice */
 	struct boundary_config boundary; /* FLAMED_BOUNDARY */
@@ -79,6 +78,7 @@ struct layer_core {
 	struct layer_config config;
 	atomic_bool on;
 	atomic_ulong launches;
+	atomic_bool overlap_told; /* a message has said that inferences overlap */
 };
 extern struct layer_core core;
 

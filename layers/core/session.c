@@ -19,16 +19,20 @@
 #define PROFILE_WAIT_NS   (120 * NS_PER_S) /* a deadline session of another program may delay a point */
 #define PAUSE_NS          (100 * NS_PER_MS)
 #define REPEAT_MAX        256 /* inferences measured at one point */
-#define MODELS_OF_SESSION 8   /* shapes of one program with their own session */
+#define MODELS_OF_SESSION 8   /* shapes of one program with their own session at a time */
 
-struct session {
+struct layer_session {
 	pthread_mutex_t lock;
 	bool stopped;
 	uint64_t main; /* fingerprint of the shape with the user's model name */
 	uint64_t inferences;
 	struct {
 		uint64_t fingerprint;
-		int id; /* of libflamed; negative: refused */
+		int id;        /* of libflamed; negative: refused */
+		uint64_t used; /* number of its newest inference */
+		/* of a stream: until then a prompt is a further part of the newest one; 0: the newest inference was no
+		 * prompt */
+		uint64_t prompt_until_ns;
 	} model[MODELS_OF_SESSION];
 	size_t models;
 	struct flamed *profiling; /* a separate handle */
@@ -45,19 +49,22 @@ struct session {
 /* One connection for all deadline sessions of the process. */
 static struct flamed *shared;
 static pthread_once_t shared_once = PTHREAD_ONCE_INIT;
-static atomic_bool absent; /* flamed does not serve this process, and the user was told */
+static atomic_bool absent; /* flamed does not serve this process, and a message said so */
 
 static void open_shared(void)
 {
 	int rc = flamed_open(&shared, NULL);
 
+	if (flamed_connected(shared))
+		return;
+	atomic_store(&absent, true);
 	if (rc < 0)
 		layer_say("no connection to flamed: %s; the program runs without deadlines", strerror(-rc));
-	else if (!flamed_connected(shared) && !atomic_exchange(&absent, true))
+	else
 		layer_say("flamed is not running; the program runs without deadlines until it is");
 }
 
-/* A session that was opened, but not confirmed. */
+/* A session was opened, but not confirmed, or a request cannot begin. */
 static void say_unanswered(void)
 {
 	if (atomic_exchange(&absent, true))
@@ -68,9 +75,9 @@ static void say_unanswered(void)
 		layer_say("the connection to flamed broke; the program runs without deadlines until there is one");
 }
 
-struct session *session_new(void)
+struct layer_session *session_new(void)
 {
-	struct session *session = calloc(1, sizeof(*session));
+	struct layer_session *session = calloc(1, sizeof(*session));
 
 	if (session)
 		pthread_mutex_init(&session->lock, NULL);
@@ -78,7 +85,7 @@ struct session *session_new(void)
 }
 
 /* The caller holds the session's lock. */
-static void leave(struct session *session)
+static void leave(struct layer_session *session)
 {
 	for (size_t i = 0; i < session->models; i++)
 		flamed_session_close(shared, session->model[i].id);
@@ -91,14 +98,14 @@ static void leave(struct session *session)
 	session->stopped = true;
 }
 
-void session_stop(struct session *session)
+void session_stop(struct layer_session *session)
 {
 	pthread_mutex_lock(&session->lock);
 	leave(session);
 	pthread_mutex_unlock(&session->lock);
 }
 
-void session_leave(struct session *session)
+void session_leave(struct layer_session *session)
 {
 	if (pthread_mutex_trylock(&session->lock) != 0)
 		return;
@@ -106,7 +113,7 @@ void session_leave(struct session *session)
 	pthread_mutex_unlock(&session->lock);
 }
 
-void session_reset(struct session *session)
+void session_reset(struct layer_session *session)
 {
 	pthread_mutex_lock(&session->lock);
 	leave(session);
@@ -117,7 +124,7 @@ void session_reset(struct session *session)
 
 /* The first shape has the name given by the user, further ones that name and their fingerprint.
  * Without a name, the fingerprint is the name. */
-static void name_of(const struct session *session, uint64_t fingerprint, char name[MODEL_NAME_MAX + 1])
+static void name_of(const struct layer_session *session, uint64_t fingerprint, char name[MODEL_NAME_MAX + 1])
 {
 	const char *given = core.config.model;
 
@@ -133,11 +140,25 @@ static void name_of(const struct session *session, uint64_t fingerprint, char na
 /* Are inferences reported as requests? */
 static bool governed(void)
 {
-	return core.config.deadline_ns || core.config.stream;
+	return core.config.deadline_ns || core.config.rate_mhz;
 }
 
-/* Index of the session for a shape, opened if necessary; -1 if there is none. */
-static int model_index(struct session *session, uint64_t fingerprint)
+/* A place for the session of another shape: if there is no free one, that of the shape used longest ago. */
+static size_t make_room(struct layer_session *session)
+{
+	size_t oldest = 0;
+
+	if (session->models < MODELS_OF_SESSION)
+		return session->models++;
+	for (size_t i = 1; i < MODELS_OF_SESSION; i++)
+		if (session->model[i].used < session->model[oldest].used)
+			oldest = i;
+	flamed_session_close(shared, session->model[oldest].id);
+	return oldest;
+}
+
+/* The session of libflamed for a shape, opened if necessary; negative: refused. */
+static int model_session(struct layer_session *session, uint64_t fingerprint)
 {
 	char name[MODEL_NAME_MAX + 1];
 	size_t i = 0;
@@ -145,24 +166,28 @@ static int model_index(struct session *session, uint64_t fingerprint)
 
 	while (i < session->models && session->model[i].fingerprint != fingerprint)
 		i++;
-	if (i < session->models)
-		return (int)i;
-	if (i == MODELS_OF_SESSION)
-		return -1;
+	if (i < session->models) {
+		session->model[i].used = session->inferences;
+		return session->model[i].id;
+	}
+	i = make_room(session);
 	name_of(session, fingerprint, name);
 	id = flamed_session(shared, name, core.config.deadline_ns, OPEN_WAIT_NS);
-	if (id < 0 && id != -ENOTCONN)
+	if (id < 0 && id != -ENOTCONN) {
 		layer_say("flamed refuses a session for model %s: %s", name, strerror(-id));
-	else if (id >= 0 && flamed_session_state(shared, id) < 0)
+		id = flamed_session(shared, name, core.config.deadline_ns, 0); /* one that later requests try to open */
+	} else if (id >= 0 && flamed_session_state(shared, id) < 0) {
 		say_unanswered();
+	}
 	session->model[i].fingerprint = fingerprint;
 	session->model[i].id = id;
-	session->models++;
+	session->model[i].used = session->inferences;
+	session->model[i].prompt_until_ns = 0;
 	summary_model(name);
-	return (int)i;
+	return id;
 }
 
-void session_found(struct session *session, uint64_t fingerprint)
+void session_found(struct layer_session *session, uint64_t fingerprint)
 {
 	pthread_mutex_lock(&session->lock);
 	if (!session->stopped) {
@@ -174,14 +199,14 @@ void session_found(struct session *session, uint64_t fingerprint)
 		summary_model(name);
 		if (governed() && !core.config.profile) {
 			pthread_once(&shared_once, open_shared);
-			model_index(session, fingerprint);
+			model_session(session, fingerprint);
 		}
 	}
 	pthread_mutex_unlock(&session->lock);
 }
 
 /* Profiling ended, with or without an error; the program continues unmeasured. */
-static void end_profile(struct session *session, int rc)
+static void end_profile(struct layer_session *session, int rc)
 {
 	flamed_close(session->profiling);
 	session->profiling = NULL;
@@ -193,7 +218,7 @@ static void end_profile(struct session *session, int rc)
 
 /* `rc` is the result of a call that returned the next point. Waits while deadlines are served
  * elsewhere. */
-static void take_point(struct session *session, int rc)
+static void take_point(struct layer_session *session, int rc)
 {
 	while (rc == -EAGAIN) {
 		clock_sleep_ns(PAUSE_NS);
@@ -218,8 +243,7 @@ static int by_value(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-/* The median: one inference that was held up by something else says nothing about the operating
- * point. */
+/* The median: a single inference that was delayed by other load does not belong to the operating point. */
 static struct flamed_measurement sum_up(uint64_t *total_ns, uint32_t n)
 {
 	struct flamed_measurement measured = {.n = n};
@@ -242,7 +266,7 @@ static void say_source(struct flamed *flamed)
 		flamed_layer_source(flamed, core.backend->source());
 }
 
-static void send_sample(struct session *session)
+static void send_sample(struct layer_session *session)
 {
 	struct flamed_measurement measured = sum_up(session->total_ns, session->n);
 
@@ -253,7 +277,7 @@ static void send_sample(struct session *session)
 	take_point(session, flamed_profile_sample(session->profiling, &measured, PROFILE_WAIT_NS, &session->point));
 }
 
-static void begin_profile(struct session *session, const struct inference *inference)
+static void begin_profile(struct layer_session *session, const struct inference *inference)
 {
 	char name[MODEL_NAME_MAX + 1];
 	int rc;
@@ -273,8 +297,41 @@ static void begin_profile(struct session *session, const struct inference *infer
 	take_point(session, rc);
 }
 
-struct session_request session_begin(struct session *session, const struct inference *inference, uint64_t spent_ns,
-				     bool *layers)
+/* Of the model with libflamed's session `id`; NULL: there is none. */
+static uint64_t *prompt_until(struct layer_session *session, int id)
+{
+	for (size_t i = 0; i < session->models; i++)
+		if (session->model[i].id == id)
+			return &session->model[i].prompt_until_ns;
+	return NULL;
+}
+
+/* A prompt starts the stream, unless it is a further part of the newest prompt: engines compute a long one in several
+ * steps, which follow one another at once. After a pause of a token's time it is another prompt. */
+static int64_t begin_stream(struct layer_session *session, int id, bool prompt)
+{
+	uint64_t *until_ns = prompt_until(session, id);
+	int64_t request;
+
+	if (prompt && until_ns && clock_now_ns() >= *until_ns)
+		flamed_stream_start(shared, id);
+	request = flamed_begin(shared, id, 0);
+	if (until_ns)
+		*until_ns = prompt && request > 0 ? UINT64_MAX : 0;
+	return request;
+}
+
+/* A request of the stream ended; a newer one may have begun. */
+static void end_stream(struct layer_session *session, int id)
+{
+	uint64_t *until_ns = prompt_until(session, id);
+
+	if (core.config.rate_mhz && until_ns && *until_ns)
+		*until_ns = clock_now_ns() + MHZ_NS / core.config.rate_mhz;
+}
+
+struct session_request session_begin(struct layer_session *session, const struct inference *inference,
+				     uint64_t spent_ns, bool *layers)
 {
 	struct session_request request = {-ENOTCONN, -1};
 
@@ -287,18 +344,15 @@ struct session_request session_begin(struct session *session, const struct infer
 		*layers |= !session->stopped;
 		request.id = measured ? 0 : -ENOTCONN;
 	} else if (!session->stopped && governed()) {
-		int index;
-
 		pthread_once(&shared_once, open_shared);
-		index = model_index(session, inference->fingerprint);
-		if (index >= 0) {
-			request.session = session->model[index].id;
-			flamed_phase(shared, request.session, phase_name(inference->phase), inference->context);
-			if (core.config.stream && inference->phase == PHASE_PREFILL)
-				flamed_stream_start(shared, request.session);
-			request.id = flamed_begin(shared, request.session,
-						  core.config.stream ? 0 : core.config.deadline_ns - spent_ns);
-		}
+		request.session = model_session(session, inference->fingerprint);
+		flamed_phase(shared, request.session, phase_name(inference->phase), inference->context);
+		if (core.config.rate_mhz)
+			request.id = begin_stream(session, request.session, inference->phase == PHASE_PREFILL);
+		else
+			request.id = flamed_begin(shared, request.session, core.config.deadline_ns - spent_ns);
+		if (request.id == -ENOTCONN)
+			say_unanswered();
 		*layers |= request.id > 0 &&
 			   (session->inferences < LAYERS_FIRST || session->inferences % LAYERS_EVERY == 0);
 		session->inferences++;
@@ -307,7 +361,7 @@ struct session_request session_begin(struct session *session, const struct infer
 	return request;
 }
 
-static void keep_layers(struct session *session, const struct flamed_layer *layers, size_t count)
+static void keep_layers(struct layer_session *session, const struct flamed_layer *layers, size_t count)
 {
 	struct flamed_layer *copy = count ? reallocarray(session->layers, count, sizeof(*copy)) : NULL;
 
@@ -318,8 +372,8 @@ static void keep_layers(struct session *session, const struct flamed_layer *laye
 	session->layer_count = count;
 }
 
-static void end_sample(struct session *session, uint64_t total_ns, const struct flamed_layer *layers, size_t count,
-		       bool may_block)
+static void end_sample(struct layer_session *session, uint64_t total_ns, const struct flamed_layer *layers,
+		       size_t count, bool may_block)
 {
 	if (!session->warm) {
 		session->warm = true;
@@ -332,7 +386,7 @@ static void end_sample(struct session *session, uint64_t total_ns, const struct 
 		send_sample(session);
 }
 
-void session_end(struct session *session, struct session_request request, uint64_t total_ns,
+void session_end(struct layer_session *session, struct session_request request, uint64_t total_ns,
 		 const struct flamed_layer *layers, size_t count, bool may_block)
 {
 	struct flamed_decision decision;
@@ -350,21 +404,19 @@ void session_end(struct session *session, struct session_request request, uint64
 			flamed_end_layers(shared, request.id, total_ns, layers, count);
 		else
 			flamed_end(shared, request.id, total_ns);
+		end_stream(session, request.session);
 	}
 	summary_inference(total_ns, core.config.deadline_ns && total_ns > core.config.deadline_ns);
 	pthread_mutex_unlock(&session->lock);
 }
 
-/* In the protocol, the only way to withdraw a request is to close its session. */
-void session_cancel(struct session *session, struct session_request request)
+/* The session and, in a stream, its schedule go on. */
+void session_cancel(struct layer_session *session, struct session_request request)
 {
 	pthread_mutex_lock(&session->lock);
-	for (size_t i = 0; request.id > 0 && i < session->models; i++) {
-		if (session->model[i].id != request.session)
-			continue;
-		flamed_session_close(shared, request.session);
-		session->model[i] = session->model[--session->models];
-		break;
+	if (request.id > 0) {
+		flamed_withdraw(shared, request.id);
+		end_stream(session, request.session);
 	}
 	pthread_mutex_unlock(&session->lock);
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include "../../common/point.h"
 
-struct session;
+struct layer_session;
 struct flamed_layer;
 
 /* What is known about an inference at its begin. */
@@ -26,28 +26,28 @@ struct session_request {
 };
 
 /* NULL when out of memory. Sessions are reused, never freed. */
-struct session *session_new(void);
+struct layer_session *session_new(void);
 /* Leave flamed permanently; the object remains. */
-void session_stop(struct session *session);
+void session_stop(struct layer_session *session);
 /* The same at the program's exit, unless a thread is using the session at that moment. */
-void session_leave(struct session *session);
+void session_leave(struct layer_session *session);
 /* Leave flamed and reset the session, for another stream. */
-void session_reset(struct session *session);
+void session_reset(struct layer_session *session);
 
 /* A cycle was found; its model is identified by this fingerprint. */
-void session_found(struct session *session, uint64_t fingerprint);
+void session_found(struct layer_session *session, uint64_t fingerprint);
 
 /* An inference begins, `spent_ns` after its input was written. May block, but only when profiling.
  * Returns the argument of the functions below; *layers tells whether to record net layers. */
-struct session_request session_begin(struct session *session, const struct inference *inference, uint64_t spent_ns,
-				     bool *layers);
+struct session_request session_begin(struct layer_session *session, const struct inference *inference,
+				     uint64_t spent_ns, bool *layers);
 
 /* The inference took `total_ns` since its begin. Does not block unless `may_block`; work that would
  * block is then done at the next begin. */
-void session_end(struct session *session, struct session_request request, uint64_t total_ns,
+void session_end(struct layer_session *session, struct session_request request, uint64_t total_ns,
 		 const struct flamed_layer *layers, size_t count, bool may_block);
 
 /* The inference was not the announced one: withdraw the request. */
-void session_cancel(struct session *session, struct session_request request);
+void session_cancel(struct layer_session *session, struct session_request request);
 
 #endif

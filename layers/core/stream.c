@@ -9,19 +9,22 @@
 #include "task.h"
 #include "tokens.h"
 
-#define CALLS_BELIEVED   24 /* waits by callback before this is taken for the program's way to wait, */
+#define CALLS_BELIEVED   24 /* waits by callback before callbacks count as the program's method of waiting, */
 #define HARD_SHARE       3  /* and how many times its soft waits (by callback or polling) between two blocking waits */
 #define SPENT_SHARE      4  /* an upload counts as part of the inference if it began less than 1/4 deadline before */
 #define PENDING_MAX      4  /* inferences of one stream that a rule has closed and the host has not waited for */
-#define OVERLAP_BELIEVED 64 /* consecutive waits that left launches under way, before the user is told */
+#define OVERLAP_BELIEVED 64 /* consecutive waits that left launches in progress, before a message says so */
 
 struct stream {
 	pthread_mutex_t lock;
 	atomic_bool used;
 	struct boundary boundary;
 	struct tokens tokens;
-	uint64_t family; /* common name of all steps of a language model, whatever their shapes */
-	struct session *session;
+	uint64_t arguments; /* hash of those of the current segment's launches */
+	uint64_t family;    /* common name of all steps of a language model, whatever their shapes */
+	size_t step;        /* launches of the step that the newest segment began with; 0: with another launch */
+	bool more;          /* after the newest step there were more launches before the wait */
+	struct layer_session *session;
 	uint64_t mark_ns;            /* return of the last launch or wait */
 	uint64_t write_ns;           /* begin of the first upload since then; 0: none */
 	bool reading;                /* a non-blocking read is in progress */
@@ -34,11 +37,10 @@ struct stream {
 	unsigned soft, most;   /* both, since the last blocking wait; and the maximum between two blocking waits */
 	unsigned overlaps;     /* consecutive waits that left launches under way */
 	uint64_t launches, overlap_at; /* launches executed so far, and when `overlaps` was last 0 */
-	bool overlap_told;
 	struct task now;
 	struct task pending[PENDING_MAX];
 	size_t pendings;
-	struct record *spare; /* memory for the next inference */
+	struct launch_record *spare; /* memory for the next inference */
 };
 
 /* The result of a call, to be reported after the lock is released. */
@@ -74,8 +76,9 @@ static void renew(struct stream *stream)
 {
 	boundary_init(&stream->boundary, &core.config.boundary);
 	tokens_init(&stream->tokens);
-	stream->mark_ns = stream->write_ns = 0;
-	stream->reading = stream->polled = stream->overlap_told = false;
+	stream->mark_ns = stream->write_ns = stream->arguments = 0;
+	stream->step = 0;
+	stream->reading = stream->polled = stream->more = false;
 	stream->called_at = stream->blocked_at = 0;
 	stream->polls = stream->calls = stream->soft = stream->most = stream->overlaps = 0;
 	stream->now = (struct task){0};
@@ -149,7 +152,7 @@ uint64_t stream_commands(struct stream *stream)
 }
 
 /* Return the memory of the records to the stream, for the next inference. */
-static void give_back(struct stream *stream, struct record *records)
+static void give_back(struct stream *stream, struct launch_record *records)
 {
 	pthread_mutex_lock(&stream->lock);
 	if (!stream->spare && stream->used) {
@@ -165,13 +168,13 @@ static void report(struct stream *stream, struct outcome *outcome, bool may_bloc
 {
 	if (outcome->why_off)
 		layer_off("%s: set FLAMED_BOUNDARY to say where an inference ends", outcome->why_off);
-	if (outcome->overlapping)
+	if (outcome->overlapping && !atomic_exchange(&core.overlap_told, true))
 		layer_say("the program launches the next inference before it waits for the last one, so that they "
 			  "cannot be told apart: "
 			  "set FLAMED_BOUNDARY=count:N; it launches %llu kernels between two waits",
 			  (unsigned long long)outcome->overlapping);
 	for (size_t i = 0; i < outcome->count; i++) {
-		struct record *records = task_report(&outcome->done[i], stream->session, may_block);
+		struct launch_record *records = task_report(&outcome->done[i], stream->session, may_block);
 
 		if (records)
 			give_back(stream, records);
@@ -316,11 +319,27 @@ static void settle_pending(struct stream *stream)
 	report(stream, &outcome, true);
 }
 
+void stream_arguments(struct stream *stream, uint64_t hash)
+{
+	pthread_mutex_lock(&stream->lock);
+	stream->arguments = boundary_hash(stream->arguments, &hash, sizeof(hash));
+	pthread_mutex_unlock(&stream->lock);
+}
+
+static uint64_t hash_of(const struct launch *launches, size_t count)
+{
+	uint64_t hash = 0;
+
+	for (size_t i = 0; i < count; i++)
+		hash = boundary_hash(hash, &launches[i].identity, sizeof(launches[i].identity));
+	return hash;
+}
+
 void stream_launching(struct stream *stream, struct launch_call *call, const struct launch *launches, size_t count,
-		      bool timed)
+		      bool timed, bool step)
 {
 	struct outcome outcome = {0};
-	uint64_t now_ns, gap_ns;
+	uint64_t now_ns, gap_ns, hash = step ? hash_of(launches, count) : 0;
 	bool split = false; /* an inference ends inside the batch, so that its parts have no separate times */
 
 	*call = (struct launch_call){.known = true};
@@ -330,14 +349,20 @@ void stream_launching(struct stream *stream, struct launch_call *call, const str
 	stream->launches += count;
 	now_ns = clock_now_ns();
 	gap_ns = stream->mark_ns ? now_ns - stream->mark_ns : 0;
+	if (stream->boundary.now.launches == 0) {
+		if (stream->step)
+			stream->more = boundary_last(&stream->boundary)->launches > stream->step;
+		stream->step = step ? count : 0;
+	}
 	for (size_t i = 0; i < count; i++) {
 		unsigned marks = boundary_launch(&stream->boundary, launches[i].kernel, launches[i].identity,
 						 i ? 0 : gap_ns, i == 0 && stream->write_ns != 0);
 		uint64_t length;
 
 		tokens_launch(&stream->tokens, launches[i].kernel, launches[i].work);
-		if (!(marks & MARK_BEGIN) && tokens_guess(&stream->tokens, &length) != TOKENS_NONE)
-			marks |= boundary_expect(&stream->boundary);
+		if (!(marks & MARK_BEGIN) &&
+		    ((step && i == 0 && !stream->more) || tokens_guess(&stream->tokens, &length) != TOKENS_NONE))
+			marks |= boundary_expect(&stream->boundary, hash);
 		if (marks & MARK_BEGIN)
 			begin_inference(stream, now_ns);
 		apply_marks(stream, marks & (MARK_LOCKED | MARK_OFF), 0, &outcome);
@@ -378,8 +403,9 @@ static size_t keep_records(struct stream *stream, const struct launch_call *call
 		return 0;
 	}
 	for (; kept < count; kept++)
-		task->records[task->count++] = (struct record){tokens[kept], kernels[kept], kept ? 0 : call->gap_ns,
-							       kept ? 0 : now_ns - call->begin_ns, false};
+		task->records[task->count++] =
+			(struct launch_record){tokens[kept], kernels[kept], kept ? 0 : call->gap_ns,
+					       kept ? 0 : now_ns - call->begin_ns, false};
 	return kept;
 }
 
@@ -454,12 +480,17 @@ void stream_flushed(struct stream *stream, uint64_t begin_ns)
 	pthread_mutex_unlock(&stream->lock);
 }
 
-void stream_uploading(struct stream *stream)
+void stream_uploading_since(struct stream *stream, uint64_t since_ns)
 {
 	pthread_mutex_lock(&stream->lock);
 	if (!stream->write_ns)
-		stream->write_ns = clock_now_ns();
+		stream->write_ns = since_ns;
 	pthread_mutex_unlock(&stream->lock);
+}
+
+void stream_uploading(struct stream *stream)
+{
+	stream_uploading_since(stream, clock_now_ns());
 }
 
 void stream_reading(struct stream *stream)
@@ -480,10 +511,14 @@ void stream_spoil(struct stream *stream)
 static unsigned close_segment(struct stream *stream, enum boundary_wait wait)
 {
 	enum tokens_kind kind;
+	uint64_t hash, arguments;
 
 	if (!boundary_closes(&stream->boundary, wait))
 		return MARK_NONE;
-	kind = tokens_end(&stream->tokens, boundary_now(&stream->boundary));
+	hash = boundary_now(&stream->boundary);
+	arguments = stream->arguments ? boundary_hash(hash, &stream->arguments, sizeof(hash)) : 0;
+	kind = tokens_end(&stream->tokens, hash, arguments);
+	stream->arguments = 0;
 	if (stream->now.begun && stream->now.kind != kind)
 		stream->now.cancel = true;
 	return boundary_wait(&stream->boundary, wait, kind != TOKENS_NONE);
@@ -510,11 +545,8 @@ static void waited_in_part(struct stream *stream, uint64_t through, uint64_t now
 {
 	resume(stream, through, now_ns, outcome);
 	stream->mark_ns = now_ns;
-	if (core.config.boundary.rule < BOUNDARY_KERNEL && ++stream->overlaps >= OVERLAP_BELIEVED &&
-	    !stream->overlap_told) {
-		stream->overlap_told = true;
+	if (core.config.boundary.rule < BOUNDARY_KERNEL && ++stream->overlaps >= OVERLAP_BELIEVED)
 		outcome->overlapping = stream->launches - stream->overlap_at;
-	}
 	stream->overlap_at = stream->launches;
 }
 

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* A stream: launches and waits in the order of one thread (OpenCL) or queue
- * (Vulkan, CUDA). It finds inferences, tells flamed of them, and keeps what is
- * needed to time their launches; times are asked for only after an inference
- * is over. Every function takes the stream's own lock and may be called from
- * any thread; none calls the driver except through the back end's functions,
- * and those with no lock held.
+/* A stream: launches and waits in the order of one thread (OpenCL) or queue (Vulkan, CUDA). It finds inferences,
+ * reports them to flamed, and keeps the data to time their launches; times are queried only after an inference is
+ * over. Every function takes the stream's own lock and may be called from any thread; none calls the driver except
+ * through the back end's functions, and those with no lock held.
  *
- * Commands of a stream are numbered from 1 in the order in which they were
- * given to it; a wait says up to which number it covers. */
+ * Commands of a stream are numbered from 1 in the order in which they were given to it; a wait covers all commands
+ * up to a number. */
 #ifndef LAYERS_CORE_STREAM_H
 #define LAYERS_CORE_STREAM_H
 
@@ -47,10 +45,15 @@ struct launch_call {
 	uint64_t gap_ns, begin_ns;
 };
 
-/* A batch is about to be passed to the driver; `timed`: the back end can provide tokens for it. May
- * block, but only when profiling. Fills in `call`. */
+/* A batch is about to be passed to the driver; `timed`: the back end can provide tokens for it; `step`: it is a whole
+ * step of the program, so that it is an inference even if it never was seen before. May block, but only when
+ * profiling. Fills in `call`. */
 void stream_launching(struct stream *stream, struct launch_call *call, const struct launch *launches, size_t count,
-		      bool timed);
+		      bool timed, bool step);
+
+/* The hash of arguments of the next batch's launches, which may contain the length of a language model's
+ * context; it is not part of their identity. Call it before stream_launching(). */
+void stream_arguments(struct stream *stream, uint64_t hash);
 
 /* The driver accepted (`taken`) or refused the batch. `tokens` identify its launches, or groups of
  * overlapping launches, in order; `kernels` is the first kernel of each; count 0: none. The stream
@@ -67,11 +70,13 @@ bool stream_launch_plain(struct stream *stream, const struct launch *launch, uin
 /* A command other than a launch was passed to the driver. Returns its number. */
 uint64_t stream_enqueued(struct stream *stream);
 
-/* The driver was told to start what was launched; the call began at `begin_ns`. */
+/* A call that makes the driver start the launches, such as a flush; it began at `begin_ns`. */
 void stream_flushed(struct stream *stream, uint64_t begin_ns);
 
 /* Input is being transferred to the device: an inference counts from here. */
 void stream_uploading(struct stream *stream);
+/* The same for a transfer that began elsewhere, at `since_ns`. */
+void stream_uploading_since(struct stream *stream, uint64_t since_ns);
 /* A non-blocking read is in progress. */
 void stream_reading(struct stream *stream);
 /* The inference in progress did work that later ones do not (code was compiled): do not report it. */

@@ -18,7 +18,7 @@ void task_release(struct task *task)
 static size_t harvest(const struct task *task, struct flamed_layer *layers, struct trace_row *rows)
 {
 	for (size_t i = 0; i < task->count; i++) {
-		const struct record *record = &task->records[i];
+		const struct launch_record *record = &task->records[i];
 		struct launch_times times = {0};
 
 		if (!core.backend->times(&record->token, &times) || times.end_ns == 0 || times.end_ns < times.start_ns)
@@ -50,7 +50,7 @@ static uint64_t device_total(const struct task *task)
 	return last.end_ns > begin ? last.end_ns - begin : 0;
 }
 
-struct record *task_report(struct task *task, struct session *session, bool may_block)
+struct launch_record *task_report(struct task *task, struct layer_session *session, bool may_block)
 {
 	struct flamed_layer *layers = NULL;
 	struct trace_row *rows = NULL;

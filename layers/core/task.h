@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An inference of a stream, with its launches, until flamed is told of it. The stream's lock guards it while the stream
- * has it. */
+/* An inference of a stream, with its launches, until it is reported to flamed. The stream's lock guards it while the
+ * stream has it. */
 #ifndef LAYERS_CORE_TASK_H
 #define LAYERS_CORE_TASK_H
 
@@ -9,7 +9,7 @@
 #include "tokens.h"
 
 /* One launch of an inference. */
-struct record {
+struct launch_record {
 	struct launch_token token;
 	uint64_t kernel, gap_ns, call_ns;
 	bool sync;
@@ -22,7 +22,7 @@ struct task {
 	uint64_t number;             /* of its last command, once finished */
 	enum tokens_kind kind;       /* its assumed kind when it began */
 	bool begun, recording, partial, spoiled, cancel;
-	struct record *records; /* [count] */
+	struct launch_record *records; /* [count] */
 	size_t count;
 };
 
@@ -31,7 +31,7 @@ void task_release(struct task *task);
 
 /* End its request, or cancel it, and write its launches to the trace. No lock is held. Returns the memory of its
  * records, for another inference; NULL: it had none. */
-struct record *task_report(struct task *task, struct session *session, bool may_block);
+struct launch_record *task_report(struct task *task, struct layer_session *session, bool may_block);
 
 /* Number of its launches whose token has this `object`. */
 uint32_t task_holds(const struct task *task, const void *object);

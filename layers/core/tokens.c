@@ -97,7 +97,7 @@ static void count_prompt(struct tokens *tokens, uint64_t n)
 	tokens->since = 0;
 }
 
-static enum tokens_kind classify(struct tokens *tokens, uint64_t hash)
+static enum tokens_kind classify(struct tokens *tokens, uint64_t hash, uint64_t arguments)
 {
 	uint64_t n = scale(&tokens->decode, &tokens->now);
 
@@ -108,14 +108,16 @@ static enum tokens_kind classify(struct tokens *tokens, uint64_t hash)
 	if (n == 0 || !tokens->language)
 		return TOKENS_NONE;
 	place_shape(tokens, hash);
+	if (arguments && tokens->since > 0) /* those of the first token after a prompt differ from all others */
+		place_shape(tokens, arguments);
 	tokens->context++;
 	tokens->since++;
 	return TOKENS_DECODE;
 }
 
-enum tokens_kind tokens_end(struct tokens *tokens, uint64_t hash)
+enum tokens_kind tokens_end(struct tokens *tokens, uint64_t hash, uint64_t arguments)
 {
-	enum tokens_kind kind = classify(tokens, hash);
+	enum tokens_kind kind = classify(tokens, hash, arguments);
 	size_t newest = (tokens->pasts + TOKENS_PAST - 1) % TOKENS_PAST;
 
 	if (tokens->pasts == 0 || !equal(&tokens->now, &tokens->past[newest].segment)) {

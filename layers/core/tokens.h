@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a program's inferences are steps of a language model, told from the
- * sizes of its launches alone. Pure.
+/* Whether a program's inferences are steps of a language model, by its launches alone. Pure.
  *
- * A model that decodes executes the same kernels for every token, the first of
- * them with one workgroup for the one token. A prompt of n tokens begins with
- * the same kernel and n workgroups, and other kernels common to both scale by n
- * too. That is how a prompt is known, and its length; the context is the
- * lengths of prompts and the tokens since. A new conversation is noticed
- * when decoding takes a shape that it had at a shorter context only. */
+ * A model that decodes executes the same kernels for every token, the first of them with one workgroup for the one
+ * token. A prompt of n tokens begins with the same kernel and n workgroups, and other kernels common to both scale
+ * by n too. This identifies a prompt and its length; the context is the lengths of prompts and the tokens since. A
+ * new conversation is detected when decoding has a shape, or arguments, that it had at a shorter context only. */
 #ifndef LAYERS_CORE_TOKENS_H
 #define LAYERS_CORE_TOKENS_H
 
@@ -54,8 +51,9 @@ void tokens_launch(struct tokens *tokens, uint64_t kernel, uint64_t work);
 /* Classify the current segment by its first launch; `length` receives the length of a prompt. */
 enum tokens_kind tokens_guess(const struct tokens *tokens, uint64_t *length);
 
-/* The current segment has ended; `hash` is the hash of its launches. Classifies and counts it. */
-enum tokens_kind tokens_end(struct tokens *tokens, uint64_t hash);
+/* The current segment has ended; `hash` is the hash of its launches, `arguments` that of them with their
+ * arguments, which tell a short context from a long one where sizes do not; 0: unknown. Classifies and counts it. */
+enum tokens_kind tokens_end(struct tokens *tokens, uint64_t hash, uint64_t arguments);
 
 /* The program repeats the segment that ended last. */
 void tokens_repeats(struct tokens *tokens);

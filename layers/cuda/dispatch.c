@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define DEVICES_MAX 16 /* of one launch: the largest system of one driver has 16 */
+
 /* Two definitions of one entry point: for the legacy default stream, and for the per-thread default
  * stream. Both call DO(fn, per_thread, ...). */
 #define ONE(name, per_thread, params, call) \
@@ -36,7 +38,7 @@ static inline bool before_launch(struct shot *shot, const struct launch *launch,
 {
 	if (__builtin_expect(captures > 0, 0) && capture_takes(stream, per_thread, launch))
 		return false;
-	track_launching(shot, stream, per_thread, launch, 1);
+	track_launching(shot, stream, per_thread, launch, 1, false);
 	return shot->stream != NULL;
 }
 
@@ -80,6 +82,41 @@ BOTH(cuLaunchKernelEx, _ptsz, (const CUlaunchConfig *config, CUfunction f, void 
 		    c->hStream, (config, f, params, extra));
      }))
 
+/* Before CUDA 4: the shape of the blocks was set beforehand, and is not known. */
+ONE(cuLaunch, false, (CUfunction f), LAUNCH(cuLaunch, (f, 1, 1, 1, 0, 0, 0, 0), NULL, (f)))
+ONE(cuLaunchGrid, false, (CUfunction f, int width, int height),
+    LAUNCH(cuLaunchGrid, (f, (unsigned int)width, (unsigned int)height, 1, 0, 0, 0, 0), NULL, (f, width, height)))
+ONE(cuLaunchGridAsync, false, (CUfunction f, int width, int height, CUstream stream),
+    LAUNCH(cuLaunchGridAsync, (f, (unsigned int)width, (unsigned int)height, 1, 0, 0, 0, 0), stream,
+	   (f, width, height, stream)))
+
+/* A kernel on each of several devices, in a stream of each. */
+static CUresult launch_multi(enum fn fn, CUDA_LAUNCH_PARAMS *list, unsigned int count, unsigned int flags)
+{
+	__typeof__(&cuLaunchCooperativeKernelMultiDevice) real = REAL(cuLaunchCooperativeKernelMultiDevice);
+	struct shot shots[DEVICES_MAX] = {0};
+	bool followed = list && real && layer_on();
+	CUresult rc;
+
+	if (followed && count > DEVICES_MAX) {
+		layer_off("a launch on more than %d devices", DEVICES_MAX);
+		followed = false;
+	}
+	for (unsigned int i = 0; i < count && followed; i++) {
+		const CUDA_LAUNCH_PARAMS *one = &list[i];
+		struct launch launch = launch_of(one->function, one->gridDimX, one->gridDimY, one->gridDimZ,
+						 one->blockDimX, one->blockDimY, one->blockDimZ, one->sharedMemBytes);
+
+		before_launch(&shots[i], &launch, one->hStream, false); /* there is no _ptsz variant */
+	}
+	rc = real ? real(list, count, flags) : MISSING;
+	for (unsigned int i = 0; i < count && followed; i++)
+		track_launched(&shots[i], rc == CUDA_SUCCESS);
+	return rc;
+}
+ONE(cuLaunchCooperativeKernelMultiDevice, false, (CUDA_LAUNCH_PARAMS * list, unsigned int count, unsigned int flags),
+    launch_multi(fn, list, count, flags))
+
 static CUresult graph_launch(enum fn fn, bool per_thread, CUgraphExec exec, CUstream stream)
 {
 	__typeof__(&cuGraphLaunch) real = REAL(cuGraphLaunch);
@@ -89,7 +126,7 @@ static CUresult graph_launch(enum fn fn, bool per_thread, CUgraphExec exec, CUst
 
 	if (!real || !layer_on() || capturing(stream, per_thread))
 		return real ? real(exec, stream) : MISSING;
-	track_launching(&shot, stream, per_thread, launches, exec_launches(exec, launches));
+	track_launching(&shot, stream, per_thread, launches, exec_launches(exec, launches), true);
 	rc = real(exec, stream);
 	track_launched(&shot, rc == CUDA_SUCCESS);
 	return rc;
@@ -111,12 +148,10 @@ ONE(cuLibraryGetKernel, false, (CUkernel * kernel, CUlibrary library, const char
 
 static CUresult kernel_function(enum fn fn, CUfunction *function, CUkernel kernel)
 {
-	__typeof__(&cuKernelGetFunction) real = REAL(cuKernelGetFunction);
-	CUresult rc = real ? real(function, kernel) : MISSING;
-	const char *name = rc == CUDA_SUCCESS && layer_on() ? kernel_name(kernel_hash(kernel)) : NULL;
+	CUresult rc = cuda_fn(fn) ? REAL(cuKernelGetFunction)(function, kernel) : MISSING;
 
-	if (name && function)
-		kernel_found(*function, name);
+	if (rc == CUDA_SUCCESS && function && layer_on())
+		kernel_alias(*function, kernel);
 	return rc;
 }
 ONE(cuKernelGetFunction, false, (CUfunction * function, CUkernel kernel), kernel_function(fn, function, kernel))
@@ -125,29 +160,29 @@ typedef CUresult begin_v1(CUstream stream);
 typedef CUresult begin_graph(CUstream stream, CUgraph graph, const CUgraphNode *nodes, const CUgraphEdgeData *edges,
 			     size_t count, CUstreamCaptureMode mode);
 
-static CUresult begun(CUresult rc)
+static CUresult begun(CUresult rc, CUstream stream, bool per_thread)
 {
-	if (rc == CUDA_SUCCESS)
-		capture_begun();
+	if (rc == CUDA_SUCCESS && layer_on())
+		capture_begun(stream, per_thread);
 	return rc;
 }
-BOTH(cuStreamBeginCapture, _ptsz, (CUstream stream), begun(cuda_fn(fn) ? ((begin_v1 *)cuda_fn(fn))(stream) : MISSING))
+BOTH(cuStreamBeginCapture, _ptsz, (CUstream stream),
+     begun(cuda_fn(fn) ? ((begin_v1 *)cuda_fn(fn))(stream) : MISSING, stream, own_default))
 BOTH(cuStreamBeginCapture_v2, _ptsz, (CUstream stream, CUstreamCaptureMode mode),
-     begun(cuda_fn(fn) ? REAL(cuStreamBeginCapture_v2)(stream, mode) : MISSING))
+     begun(cuda_fn(fn) ? REAL(cuStreamBeginCapture_v2)(stream, mode) : MISSING, stream, own_default))
 BOTH(cuStreamBeginCaptureToGraph, _ptsz,
      (CUstream stream, CUgraph graph, const CUgraphNode *nodes, const CUgraphEdgeData *edges, size_t count,
       CUstreamCaptureMode mode),
-     begun(cuda_fn(fn) ? ((begin_graph *)cuda_fn(fn))(stream, graph, nodes, edges, count, mode) : MISSING))
+     begun(cuda_fn(fn) ? ((begin_graph *)cuda_fn(fn))(stream, graph, nodes, edges, count, mode) : MISSING, stream,
+	   own_default))
 
 /* A capture may survive an attempt to end it from the wrong thread or stream. */
 static CUresult end_capture(enum fn fn, bool per_thread, CUstream stream, CUgraph *graph)
 {
-	__typeof__(&cuStreamEndCapture) real = REAL(cuStreamEndCapture);
-	uint64_t id = real ? capture_of(stream, per_thread) : 0;
-	CUresult rc = real ? real(stream, graph) : MISSING;
+	CUresult rc = cuda_fn(fn) ? REAL(cuStreamEndCapture)(stream, graph) : MISSING;
 
-	if (id && capture_of(stream, per_thread) != id)
-		capture_ended(id, rc == CUDA_SUCCESS && graph ? *graph : NULL);
+	if (layer_on() && !capturing(stream, per_thread))
+		capture_ended(stream, per_thread, rc == CUDA_SUCCESS && graph ? *graph : NULL);
 	return rc;
 }
 BOTH(cuStreamEndCapture, _ptsz, (CUstream stream, CUgraph *graph), end_capture(fn, own_default, stream, graph))
@@ -174,13 +209,49 @@ ONE(cuGraphExecUpdate, false, (CUgraphExec exec, CUgraph graph, CUgraphNode *nod
 ONE(cuGraphExecUpdate_v2, false, (CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *info),
     made(cuda_fn(fn) ? REAL(cuGraphExecUpdate_v2)(exec, graph, info) : MISSING, &exec, graph))
 
-/* Forget the handle first: the driver may reuse it at once. */
+/* Sets the parameters of one kernel of an executable graph: versions of CUDA 10 and 12, and a node of any kind. The
+ * fields used here are the same in each. */
+static CUresult node_set(CUresult rc, CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *params,
+			 CUkernel kernel)
+{
+	const void *function = params && params->func ? (const void *)params->func : (const void *)kernel;
+	struct launch launch;
+
+	if (rc != CUDA_SUCCESS || !function || !layer_on())
+		return rc;
+	launch = launch_of(function, params->gridDimX, params->gridDimY, params->gridDimZ, params->blockDimX,
+			   params->blockDimY, params->blockDimZ, params->sharedMemBytes);
+	exec_node_set(exec, node, &launch);
+	return rc;
+}
+typedef CUresult set_v1(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *params);
+ONE(cuGraphExecKernelNodeSetParams, false,
+    (CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *params),
+    node_set(cuda_fn(fn) ? ((set_v1 *)cuda_fn(fn))(exec, node, params) : MISSING, exec, node, params, NULL))
+ONE(cuGraphExecKernelNodeSetParams_v2, false,
+    (CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *params),
+    node_set(cuda_fn(fn) ? REAL(cuGraphExecKernelNodeSetParams_v2)(exec, node, params) : MISSING, exec, node,
+	     (const CUDA_KERNEL_NODE_PARAMS_v1 *)params, params ? params->kern : NULL))
+ONE(cuGraphExecNodeSetParams, false, (CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *params), ({
+	    CUresult rc = cuda_fn(fn) ? REAL(cuGraphExecNodeSetParams)(exec, node, params) : MISSING;
+	    bool kernel = params && params->type == CU_GRAPH_NODE_TYPE_KERNEL;
+
+	    node_set(rc, exec, node, kernel ? (const CUDA_KERNEL_NODE_PARAMS_v1 *)&params->kernel : NULL,
+		     kernel ? params->kernel.kern : NULL);
+    }))
+
+/* Forget the handle first: the driver may reuse it at once. A layer that is off has nothing to forget, and in a forked
+ * child a lock may be held by a thread that does not exist there. */
 #define GONE(name, params, forget, args) \
-	ONE(name, false, params, (forget, cuda_fn(fn) ? ((CUresult(*) params)cuda_fn(fn))args : MISSING))
+	ONE(name, false, params, ({ \
+		    if (layer_on()) \
+			    forget; \
+		    cuda_fn(fn) ? ((CUresult(*) params)cuda_fn(fn))args : MISSING; \
+	    }))
 GONE(cuGraphExecDestroy, (CUgraphExec exec), exec_gone(exec), (exec))
 GONE(cuGraphDestroy, (CUgraph graph), graph_gone(graph), (graph))
-GONE(cuStreamDestroy, (CUstream stream), track_stream_gone(stream), (stream))
-GONE(cuStreamDestroy_v2, (CUstream stream), track_stream_gone(stream), (stream))
+GONE(cuStreamDestroy, (CUstream stream), (capture_ended(stream, false, NULL), track_stream_gone(stream)), (stream))
+GONE(cuStreamDestroy_v2, (CUstream stream), (capture_ended(stream, false, NULL), track_stream_gone(stream)), (stream))
 GONE(cuEventDestroy, (CUevent event), track_event_gone(event), (event))
 GONE(cuEventDestroy_v2, (CUevent event), track_event_gone(event), (event))
 GONE(cuCtxDestroy, (CUcontext context), event_context_gone(context), (context))
@@ -336,6 +407,46 @@ BOTH(cuMemcpyDtoH_v2, _ptds, (void *to, CUdeviceptr from, size_t bytes), ({
 /* The direction is unknown: counts neither as a wait nor as an upload. */
 BOTH(cuMemcpy, _ptds, (CUdeviceptr to, CUdeviceptr from, size_t bytes),
      copied(cuda_fn(fn) ? REAL(cuMemcpy)(to, from, bytes) : MISSING, NULL, own_default, track_enqueued))
+
+/* Copies in two and three dimensions say what memory both sides are. To the host they are waits, as of a line; between
+ * devices, and where an address decides, neither. */
+enum direction { ELSEWHERE, TO_DEVICE, TO_HOST };
+
+static enum direction direction_of(CUmemorytype from, CUmemorytype to)
+{
+	bool of_host = from == CU_MEMORYTYPE_HOST, to_host = to == CU_MEMORYTYPE_HOST;
+
+	if (of_host == to_host || from == CU_MEMORYTYPE_UNIFIED || to == CU_MEMORYTYPE_UNIFIED)
+		return ELSEWHERE;
+	return to_host ? TO_HOST : TO_DEVICE;
+}
+#define DIRECTION(copy) ((copy) ? direction_of((copy)->srcMemoryType, (copy)->dstMemoryType) : ELSEWHERE)
+
+static void (*const enqueued_as[])(CUstream stream, bool per_thread) = {
+	[ELSEWHERE] = track_enqueued,
+	[TO_DEVICE] = track_upload,
+	[TO_HOST] = track_download,
+};
+
+#define COPY_BLOCKS(name, type) \
+	BOTH(name, _ptds, (const type *copy), ({ \
+		     enum direction direction = DIRECTION(copy); \
+		     struct cover cover = \
+			     direction == TO_HOST && layer_on() ? track_cover(NULL, own_default) : (struct cover){0}; \
+		     CUresult rc = cuda_fn(fn) ? REAL(name)(copy) : MISSING; \
+\
+		     direction == TO_HOST ? read_back(rc, cover, own_default) : \
+					    copied(rc, NULL, own_default, enqueued_as[direction]); \
+	     }))
+#define COPY_ENQUEUED(name, type) \
+	BOTH(name, _ptsz, (const type *copy, CUstream stream), \
+	     copied(cuda_fn(fn) ? REAL(name)(copy, stream) : MISSING, stream, own_default, \
+		    enqueued_as[DIRECTION(copy)]))
+COPY_BLOCKS(cuMemcpy2D_v2, CUDA_MEMCPY2D)
+COPY_BLOCKS(cuMemcpy2DUnaligned_v2, CUDA_MEMCPY2D)
+COPY_BLOCKS(cuMemcpy3D_v2, CUDA_MEMCPY3D)
+COPY_ENQUEUED(cuMemcpy2DAsync_v2, CUDA_MEMCPY2D)
+COPY_ENQUEUED(cuMemcpy3DAsync_v2, CUDA_MEMCPY3D)
 
 /* Host functions: a program may wait for them without calling a wait. */
 

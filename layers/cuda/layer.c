@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Initialisation of the CUDA layer: nothing happens in a program that never loads the driver. */
+/* Initialisation of the CUDA layer. It has no effect in a program that never loads the driver. */
 #include "nvtx.h"
 #include "profiler.h"
 

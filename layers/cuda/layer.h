@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* The CUDA layer, a back end of layers/core: a library that is preloaded and
- * stands in for some entry points of the CUDA driver. What its files share.
+ * replaces some entry points of the CUDA driver. State shared by its files.
  *
- *	resolve.c   dlsym() and cuGetProcAddress(), which hand out ours for the driver's
+ *	resolve.c   dlsym() and cuGetProcAddress(), which return ours instead of the driver's
  *	dispatch.c  the entry points
  *	track.c     which stream of the core a CUDA stream, an event, an inference belongs to
  *	graph.c     captures, graphs, and names of kernels
  *	event.c     pooled events, for times of launches
- *	profiler.c  CUPTI in their place, where somebody asks for it; cupti/ is its library
+ *	profiler.c  CUPTI instead of events, on request; cupti/ is its library
  *	nvtx.c      ranges that the program names itself
  *
- * Nothing of ours waits for the device, and nothing of ours is recorded or
- * asked for in a stream that is captured. */
+ * The layer never waits for the device, and neither records nor queries anything in a stream that is captured. */
 #ifndef LAYERS_CUDA_LAYER_H
 #define LAYERS_CUDA_LAYER_H
 
@@ -76,14 +75,15 @@ struct shot {                  /* a launch, or a launch of a graph, that is bein
 	uint64_t kernel;
 	bool timed;
 };
-/* A launch is about to be made, and not into a capture. */
-void track_launching(struct shot *shot, CUstream handle, bool per_thread, const struct launch *launches, size_t count);
+/* A launch outside a capture is about to be made; `replay`: of a graph. */
+void track_launching(struct shot *shot, CUstream handle, bool per_thread, const struct launch *launches, size_t count,
+		     bool replay);
 void track_launched(struct shot *shot, bool taken);
 /* A command other than a launch was enqueued. */
 void track_enqueued(CUstream handle, bool per_thread);
 void track_upload(CUstream handle, bool per_thread);
 void track_download(CUstream handle, bool per_thread);
-/* What a wait covers: obtained before the wait, passed on after it. */
+/* The commands that a wait covers: obtained before the wait, passed on after it. */
 struct cover {
 	struct stream *stream;
 	const struct track *track; /* used if ranges are inferences and there is no stream */
@@ -111,20 +111,24 @@ extern _Atomic int captures; /* under way, in any thread */
 void kernel_found(const void *function, const char *name);
 uint64_t kernel_hash(const void *function);
 const char *kernel_name(uint64_t hash);
+/* `function` is another handle of `kernel`. */
+void kernel_alias(const void *function, const void *kernel);
 /* True if the launch was captured, and is not an execution. */
 bool capture_takes(CUstream handle, bool per_thread, const struct launch *launch);
 bool capturing(CUstream handle, bool per_thread);
 /* Id of the capture that a stream is part of; 0: none. */
 uint64_t capture_of(CUstream handle, bool per_thread);
-void capture_begun(void);
-/* `graph` is NULL if the capture failed. */
-void capture_ended(uint64_t id, CUgraph graph);
+void capture_begun(CUstream handle, bool per_thread);
+/* The capture that began in this stream, if one did, is over; `graph` is NULL if it failed. */
+void capture_ended(CUstream handle, bool per_thread, CUgraph graph);
 void graph_gone(CUgraph graph);
 void graph_cloned(CUgraph clone, CUgraph graph);
 void exec_made(CUgraphExec exec, CUgraph graph);
 void exec_gone(CUgraphExec exec);
-/* A replay as the core sees it: its first kernel, and the whole graph. Returns the number of
- * entries of `out` that are used. */
+/* A kernel of an executable graph was set to another launch. */
+void exec_node_set(CUgraphExec exec, CUgraphNode node, const struct launch *launch);
+/* A replay as the core sees it: its first kernel, and the rest; both have the identity of the whole graph, so that no
+ * other graph that begins alike is taken for it. Returns the number of entries of `out` that are used. */
 size_t exec_launches(CUgraphExec exec, struct launch out[2]);
 
 /* event.c */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Entry points of the driver that the layer stands in for: X(exported name,
- * name in cuGetProcAddress(), CUDA version it came with, default stream is the
- * thread's own). Of one name the newest version not above the one asked for
- * counts. tests/cuda/test_symbols.py compares the list with a driver's exports. */
+/* Entry points of the driver that the layer stands in for: X(exported name, name in cuGetProcAddress(), CUDA version it
+ * came with, default stream is the thread's own). For a name, the newest version up to the requested one is used.
+ * tests/cuda/test_symbols.py compares the list with a driver's exports. */
 #ifndef LAYERS_CUDA_NAMES_H
 #define LAYERS_CUDA_NAMES_H
 
@@ -18,6 +17,10 @@
 	X(cuLaunchKernelEx_ptsz, cuLaunchKernelEx, 11060, 1) \
 	X(cuLaunchCooperativeKernel, cuLaunchCooperativeKernel, 9000, 0) \
 	X(cuLaunchCooperativeKernel_ptsz, cuLaunchCooperativeKernel, 9000, 1) \
+	X(cuLaunchCooperativeKernelMultiDevice, cuLaunchCooperativeKernelMultiDevice, 9000, 0) \
+	X(cuLaunch, cuLaunch, 2000, 0) \
+	X(cuLaunchGrid, cuLaunchGrid, 2000, 0) \
+	X(cuLaunchGridAsync, cuLaunchGridAsync, 2000, 0) \
 	X(cuLaunchHostFunc, cuLaunchHostFunc, 10000, 0) \
 	X(cuLaunchHostFunc_ptsz, cuLaunchHostFunc, 10000, 1) \
 	X(cuStreamAddCallback, cuStreamAddCallback, 5000, 0) \
@@ -39,6 +42,9 @@
 	X(cuGraphInstantiateWithParams_ptsz, cuGraphInstantiateWithParams, 12000, 1) \
 	X(cuGraphExecUpdate, cuGraphExecUpdate, 10020, 0) \
 	X(cuGraphExecUpdate_v2, cuGraphExecUpdate, 12000, 0) \
+	X(cuGraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams, 10010, 0) \
+	X(cuGraphExecKernelNodeSetParams_v2, cuGraphExecKernelNodeSetParams, 12000, 0) \
+	X(cuGraphExecNodeSetParams, cuGraphExecNodeSetParams, 12020, 0) \
 	X(cuGraphExecDestroy, cuGraphExecDestroy, 10000, 0) \
 	X(cuGraphDestroy, cuGraphDestroy, 10000, 0) \
 	X(cuGraphClone, cuGraphClone, 10000, 0) \
@@ -72,6 +78,16 @@
 	X(cuMemcpyDtoH_v2_ptds, cuMemcpyDtoH, 7000, 1) \
 	X(cuMemcpy, cuMemcpy, 4000, 0) \
 	X(cuMemcpy_ptds, cuMemcpy, 7000, 1) \
+	X(cuMemcpy2D_v2, cuMemcpy2D, 3020, 0) \
+	X(cuMemcpy2D_v2_ptds, cuMemcpy2D, 7000, 1) \
+	X(cuMemcpy2DUnaligned_v2, cuMemcpy2DUnaligned, 3020, 0) \
+	X(cuMemcpy2DUnaligned_v2_ptds, cuMemcpy2DUnaligned, 7000, 1) \
+	X(cuMemcpy2DAsync_v2, cuMemcpy2DAsync, 3020, 0) \
+	X(cuMemcpy2DAsync_v2_ptsz, cuMemcpy2DAsync, 7000, 1) \
+	X(cuMemcpy3D_v2, cuMemcpy3D, 3020, 0) \
+	X(cuMemcpy3D_v2_ptds, cuMemcpy3D, 7000, 1) \
+	X(cuMemcpy3DAsync_v2, cuMemcpy3DAsync, 3020, 0) \
+	X(cuMemcpy3DAsync_v2_ptsz, cuMemcpy3DAsync, 7000, 1) \
 	X(cuMemcpyHtoDAsync_v2, cuMemcpyHtoDAsync, 3020, 0) \
 	X(cuMemcpyHtoDAsync_v2_ptsz, cuMemcpyHtoDAsync, 7000, 1) \
 	X(cuMemcpyDtoHAsync_v2, cuMemcpyDtoHAsync, 3020, 0) \

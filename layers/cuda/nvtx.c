@@ -10,16 +10,34 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 #include "../../common/clock.h"
 #include "../core/session.h"
 
-#define RANGES_MAX 16 /* in flight; further ones are not followed */
-#define NO_RANGE   (-1)
+#define RANGES_MAX  16 /* in flight; further ones are not followed */
+#define NO_RANGE    (-1)
+#define DOMAINS_MAX 32 /* with the default one; any further domains share a stack of pushed ranges */
 
 /* Callback numbers, and the table they are written to. */
 enum { MODULE_CORE = 1, MODULE_CORE2 = 5 };
-enum { CORE_START_EX = 4, CORE_START_A = 5, CORE_END = 7, CORE_PUSH_EX = 8, CORE_PUSH_A = 9, CORE_POP = 11 };
-enum { CORE2_START_EX = 2, CORE2_END = 3, CORE2_PUSH_EX = 4, CORE2_POP = 5, CORE2_REGISTER_A = 10 };
+enum {
+	CORE_START_EX = 4,
+	CORE_START_A = 5,
+	CORE_END = 7,
+	CORE_PUSH_EX = 8,
+	CORE_PUSH_A = 9,
+	CORE_PUSH_W = 10,
+	CORE_POP = 11
+};
+enum {
+	CORE2_START_EX = 2,
+	CORE2_END = 3,
+	CORE2_PUSH_EX = 4,
+	CORE2_POP = 5,
+	CORE2_REGISTER_A = 10,
+	CORE2_CREATE_A = 12,
+	CORE2_CREATE_W = 13
+};
 enum { EXPORT_CALLBACKS = 1 };
 enum { MESSAGE_ASCII = 1, MESSAGE_REGISTERED = 3 };
 
@@ -42,7 +60,7 @@ struct attributes {
 
 struct range {
 	bool used, closed;
-	struct session *session;
+	struct layer_session *session;
 	struct session_request request;
 	uint64_t begin_ns;
 	size_t track;    /* of the last launch in it */
@@ -53,10 +71,14 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct range ranges[RANGES_MAX];
 static uint64_t waited_for[TRACKS_MAX], started;
 static uint64_t fingerprint;
-static __thread int open_range = NO_RANGE;  /* the newest range of this thread */
-static __thread unsigned depth, open_depth; /* number of pushed ranges, and the depth of that range */
+static char domains[DOMAINS_MAX]; /* their addresses are the handles; the first one is the default domain */
+static size_t domain_count = 1;
+static __thread int open_range = NO_RANGE;   /* the newest range of this thread */
+static __thread unsigned depth[DOMAINS_MAX]; /* number of pushed ranges, of each domain */
+static __thread size_t open_domain;          /* of that range */
+static __thread unsigned open_depth;
 
-/* A free range, else the oldest that has ended and was never waited for. */
+/* A free range, else the oldest one that has ended without a wait. */
 static int take(void)
 {
 	struct range before = {0};
@@ -100,7 +122,7 @@ static int begin(void)
 	return index;
 }
 
-/* With the lock held: does the host know that everything launched in the range is complete? */
+/* With the lock held: whether the host knows that everything launched in the range is complete. */
 static bool settled(const struct range *range)
 {
 	return range->number == 0 || waited_for[range->track] >= range->number;
@@ -171,44 +193,80 @@ static const char *text_of(const struct attributes *attributes)
 		       NULL;
 }
 
-static int push_a(const char *name)
+static int push(size_t domain, const char *name)
 {
 	if (open_range == NO_RANGE && wanted(name)) {
 		open_range = begin();
-		open_depth = depth;
+		open_domain = domain;
+		open_depth = depth[domain];
 	}
-	return (int)depth++;
+	return (int)depth[domain]++;
 }
 
-static int push_ex(const struct attributes *attributes)
+static int pop_from(size_t domain)
 {
-	return push_a(text_of(attributes));
-}
-
-static int domain_push(void *domain, const struct attributes *attributes)
-{
-	(void)domain;
-	return push_ex(attributes);
-}
-
-static int pop(void)
-{
-	if (depth == 0)
+	if (depth[domain] == 0)
 		return -1;
-	depth--;
-	if (open_range != NO_RANGE && depth == open_depth) {
+	depth[domain]--;
+	if (open_range != NO_RANGE && domain == open_domain && depth[domain] == open_depth) {
 		int index = open_range;
 
 		open_range = NO_RANGE;
 		end(index);
 	}
-	return (int)depth;
+	return (int)depth[domain];
+}
+
+static int push_a(const char *name)
+{
+	return push(0, name);
+}
+
+/* Counted, so that its pop ends no other range; its name is not compared. */
+static int push_w(const wchar_t *name)
+{
+	(void)name;
+	return push(0, NULL);
+}
+
+static int push_ex(const struct attributes *attributes)
+{
+	return push(0, text_of(attributes));
+}
+
+static int pop(void)
+{
+	return pop_from(0);
+}
+
+static void *domain_create(const void *name)
+{
+	void *domain;
+
+	(void)name;
+	pthread_mutex_lock(&lock);
+	domain = &domains[domain_count];
+	if (domain_count + 1 < DOMAINS_MAX)
+		domain_count++;
+	pthread_mutex_unlock(&lock);
+	return domain;
+}
+
+static size_t domain_index(const void *domain)
+{
+	size_t index = (uintptr_t)domain - (uintptr_t)domains;
+
+	return index < DOMAINS_MAX ? index : 0; /* NULL is the default domain */
+}
+
+static int domain_push(void *domain, const struct attributes *attributes)
+{
+	return push(domain_index(domain), text_of(attributes));
 }
 
 static int domain_pop(void *domain)
 {
-	(void)domain;
-	return pop();
+	return pop_from(domain_index(domain));
 }
 
 /* The low bits of an id give the range; 0: not one of ours. */
@@ -222,7 +280,7 @@ static uint64_t start_a(const char *name)
 	pthread_mutex_unlock(&lock);
 	if (index != NO_RANGE) {
 		open_range = index;
-		open_depth = UINT32_MAX;
+		open_depth = UINT32_MAX; /* no pop ends it */
 	}
 	return serial << 8 | (uint64_t)(index + 1);
 }
@@ -284,6 +342,7 @@ CUDA_EXPORT int InitializeInjectionNvtx2(get_export_table get)
 		put(table, count, CORE_END, (any_function)end_id);
 		put(table, count, CORE_PUSH_EX, (any_function)push_ex);
 		put(table, count, CORE_PUSH_A, (any_function)push_a);
+		put(table, count, CORE_PUSH_W, (any_function)push_w);
 		put(table, count, CORE_POP, (any_function)pop);
 	}
 	if (callbacks->module_functions(MODULE_CORE2, &table, &count)) {
@@ -292,6 +351,8 @@ CUDA_EXPORT int InitializeInjectionNvtx2(get_export_table get)
 		put(table, count, CORE2_PUSH_EX, (any_function)domain_push);
 		put(table, count, CORE2_POP, (any_function)domain_pop);
 		put(table, count, CORE2_REGISTER_A, (any_function)register_string);
+		put(table, count, CORE2_CREATE_A, (any_function)domain_create);
+		put(table, count, CORE2_CREATE_W, (any_function)domain_create);
 	}
 	return 1;
 }

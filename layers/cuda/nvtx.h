@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Inferences from ranges that the program names (nvtx.c). Tracks number the launches in them, and
- * report what the host has waited for. */
+/* Inferences from ranges that the program names (nvtx.c). Tracks number the launches in them, and report the waits of
+ * the host. */
 #ifndef LAYERS_CUDA_NVTX_H
 #define LAYERS_CUDA_NVTX_H
 
 #include "layer.h"
 
-/* Does FLAMED_BOUNDARY name a range? Then nothing else makes a boundary. */
+/* Whether FLAMED_BOUNDARY names a range, so that nothing else is a boundary. */
 static inline bool nvtx_on(void)
 {
 	return core.config.boundary.rule == BOUNDARY_RANGE;

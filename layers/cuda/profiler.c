@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* libflamed-cupti.so is loaded at the first launch that is recorded: the driver
- * is up by then, and no lock is held. Whatever goes wrong ends in one line, and
- * in events. */
+/* libflamed-cupti.so is loaded at the first launch that is recorded: the driver is up by then, and no lock is held.
+ * After any error, a line is printed and events are used instead. */
 #include "profiler.h"
 
 #include <dlfcn.h>
@@ -24,7 +23,7 @@ static void without(const char *why)
 	layer_say("no CUPTI: %s; layers are timed by events", why);
 }
 
-/* It lies beside this library. */
+/* It is in the folder of this library. */
 static cupti_starter *load(char *why, size_t size)
 {
 	char path[PATH_MAX];
@@ -55,7 +54,7 @@ static void start(void)
 		return;
 	if (!version || version(&cuda) != CUDA_SUCCESS)
 		cuda = 0;
-	cuda_unwrapped = true; /* what CUPTI asks the driver for is none of the program's */
+	cuda_unwrapped = true; /* calls of CUPTI to the driver are not the program's */
 	starter = load(why, sizeof(why));
 	if (starter)
 		ops = starter(cuda, why, sizeof(why));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Times of launches by CUPTI instead of events, while a program is profiled or
- * traced and FLAMED_CUPTI asks for it (`flamectl profile --cupti`). */
+/* Times of launches by CUPTI instead of events, while a program is profiled or traced with FLAMED_CUPTI set (`flamectl
+ * profile --cupti`). */
 #ifndef LAYERS_CUDA_PROFILER_H
 #define LAYERS_CUDA_PROFILER_H
 

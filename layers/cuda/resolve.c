@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How a program obtains the driver's entry points, and how ours are substituted. The CUDA runtime
- * opens libcuda.so.1, asks dlsym() for cuGetProcAddress_v2 and obtains everything else from it;
- * older programs link the driver, or call dlsym() for each name. */
+/* Substitution of the driver's entry points. The CUDA runtime opens libcuda.so.1, gets cuGetProcAddress_v2 from dlsym()
+ * and all other entry points from that; older programs link the driver, or call dlsym() for each name. */
 #include "layer.h"
 
 #include <dlfcn.h>
@@ -148,8 +147,7 @@ EARLY void *flamed_dlsym_filter(void *handle, const char *name)
 }
 #endif
 
-/* Does the driver have a newer version of an entry point than those known here, which may take
- * other arguments? */
+/* Whether the driver has a newer version of an entry point than those in names.h, which may have other arguments. */
 static bool newer_exists(const char *name)
 {
 	char symbol[96];

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Assignment of CUDA streams to streams of the core. Each CUDA stream that launches kernels has its
- * own, so that double buffering with two streams gives two sequences of inferences; streams that
- * wait for each other's events share one; a stream that only copies stands for the one that it
- * continues after. */
+/* Assignment of CUDA streams to streams of the core. Each CUDA stream that launches kernels has its own, so that double
+ * buffering with two streams gives two sequences of inferences; streams that wait for each other's events share one; a
+ * stream that only copies counts as the one that it continues after. */
 #include "nvtx.h"
 
 #include <pthread.h>
@@ -14,10 +13,10 @@ struct track {
 	CUstream handle;    /* as in named_stream(); NULL: free */
 	const void *thread; /* of CU_STREAM_PER_THREAD */
 	CUcontext context;
-	struct stream *stream;     /* NULL: it launches nothing, as far as is known */
+	struct stream *stream;     /* NULL: no launch is known */
 	bool launches, full;       /* it has launched; the core had no stream left for it */
 	bool blocking;             /* the legacy default stream waits for it */
-	_Atomic uint64_t last;     /* number of its newest command */
+	_Atomic uint64_t last;     /* number of its newest command; with ranges, the next stream here continues it */
 	const struct track *after; /* with ranges: the track that it continues after, up to */
 	uint64_t after_number;
 };
@@ -57,7 +56,7 @@ static void remove_track(CUstream handle, const void *thread)
 		if (tracks[i].handle != handle || tracks[i].thread != thread)
 			continue;
 		left = tracks[i].stream;
-		tracks[i] = (struct track){0};
+		tracks[i] = (struct track){.last = tracks[i].last};
 		generation++;
 	}
 	if (left && !lone(left))
@@ -95,7 +94,7 @@ static struct track *find(CUstream handle, const void *thread, bool create)
 	}
 	if (!create || !free_one)
 		return NULL;
-	*free_one = (struct track){.handle = handle, .thread = thread, .blocking = true};
+	*free_one = (struct track){.handle = handle, .thread = thread, .blocking = true, .last = free_one->last};
 	return free_one;
 }
 
@@ -143,7 +142,8 @@ static void take_stream(struct track *track)
 	pthread_mutex_unlock(&lock);
 }
 
-void track_launching(struct shot *shot, CUstream handle, bool per_thread, const struct launch *launches, size_t count)
+void track_launching(struct shot *shot, CUstream handle, bool per_thread, const struct launch *launches, size_t count,
+		     bool replay)
 {
 	struct track *track = lookup(handle, per_thread, true);
 	uint64_t number;
@@ -159,7 +159,7 @@ void track_launching(struct shot *shot, CUstream handle, bool per_thread, const 
 	if (!track || !track->stream)
 		return;
 	if (uploaded_ns) {
-		stream_uploading(track->stream);
+		stream_uploading_since(track->stream, uploaded_ns);
 		uploaded_ns = 0;
 	}
 	if (count == 1 && stream_launch_plain(track->stream, launches, &number)) {
@@ -172,7 +172,7 @@ void track_launching(struct shot *shot, CUstream handle, bool per_thread, const 
 	shot->per_thread = per_thread;
 	shot->kernel = launches[0].kernel;
 	first = !stream_open(shot->stream);
-	stream_launching(shot->stream, &shot->call, launches, count, true);
+	stream_launching(shot->stream, &shot->call, launches, count, true, replay);
 	shot->timed = shot->call.record && event_before(&shot->token, handle, per_thread, first);
 	if (shot->call.record)
 		shot->call.begin_ns = clock_now_ns(); /* the layer's own work must not count as launch time */

@@ -8,7 +8,7 @@
 #include "../../common/clock.h"
 #include "../core/summary.h"
 
-static struct session *session; /* of the process: the first model found has the name given by the user */
+static struct layer_session *session; /* of the process: the first model found has the name given by the user */
 
 static const struct layer_backend backend = {.name = "engines"};
 

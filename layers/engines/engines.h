@@ -17,7 +17,7 @@ struct engine_call {
 	uint64_t begin_ns;
 };
 
-/* True if the environment asks for anything; read at the first call. */
+/* True if the environment enables the layer; read at the first call. */
 bool engines_on(void);
 
 /* An inference begins, of the model identified by `fingerprint`. May block, but only when profiling. */
@@ -26,10 +26,9 @@ void engine_end(const struct engine_call *call);
 /* The inference failed, or was not one: withdraw it. */
 void engine_cancel(const struct engine_call *call);
 
-/* The function `name` that the caller at `address` would have got without this library; NULL: there
- * is none. That is the next one in the global order, which another preloaded library may stand in;
- * else that of an engine which was loaded privately (RTLD_LOCAL, as node does with its add-ons), by
- * asking the object that holds the caller. */
+/* The function `name` that the caller at `address` would get without this library; NULL: none. It is the next one in
+ * the global order, perhaps of another preloaded library; otherwise that of an engine which was loaded privately
+ * (RTLD_LOCAL, as node does with its add-ons), looked up in the caller's object. */
 void *engine_real(const char *name, const void *address);
 
 #endif

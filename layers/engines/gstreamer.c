@@ -1,19 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* A GStreamer tracer: each buffer through a named element is a request. No pipeline is changed:
  *	GST_TRACERS="flamed(element=detector,deadline=33ms)" gst-launch-1.0 ...
- * Parameters: element (its name), deadline or rate, model (else $FLAMED_MODEL, else the element's name). */
+ * Parameters: element (its name, else the busiest one), deadline or rate (else those of flamectl run, else those of
+ * the model in flamed.conf), model (else $FLAMED_MODEL, else the element's name). */
 #define GST_USE_UNSTABLE_API
 #include <gst/gst.h>
 #include <gst/gsttracer.h>
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
+#include "../../common/clock.h"
 #include "../../common/kv.h"
 #include "../../common/units.h"
 #include "../../lib/flamed.h"
+#include "../core/core.h"
+#include "../core/summary.h"
+#include "gstreamer_busiest.h"
 #include "installation.h"
 
-#define IN_FLIGHT_MAX 8 /* buffers inside the element; further ones are not requests */
+#define IN_FLIGHT_MAX   8    /* buffers inside the element; further ones are not requests */
+#define DESCRIPTORS_MAX 1024 /* of the process, among which connections to flamed are looked for */
 
 /* Where buffers leave the element, as learned from the first one that does. */
 enum leaving {
@@ -22,18 +33,28 @@ enum leaving {
 	LEAVES_ELSEWHERE /* in another thread: the element has its own queue */
 };
 
+/* A buffer inside the element. */
+struct inside {
+	gint64 request; /* 0 or negative: none */
+	guint64 begin_ns;
+};
+
 typedef struct {
 	GstTracer parent;
-	gchar *element, *model;
+	gchar *element, *model; /* element: read by several threads; NULL: not chosen yet, or none */
+	gchar *opened;          /* model of the session */
+	gboolean automatic;     /* the busiest element is taken, */
+	gint choosing;          /* which is not known yet */
 	guint64 deadline_ns, rate_mhz;
 	struct flamed *flamed;
 	int session;
 	GMutex lock;
-	gint64 request[IN_FLIGHT_MAX]; /* of buffers inside, oldest first; 0 or negative: no request */
-	guint inside;
+	struct inside inside[IN_FLIGHT_MAX]; /* oldest first */
+	guint count;
 	gpointer thread; /* thread inside the element's chain function; NULL: none */
 	enum leaving leaving;
 	guint64 buffers, begun;
+	gint warned; /* that flamed is not there, or knows no deadline */
 } FlamedTracer;
 
 typedef struct {
@@ -43,71 +64,108 @@ typedef struct {
 GType flamed_tracer_get_type(void);
 G_DEFINE_TYPE(FlamedTracer, flamed_tracer, GST_TYPE_TRACER)
 
-static gboolean is_ours(const FlamedTracer *self, GstPad *pad)
+static GstElement *element_of(GstPad *pad)
 {
 	GstObject *parent = pad ? GST_OBJECT_PARENT(pad) : NULL;
 
-	return parent && GST_IS_ELEMENT(parent) && g_strcmp0(GST_OBJECT_NAME(parent), self->element) == 0;
+	return parent && GST_IS_ELEMENT(parent) ? GST_ELEMENT(parent) : NULL;
 }
 
-/* The oldest buffer left the element. With the lock held; returns its request, 0 if there is none. */
-static gint64 take_oldest(FlamedTracer *self)
+static gboolean is_ours(FlamedTracer *self, const GstElement *element)
 {
-	gint64 request = self->inside ? self->request[0] : 0;
+	return element && g_strcmp0(GST_OBJECT_NAME(element), g_atomic_pointer_get(&self->element)) == 0;
+}
 
-	if (self->inside)
-		memmove(self->request, self->request + 1, --self->inside * sizeof(self->request[0]));
-	return request;
+/* The oldest buffer left the element. With the lock held. */
+static struct inside take_oldest(FlamedTracer *self)
+{
+	struct inside oldest = {0};
+
+	if (self->count == 0)
+		return oldest;
+	oldest = self->inside[0];
+	memmove(self->inside, self->inside + 1, --self->count * sizeof(self->inside[0]));
+	return oldest;
+}
+
+static void end(FlamedTracer *self, const struct inside *buffer)
+{
+	guint64 total_ns = clock_now_ns() - buffer->begin_ns;
+
+	if (buffer->request <= 0)
+		return;
+	flamed_end(self->flamed, buffer->request, total_ns);
+	atomic_fetch_add_explicit(&core.launches, 1, memory_order_relaxed);
+	summary_inference(total_ns, self->deadline_ns && total_ns > self->deadline_ns);
+}
+
+static void say_once(FlamedTracer *self, const gchar *what)
+{
+	if (g_atomic_int_compare_and_exchange(&self->warned, FALSE, TRUE))
+		g_printerr("flamed-gstreamer: %s; the pipeline runs without it until it is there\n", what);
+}
+
+static void say_no_deadline(FlamedTracer *self)
+{
+	if (g_atomic_int_compare_and_exchange(&self->warned, FALSE, TRUE))
+		g_printerr(
+			"flamed-gstreamer: no deadline for model %s: give the tracer deadline=33ms or rate=30fps, or "
+			"set one in its section of flamed.conf; the pipeline runs without flamed\n",
+			self->opened);
 }
 
 static void enters(FlamedTracer *self, gboolean sink)
 {
-	gint64 request = flamed_begin(self->flamed, self->session, 0);
+	struct inside buffer = {flamed_begin(self->flamed, self->session, 0), clock_now_ns()}, lost = {0};
 
+	if (buffer.request == -ENOTCONN)
+		say_once(self, "the connection to flamed broke");
+	else if (buffer.request == -EINVAL)
+		say_no_deadline(self);
 	g_mutex_lock(&self->lock);
 	self->thread = g_thread_self();
 	self->buffers++;
-	self->begun += request > 0;
+	self->begun += buffer.request > 0;
 	if (sink)
 		self->leaving = LEAVES_HERE;
 	/* a buffer that never comes out must not block the table for ever */
-	gint64 lost = self->inside == IN_FLIGHT_MAX ? take_oldest(self) : 0;
-	self->request[self->inside++] = request;
+	if (self->count == IN_FLIGHT_MAX)
+		lost = take_oldest(self);
+	self->inside[self->count++] = buffer;
 	g_mutex_unlock(&self->lock);
-	if (lost > 0)
-		flamed_end(self->flamed, lost, 0);
+	end(self, &lost);
 }
 
 static void leaves(FlamedTracer *self)
 {
-	gint64 dropped[IN_FLIGHT_MAX], request;
+	struct inside dropped[IN_FLIGHT_MAX], buffer;
 	guint count = 0;
 
 	g_mutex_lock(&self->lock);
-	if (self->inside && self->leaving == LEAVES_UNKNOWN)
+	if (self->count && self->leaving == LEAVES_UNKNOWN)
 		self->leaving = self->thread == g_thread_self() ? LEAVES_HERE : LEAVES_ELSEWHERE;
 	/* Older buffers that did not come out of their own chain function were dropped. */
-	while (self->leaving == LEAVES_HERE && self->inside > 1)
+	while (self->leaving == LEAVES_HERE && self->count > 1)
 		dropped[count++] = take_oldest(self);
-	request = take_oldest(self);
+	buffer = take_oldest(self);
 	g_mutex_unlock(&self->lock);
-	if (request > 0)
-		flamed_end(self->flamed, request, 0);
+	end(self, &buffer);
 	while (count > 0)
-		if (dropped[--count] > 0)
-			flamed_end(self->flamed, dropped[count], 0);
+		end(self, &dropped[--count]);
 }
 
 /* The chain function returned: a sink has finished with the buffer, and an element without a queue
  * has dropped a buffer that did not come out. */
 static void returned(FlamedTracer *self)
 {
+	struct inside buffer = {0};
+
 	g_mutex_lock(&self->lock);
 	self->thread = NULL;
-	gint64 request = self->leaving == LEAVES_HERE ? take_oldest(self) : 0;
+	if (self->leaving == LEAVES_HERE)
+		buffer = take_oldest(self);
 	g_mutex_unlock(&self->lock);
-	if (request > 0)
-		flamed_end(self->flamed, request, 0);
+	end(self, &buffer);
 }
 
 static void before_push(GObject *object, GstClockTime at, GstPad *pad)
@@ -115,11 +173,15 @@ static void before_push(GObject *object, GstClockTime at, GstPad *pad)
 	FlamedTracer *self = (FlamedTracer *)object;
 	GstPad *peer = gst_pad_get_peer(pad);
 
+	GstElement *from = element_of(pad), *into = element_of(peer);
+
 	(void)at;
-	if (is_ours(self, pad))
+	if (g_atomic_int_get(&self->choosing))
+		busiest_enters(from, into);
+	if (is_ours(self, from))
 		leaves(self);
-	if (is_ours(self, peer))
-		enters(self, GST_ELEMENT(GST_OBJECT_PARENT(peer))->numsrcpads == 0);
+	if (is_ours(self, into))
+		enters(self, into->numsrcpads == 0);
 	if (peer)
 		gst_object_unref(peer);
 }
@@ -135,19 +197,6 @@ static void before_list(GObject *object, GstClockTime at, GstPad *pad, GstBuffer
 {
 	(void)list;
 	before_push(object, at, pad);
-}
-
-static void after_push(GObject *object, GstClockTime at, GstPad *pad, GstFlowReturn result)
-{
-	FlamedTracer *self = (FlamedTracer *)object;
-	GstPad *peer = gst_pad_get_peer(pad);
-
-	(void)at;
-	(void)result;
-	if (is_ours(self, peer))
-		returned(self);
-	if (peer)
-		gst_object_unref(peer);
 }
 
 /* Parse "element=NAME,deadline=33ms". Returns FALSE after an error message. */
@@ -177,17 +226,12 @@ static gboolean parse(FlamedTracer *self, const gchar *text)
 			return FALSE;
 		}
 	}
-	if (!self->element)
-		g_printerr(
-			"flamed-gstreamer: element= is missing: GST_TRACERS=\"flamed(element=NAME,deadline=33ms)\"\n");
-	return self->element != NULL;
+	return TRUE;
 }
 
-static gboolean open_session(FlamedTracer *self)
+static gboolean open_session(FlamedTracer *self, const gchar *element)
 {
-	const gchar *given = g_getenv("FLAMED_MODEL"), *model = self->model                      ? self->model :
-								given && model_name_valid(given) ? given :
-												   self->element;
+	const gchar *given = core.config.model, *model = self->model ? self->model : *given ? given : element;
 
 	if (!model_name_valid(model)) {
 		g_printerr("flamed-gstreamer: \"%s\" is not a model name; give one with model=NAME\n", model);
@@ -200,24 +244,92 @@ static gboolean open_session(FlamedTracer *self)
 		return FALSE;
 	}
 	if (!flamed_connected(self->flamed))
-		g_printerr("flamed-gstreamer: flamed is not running; the pipeline runs without it until it is\n");
+		say_once(self, "flamed is not running");
 	self->session = self->rate_mhz ? flamed_stream(self->flamed, model, self->rate_mhz, 0, FLAMED_TIMEOUT) :
 					 flamed_session(self->flamed, model, self->deadline_ns, FLAMED_TIMEOUT);
+	if (self->session >= 0 && flamed_session_state(self->flamed, self->session) < 0)
+		say_once(self,
+			 flamed_connected(self->flamed) ? "flamed does not answer" : "the connection to flamed broke");
 	if (self->session < 0)
 		g_printerr("flamed-gstreamer: flamed refused a session for %s: %s\n", model,
 			   g_strerror(-self->session));
+	self->opened = g_strdup(model);
+	summary_model(model);
 	return self->session >= 0;
+}
+
+/* Does this process have a connection to flamed? Then another layer, or the program itself, sees inferences. */
+static gboolean spoken_for(void)
+{
+	const gchar *path = secure_getenv("FLAMED_SOCKET");
+	struct stat wanted, found;
+
+	if (stat(path && *path ? path : FLAMED_SOCKET_DEFAULT, &wanted) < 0)
+		return FALSE;
+	for (int fd = 0; fd < DESCRIPTORS_MAX; fd++) {
+		struct sockaddr_un peer = {0};
+		socklen_t size = sizeof(peer) - 1;
+
+		if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX &&
+		    stat(peer.sun_path, &found) == 0 && found.st_dev == wanted.st_dev && found.st_ino == wanted.st_ino)
+			return TRUE;
+	}
+	return FALSE;
+}
+
+static void choose(FlamedTracer *self)
+{
+	gchar *name = busiest_returned();
+
+	if (name && g_atomic_int_compare_and_exchange(&self->choosing, TRUE, FALSE) && !spoken_for() &&
+	    open_session(self, name))
+		g_atomic_pointer_set(&self->element, name);
+	else
+		g_free(name);
+}
+
+static void after_push(GObject *object, GstClockTime at, GstPad *pad, GstFlowReturn result)
+{
+	FlamedTracer *self = (FlamedTracer *)object;
+	GstPad *peer = gst_pad_get_peer(pad);
+
+	(void)at;
+	(void)result;
+	if (g_atomic_int_get(&self->choosing))
+		choose(self);
+	if (is_ours(self, element_of(peer)))
+		returned(self);
+	if (peer)
+		gst_object_unref(peer);
+}
+
+/* Settings from the environment, and the summary at exit; the inferences are not found by the core. */
+static const struct layer_backend backend = {.name = "gstreamer", .own_deadline = true};
+
+static gpointer start(gpointer unused)
+{
+	core_start(&backend);
+	core_go();
+	return unused;
 }
 
 static void constructed(GObject *object)
 {
+	static GOnce once = G_ONCE_INIT; /* there may be a tracer for each of several elements */
 	FlamedTracer *self = (FlamedTracer *)object;
 	g_autofree gchar *params = NULL;
 
 	G_OBJECT_CLASS(flamed_tracer_parent_class)->constructed(object);
 	g_object_get(object, "params", &params, NULL);
-	if (!parse(self, params) || !open_session(self))
+	g_once(&once, start, NULL);
+	if (!parse(self, params))
 		return; /* the pipeline runs as it would without the tracer */
+	if (!self->deadline_ns && !self->rate_mhz)
+		self->deadline_ns = core.config.deadline_ns;
+	if (self->element && !open_session(self, self->element))
+		return;
+	self->automatic = !self->element;
+	self->choosing = self->automatic;
 	gst_tracing_register_hook(GST_TRACER(self), "pad-push-pre", G_CALLBACK(before_buffer));
 	gst_tracing_register_hook(GST_TRACER(self), "pad-push-list-pre", G_CALLBACK(before_list));
 	gst_tracing_register_hook(GST_TRACER(self), "pad-push-post", G_CALLBACK(after_push));
@@ -240,14 +352,19 @@ static void wait_for_answers(FlamedTracer *self)
 static void finalize(GObject *object)
 {
 	FlamedTracer *self = (FlamedTracer *)object;
-	if (self->element && self->session >= 0 && self->buffers == 0)
+
+	if (!self->automatic && self->session >= 0 && self->buffers == 0)
 		g_printerr("flamed-gstreamer: no buffer went through an element named %s\n", self->element);
-	while (self->inside)
-		flamed_end(self->flamed, take_oldest(self), 0);
+	while (self->count > 0) {
+		struct inside buffer = take_oldest(self);
+
+		end(self, &buffer);
+	}
 	wait_for_answers(self);
 	flamed_close(self->flamed);
 	g_free(self->element);
 	g_free(self->model);
+	g_free(self->opened);
 	g_mutex_clear(&self->lock);
 	G_OBJECT_CLASS(flamed_tracer_parent_class)->finalize(object);
 }

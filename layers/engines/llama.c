@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* llama.cpp: one llama_decode() is one step of a model; its batch tells prompts from tokens, and
- * gives the context. If the model runs on a GPU, the step continues after the call and is seen by
- * the layer of the GPU's API: this layer then passes it through. */
+/* llama.cpp: one llama_decode() is one step of a model; its batch distinguishes prompts from tokens, and gives the
+ * context. If the model runs on a GPU, the step continues after the call and is seen by the layer of the GPU's API:
+ * this layer then passes it through. */
 #include "engines.h"
 
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 /* The head of the structure, which is the same in every version since batches were introduced. It
  * is passed by value: fields added by other versions are copied as bytes of the caller's stack, and
  * are read only by the engine. */
-struct batch {
+struct llama_batch {
 	int32_t n_tokens;
 	const int32_t *token;
 	const float *embd;
@@ -33,9 +33,16 @@ struct batch {
 	unsigned char rest[64];
 };
 
+/* A batch as the engine returns it; one of another version may be longer. */
+struct made_batch {
+	struct llama_batch batch;
+	unsigned char more[256];
+};
+
 /* Further functions of the engine; missing in some versions. */
 struct functions {
-	int32_t (*decode)(void *context, struct batch batch);
+	int32_t (*decode)(void *context, struct llama_batch batch);
+	bool known; /* the layout of its batches is the one above */
 	void (*synchronize)(void *context);
 	const void *(*get_model)(const void *context);
 	int32_t (*model_desc)(const void *model, char *buffer, size_t size);
@@ -43,21 +50,45 @@ struct functions {
 	uint64_t (*model_params)(const void *model);
 };
 
-struct place {
+struct context_state {
 	void *context;
 	struct functions engine;
 	uint64_t fingerprint;
 	uint32_t tokens;  /* in the context, as counted */
 	int balance;      /* steps that continued after the call minus steps that did not */
 	bool passed;      /* computes on a GPU, */
-	bool said;        /* and the user was told */
+	bool said;        /* and a message said so */
 	uint64_t step_ns; /* of the newest call, */
-	bool stepped;     /* whose end was not waited for yet */
+	bool stepped;     /* that was not waited for yet */
 };
 
-static struct place places[CONTEXTS_MAX];
+static struct context_state places[CONTEXTS_MAX];
 static struct functions newest; /* engine found by any thread */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* The library has no version number. A function of it that makes a batch, of tokens alone, shows the
+ * layout; older versions take two parameters more. */
+static bool layout_known(const void *caller)
+{
+	static const int32_t tokens[3];
+	struct made_batch (*get_one)(const int32_t *tokens, int32_t count, int32_t position, int32_t sequence);
+	struct llama_batch batch;
+
+	*(void **)&get_one = engine_real("llama_batch_get_one", caller);
+	if (!get_one)
+		return false;
+	batch = get_one(tokens, 3, 0, 0).batch;
+	return batch.n_tokens == 3 && batch.token == tokens && !batch.embd && !batch.pos && !batch.n_seq_id &&
+	       !batch.seq_id && !batch.logits;
+}
+
+static void say_unknown(void)
+{
+	static atomic_flag said = ATOMIC_FLAG_INIT;
+
+	if (!atomic_flag_test_and_set(&said))
+		layer_say("unknown version of llama.cpp, whose batches differ: passed through");
+}
 
 /* The functions of the engine that serves `context`, called from `caller`. A process may hold several
  * builds of llama.cpp, as add-ons with one each: a function of one must never get a context of
@@ -77,12 +108,13 @@ static struct functions find_engine(const void *caller, const void *context)
 		*(void **)&engine.model_desc = engine_real("llama_model_desc", caller);
 		*(void **)&engine.model_size = engine_real("llama_model_size", caller);
 		*(void **)&engine.model_params = engine_real("llama_model_n_params", caller);
+		engine.known = layout_known(caller);
 	}
 	pthread_mutex_lock(&lock);
 	if (decode)
 		newest = engine;
 	struct functions found = newest;
-	/* a caller without an engine, as after a tail call: the context tells */
+	/* a caller without an engine, as after a tail call: the context identifies it */
 	for (size_t i = 0; !decode && i < CONTEXTS_MAX; i++)
 		if (places[i].context == context)
 			found = places[i].engine;
@@ -109,11 +141,11 @@ static uint64_t fingerprint(const struct functions *engine, void *context)
 	return boundary_hash(hash, &number, sizeof(number));
 }
 
-/* With the lock held. `engine` serves a new context; NULL: only a known context is looked for. Returns
- * NULL if there is no place. */
-static struct place *place_of(void *context, const struct functions *engine)
+/* With the lock held. `engine` serves a new context; NULL: only a known context is looked up. Returns NULL if the table
+ * is full. */
+static struct context_state *place_of(void *context, const struct functions *engine)
 {
-	struct place *spare = NULL;
+	struct context_state *spare = NULL;
 
 	for (size_t i = 0; i < CONTEXTS_MAX; i++) {
 		if (places[i].context == context)
@@ -123,13 +155,15 @@ static struct place *place_of(void *context, const struct functions *engine)
 	}
 	if (!spare || !engine)
 		return NULL;
-	*spare = (struct place){.context = context, .engine = *engine, .fingerprint = fingerprint(engine, context)};
+	*spare = (struct context_state){.context = context,
+					.engine = *engine,
+					.fingerprint = fingerprint(engine, context)};
 	return spare;
 }
 
 /* Several sequences of one token each are tokens too: they request all of their logits, a prompt
  * only its last. */
-static uint32_t sequences(const struct batch *batch)
+static uint32_t sequences(const struct llama_batch *batch)
 {
 	if (batch->n_tokens <= 1 || !batch->logits)
 		return batch->n_tokens <= 1 ? 1 : 0;
@@ -141,7 +175,7 @@ static uint32_t sequences(const struct batch *batch)
 
 /* Position 0 begins a new conversation; if the program leaves positions to the engine, tokens are
  * counted. */
-static void count_tokens(struct place *place, const struct batch *batch, uint32_t steps)
+static void count_tokens(struct context_state *place, const struct llama_batch *batch, uint32_t steps)
 {
 	if (batch->pos && batch->pos[batch->n_tokens - 1] >= 0)
 		place->tokens = (uint32_t)batch->pos[batch->n_tokens - 1] + 1;
@@ -154,7 +188,7 @@ static void count_tokens(struct place *place, const struct batch *batch, uint32_
 static void look_at_wait(void *context)
 {
 	void (*synchronize)(void *) = NULL;
-	struct place *place;
+	struct context_state *place;
 	uint64_t begin_ns;
 
 	pthread_mutex_lock(&lock);
@@ -181,20 +215,22 @@ static void look_at_wait(void *context)
 		layer_say("llama.cpp computes on a GPU here: the layer of its interface sees the inferences");
 }
 
-PUBLIC int32_t llama_decode(void *context, struct batch batch);
-PUBLIC int32_t llama_decode(void *context, struct batch batch)
+PUBLIC int32_t llama_decode(void *context, struct llama_batch batch);
+PUBLIC int32_t llama_decode(void *context, struct llama_batch batch)
 {
 	const struct functions engine = find_engine(__builtin_return_address(0), context);
 	struct engine_call call = {0};
 	uint64_t begin_ns, hash = 0;
-	struct place *place = NULL;
+	struct context_state *place = NULL;
 	uint32_t steps, tokens = 0;
 	bool begin = false;
 	int32_t rc;
 
 	if (!engine.decode)
 		return -1;
-	if (!engines_on() || batch.n_tokens < 1)
+	if (engines_on() && !engine.known)
+		say_unknown();
+	if (!engines_on() || !engine.known || batch.n_tokens < 1)
 		return engine.decode(context, batch);
 	pthread_mutex_lock(&lock);
 	place = place_of(context, &engine);
@@ -202,8 +238,7 @@ PUBLIC int32_t llama_decode(void *context, struct batch batch)
 	if (place) {
 		count_tokens(place, &batch, steps);
 		tokens = place->tokens;
-		/* After a few steps it is known whether the call is the whole step; those before
-		 * are not requests. */
+		/* A few steps show whether the call is the whole step; they are not requests themselves. */
 		begin = place->balance <= -WAIT_DECIDES || !engine.synchronize;
 		hash = steps > 1 ? boundary_hash(place->fingerprint, &steps, sizeof(steps)) : place->fingerprint;
 	}
@@ -266,7 +301,7 @@ PUBLIC void llama_free(void *context)
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; context && i < CONTEXTS_MAX; i++)
 		if (places[i].context == context)
-			places[i] = (struct place){0};
+			places[i] = (struct context_state){0};
 	pthread_mutex_unlock(&lock);
 	real(context);
 }

@@ -17,12 +17,12 @@ uninstall::
 # The GStreamer tracer, a plugin; left out where GStreamer's headers are not there.
 GST_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags gstreamer-1.0 2>/dev/null))
 GST_TRACER := $(B)/gstreamer-1.0/libgstflamed.so
-GST_PLUGINSDIR ?= $(LIBDIR)/gstreamer-1.0
 ifneq ($(GST_CFLAGS),)
-GST_OBJS := $(B)/layers/engines/gstreamer.o $(LIB_OBJS)
+GST_OWN := $(addprefix $(B)/layers/engines/,gstreamer.o gstreamer_busiest.o)
+GST_OBJS := $(GST_OWN) $(LAYER_CORE) $(LIB_OBJS)
 ALL += $(GST_TRACER)
 
-$(B)/layers/engines/gstreamer.o: ALL_CFLAGS += $(GST_CFLAGS) -Wno-error=conversion
+$(GST_OWN): ALL_CFLAGS += $(GST_CFLAGS) -Wno-error=conversion
 
 $(GST_TRACER): $(GST_OBJS)
 	@mkdir -p $(@D)

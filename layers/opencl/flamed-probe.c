@@ -46,7 +46,7 @@ struct point {
 
 struct probe {
 	const char *socket, *output;
-	struct work *work;
+	struct probe_work *work;
 	struct wire wire;
 	bool connected;
 	char board[96];
@@ -432,7 +432,7 @@ static int write_board_file(const struct probe *probe)
 }
 
 /* The requested device, or the first usable one, GPUs first. */
-static struct work *choose(struct probe *probe, long wanted)
+static struct probe_work *choose(struct probe *probe, long wanted)
 {
 	struct work_device devices[WORK_DEVICES_MAX];
 	char why[192];

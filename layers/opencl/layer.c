@@ -6,7 +6,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-struct layer layer;
+struct opencl_layer layer;
 static cl_icd_dispatch ours;
 
 EXPORT CL_API_ENTRY cl_int CL_API_CALL clGetLayerInfo(cl_layer_info name, size_t size, void *value, size_t *size_ret)

@@ -13,6 +13,9 @@
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #define CL_USE_DEPRECATED_OPENCL_2_0_APIS
 #include <CL/cl_layer.h>
+#ifndef CL_LAYER_NAME /* headers of 2022.01, as in Ubuntu 22.04 */
+#define CL_LAYER_NAME 0x4241
+#endif
 #include "../core/core.h"
 #include "../core/stream.h"
 
@@ -20,10 +23,10 @@
 #define LAYER_KERNELS_MAX 4096 /* cached kernel names; others are queried each time */
 #define LAYER_NAMES_MAX   1024
 
-struct layer {
+struct opencl_layer {
 	cl_icd_dispatch target; /* the next layer or the driver */
 };
-extern struct layer layer;
+extern struct opencl_layer layer;
 extern const struct layer_backend backend;
 
 /* dispatch.c: fill in the intercepted functions. */

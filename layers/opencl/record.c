@@ -136,7 +136,7 @@ cl_event *record_launching(struct event_call *call, cl_command_queue queue, uint
 	*call = (struct event_call){.stream = my_stream(true), .kernel = name};
 	if (!call->stream)
 		return event;
-	stream_launching(call->stream, &call->launch, &launch, 1, queue_is_profiled(call->stream, queue));
+	stream_launching(call->stream, &call->launch, &launch, 1, queue_is_profiled(call->stream, queue), false);
 	return call->launch.record && !event ? &call->own : event;
 }
 

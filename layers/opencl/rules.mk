@@ -15,7 +15,7 @@ install:: $(LAYER)
 uninstall::
 	rm -f $(DESTDIR)$(PRIVLIBDIR)/libflamed-opencl.so
 
-# The probe: the one program of ours that calls OpenCL itself.
+# The probe: the only installed program that calls OpenCL itself.
 PROBE_OBJS := $(patsubst %,$(B)/layers/opencl/%.o,flamed-probe work) $(LIB_OBJS)
 ALL += $(B)/flamed-probe
 

@@ -19,7 +19,7 @@ static const char source[] =
 	"kernel void stream(global const float4 *from, global float4 *to) { size_t i = get_global_id(0); to[i] = "
 	"from[i] + 1.0f; }\n";
 
-struct work {
+struct probe_work {
 	cl_context context;
 	cl_command_queue queue;
 	cl_program program;
@@ -109,7 +109,7 @@ static uint64_t event_ns(cl_event event)
 	return end > start ? end - start : 0;
 }
 
-static int run_kernel(struct work *work, cl_kernel kernel, size_t items, uint64_t *ns)
+static int run_kernel(struct probe_work *work, cl_kernel kernel, size_t items, uint64_t *ns)
 {
 	cl_event event;
 	cl_int rc = clEnqueueNDRangeKernel(work->queue, kernel, 1, NULL, &items, NULL, 0, NULL, &event);
@@ -119,7 +119,7 @@ static int run_kernel(struct work *work, cl_kernel kernel, size_t items, uint64_
 	return rc;
 }
 
-int work_run(struct work *work, struct work_round *out)
+int work_run(struct probe_work *work, struct work_round *out)
 {
 	const size_t items = 64;
 	uint64_t begin_ns = clock_now_ns();
@@ -138,7 +138,7 @@ int work_run(struct work *work, struct work_round *out)
 }
 
 /* Double the number of items until a kernel takes long enough to be timed well. */
-static int size_up(struct work *work, uint64_t kernel_ns)
+static int size_up(struct probe_work *work, uint64_t kernel_ns)
 {
 	uint64_t ns = 0;
 	int rc = CL_SUCCESS;
@@ -155,7 +155,7 @@ static int size_up(struct work *work, uint64_t kernel_ns)
 	return rc;
 }
 
-static int build(struct work *work, cl_device_id device)
+static int build(struct probe_work *work, cl_device_id device)
 {
 	const char *text = source;
 	cl_int rc[8] = {0};
@@ -185,9 +185,9 @@ static int build(struct work *work, cl_device_id device)
 	return CL_SUCCESS;
 }
 
-struct work *work_new(const struct work_device *device, uint64_t kernel_ns, char why[192])
+struct probe_work *work_new(const struct work_device *device, uint64_t kernel_ns, char why[192])
 {
-	struct work *work = calloc(1, sizeof(*work));
+	struct probe_work *work = calloc(1, sizeof(*work));
 	int rc = work ? build(work, device->id) : CL_OUT_OF_HOST_MEMORY;
 
 	if (rc == CL_SUCCESS)
@@ -199,7 +199,7 @@ struct work *work_new(const struct work_device *device, uint64_t kernel_ns, char
 	return NULL;
 }
 
-void work_free(struct work *work)
+void work_free(struct probe_work *work)
 {
 	if (!work)
 		return;
@@ -222,12 +222,12 @@ void work_free(struct work *work)
 	free(work);
 }
 
-uint64_t work_bytes(const struct work *work)
+uint64_t work_bytes(const struct probe_work *work)
 {
 	return work->floats4 * 32;
 }
 
-uint64_t work_operations(const struct work *work)
+uint64_t work_operations(const struct probe_work *work)
 {
 	return (uint64_t)work->items * OPS_AN_ITEM;
 }

@@ -24,20 +24,20 @@ struct work_round {
 	uint64_t launch_ns, compute_ns, bandwidth_ns;
 };
 
-struct work;
+struct probe_work;
 
 /* List every device of every platform. Returns their number; 0 with `why` if there is none. */
 size_t work_devices(struct work_device devices[WORK_DEVICES_MAX], char why[192]);
 
 /* Build kernels, sized so that one takes about `kernel_ns` at the current clocks. NULL with `why`. */
-struct work *work_new(const struct work_device *device, uint64_t kernel_ns, char why[192]);
-void work_free(struct work *work);
+struct probe_work *work_new(const struct work_device *device, uint64_t kernel_ns, char why[192]);
+void work_free(struct probe_work *work);
 
 /* Run one round of all three. Returns 0 or an OpenCL error. */
-int work_run(struct work *work, struct work_round *out);
+int work_run(struct probe_work *work, struct work_round *out);
 
 /* Bytes moved by the bandwidth-bound kernel, and operations of the compute-bound one. */
-uint64_t work_bytes(const struct work *work);
-uint64_t work_operations(const struct work *work);
+uint64_t work_bytes(const struct probe_work *work);
+uint64_t work_operations(const struct probe_work *work);
 
 #endif

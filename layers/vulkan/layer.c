@@ -8,17 +8,20 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-static bool active; /* the environment asks for something */
+static bool active; /* the environment enables the layer */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct instance *instances;
 
-/* Devices are found without a lock: the slot of one that was destroyed is used again, never freed. No
- * number of them is too many, since calls of a device that is not in the list could not be passed on. */
-struct slot {
-	_Atomic(struct device *) device;
-	struct slot *next;
+/* Devices are found without a lock: the slot of one that was destroyed is used again, never freed. Other
+ * threads may destroy other devices meanwhile, so that only the device whose key matches may be looked into:
+ * the caller uses it. No number of them is too many, since calls of a device that is not in the list could
+ * not be passed on. */
+struct device_slot {
+	_Atomic(void *) key; /* of the device; NULL: none */
+	struct device *device;
+	struct device_slot *next;
 };
-static _Atomic(struct slot *) slots;
+static _Atomic(struct device_slot *) slots;
 
 static const char *spirv_name(uint64_t kernel)
 {
@@ -47,12 +50,9 @@ struct device *device_of(const void *handle)
 {
 	void *key = key_of(handle);
 
-	for (struct slot *slot = atomic_load_explicit(&slots, memory_order_acquire); slot; slot = slot->next) {
-		struct device *device = atomic_load_explicit(&slot->device, memory_order_acquire);
-
-		if (device && device->key == key)
-			return device;
-	}
+	for (struct device_slot *slot = atomic_load_explicit(&slots, memory_order_acquire); slot; slot = slot->next)
+		if (atomic_load_explicit(&slot->key, memory_order_acquire) == key)
+			return slot->device;
 	return NULL; /* not reached: an intercepted call belongs to a device in the list */
 }
 
@@ -184,19 +184,29 @@ static void learn_families(struct device *device, const struct instance *instanc
 /* Returns false when out of memory. */
 static bool enlist(struct device *device)
 {
-	struct slot *slot;
+	struct device_slot *slot;
 
 	pthread_mutex_lock(&lock);
-	for (slot = slots; slot && slot->device; slot = slot->next)
+	for (slot = slots; slot && slot->key; slot = slot->next)
 		;
 	if (slot) {
 		slot->device = device;
+		slot->key = device->key;
 	} else if ((slot = malloc(sizeof(*slot)))) {
-		*slot = (struct slot){device, slots};
+		*slot = (struct device_slot){device->key, device, slots};
 		slots = slot;
 	}
 	pthread_mutex_unlock(&lock);
 	return slot != NULL;
+}
+
+static void delist(const struct device *device)
+{
+	pthread_mutex_lock(&lock);
+	for (struct device_slot *slot = slots; slot; slot = slot->next)
+		if (slot->key == device->key)
+			slot->key = NULL;
+	pthread_mutex_unlock(&lock);
 }
 
 static struct device *new_device(const struct instance *instance, VkPhysicalDevice physical, VkDevice handle,
@@ -272,9 +282,7 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAlloca
 	table_free(&device->pools, free);
 	table_free(&device->fences, free);
 	table_free(&device->semaphores, free);
-	for (struct slot *slot = slots; slot; slot = slot->next)
-		if (slot->device == device)
-			slot->device = NULL;
+	delist(device);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
 	destroy(handle, allocator);
@@ -308,7 +316,7 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_device_function(VkDevice han
 	if (strcmp(name, "vkDestroyDevice") == 0)
 		return (PFN_vkVoidFunction)destroy_device;
 	next = device->next.GetDeviceProcAddr(handle, name);
-	ours = next ? device_entry(name) : NULL; /* do not provide what the driver lacks */
+	ours = next ? device_entry(name) : NULL; /* do not provide functions that the driver lacks */
 	return ours ? ours : next;
 }
 

@@ -18,6 +18,16 @@
 #include "../core/core.h"
 #include "../core/stream.h"
 
+#ifndef VK_EXT_shader_module_identifier /* headers of 1.3.204, as in Ubuntu 22.04 */
+#define VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_MODULE_IDENTIFIER_CREATE_INFO_EXT 1000462002
+typedef struct {
+	VkStructureType sType;
+	const void *pNext;
+	uint32_t identifierSize;
+	const uint8_t *pIdentifier;
+} VkPipelineShaderStageModuleIdentifierCreateInfoEXT;
+#endif
+
 #define VULKAN_FAMILIES_MAX 16 /* queue families of a device */
 #define VULKAN_QUEUES_MAX   16 /* queues of a device that the program requested; further ones are not observed */
 #define VULKAN_SIGNALS_MAX  16 /* submissions remembered for each semaphore */
@@ -29,8 +39,8 @@
 	F(DestroyDevice) F(GetDeviceQueue) F(GetDeviceQueue2) F(CreateSwapchainKHR) F(CreateShaderModule) \
 	F(DestroyShaderModule) F(CreateComputePipelines) F(DestroyPipeline) F(CreateCommandPool) \
 	F(DestroyCommandPool) F(ResetCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
-	F(BeginCommandBuffer) F(EndCommandBuffer) F(ResetCommandBuffer) F(CmdBindPipeline) F(CmdDispatch) \
-	F(CmdDispatchBase) F(CmdDispatchIndirect) F(CmdExecuteCommands) F(CmdPipelineBarrier) \
+	F(BeginCommandBuffer) F(EndCommandBuffer) F(ResetCommandBuffer) F(CmdBindPipeline) F(CmdPushConstants) \
+	F(CmdDispatch) F(CmdDispatchBase) F(CmdDispatchIndirect) F(CmdExecuteCommands) F(CmdPipelineBarrier) \
 	F(CmdPipelineBarrier2) F(CmdWaitEvents) F(CmdWaitEvents2) F(CmdBeginRenderPass) \
 	F(CmdBeginRenderPass2) F(CmdBeginRendering) F(CmdResetQueryPool) F(CmdWriteTimestamp) \
 	F(CreateQueryPool) F(DestroyQueryPool) F(GetQueryPoolResults) F(QueueSubmit) F(QueueSubmit2) \
@@ -86,7 +96,6 @@ struct device {
 	void *modules, *pipelines, *pools, *commands, *fences, *semaphores; /* of objects.c */
 	struct queue queue[VULKAN_QUEUES_MAX];
 	size_t queues;
-	atomic_uint generation; /* of the table of command buffers */
 };
 
 /* layer.c. The device that a dispatchable handle belongs to. */
@@ -154,7 +163,7 @@ void stamp_release(const struct launch_token *token);
 void stamps_try(struct device *device, const VkPhysicalDeviceProperties *properties, const VkDeviceCreateInfo *info);
 
 /* record.c. Launches between two barriers, timed together. */
-struct group {
+struct launch_group {
 	uint64_t kernel;
 	uint32_t first, last; /* timestamps before and after it */
 };
@@ -165,9 +174,10 @@ struct command {
 	uint32_t family;
 	bool secondary, simultaneous;
 	uint64_t kernel; /* of the bound pipeline */
+	uint64_t pushed; /* hash of all push constants so far */
 	struct launch *launches;
 	size_t count, room;
-	struct group *groups;
+	struct launch_group *groups;
 	size_t groups_count, groups_room;
 	bool open; /* there were launches since the last barrier */
 	uint64_t open_kernel;

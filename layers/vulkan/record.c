@@ -8,6 +8,9 @@
 
 #define STAMPS_FIRST 128 /* in a command buffer's first query pool; doubled when they were too few */
 
+/* Of the tables of command buffers. One for all devices: a new one may have the address of one that was freed. */
+static atomic_uint generation;
+
 static void remember_hash(struct device *device, void **table, uint64_t handle, uint64_t hash)
 {
 	struct hashed *hashed;
@@ -143,7 +146,7 @@ void command_free(void *object)
 static void command_clear(struct command *command)
 {
 	command->count = command->groups_count = 0;
-	command->kernel = command->open_kernel = 0;
+	command->kernel = command->open_kernel = command->pushed = 0;
 	command->open = command->untimed = false;
 	command->used = 0;
 	if (command->stamps)
@@ -194,7 +197,7 @@ static VKAPI_ATTR void VKAPI_CALL destroy_pool(VkDevice handle, VkCommandPool po
 		table_take(&device->commands, of.found[i]->object.handle);
 	known = table_take(&device->pools, HANDLE(pool));
 	pthread_mutex_unlock(&device->lock);
-	atomic_fetch_add(&device->generation, 1);
+	atomic_fetch_add(&generation, 1);
 	free(known);
 	for (size_t i = 0; i < of.count; i++)
 		command_free(of.found[i]);
@@ -240,7 +243,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL allocate(VkDevice handle, const VkCommandB
 		command->wanted = STAMPS_FIRST;
 	}
 	pthread_mutex_unlock(&device->lock);
-	atomic_fetch_add(&device->generation, 1);
+	atomic_fetch_add(&generation, 1);
 	return rc;
 }
 
@@ -257,7 +260,7 @@ static VKAPI_ATTR void VKAPI_CALL free_buffers(VkDevice handle, VkCommandPool po
 		pthread_mutex_unlock(&device->lock);
 		command_free(command);
 	}
-	atomic_fetch_add(&device->generation, 1);
+	atomic_fetch_add(&generation, 1);
 	device->next.FreeCommandBuffers(handle, pool, count, buffers);
 }
 
@@ -270,16 +273,16 @@ struct command *command_get(struct device *device, VkCommandBuffer handle)
 		unsigned generation;
 		struct command *command;
 	} last;
-	unsigned generation = atomic_load_explicit(&device->generation, memory_order_acquire);
+	unsigned now = atomic_load_explicit(&generation, memory_order_acquire);
 
-	if (last.device == device && last.handle == handle && last.generation == generation)
+	if (last.device == device && last.handle == handle && last.generation == now)
 		return last.command;
 	pthread_mutex_lock(&device->lock);
 	last.command = table_get(&device->commands, HANDLE(handle));
 	pthread_mutex_unlock(&device->lock);
 	last.device = device;
 	last.handle = handle;
-	last.generation = generation;
+	last.generation = now;
 	return last.command;
 }
 
@@ -333,7 +336,7 @@ static void first_stamp(struct device *device, VkCommandBuffer handle, struct co
 /* A barrier, or the end: the launches before it are one net layer. */
 static void end_group(struct device *device, VkCommandBuffer handle, struct command *command)
 {
-	struct group *more;
+	struct launch_group *more;
 
 	if (!command->open)
 		return;
@@ -358,7 +361,7 @@ static void end_group(struct device *device, VkCommandBuffer handle, struct comm
 	device->next.CmdWriteTimestamp(handle, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, stamps_pool(command->stamps),
 				       command->used);
 	command->groups[command->groups_count++] =
-		(struct group){command->open_kernel, command->used - 1, command->used};
+		(struct launch_group){command->open_kernel, command->used - 1, command->used};
 	command->used++;
 }
 
@@ -421,6 +424,18 @@ static VKAPI_ATTR void VKAPI_CALL bind_pipeline(VkCommandBuffer handle, VkPipeli
 	if (command)
 		command->kernel = known_hash(device, &device->pipelines, HANDLE(pipeline));
 	device->next.CmdBindPipeline(handle, point, pipeline);
+}
+
+static VKAPI_ATTR void VKAPI_CALL push_constants(VkCommandBuffer handle, VkPipelineLayout layout,
+						 VkShaderStageFlags stages, uint32_t offset, uint32_t size,
+						 const void *values)
+{
+	struct device *device = device_of(handle);
+	struct command *command = stages & VK_SHADER_STAGE_COMPUTE_BIT ? recorded(device, handle) : NULL;
+
+	if (command)
+		command->pushed = boundary_hash(command->pushed, values, size);
+	device->next.CmdPushConstants(handle, layout, stages, offset, size, values);
 }
 
 static void launch_one(struct device *device, VkCommandBuffer handle, const void *sizes, size_t size, uint64_t work)
@@ -535,6 +550,7 @@ const struct intercept record_entries[] = {
 	ENTRY("EndCommandBuffer", end_buffer),
 	ENTRY("ResetCommandBuffer", reset_buffer),
 	ENTRY("CmdBindPipeline", bind_pipeline),
+	ENTRY("CmdPushConstants", push_constants),
 	ENTRY("CmdDispatch", dispatch),
 	ENTRY("CmdDispatchBase", dispatch_base),
 	ENTRY("CmdDispatchBaseKHR", dispatch_base),

@@ -111,7 +111,7 @@ void stamp_release(const struct launch_token *token)
 	stamps_let_go(token->object);
 }
 
-struct trial {
+struct stamp_trial {
 	struct device *device;
 	VkCommandPool pool;
 	VkCommandBuffer with, without;
@@ -135,7 +135,7 @@ static int trial_family(const struct device *device, const VkDeviceCreateInfo *i
 	return -1;
 }
 
-static VkResult record_trial(struct trial *trial, VkCommandBuffer buffer, bool with)
+static VkResult record_trial(struct stamp_trial *trial, VkCommandBuffer buffer, bool with)
 {
 	const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
 	const struct device_table *next = &trial->device->next;
@@ -150,7 +150,7 @@ static VkResult record_trial(struct trial *trial, VkCommandBuffer buffer, bool w
 	return next->EndCommandBuffer(buffer);
 }
 
-static VkResult prepare_trial(struct trial *trial, uint32_t family)
+static VkResult prepare_trial(struct stamp_trial *trial, uint32_t family)
 {
 	const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
 					      .queueFamilyIndex = family};
@@ -184,7 +184,7 @@ static VkResult prepare_trial(struct trial *trial, uint32_t family)
 	return rc == VK_SUCCESS ? record_trial(trial, trial->without, false) : rc;
 }
 
-static VkResult run_trial(struct trial *trial, VkCommandBuffer buffer, uint64_t *least_ns)
+static VkResult run_trial(struct stamp_trial *trial, VkCommandBuffer buffer, uint64_t *least_ns)
 {
 	const VkSubmitInfo submit = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
 				     .commandBufferCount = 1,
@@ -201,7 +201,7 @@ static VkResult run_trial(struct trial *trial, VkCommandBuffer buffer, uint64_t 
 }
 
 /* Timestamps must change, and never decrease. */
-static bool plausible(const struct trial *trial)
+static bool plausible(const struct stamp_trial *trial)
 {
 	uint64_t ticks[TRIAL_STAMPS];
 
@@ -215,8 +215,8 @@ static bool plausible(const struct trial *trial)
 	return ticks[0] != 0;
 }
 
-/* The reason why timestamps are not used, or NULL. `forced`: whatever they cost. */
-static const char *judge(struct trial *trial, uint32_t family, bool forced)
+/* The reason why timestamps are not used, or NULL. `forced`: use them regardless of their cost. */
+static const char *judge(struct stamp_trial *trial, uint32_t family, bool forced)
 {
 	uint64_t with_ns = UINT64_MAX, without_ns = UINT64_MAX;
 
@@ -236,12 +236,12 @@ static const char *judge(struct trial *trial, uint32_t family, bool forced)
 void stamps_try(struct device *device, const VkPhysicalDeviceProperties *properties, const VkDeviceCreateInfo *info)
 {
 	const char *said = secure_getenv("FLAMED_TIMESTAMPS"), *why;
-	struct trial trial = {.device = device};
+	struct stamp_trial trial = {.device = device};
 	int family = trial_family(device, info);
 
 	device->tick_ns = 0;
-	if (!core.config.deadline_ns && !core.config.profile && !core.config.trace)
-		return; /* nobody needs times */
+	if (!core.config.deadline_ns && !core.config.rate_mhz && !core.config.profile && !core.config.trace)
+		return; /* times are not needed */
 	if (said && strcmp(said, "off") == 0)
 		return;
 	why = family < 0 || !(properties->limits.timestampPeriod > 0) ?
@@ -251,6 +251,8 @@ void stamps_try(struct device *device, const VkPhysicalDeviceProperties *propert
 		layer_say("timestamps of %s %s; inferences are timed as a whole", properties->deviceName, why);
 	else
 		device->tick_ns = (double)properties->limits.timestampPeriod;
+	if (trial.fence) /* a submission that the trial no longer waited for uses its objects */
+		device->next.DeviceWaitIdle(device->handle);
 	stamps_let_go(trial.stamps);
 	if (trial.fence)
 		device->next.DestroyFence(device->handle, trial.fence, NULL);

@@ -48,12 +48,19 @@ struct queue *device_queue(struct device *device, VkQueue handle)
 	return queue;
 }
 
-static void take_stream(struct queue *queue)
+/* Its stream, which a thread that makes a swapchain may take away; NULL: none. `wanted`: there is a launch. */
+static struct stream *stream_of(struct device *device, struct queue *queue, bool wanted)
 {
-	if (queue->stream || queue->refused)
-		return;
-	queue->stream = stream_take();
-	queue->refused = !queue->stream;
+	struct stream *stream;
+
+	pthread_mutex_lock(&device->lock);
+	if (wanted && !queue->stream && !queue->refused) {
+		queue->stream = stream_take();
+		queue->refused = !queue->stream;
+	}
+	stream = queue->stream;
+	pthread_mutex_unlock(&device->lock);
+	return stream;
 }
 
 void device_leave(struct device *device)
@@ -99,6 +106,7 @@ void device_compiles(struct device *device)
 struct submission {
 	struct device *device;
 	struct queue *queue;
+	struct stream *stream; /* of the queue; NULL: none */
 	struct command **commands;
 	size_t command_count, buffers;
 	struct launch *own; /* launches of several command buffers, concatenated */
@@ -106,6 +114,9 @@ struct submission {
 	size_t count, groups;
 	bool timed;
 	struct launch_call call;
+	struct launch_token *tokens; /* of the groups of launches, if they are recorded */
+	uint64_t *kernels;           /* the first of each group */
+	size_t token_count;
 	struct cover cover; /* covered by a fence that it signals */
 };
 
@@ -187,56 +198,51 @@ static bool join_launches(struct submission *out)
 	return out->own != NULL;
 }
 
-/* Before the call of the driver. */
-static void submitting(struct submission *out)
-{
-	if (out->count > 0)
-		take_stream(out->queue);
-	if (!out->queue->stream)
-		return;
-	if (out->count > 0 && join_launches(out))
-		stream_launching(out->queue->stream, &out->call, out->launches, out->count, out->timed);
-	else if (out->buffers > 0)
-		stream_uploading(out->queue->stream);
-}
-
 /* Every group of launches with its timestamps. Tokens from an earlier execution of the same buffer
  * become invalid. */
-static size_t fill_tokens(const struct submission *out, struct launch_token *tokens, uint64_t *kernels)
+static void fill_tokens(struct submission *out)
 {
-	size_t n = 0;
-
+	out->tokens = calloc(out->groups, sizeof(*out->tokens));
+	out->kernels = calloc(out->groups, sizeof(*out->kernels));
+	if (!out->tokens || !out->kernels)
+		return;
 	for (size_t i = 0; i < out->command_count; i++) {
 		const struct command *command = out->commands[i];
 		uint64_t serial = stamps_serial(command->stamps);
 
-		for (size_t j = 0; j < command->groups_count; j++, n++) {
+		for (size_t j = 0; j < command->groups_count; j++) {
+			const struct launch_group *group = &command->groups[j];
+
 			stamps_hold(command->stamps);
-			tokens[n] = (struct launch_token){command->stamps, serial, command->groups[j].first,
-							  command->groups[j].last};
-			kernels[n] = command->groups[j].kernel;
+			out->tokens[out->token_count] =
+				(struct launch_token){command->stamps, serial, group->first, group->last};
+			out->kernels[out->token_count++] = group->kernel;
 		}
 	}
-	return n;
+}
+
+/* Before the call of the driver. While that call runs, the device may complete the submission, and another thread that
+ * waited for it may free its command buffers or record them again. */
+static void submitting(struct submission *out)
+{
+	out->stream = stream_of(out->device, out->queue, out->count > 0);
+	if (!out->stream)
+		return;
+	for (size_t i = 0; i < out->command_count; i++)
+		stream_arguments(out->stream, out->commands[i]->pushed);
+	if (out->count > 0 && join_launches(out))
+		stream_launching(out->stream, &out->call, out->launches, out->count, out->timed, false);
+	else if (out->buffers > 0)
+		stream_uploading(out->stream);
+	if (out->call.record && out->groups > 0)
+		fill_tokens(out);
 }
 
 static void launched(struct submission *out, bool taken)
 {
-	struct launch_token *tokens = NULL;
-	uint64_t *kernels = NULL;
-	size_t n = 0;
+	uint64_t number = stream_launched(out->stream, &out->call, taken, out->tokens, out->kernels, out->token_count);
 
-	if (taken && out->call.record && out->groups > 0) {
-		tokens = calloc(out->groups, sizeof(*tokens));
-		kernels = calloc(out->groups, sizeof(*kernels));
-		if (tokens && kernels)
-			n = fill_tokens(out, tokens, kernels);
-	}
-	out->cover =
-		(struct cover){.stream = out->queue->stream,
-			       .number = stream_launched(out->queue->stream, &out->call, taken, tokens, kernels, n)};
-	free(tokens);
-	free(kernels);
+	out->cover = (struct cover){.stream = out->stream, .number = number};
 }
 
 /* The driver accepted or refused the submission. */
@@ -246,9 +252,8 @@ static void submitted(struct submission *out, VkResult rc)
 
 	if (out->call.known)
 		launched(out, taken);
-	else if (out->queue->stream && taken)
-		out->cover =
-			(struct cover){.stream = out->queue->stream, .number = stream_enqueued(out->queue->stream)};
+	else if (out->stream && taken)
+		out->cover = (struct cover){.stream = out->stream, .number = stream_enqueued(out->stream)};
 	if (rc == VK_ERROR_DEVICE_LOST)
 		layer_off("the device was lost");
 }
@@ -279,6 +284,8 @@ static void drop(struct submission *submission)
 {
 	free(submission->commands);
 	free(submission->own);
+	free(submission->tokens);
+	free(submission->kernels);
 }
 
 static const VkTimelineSemaphoreSubmitInfo *timeline_of(const VkSubmitInfo *info)
@@ -532,14 +539,16 @@ static VKAPI_ATTR VkResult VKAPI_CALL queue_idle(VkQueue handle)
 {
 	struct device *device = device_of(handle);
 	VkResult rc = device->next.QueueWaitIdle(handle);
+	struct stream *stream;
 	struct queue *queue;
 
 	if (!device_watched(device))
 		return rc;
 	lost(rc);
 	queue = rc == VK_SUCCESS ? device_queue(device, handle) : NULL;
-	if (queue && queue->stream)
-		stream_waited(queue->stream, WAIT_FINISH, STREAM_ALL);
+	stream = queue ? stream_of(device, queue, false) : NULL;
+	if (stream)
+		stream_waited(stream, WAIT_FINISH, STREAM_ALL);
 	return rc;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether CUPTI may be asked at all, found out without asking it. */
+/* Whether CUPTI may be called at all, determined without calling it. */
 #include "cupti.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* CUPTI as one subscriber: a callback tells the number of each launch, and
- * records of kernels, which come in buffers, bear it. */
+/* One subscriber of CUPTI: a callback receives the number of each launch, and the records of its kernels, delivered in
+ * buffers, carry the same number. */
 #include "cupti.h"
 
 #include <dlfcn.h>
@@ -16,26 +16,26 @@
 #define BUFFER_BYTES 1048576 /* CUPTI's guide: 1 to 10 MB */
 #define ALIGNMENT    8       /* of a buffer, as CUPTI demands */
 #define SLOTS        65536   /* launches remembered; numbers are given in order */
-#define LOST_MAX     4096    /* launches in a row that no record came of: CUPTI does not work here */
+#define LOST_MAX     4096    /* consecutive launches without a record, after which CUPTI counts as not working */
 
 #define FIELD(name, params) int(*name) params;
 static struct {
 	CUPTI_API(FIELD)
 } cupti;
 
-struct slot {
+struct kernel_slot {
 	uint32_t correlation; /* 0: free */
 	uint64_t start_ns, end_ns;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct slot *slots;
+static struct kernel_slot *slots;
 static void *subscriber;
 static _Atomic(const char *) fault;
 static atomic_uint lost;
 static __thread uint32_t in_runtime, in_driver; /* numbers of the launch under way in this thread */
 
-/* The first one stands. May be called from anywhere. */
+/* Keeps the first error. May be called from any thread. */
 static void fail(const char *text)
 {
 	const char *none = NULL;
@@ -77,12 +77,12 @@ static void requested(uint8_t **buffer, size_t *size, size_t *records_max)
 /* With the lock. A graph's kernels share the number of its launch. */
 static void note(const struct cupti_kernel *kernel)
 {
-	struct slot *slot = &slots[kernel->correlation % SLOTS];
+	struct kernel_slot *slot = &slots[kernel->correlation % SLOTS];
 
 	if (kernel->start_ns == 0 || kernel->end_ns < kernel->start_ns)
 		return;
 	if (slot->correlation != kernel->correlation)
-		*slot = (struct slot){kernel->correlation, kernel->start_ns, kernel->end_ns};
+		*slot = (struct kernel_slot){kernel->correlation, kernel->start_ns, kernel->end_ns};
 	slot->start_ns = kernel->start_ns < slot->start_ns ? kernel->start_ns : slot->start_ns;
 	slot->end_ns = kernel->end_ns > slot->end_ns ? kernel->end_ns : slot->end_ns;
 }
@@ -122,7 +122,7 @@ static uint64_t launched(void)
 
 static bool find(uint32_t correlation, uint64_t *start_ns, uint64_t *end_ns)
 {
-	const struct slot *slot = &slots[correlation % SLOTS];
+	const struct kernel_slot *slot = &slots[correlation % SLOTS];
 	bool found;
 
 	pthread_mutex_lock(&lock);
@@ -234,11 +234,11 @@ static bool enable_callbacks(char *why, size_t size)
 		enabled += one == CUPTI_OK;
 		rc = one == CUPTI_OK ? rc : one;
 	}
-	/* an older one does not know the newest of them */
+	/* an older CUPTI lacks the newest of them */
 	return enabled > 0 || well(rc, "cuptiEnableCallback", why, size);
 }
 
-/* With everything resolved. What is done is undone where the rest fails. */
+/* With everything resolved. On an error, completed steps are undone. */
 static bool subscribe(char *why, size_t size)
 {
 	if (!well(cupti.cuptiSubscribe(&subscriber, called, NULL), "cuptiSubscribe", why, size))

@@ -3,11 +3,12 @@
  * is the manual.
  *
  * The library prints nothing, raises no SIGPIPE, installs no signal handler and has no global state.
- * No call blocks except those that take a timeout_ns, and flamed_profile().
- * A handle may be used by several threads at once. After fork() the child's
- * copy reconnects by itself; the parent's is not disturbed. With no daemon
- * every call returns -ENOTCONN at once and the program runs as it would without flamed. A lost connection is retried
- * after 100 ms, and after twice as long each time, up to 5 s.
+ * No call blocks except those that take a timeout_ns, and flamed_profile(). Closing a session or a handle waits up to
+ * 100 ms if a request ended before the daemon had replied to its begin.
+ * A handle may be used by several threads at once. After fork() the child's copy reconnects by itself; the parent's is
+ * not disturbed. Without a daemon every call returns -ENOTCONN at once, and the program runs as without flamed. A lost
+ * connection is retried after 100 ms, and after twice as long each time, up to 5 s; so is a session that the daemon
+ * refuses to open again.
  *
  * Functions that return an integer return 0 or more, or a negative errno. Passing the negative result of an earlier
  * call returns it unchanged, so that callers may skip checks:
@@ -50,7 +51,7 @@ enum flamed_state {
 	FLAMED_READY     /* the bounds are tight, and most operating points are measured or near one that is */
 };
 
-/* What flamed decided for a request. A clock of 0 Hz is not controlled. */
+/* flamed's decision for a request. A clock of 0 Hz is not controlled. */
 struct flamed_decision {
 	int applied;  /* 1: waited for, the clocks are in force; 0: they may still be moving */
 	int feasible; /* 0: no operating point is expected to meet the deadline */
@@ -76,7 +77,7 @@ struct flamed_point {
 	uint32_t gain_permille; /* expected reduction of the mean upper bound */
 };
 
-/* What was measured at a point. */
+/* The measurement at a point. */
 struct flamed_measurement {
 	uint64_t latency_ns; /* mean of n inferences */
 	uint32_t n;
@@ -100,31 +101,32 @@ FLAMED_API void flamed_close(struct flamed *flamed);
 /* 1 while connected, else 0. */
 FLAMED_API int flamed_connected(struct flamed *flamed);
 
-/* Open a session for a model, name [A-Za-z0-9._:-]{1,64}; NULL: $FLAMED_MODEL.
- * `deadline_ns` is the usual deadline of its requests. 0 means $FLAMED_DEADLINE_NS, or that each request names its
- * own; with $FLAMED_RATE_MHZ set it opens a stream (below). Blocks for the reply, `timeout_ns` at most. A session
- * that was not confirmed in time, or was opened without a daemon, is opened by a later flamed_begin(). Returns the
- * session's number, connected or not, or -EINVAL (bad name, no model), -ENOSPC (64 sessions of a handle), or the
- * daemon's error. */
+/* Open a session for a model, name [A-Za-z0-9._:-]{1,64}; NULL: $FLAMED_MODEL. `deadline_ns` is the usual deadline of
+ * its requests. 0: $FLAMED_DEADLINE_NS, else that of the model in flamed.conf, else each request gives its own; with
+ * $FLAMED_RATE_MHZ set, or a rate in flamed.conf, it opens a stream (below). Blocks for the reply, `timeout_ns` at
+ * most. A session that was not confirmed in time, or was opened without a daemon, is opened by a later flamed_begin().
+ * Returns the session's number, connected or not, or -EINVAL (bad name, no model), -ENOSPC (64 sessions of a handle),
+ * or the daemon's error. */
 FLAMED_API int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_ns, uint64_t timeout_ns);
 
-/* Open a session for a stream (tokens, frames), which has a schedule instead of a deadline for each request: request
- * k, from 0, is due `first_ns` and k periods after the stream started, so that early ones bank slack for late ones.
- * A stream starts with its first flamed_begin(). `rate_mhz` is in millihertz (15000: fifteen a second); 0:
- * $FLAMED_RATE_MHZ. `first_ns` 0: $FLAMED_FIRST_NS, else one period. Else as flamed_session(); -EINVAL also without
- * a rate. A deadline given to flamed_begin() stands for that request alone, which the schedule does not count. */
+/* Open a session for a stream (tokens, frames), which has a schedule instead of a deadline for each request: request k,
+ * from 0, is due `first_ns` and k periods after the stream started, so that early ones bank slack for late ones. A
+ * stream starts with its first flamed_begin(). `rate_mhz` is in millihertz (15000: fifteen a second); 0:
+ * $FLAMED_RATE_MHZ. `first_ns` 0: $FLAMED_FIRST_NS, else one period. Else as flamed_session(); -EINVAL also without a
+ * rate. A deadline given to flamed_begin() applies to that request alone, which the schedule does not count. */
 FLAMED_API int flamed_stream(struct flamed *flamed, const char *model, uint64_t rate_mhz, uint64_t first_ns,
 			     uint64_t timeout_ns);
 
-/* Restart the stream of a session with its next request, for example for a new prompt. Sends nothing. -EINVAL:
+/* Restart the stream of a session with its next request, for example for a new prompt. If that request is of phase
+ * "prefill", those of this phase that follow it are parts of the same prompt, due as a whole after `first_ns`. If a
+ * stream starts in phase "decode", without its prompt, that request is due a period later. Sends nothing. -EINVAL:
  * not a stream. */
 FLAMED_API int flamed_stream_start(struct flamed *flamed, int session);
 
 /* Close a session and its requests. */
 FLAMED_API int flamed_session_close(struct flamed *flamed, int session);
 
-/* What flamed knew of the model when the session was opened: enum
- * flamed_state; -EAGAIN: not answered yet. */
+/* State of the model when the session was opened: enum flamed_state; -EAGAIN: no reply yet. */
 FLAMED_API int flamed_session_state(struct flamed *flamed, int session);
 
 /* Phase of the requests to come: "run" (the default), "prefill" or "decode",
@@ -137,8 +139,8 @@ FLAMED_API int flamed_phase(struct flamed *flamed, int session, const char *phas
  * without it). */
 FLAMED_API int64_t flamed_begin(struct flamed *flamed, int session, uint64_t deadline_ns);
 
-/* The same, but blocks until the clocks are applied, `timeout_ns` at most. After a timeout the request is returned
- * too, with decision->applied = 0. `decision` may be NULL. */
+/* The same, but blocks until the clocks are applied, `timeout_ns` at most. After a timeout the request is also
+ * returned, with decision->applied = 0. `decision` may be NULL. */
 FLAMED_API int64_t flamed_begin_wait(struct flamed *flamed, int session, uint64_t deadline_ns, uint64_t timeout_ns,
 				     struct flamed_decision *decision);
 
@@ -152,20 +154,24 @@ FLAMED_API int flamed_end(struct flamed *flamed, int64_t request, uint64_t total
 FLAMED_API int flamed_end_layers(struct flamed *flamed, int64_t request, uint64_t total_ns,
 				 const struct flamed_layer *layers, size_t count);
 
-/* How times of layers that this handle sends from now on were measured: "cupti", "trace", "events" or "wall"
- * (docs/protocol.md, layer_source), which says how far to believe them; "": the device's own timestamps, as a new
- * handle has it. Sends nothing. Returns 0, -EINVAL (no word of up to 15 letters) or -ENOTCONN (no handle). */
+/* The inference failed, or was another than announced: end its request without learning its time or counting it. In a
+ * stream it keeps its place in the schedule. Returns as flamed_end(). */
+FLAMED_API int flamed_withdraw(struct flamed *flamed, int64_t request);
+
+/* The method by which times of layers sent from now on were measured, which gives their precision: "cupti", "trace",
+ * "events" or "wall" (docs/protocol.md, layer_source); "" (the default): the device's own timestamps. Sends nothing.
+ * Returns 0, -EINVAL (no word of up to 15 letters) or -ENOTCONN (no handle). */
 FLAMED_API int flamed_layer_source(struct flamed *flamed, const char *source);
 
 /* Number of requests of a session that the daemon has counted, and of missed deadlines among them.
  * Either pointer may be NULL. Sends nothing. */
 FLAMED_API int flamed_session_counts(struct flamed *flamed, int session, uint64_t *ended, uint64_t *missed);
 
-/* Profiling step by step, for a program that cannot use a callback. A handle has one profile at a time. Use a handle
- * of its own, since replies to other requests wait until the clocks are set. `model` and `phase` as above; `budget`
- * 0: the daemon's choice. Both functions block until the clocks are in force, `timeout_ns` at most. They return 1
- * with the next point, 0 when nothing more is worth measuring, -EAGAIN while a request with a deadline takes
- * precedence (call flamed_profile_sample() with NULL a little later), -ETIMEDOUT, -ENOTCONN or the daemon's error. */
+/* Profiling step by step, for a program that cannot use a callback. A handle has one profile at a time. Use a handle of
+ * its own, since replies to other requests wait until the clocks are set. `model` and `phase` as above; `budget` 0: the
+ * daemon's choice. Both functions block until the clocks are in force, `timeout_ns` at most. They return 1 with the
+ * next point, 0 when no further point is worth measuring, -EAGAIN while a request with a deadline takes precedence
+ * (call flamed_profile_sample() with NULL a little later), -ETIMEDOUT, -ENOTCONN or the daemon's error. */
 FLAMED_API int flamed_profile_open(struct flamed *flamed, const char *model, const char *phase, uint32_t context,
 				   uint32_t budget, uint64_t timeout_ns, struct flamed_point *point);
 FLAMED_API int flamed_profile_sample(struct flamed *flamed, const struct flamed_measurement *measurement,

@@ -66,6 +66,13 @@ public:
 			flamed_end(flamed_, number_, detail::count(total));
 		number_ = -1;
 	}
+	/* Instead of end(): it failed, or was another inference than announced. */
+	void withdraw()
+	{
+		if (number_ > 0)
+			flamed_withdraw(flamed_, number_);
+		number_ = -1;
+	}
 
 private:
 	struct ::flamed *flamed_;
@@ -75,7 +82,7 @@ private:
 /* One model. Lives no longer than its handle. */
 class session {
 public:
-	/* `deadline` is what its requests usually ask; 0: $FLAMED_DEADLINE_NS, or each request says its own. */
+	/* `deadline` is what its requests usually ask; 0: $FLAMED_DEADLINE_NS, or as flamed_session(). */
 	session(handle &handle, const char *model, nanoseconds deadline = nanoseconds(0),
 		nanoseconds timeout = std::chrono::seconds(1))
 		: session(handle.get(),

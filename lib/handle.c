@@ -103,8 +103,8 @@ int handle_send(struct flamed *flamed, struct expected expected)
 	return 0;
 }
 
-/* Does a reply have the keys of an answer to this message? One that does not belongs to another message: from then
- * on every answer would be taken for the wrong one, so that only a new connection helps. */
+/* Whether a reply has the keys of a reply to this message. If not, replies are out of step with messages, and only a
+ * new connection helps. */
 static bool has_shape(const struct kv *reply, enum expected_kind kind, int error)
 {
 	static const char *const keys[][2] = {
@@ -165,6 +165,13 @@ int handle_drain(struct flamed *flamed)
 	return -ENOTCONN;
 }
 
+uint64_t handle_retry_ns(uint64_t last_ns)
+{
+	if (last_ns < RETRY_NS_MIN)
+		return RETRY_NS_MIN;
+	return last_ns * 2 < RETRY_NS_MAX ? last_ns * 2 : RETRY_NS_MAX;
+}
+
 static int reconnect(struct flamed *flamed)
 {
 	uint64_t now_ns = clock_now_ns();
@@ -176,7 +183,7 @@ static int reconnect(struct flamed *flamed)
 		return 0;
 	}
 	flamed->retry_at_ns = now_ns + flamed->retry_ns;
-	flamed->retry_ns = flamed->retry_ns * 2 < RETRY_NS_MAX ? flamed->retry_ns * 2 : RETRY_NS_MAX;
+	flamed->retry_ns = handle_retry_ns(flamed->retry_ns);
 	return -ENOTCONN;
 }
 

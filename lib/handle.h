@@ -25,20 +25,24 @@ struct expected {
 	int session;     /* OPEN, END */
 	uint32_t epoch;  /* of the session: a number may have been used again since */
 	int64_t request; /* BEGIN */
+	bool withdrawn;  /* END: it does not count */
 };
 
 enum session_open { SESSION_CLOSED, SESSION_OPENING, SESSION_OPEN, SESSION_REFUSED };
 
-struct session {
+struct client_session {
 	bool used;
 	enum session_open open;
 	uint32_t epoch;
-	int error;   /* SESSION_REFUSED: the daemon's errno */
-	uint64_t id; /* the daemon's */
+	int error;                      /* SESSION_REFUSED: the daemon's errno, */
+	uint64_t retry_at_ns, retry_ns; /* and when it is asked again */
+	uint64_t id;                    /* the daemon's */
 	char model[MODEL_NAME_MAX + 1];
 	uint64_t deadline_ns;
 	uint64_t rate_mhz, first_ns; /* of a stream; 0: none, the default */
-	bool restart;                /* the next request starts the stream again */
+	/* of a request without a deadline, by the daemon's reply, which may be from flamed.conf; 0: none */
+	uint64_t served_deadline_ns, served_rate_mhz;
+	bool restart; /* the next request starts the stream again */
 	enum phase phase;
 	uint32_t context;
 	enum flamed_state state;
@@ -54,12 +58,12 @@ enum request_state {
 	REQUEST_LOCAL   /* of a profiling session: timed here, unknown to the daemon */
 };
 
-struct request {
+struct client_request {
 	int64_t serial; /* the number that the program has */
 	enum request_state state;
 	int session;
 	int error;
-	bool waited;
+	bool waited, withdrawn;
 	uint64_t id; /* the daemon's */
 	uint64_t begin_ns, total_ns;
 	struct flamed_layer *layers; /* REQUEST_ENDING: those to be sent on */
@@ -69,7 +73,7 @@ struct request {
 
 enum profile_state { PROFILE_NONE, PROFILE_ASKED, PROFILE_POINT, PROFILE_PAUSED, PROFILE_DONE, PROFILE_FAILED };
 
-struct profile {
+struct client_profile {
 	enum profile_state state;
 	int session; /* that is profiled instead of governed ($FLAMED_PROFILE); -1: by the program's own calls */
 	int error;
@@ -91,19 +95,22 @@ struct flamed {
 	bool polling; /* a thread blocks in poll(2) without the lock; only it may receive or close */
 	bool lost;    /* the connection is to be closed by that thread */
 	uint64_t retry_at_ns, retry_ns;
-	struct session session[HANDLE_SESSIONS_MAX];
-	struct request request[HANDLE_REQUESTS_MAX];
+	struct client_session session[HANDLE_SESSIONS_MAX];
+	struct client_request request[HANDLE_REQUESTS_MAX];
 	int64_t serial;
 	struct expected expected[HANDLE_EXPECTED_MAX];
 	size_t expected_first, expected_count;
-	struct profile profile;
-	char layer_source[LAYER_SOURCE_MAX + 1]; /* "": not said */
+	struct client_profile profile;
+	char layer_source[LAYER_SOURCE_MAX + 1]; /* "": not set */
 	struct kv_out message;
 };
 
 /* Lock a handle; in a forked child, reset it first. Returns 0, or -ENOTCONN for NULL. */
 int handle_enter(struct flamed *flamed);
 void handle_leave(struct flamed *flamed);
+
+/* How long to wait for the next try, after one that waited for `last_ns` failed; 0: the first. */
+uint64_t handle_retry_ns(uint64_t last_ns);
 
 /* Connect when a retry is due, and process received replies. Does not block. Returns 0 or -ENOTCONN. */
 int handle_refresh(struct flamed *flamed);
@@ -112,7 +119,8 @@ int handle_drain(struct flamed *flamed);
 
 /* Begin a message in flamed->message. */
 void handle_message(struct flamed *flamed, const char *op);
-/* Send it and remember what its reply answers. Returns 0, -EAGAIN (too many replies are outstanding) or -ENOTCONN. */
+/* Send it and remember which message its reply answers. Returns 0, -EAGAIN (too many replies are outstanding) or
+ * -ENOTCONN. */
 int handle_send(struct flamed *flamed, struct expected expected);
 
 /* Block until replies arrive; releases the lock meanwhile. Returns 0, -ETIMEDOUT or -ENOTCONN. */
@@ -129,10 +137,10 @@ void handle_add_layers(struct flamed *flamed, const struct flamed_layer *layers,
 struct flamed_layer *handle_copy_layers(const struct flamed_layer *layers, size_t count);
 
 /* A request to fill in. NULL: none is free. */
-struct request *handle_new_request(struct flamed *flamed, int session);
+struct client_request *handle_new_request(struct flamed *flamed, int session);
 
 /* Free the request and its layers. */
-void request_drop(struct request *request);
+void request_drop(struct client_request *request);
 /* Replies to op=open, op=begin and op=end are in flamed->wire. */
 void session_opened(struct flamed *flamed, const struct expected *expected, int error);
 void request_begun(struct flamed *flamed, int64_t serial, int error);
@@ -141,7 +149,7 @@ void request_ended(struct flamed *flamed, const struct expected *expected, int e
 void profile_reply(struct flamed *flamed, int error);
 /* Begin and end of an inference of the session that is profiled. */
 int64_t profile_begin(struct flamed *flamed, int session);
-void profile_end(struct flamed *flamed, const struct request *request, uint64_t total_ns,
+void profile_end(struct flamed *flamed, const struct client_request *request, uint64_t total_ns,
 		 const struct flamed_layer *layers, size_t count);
 
 #endif

@@ -11,7 +11,7 @@
 
 static int send_open(struct flamed *flamed, int index)
 {
-	struct session *session = &flamed->session[index];
+	struct client_session *session = &flamed->session[index];
 	const char *tag = secure_getenv("FLAMED_TAG");
 	int rc;
 
@@ -38,19 +38,22 @@ static void send_close(struct flamed *flamed, uint64_t id)
 	handle_send(flamed, (struct expected){.kind = EXPECT_CLOSE});
 }
 
-/* Always with ack=1: without it only an error is replied to, which would be taken for the reply to another message.
- */
-static int send_end(struct flamed *flamed, struct request *request, const struct flamed_layer *layers, size_t count)
+/* Always with ack=1: otherwise only errors have a reply, which would be taken for the reply to another message. */
+static int send_end(struct flamed *flamed, struct client_request *request, const struct flamed_layer *layers,
+		    size_t count)
 {
 	request->state = REQUEST_FREE;
 	handle_message(flamed, "end");
 	kv_add_u64(&flamed->message, "request", request->id);
 	kv_add_u64(&flamed->message, "total_ns", request->total_ns);
 	kv_add(&flamed->message, "ack", "1");
+	if (request->withdrawn)
+		kv_add(&flamed->message, "withdraw", "1");
 	handle_add_layers(flamed, layers, count);
 	return handle_send(flamed, (struct expected){.kind = EXPECT_END,
 						     .session = request->session,
-						     .epoch = flamed->session[request->session].epoch});
+						     .epoch = flamed->session[request->session].epoch,
+						     .withdrawn = request->withdrawn});
 }
 
 void handle_add_layers(struct flamed *flamed, const struct flamed_layer *layers, size_t count)
@@ -75,7 +78,7 @@ void handle_add_layers(struct flamed *flamed, const struct flamed_layer *layers,
 		message->len = mark;
 }
 
-void request_drop(struct request *request)
+void request_drop(struct client_request *request)
 {
 	free(request->layers);
 	request->layers = NULL;
@@ -83,9 +86,9 @@ void request_drop(struct request *request)
 	request->state = REQUEST_FREE;
 }
 
-static struct session *reply_session(struct flamed *flamed, const struct expected *expected)
+static struct client_session *reply_session(struct flamed *flamed, const struct expected *expected)
 {
-	struct session *session = &flamed->session[expected->session];
+	struct client_session *session = &flamed->session[expected->session];
 
 	return session->used && session->epoch == expected->epoch ? session : NULL;
 }
@@ -99,7 +102,7 @@ static enum flamed_state surface_state(const char *name)
 
 void session_opened(struct flamed *flamed, const struct expected *expected, int error)
 {
-	struct session *session = reply_session(flamed, expected);
+	struct client_session *session = reply_session(flamed, expected);
 	uint64_t id = wire_u64(&flamed->wire, "session", 0);
 
 	if (!session) { /* closed before it was opened */
@@ -109,11 +112,15 @@ void session_opened(struct flamed *flamed, const struct expected *expected, int 
 	}
 	session->open = error ? SESSION_REFUSED : SESSION_OPEN;
 	session->error = error;
+	session->retry_ns = error ? handle_retry_ns(session->retry_ns) : 0;
+	session->retry_at_ns = clock_now_ns() + session->retry_ns;
 	session->id = id;
+	session->served_deadline_ns = wire_u64(&flamed->wire, "deadline_ns", 0);
+	session->served_rate_mhz = wire_u64(&flamed->wire, "rate_mhz", 0);
 	session->state = surface_state(kv_get(&flamed->wire.reply, "surface"));
 }
 
-static struct request *find_request(struct flamed *flamed, int64_t serial)
+static struct client_request *find_request(struct flamed *flamed, int64_t serial)
 {
 	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
 		if (flamed->request[i].state != REQUEST_FREE && flamed->request[i].serial == serial)
@@ -123,7 +130,7 @@ static struct request *find_request(struct flamed *flamed, int64_t serial)
 
 void request_begun(struct flamed *flamed, int64_t serial, int error)
 {
-	struct request *request = find_request(flamed, serial);
+	struct client_request *request = find_request(flamed, serial);
 	bool ending;
 
 	if (!request)
@@ -152,16 +159,16 @@ void request_begun(struct flamed *flamed, int64_t serial, int error)
 
 void request_ended(struct flamed *flamed, const struct expected *expected, int error)
 {
-	struct session *session = reply_session(flamed, expected);
+	struct client_session *session = reply_session(flamed, expected);
 
-	if (!session || error)
+	if (!session || error || expected->withdrawn)
 		return;
 	session->ended++;
 	session->missed += wire_u64(&flamed->wire, "missed", 0) != 0;
 }
 
 /* The session with this number, or NULL with the error to return. */
-static struct session *session_of(struct flamed *flamed, int number, int *error)
+static struct client_session *session_of(struct flamed *flamed, int number, int *error)
 {
 	*error = number < 0 ? number : -ENOENT;
 	if (number < 0 || number >= HANDLE_SESSIONS_MAX || !flamed->session[number].used)
@@ -172,23 +179,25 @@ static struct session *session_of(struct flamed *flamed, int number, int *error)
 static int new_session(struct flamed *flamed, const char *model)
 {
 	for (int i = 0; i < HANDLE_SESSIONS_MAX; i++) {
-		struct session *session = &flamed->session[i];
+		struct client_session *session = &flamed->session[i];
 
 		if (session->used)
 			continue;
-		*session = (struct session){.used = true, .epoch = session->epoch + 1};
+		*session = (struct client_session){.used = true, .epoch = session->epoch + 1};
 		snprintf(session->model, sizeof(session->model), "%s", model);
 		return i;
 	}
 	return -ENOSPC;
 }
 
-/* Send op=open unless that was done, and wait for the reply. */
-static int await_open(struct flamed *flamed, struct session *session, int number, uint64_t until_ns)
+/* Send op=open unless that was done, again where it was refused a while ago, and wait for the reply. */
+static int await_open(struct flamed *flamed, struct client_session *session, int number, uint64_t until_ns)
 {
 	uint32_t epoch = session->epoch;
 	int rc = handle_refresh(flamed);
 
+	if (session->open == SESSION_REFUSED && clock_now_ns() >= session->retry_at_ns)
+		session->open = SESSION_CLOSED;
 	while (rc == 0 && session->used && session->epoch == epoch) {
 		if (session->open == SESSION_OPEN)
 			return 0;
@@ -199,7 +208,7 @@ static int await_open(struct flamed *flamed, struct session *session, int number
 	return rc;
 }
 
-/* A number in [min, max] as the caller of `flamectl run` set it; else 0. */
+/* A number in [min, max] from the environment (flamectl run); otherwise 0. */
 static uint64_t environment_u64(const char *name, uint64_t min, uint64_t max)
 {
 	const char *text = secure_getenv(name);
@@ -210,10 +219,10 @@ static uint64_t environment_u64(const char *name, uint64_t min, uint64_t max)
 	return value;
 }
 
-static int open_session(struct flamed *flamed, const char *model, struct session wanted, uint64_t timeout_ns)
+static int open_session(struct flamed *flamed, const char *model, struct client_session wanted, uint64_t timeout_ns)
 {
 	const char *profile = secure_getenv("FLAMED_PROFILE");
-	struct session *session;
+	struct client_session *session;
 	int number, rc;
 
 	if (!model)
@@ -240,8 +249,8 @@ static int open_session(struct flamed *flamed, const char *model, struct session
 	return number;
 }
 
-/* Fill in from the environment; what that does not set either stays 0. */
-static void stream_defaults(struct session *wanted)
+/* Fill in missing values from the environment; 0 if it does not set them either. */
+static void stream_defaults(struct client_session *wanted)
 {
 	if (wanted->rate_mhz == 0)
 		wanted->rate_mhz = environment_u64("FLAMED_RATE_MHZ", 1, RATE_MHZ_MAX);
@@ -251,7 +260,7 @@ static void stream_defaults(struct session *wanted)
 
 int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_ns, uint64_t timeout_ns)
 {
-	struct session wanted = {.deadline_ns = deadline_ns};
+	struct client_session wanted = {.deadline_ns = deadline_ns};
 
 	if (deadline_ns > DEADLINE_NS_MAX)
 		return -EINVAL;
@@ -264,7 +273,7 @@ int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_n
 
 int flamed_stream(struct flamed *flamed, const char *model, uint64_t rate_mhz, uint64_t first_ns, uint64_t timeout_ns)
 {
-	struct session wanted = {.rate_mhz = rate_mhz, .first_ns = first_ns};
+	struct client_session wanted = {.rate_mhz = rate_mhz, .first_ns = first_ns};
 
 	if (rate_mhz > RATE_MHZ_MAX || first_ns > DEADLINE_NS_MAX || (first_ns && first_ns < DEADLINE_NS_MIN))
 		return -EINVAL;
@@ -274,16 +283,22 @@ int flamed_stream(struct flamed *flamed, const char *model, uint64_t rate_mhz, u
 	return open_session(flamed, model, wanted, timeout_ns);
 }
 
+/* By its own rate, or by that of the model in flamed.conf. */
+static bool is_stream(const struct client_session *session)
+{
+	return session->rate_mhz || session->served_rate_mhz;
+}
+
 int flamed_stream_start(struct flamed *flamed, int number)
 {
-	struct session *session;
+	struct client_session *session;
 	int rc;
 
 	if (handle_enter(flamed) < 0)
 		return -ENOTCONN;
 	session = session_of(flamed, number, &rc);
 	if (session) {
-		rc = session->rate_mhz ? 0 : -EINVAL;
+		rc = is_stream(session) ? 0 : -EINVAL;
 		session->restart = rc == 0;
 	}
 	handle_leave(flamed);
@@ -292,7 +307,7 @@ int flamed_stream_start(struct flamed *flamed, int number)
 
 int flamed_session_close(struct flamed *flamed, int number)
 {
-	struct session *session;
+	struct client_session *session;
 	int rc;
 
 	if (handle_enter(flamed) < 0)
@@ -308,7 +323,7 @@ int flamed_session_close(struct flamed *flamed, int number)
 			if (flamed->request[i].session == number)
 				request_drop(&flamed->request[i]);
 		if (flamed->profile.session == number)
-			flamed->profile = (struct profile){.session = -1};
+			flamed->profile = (struct client_profile){.session = -1};
 		session->used = false;
 	}
 	handle_leave(flamed);
@@ -317,7 +332,7 @@ int flamed_session_close(struct flamed *flamed, int number)
 
 int flamed_session_state(struct flamed *flamed, int number)
 {
-	struct session *session;
+	struct client_session *session;
 	int rc;
 
 	if (handle_enter(flamed) < 0)
@@ -334,7 +349,7 @@ int flamed_session_state(struct flamed *flamed, int number)
 
 int flamed_session_counts(struct flamed *flamed, int number, uint64_t *ended_out, uint64_t *missed_out)
 {
-	struct session *session;
+	struct client_session *session;
 	int rc;
 
 	if (ended_out)
@@ -358,7 +373,7 @@ int flamed_session_counts(struct flamed *flamed, int number, uint64_t *ended_out
 
 int flamed_phase(struct flamed *flamed, int number, const char *name, uint32_t context)
 {
-	struct session *session;
+	struct client_session *session;
 	enum phase phase;
 	int rc;
 
@@ -391,12 +406,12 @@ int flamed_layer_source(struct flamed *flamed, const char *source)
 
 /* A free request, else the oldest one that was replied to but never ended, which has expired at the daemon. NULL
  * when all wait for replies. */
-struct request *handle_new_request(struct flamed *flamed, int session)
+struct client_request *handle_new_request(struct flamed *flamed, int session)
 {
-	struct request *best = NULL;
+	struct client_request *best = NULL;
 
 	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++) {
-		struct request *request = &flamed->request[i];
+		struct client_request *request = &flamed->request[i];
 
 		if (request->state == REQUEST_FREE) {
 			best = request;
@@ -407,14 +422,16 @@ struct request *handle_new_request(struct flamed *flamed, int session)
 			best = request;
 	}
 	if (best)
-		*best = (struct request){.serial = ++flamed->serial, .session = session, .begin_ns = clock_now_ns()};
+		*best = (struct client_request){.serial = ++flamed->serial,
+						.session = session,
+						.begin_ns = clock_now_ns()};
 	return best;
 }
 
 static int64_t send_begin(struct flamed *flamed, int number, uint64_t deadline_ns, bool wait)
 {
-	struct session *session = &flamed->session[number];
-	struct request *request = NULL;
+	struct client_session *session = &flamed->session[number];
+	struct client_request *request = NULL;
 	int rc;
 
 	/* Room is kept for the end of every request. */
@@ -447,7 +464,7 @@ static int64_t send_begin(struct flamed *flamed, int number, uint64_t deadline_n
 
 static int64_t begin(struct flamed *flamed, int number, uint64_t deadline_ns, bool wait, uint64_t until_ns)
 {
-	struct session *session;
+	struct client_session *session;
 	int rc;
 
 	session = session_of(flamed, number, &rc);
@@ -457,11 +474,15 @@ static int64_t begin(struct flamed *flamed, int number, uint64_t deadline_ns, bo
 		return profile_begin(flamed, number);
 	if (deadline_ns == 0)
 		deadline_ns = session->deadline_ns;
-	if ((deadline_ns || !session->rate_mhz) && (deadline_ns < DEADLINE_NS_MIN || deadline_ns > DEADLINE_NS_MAX))
+	if (deadline_ns && (deadline_ns < DEADLINE_NS_MIN || deadline_ns > DEADLINE_NS_MAX))
 		return -EINVAL;
 	rc = await_open(flamed, session, number, until_ns);
 	if (rc < 0)
 		return rc == -ETIMEDOUT ? -EAGAIN : rc;
+	if (deadline_ns == 0)
+		deadline_ns = session->served_deadline_ns;
+	if (deadline_ns == 0 && !is_stream(session))
+		return -EINVAL;
 	return send_begin(flamed, number, deadline_ns, wait);
 }
 
@@ -480,7 +501,7 @@ int64_t flamed_begin_wait(struct flamed *flamed, int session, uint64_t deadline_
 			  struct flamed_decision *decision)
 {
 	uint64_t until_ns = clock_now_ns() + timeout_ns;
-	struct request *request;
+	struct client_request *request;
 	int64_t serial;
 
 	if (decision)
@@ -508,7 +529,7 @@ int64_t flamed_begin_wait(struct flamed *flamed, int session, uint64_t deadline_
 
 int flamed_decision(struct flamed *flamed, int64_t serial, struct flamed_decision *decision)
 {
-	struct request *request;
+	struct client_request *request;
 	int rc = -ENOENT;
 
 	memset(decision, 0, sizeof(*decision));
@@ -530,12 +551,13 @@ int flamed_decision(struct flamed *flamed, int64_t serial, struct flamed_decisio
 	return rc;
 }
 
-static int end(struct flamed *flamed, struct request *request, const struct flamed_layer *layers, size_t count)
+static int end(struct flamed *flamed, struct client_request *request, const struct flamed_layer *layers, size_t count)
 {
 	switch (request->state) {
 	case REQUEST_LOCAL:
 		request->state = REQUEST_FREE;
-		profile_end(flamed, request, request->total_ns, layers, count);
+		if (!request->withdrawn)
+			profile_end(flamed, request, request->total_ns, layers, count);
 		return 0;
 	case REQUEST_KNOWN: return send_end(flamed, request, layers, count);
 	case REQUEST_SENT:
@@ -550,11 +572,11 @@ static int end(struct flamed *flamed, struct request *request, const struct flam
 	return -ENOENT;
 }
 
-int flamed_end_layers(struct flamed *flamed, int64_t serial, uint64_t total_ns, const struct flamed_layer *layers,
-		      size_t count)
+static int end_request(struct flamed *flamed, int64_t serial, uint64_t total_ns, const struct flamed_layer *layers,
+		       size_t count, bool withdrawn)
 {
 	uint64_t now_ns = clock_now_ns();
-	struct request *request;
+	struct client_request *request;
 	int rc = -ENOENT;
 
 	if (serial < 0)
@@ -565,10 +587,22 @@ int flamed_end_layers(struct flamed *flamed, int64_t serial, uint64_t total_ns, 
 	request = find_request(flamed, serial);
 	if (request) {
 		request->total_ns = total_ns ? total_ns : now_ns - request->begin_ns;
+		request->withdrawn = withdrawn;
 		rc = end(flamed, request, layers, count);
 	}
 	handle_leave(flamed);
 	return rc;
+}
+
+int flamed_end_layers(struct flamed *flamed, int64_t request, uint64_t total_ns, const struct flamed_layer *layers,
+		      size_t count)
+{
+	return end_request(flamed, request, total_ns, layers, count, false);
+}
+
+int flamed_withdraw(struct flamed *flamed, int64_t request)
+{
+	return end_request(flamed, request, 0, NULL, 0, true);
 }
 
 int flamed_end(struct flamed *flamed, int64_t request, uint64_t total_ns)

@@ -22,7 +22,7 @@ static uint32_t reply_u32(const struct flamed *flamed, const char *key)
 
 void profile_reply(struct flamed *flamed, int error)
 {
-	struct profile *profile = &flamed->profile;
+	struct client_profile *profile = &flamed->profile;
 	const struct wire *wire = &flamed->wire;
 
 	if (profile->state != PROFILE_ASKED)
@@ -100,7 +100,7 @@ static int send_sample(struct flamed *flamed, const struct flamed_measurement *m
 /* Block for the reply to the last message of the profile. */
 static int answer(struct flamed *flamed, uint64_t until_ns, struct flamed_point *point)
 {
-	struct profile *profile = &flamed->profile;
+	struct client_profile *profile = &flamed->profile;
 	int rc = 0;
 
 	while (rc == 0 && profile->state == PROFILE_ASKED)
@@ -171,7 +171,7 @@ int flamed_profile_close(struct flamed *flamed)
 		kv_add_u64(&flamed->message, "profile", flamed->profile.id);
 		handle_send(flamed, (struct expected){.kind = EXPECT_CLOSE});
 	}
-	flamed->profile = (struct profile){.session = flamed->profile.session};
+	flamed->profile = (struct client_profile){.session = flamed->profile.session};
 	handle_leave(flamed);
 	return 0;
 }
@@ -232,10 +232,10 @@ int flamed_profile(struct flamed *flamed, const char *model, const char *phase, 
 
 int64_t profile_begin(struct flamed *flamed, int number)
 {
-	const struct session *session = &flamed->session[number];
-	struct profile *profile = &flamed->profile;
+	const struct client_session *session = &flamed->session[number];
+	struct client_profile *profile = &flamed->profile;
 	const char *text = secure_getenv("FLAMED_BUDGET");
-	struct request *request;
+	struct client_request *request;
 	uint64_t budget = 0;
 	int rc = handle_refresh(flamed);
 
@@ -258,10 +258,10 @@ int64_t profile_begin(struct flamed *flamed, int number)
 	return request->serial;
 }
 
-void profile_end(struct flamed *flamed, const struct request *request, uint64_t total_ns,
+void profile_end(struct flamed *flamed, const struct client_request *request, uint64_t total_ns,
 		 const struct flamed_layer *layers, size_t count)
 {
-	struct profile *profile = &flamed->profile;
+	struct client_profile *profile = &flamed->profile;
 	struct flamed_measurement measurement;
 
 	if (!request->waited || profile->state != PROFILE_POINT)

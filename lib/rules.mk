@@ -1,6 +1,6 @@
 # libflamed.so.0, its header, its Python binding and an example.
 LIBFLAMED := $(B)/libflamed.so.0
-# What a program of ours that is its own client links instead of the shared library.
+# Objects that flamed's own client programs link instead of the shared library.
 LIB_OBJS := $(patsubst %,$(B)/%.o,lib/handle lib/libflamed lib/libprofile lib/wire \
 	common/kv common/units common/clock common/point)
 ALL += $(LIBFLAMED) $(B)/libflamed.so $(B)/flamed.pc
@@ -40,7 +40,7 @@ uninstall::
 	rm -f $(DESTDIR)$(DATADIR)/flamed/example.c
 	rm -rf $(DESTDIR)$(PYTHONDIR)/flamed
 
-# What tests/client drives the library with.
+# The program with which tests/client drives the library.
 EXERCISE := $(B)/tests/client/exercise
 TEST_PROGRAMS += $(EXERCISE)
 $(B)/tests/client/exercise.o: ALL_CFLAGS += -Ilib

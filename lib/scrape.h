@@ -18,7 +18,7 @@ const char *scrape_content_type(enum scrape_format format);
 
 /* Ask the daemon behind `wire` for all its metrics, page by page, and write them to `out`, ended by `# EOF` in
  * OpenMetrics. `timeout_ns` is for each page. Returns 0, or the negative errno of the first wire_call() that failed;
- * what was written to `out` before that is incomplete and not to be used. */
+ * the text in `out` is then incomplete and must not be used. */
 int scrape_write(struct wire *wire, uint64_t timeout_ns, enum scrape_format format, FILE *out);
 
 #endif

@@ -128,7 +128,7 @@ int wire_send(struct wire *wire, const struct kv_out *message)
 	return wire_flush(wire);
 }
 
-/* One recv(2) behind what is there. Returns 1, 0 (nothing), or -errno. */
+/* One recv(2), appended to the buffer. Returns 1, 0 (nothing), or -errno. */
 static int receive_more(struct wire *wire)
 {
 	ssize_t n;

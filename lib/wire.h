@@ -21,7 +21,7 @@ struct wire {
 
 void wire_init(struct wire *wire);
 
-/* Connect to a socket path. Returns 0, -ENOENT, -ECONNREFUSED (nobody listens),
+/* Connect to a socket path. Returns 0, -ENOENT, -ECONNREFUSED (no process listens),
  * -EACCES, -EAGAIN (its backlog is full), -ENAMETOOLONG, -ENOMEM. */
 int wire_connect(struct wire *wire, const char *path);
 

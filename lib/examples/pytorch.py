@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""A PyTorch model under a deadline, measured first so that flamed knows it."""
+"""A PyTorch model under a deadline, profiled first."""
 
 import flamed
 import torch
@@ -11,7 +11,7 @@ image = torch.rand(1, 3, 224, 224, device=device)
 
 
 def infer(_point=None):
-    """One whole inference: launched, and waited for. A request that ends at the launch would say nothing."""
+    """One whole inference: launched, and waited for. Ended at the launch, a request would not cover the execution."""
     with torch.no_grad():
         out = model(image)
     if device == "cuda":

@@ -20,7 +20,8 @@ In asyncio, `async with camera.request():` does the same and never blocks the lo
 
 A time is a number of seconds, a timedelta, or a text such as "33ms"; a deadline may
 also be a rate, "30fps". Model, deadline, rate and socket default to FLAMED_MODEL,
-FLAMED_DEADLINE_NS, FLAMED_RATE_MHZ and FLAMED_SOCKET, as `flamectl run` sets them.
+FLAMED_DEADLINE_NS, FLAMED_RATE_MHZ and FLAMED_SOCKET, as `flamectl run` sets them; without
+those, deadline or rate are the model's in flamed.conf, and a request that has none warns once.
 Without a daemon everything here does nothing, and the program runs as it would
 without flamed. Clocks are in Hz.
 """
@@ -34,6 +35,7 @@ import errno
 import functools
 import inspect
 import re
+import warnings
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, TypeVar, Union
 
@@ -51,7 +53,7 @@ _RATES = ("/s", "fps", "hz")
 
 
 class Decision(ctypes.Structure):
-    """What flamed decided for a request; times in ns."""
+    """flamed's decision for a request; times in ns."""
 
     applied: int
     feasible: int
@@ -198,9 +200,9 @@ class Request:
     def _begin(self) -> None:
         if self._wait:
             self.decision = Decision()
-            self.number = self._session._call("begin_wait", self._deadline_ns, self._timeout_ns, self.decision)
+            self.number = self._session._begin("begin_wait", self._deadline_ns, self._timeout_ns, self.decision)
         else:
-            self.number = self._session._call("begin", self._deadline_ns)
+            self.number = self._session._begin("begin", self._deadline_ns)
 
     def _end(self) -> None:
         self._session.end(self.number)
@@ -215,10 +217,15 @@ class Request:
 
     async def __aenter__(self) -> Request:
         # A begin that waits for the clocks blocks in libflamed: a thread does that. The others only write to a socket.
-        if self._wait:
-            await asyncio.get_running_loop().run_in_executor(None, self._begin)
-        else:
+        if not self._wait:
             self._begin()
+            return self
+        begin = asyncio.get_running_loop().run_in_executor(None, self._begin)
+        try:
+            await asyncio.shield(begin)
+        except asyncio.CancelledError:  # the block is not entered, so nobody else ends what begins
+            begin.add_done_callback(lambda _: self._end())
+            raise
         return self
 
     async def __aexit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
@@ -230,10 +237,19 @@ class Session:
     """One model; made by Flamed.session() or Flamed.stream()."""
 
     def __init__(self, flamed: Flamed, number: int) -> None:
-        self._flamed, self._number = flamed, number
+        self._flamed, self._number, self._warned = flamed, number, False
 
     def _call(self, name: str, *arguments: Any) -> int:
         return int(getattr(self._flamed.library, "flamed_" + name)(self._flamed.handle, self._number, *arguments))
+
+    def _begin(self, name: str, *arguments: Any) -> int:
+        request = self._call(name, *arguments)
+        if request == -errno.EINVAL and self._number >= 0 and not self._warned:
+            self._warned = True
+            warnings.warn("an inference runs without flamed, as it has no deadline from 1 us to 1 h: give one to "
+                          "session() or request(), or set FLAMED_DEADLINE_NS, or the model's deadline in flamed.conf",
+                          RuntimeWarning, stacklevel=3)
+        return request
 
     @property
     def state(self) -> Optional[int]:
@@ -259,12 +275,12 @@ class Session:
 
     def begin(self, deadline: Time = 0) -> int:
         """An inference begins; does not block. Returns a request for end()."""
-        return self._call("begin", _deadline_ns("deadline", deadline))
+        return self._begin("begin", _deadline_ns("deadline", deadline))
 
     def begin_wait(self, deadline: Time = 0, timeout: Time = TIMEOUT) -> Tuple[int, Decision]:
         """The same, but blocks until the clocks are applied. Returns (request, Decision)."""
         decision = Decision()
-        return self._call("begin_wait", _deadline_ns("deadline", deadline), _ns(timeout), decision), decision
+        return self._begin("begin_wait", _deadline_ns("deadline", deadline), _ns(timeout), decision), decision
 
     def end(self, request: int, total: Time = 0) -> int:
         """The inference ended, after `total`; 0: the time that passed."""
@@ -313,7 +329,7 @@ class Flamed:
         return bool(self.library.flamed_connected(self.handle))
 
     def session(self, model: Optional[str] = None, deadline: Time = 0, timeout: Time = TIMEOUT) -> Session:
-        """Open a session; `deadline` is what its requests usually ask."""
+        """Open a session; `deadline` is the usual deadline of its requests."""
         number = self.library.flamed_session(self.handle, _encode(model), _deadline_ns("deadline", deadline),
                                              _ns(timeout))
         if number == -errno.EINVAL:

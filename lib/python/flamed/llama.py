@@ -43,7 +43,7 @@ def reason(error: OSError) -> str:
 
 
 class Refusal(Exception):
-    """What the client is told instead of the server's answer."""
+    """The reply to a client in place of the server's."""
 
     def __init__(self, status: str, text: str) -> None:
         super().__init__(text)
@@ -60,7 +60,7 @@ class Broken(Exception):
 
 
 class Head:
-    """A start line and headers, as they came and read."""
+    """A start line and headers, raw and parsed."""
 
     def __init__(self, raw: bytes) -> None:
         lines = raw[:-4].decode("latin-1").split("\r\n")
@@ -98,7 +98,7 @@ async def read_head(reader: asyncio.StreamReader) -> Optional[Head]:
 
 
 async def read_chunk(reader: asyncio.StreamReader) -> Tuple[bytes, bytes]:
-    """One chunk as it came and what it holds; b"" with the last one, which its trailers follow."""
+    """One chunk, raw and decoded; the last one is b"", followed by its trailers."""
     line = await reader.readuntil(b"\r\n")
     size = line.split(b";")[0].strip()
     if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size) or int(size, 16) > BODY_MAX:
@@ -135,8 +135,8 @@ async def read_pieces(reader: asyncio.StreamReader, head: Head, to_end: bool) ->
 
 
 async def pieces(reader: asyncio.StreamReader, head: Head, to_end: bool) -> AsyncIterator[Tuple[bytes, bytes]]:
-    """A body as it comes, piece by piece: with its framing and without. `to_end`: to the connection's end where its
-    length is not told, as it may be with a reply."""
+    """A body in pieces: raw and decoded. `to_end`: without a length, which a reply need not have, the body extends to
+    the end of the connection."""
     try:
         async for piece in read_pieces(reader, head, to_end):
             yield piece
@@ -145,7 +145,7 @@ async def pieces(reader: asyncio.StreamReader, head: Head, to_end: bool) -> Asyn
 
 
 class Terms(NamedTuple):
-    """What flamed is asked for a completion."""
+    """The schedule of a completion."""
     model: Optional[str]
     rate_mhz: int
     first_ns: int
@@ -187,7 +187,7 @@ class Event(NamedTuple):
 
 
 def read_event(data: bytes) -> Event:
-    """What a `data:` line of a streamed completion says."""
+    """Parse a `data:` line of a streamed completion."""
     if data == b"[DONE]":
         return Event(False, True)
     try:
@@ -206,7 +206,7 @@ async def aside(call: Callable[[], Answer]) -> Answer:
 
 
 class Completion:
-    """A stream of flamed: each token is a request, begun when the one before it came."""
+    """A stream of flamed: each token is a request that begins when the previous token has arrived."""
 
     def __init__(self, session: Session, prompt: int) -> None:
         self._session, self._context, self._line, self._last = session, prompt, b"", False
@@ -237,7 +237,7 @@ class Completion:
             self._context = min(self._context + 1, CONTEXT_MAX)
             self._session.phase("decode", self._context)
             # The step that finds the end of the text is begun as well, and dropped when the stream is closed. Tokens
-            # that came together are begun one after the other, as flamed takes few at once.
+            # that arrive together are begun one after the other, as flamed accepts few at once.
             self._request = self._session.begin() if self._came.empty() else (await aside(self._session.begin_wait))[0]
 
     async def close(self) -> None:
@@ -262,11 +262,11 @@ class Proxy:
         return Refusal("502 Bad Gateway", f"{self._upstream[0]}:{self._upstream[1]}: {text}")
 
     async def _open(self, head: Head, text: bytes) -> Optional[Completion]:
-        """A completion's stream; None where there is nothing to ask for it."""
+        """A completion's stream; None if it has no schedule."""
         try:
             body = json.loads(text)
         except ValueError:
-            return None  # the server says what is wrong with it
+            return None  # the server replies with the error
         if not isinstance(body, dict) or body.get("stream") is not True:
             return None
         terms = read_terms(head, body, self._default)
@@ -284,7 +284,7 @@ class Proxy:
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
                        head: Head) -> Tuple[Optional[Completion], List[bytes]]:
-        """The completion that a request asks for, and of its body what was read."""
+        """The completion of a request, and the part of its body that was read."""
         if head.start[0] != "POST" or head.start[1].split("?")[0] not in COMPLETIONS:
             return None, []
         if head.get("expect").lower() == "100-continue":
@@ -320,7 +320,7 @@ class Proxy:
                         await server.drain()
                 await server.drain()
             except OSError:
-                pass  # what it answered before it had read all
+                pass  # forward the reply that it sent before it had read everything
             return await self._reply(answers, writer, head, completion)
         finally:
             if server:
@@ -374,7 +374,7 @@ def address(text: str) -> Tuple[str, int]:
 
 
 def checked(parse: Any) -> Any:
-    """For argparse: what is wrong in the words of the module."""
+    """For argparse: errors with the module's messages."""
     def convert(text: str) -> int:
         try:
             return int(parse(text))

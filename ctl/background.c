@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* flamectl profile --background MODEL: measure a model by the command that
- * flamed.conf names for it, whenever nobody needs the machine for a deadline.
- * What flamed-profile@MODEL.service runs. */
+/* flamectl profile --background MODEL: measure a model by its command in flamed.conf while no program needs the machine
+ * for a deadline. flamed-profile@MODEL.service runs it. */
 #include "ctl.h"
 
 #include <errno.h>
@@ -26,7 +25,7 @@ struct wanted {
 	char section[MODEL_NAME_MAX + 16];
 };
 
-/* What flamed reports about the machine and the model. */
+/* State of the machine and the model, as reported by flamed. */
 struct state {
 	bool busy;      /* a deadline session is open */
 	bool ready;     /* the surface is ready */
@@ -86,13 +85,13 @@ static int ask_state(struct ctl *ctl, const char *model, struct state *state)
 
 static int wait_for_idle(struct ctl *ctl, const struct wanted *wanted, struct state *state)
 {
-	bool told = false;
+	bool warned = false;
 	int rc;
 
 	while ((rc = ask_state(ctl, wanted->model, state)) == 0 && state->busy && !state->ready) {
-		if (!told)
+		if (!warned)
 			ctl_error(ctl, "%s waits: a deadline session is open", wanted->model);
-		told = true;
+		warned = true;
 		clock_sleep_ns(IDLE_NS);
 	}
 	return rc;
@@ -173,7 +172,7 @@ static int run_once(struct ctl *ctl, const struct wanted *wanted, struct state *
 	if (ask_state(ctl, wanted->model, state) < 0)
 		return -EIO;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-		ctl_error(ctl, "%s %s %d; what it measured is kept", wanted->command,
+		ctl_error(ctl, "%s %s %d; its measurements are kept", wanted->command,
 			  WIFEXITED(status) ? "failed with status" : "was killed by signal",
 			  WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 		return -ECHILD;

@@ -45,7 +45,7 @@ int profile_in_background(struct ctl *ctl, const char *config, const char *model
 
 /* flamectl models export and import, in fleet.c. Return the exit status. */
 int models_export(struct ctl *ctl, int count, char **models);
-int models_import(struct ctl *ctl, const char *path);
+int models_import(struct ctl *ctl, const char *path, bool other_versions);
 
 /* The table of running profiles in a reply to op=status. */
 void print_profiles(const struct ctl *ctl);
@@ -72,7 +72,7 @@ void ctl_error(const struct ctl *ctl, const char *format, ...) __attribute__((fo
 /* The same with a pointer to --help; returns 2. */
 int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* 0 if `name` is a model name; else says what one is, and returns 2. */
+/* 0 if `name` is a model name; otherwise prints the rule, and returns 2. */
 int ctl_want_model(const struct ctl *ctl, const char *name);
 
 /* One option of a verb: "--name" stores its argument in *value, or sets *flag. */
@@ -83,8 +83,8 @@ struct ctl_option {
 };
 
 /* Take the options out of argv (argv[0] is the verb), up to "--": the verb's own, --json, --socket and --help. Other
- * arguments before "--" move to the front, and *count is how many there are, the verb included. *rest is the index
- * of what follows "--", or argc. Returns 0, or 2 after a usage error; --help ends the program. */
+ * arguments before "--" move to the front, and *count is their number, the verb included. *rest is the index after
+ * "--", or argc. Returns 0, or 2 after a usage error; --help ends the program. */
 int ctl_options(struct ctl *ctl, const struct ctl_option *options, size_t option_count, int argc, char **argv,
 		int *count, int *rest);
 

@@ -8,9 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../common/file.h"
+#include "../common/nvml_api.h"
 
 #define DRIVER          "libcuda.so.1"
-#define NVML            "libnvidia-ml.so.1"
 #define MODULE_PARAMS   "/proc/driver/nvidia/params"
 #define ATTRIBUTE_MAJOR 75 /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, and _MINOR */
 
@@ -86,24 +86,42 @@ struct nvml_pci { /* nvmlPciInfo_t of nvmlDeviceGetPciInfo_v3(), NVML API Refere
 	char bus_id[32];
 };
 
+/* The first function that the keeper needs and the library lacks; NULL: it has all. */
+static const char *nvml_lacks(void *library)
+{
+#define NAME(name, params) #name,
+	static const char *const names[] = {NVML_API(NAME)};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!dlsym(library, names[i]))
+			return names[i];
+	return NULL;
+}
+
 static void ask_nvml(void *arg)
 {
 	struct nvml_report *report = arg;
-	void *library = dlopen(NVML, RTLD_NOW | RTLD_LOCAL), *device = NULL;
+	void *library = dlopen(NVML_LIBRARY, RTLD_NOW | RTLD_LOCAL), *device = NULL;
 	int (*init)(void), (*handle)(unsigned, void **), (*pci)(void *, struct nvml_pci *),
 		(*most)(void *, int, unsigned *);
 	struct nvml_pci where = {0};
+	const char *missing;
 
 	report->error = -ENOENT;
 	if (!library)
 		return;
+	missing = nvml_lacks(library);
+	if (missing) {
+		snprintf(report->missing, sizeof(report->missing), "%s", missing);
+		report->error = -ELIBACC;
+		return;
+	}
 	*(void **)&init = dlsym(library, "nvmlInit_v2");
 	*(void **)&handle = dlsym(library, "nvmlDeviceGetHandleByIndex_v2");
 	*(void **)&pci = dlsym(library, "nvmlDeviceGetPciInfo_v3");
 	*(void **)&most = dlsym(library, "nvmlDeviceGetMaxClockInfo");
 	report->error = -ENODEV;
-	if (!init || !handle || !pci || !most || !dlsym(library, "nvmlDeviceSetGpuLockedClocks") || init() ||
-	    handle(0, &device) || pci(device, &where))
+	if (!init || !handle || !pci || !most || init() || handle(0, &device) || pci(device, &where))
 		return;
 	snprintf(report->bus_id, sizeof(report->bus_id), "%.31s", where.bus_id);
 	if (most(device, 0, &report->graphics_mhz)) /* NVML_CLOCK_GRAPHICS */

@@ -21,15 +21,16 @@ struct cuda_report {
  * errno; -EIO if the child crashed. */
 int cuda_ask(struct cuda_report *out);
 
-/* Does the kernel module restrict GPU performance counters to root? Returns 1, 0, or -ENOENT if
- * there is no such module (as on Jetson). */
+/* Whether the kernel module restricts GPU performance counters to root: 1, 0, or -ENOENT if there is no such module (as
+ * on Jetson). */
 int cuda_counters_restricted(void);
 
-/* What NVML can lock, of the first GPU: 0, or -ENOENT without the library,
- * -ENODEV without such a GPU. Asked in a process of its own. */
+/* The clocks of the first GPU that NVML can lock. Returns 0, or -ENOENT without the library, -ELIBACC if it lacks a
+ * function that the keeper calls, -ENODEV without such a GPU. NVML is called in a process of its own. */
 struct nvml_report {
 	char bus_id[32];                   /* as in a board file's /nvml/BUS-ID/graphics */
-	unsigned graphics_mhz, memory_mhz; /* the highest; 0: not to be had */
+	unsigned graphics_mhz, memory_mhz; /* the highest; 0: unknown */
+	char missing[64];                  /* that function; "": none */
 	int error;
 };
 int cuda_ask_nvml(struct nvml_report *out);

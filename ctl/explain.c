@@ -61,7 +61,7 @@ static const char *source_text(const char *source)
 			     "in proportion to the clock that is slowest there"},
 		{"fit", "the bound is the prediction times an upper quantile of past prediction errors"},
 		{"neighbour", "the bound is the prediction, corrected by measurements at neighbouring points"},
-		{"cell", "the bound is an upper quantile of what was measured at this point"},
+		{"cell", "the bound is an upper quantile of the latencies measured at this point"},
 		{NULL, NULL},
 	};
 
@@ -108,7 +108,7 @@ static void print_runner_up(const struct ctl *ctl)
 	const char *refused = ctl_text(ctl, "runner_up.refused");
 	uint64_t bound_ns = ctl_u64(ctl, "runner_up.bound_ns");
 
-	if (!*refused || strcmp(refused, "not") == 0) {
+	if (!*refused) {
 		printf("No cheaper point was considered.\n");
 		return;
 	}
@@ -126,19 +126,20 @@ static void print_runner_up(const struct ctl *ctl)
 		       1e-6 * (double)(ctl_u64(ctl, "power_uw") - ctl_u64(ctl, "runner_up.power_uw")));
 }
 
-/* What came of the stream so far. */
+/* Statistics of the stream so far. */
 static void print_stream(const struct ctl *ctl)
 {
 	char text[2][32];
 
 	if (!ctl_u64(ctl, "rate_mhz"))
 		return;
-	printf("Stream: %s reached of %s asked, %s of %s late against the schedule; first after %s (median), %s (99th "
-	       "percentile)",
+	printf("Stream: %s reached of %s asked, %s of %s late against the schedule",
 	       format_rate(text[0], sizeof(text[0]), ctl_u64(ctl, "stream.reached_mhz")),
 	       format_rate(text[1], sizeof(text[1]), ctl_u64(ctl, "rate_mhz")), ctl_text(ctl, "stream.late"),
-	       ctl_text(ctl, "stream.scheduled"), duration(ctl, "stream.first_median_ns"),
-	       duration(ctl, "stream.first_p99_ns"));
+	       ctl_text(ctl, "stream.scheduled"));
+	if (ctl_u64(ctl, "stream.starts"))
+		printf("; first after %s (median), %s (99th percentile)", duration(ctl, "stream.first_median_ns"),
+		       duration(ctl, "stream.first_p99_ns"));
 	if (ctl_u64(ctl, "stream.energy_uj"))
 		printf("; %s per token", format_energy(text[0], sizeof(text[0]), ctl_u64(ctl, "stream.energy_uj")));
 	printf(".\n");
@@ -178,8 +179,7 @@ static void print_explanation(const struct ctl *ctl)
 		       "will be later.\n",
 		       sgr(ctl, SGR_YELLOW), sgr(ctl, SGR_OFF));
 	if (ctl_u64(ctl, "trial"))
-		printf("This is exploration: what the point would save from then on is worth the risk that it is late "
-		       "once.\n");
+		printf("This is exploration: the expected saving is worth the risk of one late request.\n");
 	if (ctl_u64(ctl, "step"))
 		printf("This is an intermediate point: the next request can reach a cheaper one from here.\n");
 	print_margin(ctl);

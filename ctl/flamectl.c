@@ -25,17 +25,18 @@ static const struct verb {
 } verbs[] = {
 	{"status", cmd_status, "[--watch [SECONDS]]", "board, clocks and who owns them, sessions, keeper"},
 	{"top", cmd_top, "", "the same, live: sessions with their latencies, clocks, decisions"},
-	{"models", cmd_models, "[export [MODEL...] | import FILE]", "known models, and how well each is known"},
+	{"models", cmd_models, "[export [MODEL...] | import [--other-versions] FILE]",
+	 "known models, and how well each is known"},
 	{"surface", cmd_surface,
 	 "MODEL [--phase P] [--context N] [--mem MHZ] [--show WHAT] [--deadline T] [--svg FILE]",
 	 "latency over the clocks as a heat map"},
 	{"tradeoff", cmd_tradeoff, "MODEL [--phase P] [--context N] [--svg FILE]",
 	 "least power and energy for each deadline"},
-	{"savings", cmd_savings, "[MODEL]", "what flamed would have saved and missed, from shadow mode"},
-	{"explain", cmd_explain, "[SESSION]", "why the clocks are what they are"},
+	{"savings", cmd_savings, "[MODEL]", "estimated savings and misses of flamed, from shadow mode"},
+	{"explain", cmd_explain, "[SESSION]", "reasons for the current clocks"},
 	{"profile", cmd_profile,
 	 "[MODEL [--budget N] [--time] [--cupti] [--background [--config FILE]] [-- COMMAND...]]",
-	 "measure a model, or watch it being measured"},
+	 "measure a model, or watch its measurement"},
 	{"plan", cmd_plan, "--points GRID.csv --budget K [--samples S.csv]",
 	 "points worth measuring next; needs no daemon"},
 	{"predict", cmd_predict, "--samples S.csv --points P.csv [--layers L.csv] [--score]",
@@ -47,12 +48,11 @@ static const struct verb {
 	{"run", cmd_run,
 	 "--model M {--deadline T | --rate R [--ttft T]} [--profile | --shadow] [--report FILE.html] -- COMMAND...",
 	 "run a program under a deadline"},
-	{"verify", cmd_verify, "[cuda]",
-	 "check this installation end to end; cuda: what this machine allows CUDA programs"},
+	{"verify", cmd_verify, "[cuda]", "check this installation end to end; cuda: permissions of CUDA programs"},
 	{"metrics", cmd_metrics, "[--prometheus]", "counters and clocks as OpenMetrics text, for a scraper"},
 	{"report", cmd_report, "[FILE.tar] [--sysroot DIR] [--config FILE] [--log FILE]",
 	 "write an archive for a bug report, without personal data"},
-	{"release", cmd_release, "", "hand the clocks back to the kernel until the next request"},
+	{"release", cmd_release, "", "return the clocks to the kernel until the next request"},
 };
 
 #define VERB_COUNT (sizeof(verbs) / sizeof(*verbs))
@@ -204,8 +204,8 @@ int ctl_connect(struct ctl *ctl)
 	return rc;
 }
 
-/* Text that came from other users must not control the terminal. C1 control characters, the only
- * ones that kv_parse() accepts, are replaced by "??". */
+/* Text from other users must not control the terminal. C1 control characters, the only ones that kv_parse() accepts,
+ * are replaced by "??". */
 static void disarm(struct wire *wire)
 {
 	unsigned char *text = (unsigned char *)wire->in;

@@ -64,7 +64,21 @@ int models_export(struct ctl *ctl, int count, char **models)
 	return rc;
 }
 
-static int import_one(struct ctl *ctl, const struct kv *kv)
+static void say_versions(struct ctl *ctl, const struct kv *kv, const char *model)
+{
+	static const char *const keys[] = {"kernel", "driver", "system"};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		const char *there = kv_get(kv, keys[i]), *here = ctl_text(ctl, "%s", keys[i]);
+
+		if (strcmp(there ? there : "", here) != 0)
+			printf("%s: measured with %s \"%s\", this board has \"%s\": its own measurements decide how "
+			       "far the points count\n",
+			       model, keys[i], there ? there : "", here);
+	}
+}
+
+static int import_one(struct ctl *ctl, const struct kv *kv, bool other_versions)
 {
 	struct kv_out out = {0};
 	char model[MODEL_NAME_MAX + 1];
@@ -75,15 +89,19 @@ static int import_one(struct ctl *ctl, const struct kv *kv)
 	for (size_t i = 0; i < kv->count; i++)
 		if (strcmp(kv->pair[i].key, "op"))
 			kv_add(&out, kv->pair[i].key, "%s", kv->pair[i].value);
+	if (other_versions)
+		kv_add_u64(&out, "other_versions", 1);
 	rc = ctl_call(ctl, &out);
 	kv_free(&out);
-	if (rc == 0)
+	if (rc == 0) {
 		printf("%s: %llu points known from other boards; it starts from them\n", model,
 		       (unsigned long long)ctl_u64(ctl, "points"));
+		say_versions(ctl, kv, model);
+	}
 	return rc < 0;
 }
 
-int models_import(struct ctl *ctl, const char *path)
+int models_import(struct ctl *ctl, const char *path, bool other_versions)
 {
 	static struct kv kv;
 	CLEANUP_MEM char *text = NULL;
@@ -98,7 +116,7 @@ int models_import(struct ctl *ctl, const char *path)
 		if (kv_parse(text + at, (size_t)size, &kv, &line) < 0)
 			break;
 		messages++;
-		failed |= import_one(ctl, &kv);
+		failed |= import_one(ctl, &kv, other_versions);
 	}
 	if (at == len && messages)
 		return failed;

@@ -20,7 +20,7 @@
 #define TRACE_EVENTS_MAX 8000000 /* about 600 MB of memory */
 #define REPS_MAX         32      /* inferences whose layers are written */
 
-struct layer_time {
+struct traced_layer {
 	uint64_t cpu_ns, gpu_ns;
 	bool sync;
 };
@@ -37,6 +37,8 @@ struct import {
 	size_t hosts;
 	const struct trace_event **kernel; /* in order of correlation, then time */
 	size_t kernels;
+	const struct trace_event **copy; /* to the host, in order of correlation */
+	size_t copies;
 	struct inference_span *span;
 	size_t spans;
 	const char *range;
@@ -98,6 +100,8 @@ int trace_host_kind(const char *name)
 	for (size_t i = 0; i < sizeof(waits) / sizeof(*waits); i++)
 		if (strncmp(name, waits[i], strlen(waits[i])) == 0)
 			return TRACE_WAIT;
+	if ((strncmp(name, "cudaMemcpy", 10) == 0 || strncmp(name, "cuMemcpy", 8) == 0) && !strstr(name, "Async"))
+		return TRACE_COPY;
 	return -1;
 }
 
@@ -117,18 +121,43 @@ static int by_correlation(const void *a, const void *b)
 		       by_time(a, b);
 }
 
+/* Whether a call copied to the host, which the device had to finish first: a wait, as in a running program. */
+static bool to_host(const struct import *import, const struct trace_event *call)
+{
+	size_t low = 0, high = import->copies;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (import->copy[middle]->correlation == call->correlation)
+			return true;
+		if (import->copy[middle]->correlation < call->correlation)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
 static int sort_events(struct import *import)
 {
 	struct trace *trace = &import->trace;
 
+	import->copy = calloc(trace->count + 1, sizeof(*import->copy));
 	import->host = calloc(trace->count + 1, sizeof(*import->host));
 	import->kernel = calloc(trace->count + 1, sizeof(*import->kernel));
 	import->span = calloc(trace->count + 1, sizeof(*import->span));
-	if (!import->host || !import->kernel || !import->span)
+	if (!import->copy || !import->host || !import->kernel || !import->span)
 		return -ENOMEM;
+	for (size_t i = 0; i < trace->count; i++)
+		if (trace->event[i].kind == TRACE_TO_HOST && trace->event[i].correlation)
+			import->copy[import->copies++] = &trace->event[i];
+	qsort(import->copy, import->copies, sizeof(*import->copy), by_correlation);
 	for (size_t i = 0; i < trace->count; i++) {
-		const struct trace_event *event = &trace->event[i];
+		struct trace_event *event = &trace->event[i];
 
+		if (event->kind == TRACE_COPY && to_host(import, event))
+			event->kind = TRACE_WAIT;
 		if (event->kind == TRACE_LAUNCH || event->kind == TRACE_WAIT)
 			import->host[import->hosts++] = event;
 		else if (event->kind == TRACE_KERNEL)
@@ -434,6 +463,7 @@ int cmd_import(struct ctl *ctl, int argc, char **argv)
 	trace_free(&import.trace);
 	free(import.host);
 	free(import.kernel);
+	free(import.copy);
 	free(import.span);
 	return rc;
 }

@@ -10,10 +10,12 @@
 #define TRACE_MESSAGE_MAX 256
 
 enum trace_kind {
-	TRACE_LAUNCH, /* host: a kernel or graph was launched; `correlation` finds its kernels */
-	TRACE_KERNEL, /* device */
-	TRACE_WAIT,   /* host: blocked until the device finished */
-	TRACE_RANGE   /* named by the program (NVTX, record_function) */
+	TRACE_LAUNCH,  /* host: a kernel or graph was launched; `correlation` finds its kernels */
+	TRACE_KERNEL,  /* device */
+	TRACE_WAIT,    /* host: blocked until the device finished */
+	TRACE_COPY,    /* host: blocked until a copy was done; a wait if `correlation` finds one to the host */
+	TRACE_TO_HOST, /* device: a copy to the host */
+	TRACE_RANGE    /* named by the program (NVTX, record_function) */
 };
 
 struct trace_event {
@@ -27,7 +29,7 @@ struct trace_event {
 struct trace {
 	struct trace_event *event;
 	size_t count, size;
-	char message[TRACE_MESSAGE_MAX]; /* after an error: what is wrong, and in which table or event */
+	char message[TRACE_MESSAGE_MAX]; /* after an error: its cause, and the table or event */
 };
 
 /* Add an event; its name is copied. Returns 0, -ENOMEM, -E2BIG (TRACE_EVENTS_MAX), or -EINVAL with
@@ -37,7 +39,7 @@ void trace_free(struct trace *trace);
 /* Set trace->message; returns -EINVAL. */
 int trace_refuse(struct trace *trace, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Classify a host function by name: TRACE_LAUNCH, TRACE_WAIT, or -1. */
+/* Classify a host function by name: TRACE_LAUNCH, TRACE_WAIT, TRACE_COPY, or -1. */
 int trace_host_kind(const char *name);
 
 /* import_nsys.c: the SQLite export of Nsight Systems (`nsys export --type

@@ -21,6 +21,8 @@ static int kind_of(const char *category, const char *name)
 	for (size_t i = 0; i < sizeof(kernels) / sizeof(*kernels); i++)
 		if (strcasecmp(category, kernels[i]) == 0)
 			return TRACE_KERNEL;
+	if (strcasecmp(category, "gpu_memcpy") == 0 && strncmp(name, "Memcpy DtoH", 11) == 0)
+		return TRACE_TO_HOST;
 	for (size_t i = 0; i < sizeof(host) / sizeof(*host); i++)
 		if (strcasecmp(category, host[i]) == 0)
 			return trace_host_kind(name);
@@ -64,9 +66,11 @@ static int add(const json_t *event, size_t index, struct trace *trace)
 		return trace_refuse(trace, "traceEvents[%zu] is not an object", index);
 	if (!phase)
 		return trace_refuse(trace, "traceEvents[%zu] has no ph", index);
-	if (strcmp(phase, "X") != 0 || !category || !name)
+	if (strcmp(phase, "X") != 0 || !category)
 		return 0; /* metadata, flows, counters: events without a duration */
-	kind = kind_of(category, name);
+	kind = kind_of(category, name ? name : "");
+	if (kind == TRACE_KERNEL && !name)
+		return trace_refuse(trace, "traceEvents[%zu]: a kernel without a name", index);
 	if (kind < 0)
 		return 0;
 	rc = time_of(event, "ts", &out.begin_ns, trace, index);
@@ -81,8 +85,9 @@ static int add(const json_t *event, size_t index, struct trace *trace)
 		out.correlation = number_of(arguments, "correlation_id");
 	out.thread = number_of(event, "tid");
 	out.name = (char *)(uintptr_t)name;
-	if (kind == TRACE_KERNEL && !out.correlation)
-		return trace_refuse(trace, "traceEvents[%zu]: the kernel %.80s has no args.correlation", index, name);
+	if ((kind == TRACE_KERNEL || kind == TRACE_LAUNCH) && !out.correlation)
+		return trace_refuse(trace, "traceEvents[%zu]: the %s %.80s has no args.correlation", index,
+				    kind == TRACE_KERNEL ? "kernel" : "launch", name);
 	snprintf(where, sizeof(where), "traceEvents[%zu]", index);
 	return trace_add(trace, out, where);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "../common/kv.h"
 #include "../common/units.h"
@@ -18,28 +19,35 @@
 enum how {
 	APPEND,  /* append its path to the variable: the last one is nearest to the program */
 	PRELOAD, /* prepend its path to the variable */
-	ENABLE   /* it is found by its manifest, and enabled by the variable */
+	ENABLE,  /* it is found by its manifest, and enabled by the variable */
+	TRACE    /* GStreamer finds it in its folder, and starts it by name */
 };
 
 static const struct kind {
 	const char *name;
-	const char *library;  /* in PRIVLIBDIR */
+	const char *library;  /* its installed path */
 	const char *override; /* environment variable that replaces its path; NULL: none */
 	enum how how;
 	const char *variable;
 	const char *api;      /* library that programs of this API load; NULL: none in particular */
-	const char *drivers;  /* directories with one file for each driver, separated by ':'; NULL: not checked */
-	const char *named_by; /* environment variables, separated by ':', that name drivers instead */
-	const char *need;     /* what it needs, for people */
+	const char *drivers;  /* directories with one file for each driver, separated by ':' (Vulkan: in words); NULL:
+			       * not checked */
+	const char *named_by; /* environment variable that names drivers instead, */
+	const char *old_name; /* and its older name, which counts while the other is not set */
+	const char *added_by; /* environment variable that names further drivers */
+	const char *need;     /* its requirements, for people */
 } kinds[] = {
-	{"opencl", "libflamed-opencl.so", "FLAMED_OPENCL_LAYER", APPEND, "OPENCL_LAYERS", "libOpenCL.so.1",
-	 "/etc/OpenCL/vendors", "OCL_ICD_VENDORS:OCL_ICD_FILENAMES", "OpenCL"},
-	{"vulkan", "libflamed-vulkan.so", NULL, ENABLE, "FLAMED_VULKAN", "libvulkan.so.1",
-	 "/usr/share/vulkan/icd.d:/usr/local/share/vulkan/icd.d:/etc/vulkan/icd.d", "VK_DRIVER_FILES:VK_ICD_FILENAMES",
-	 "Vulkan"},
-	{"cuda", "libflamed-cuda.so", "FLAMED_CUDA_LAYER", PRELOAD, "LD_PRELOAD", "libcuda.so.1", NULL, NULL, "CUDA"},
-	{"engines", "libflamed-engines.so", "FLAMED_ENGINES_LAYER", PRELOAD, "LD_PRELOAD", NULL, NULL, NULL,
-	 "an engine on the CPU"},
+	{"opencl", PRIVLIBDIR "/libflamed-opencl.so", "FLAMED_OPENCL_LAYER", APPEND, "OPENCL_LAYERS", "libOpenCL.so.1",
+	 "/etc/OpenCL/vendors", "OCL_ICD_VENDORS", NULL, "OCL_ICD_FILENAMES", "OpenCL"},
+	{"vulkan", PRIVLIBDIR "/libflamed-vulkan.so", NULL, ENABLE, "FLAMED_VULKAN", "libvulkan.so.1",
+	 "vulkan/icd.d of /etc and of the XDG directories for configuration and data", "VK_DRIVER_FILES",
+	 "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "Vulkan"},
+	{"cuda", PRIVLIBDIR "/libflamed-cuda.so", "FLAMED_CUDA_LAYER", PRELOAD, "LD_PRELOAD", "libcuda.so.1", NULL,
+	 NULL, NULL, NULL, "CUDA"},
+	{"engines", PRIVLIBDIR "/libflamed-engines.so", "FLAMED_ENGINES_LAYER", PRELOAD, "LD_PRELOAD", NULL, NULL, NULL,
+	 NULL, NULL, "llama.cpp, or ONNX Runtime by its C API (Python does not), on the CPU"},
+	{"gstreamer", GST_PLUGINSDIR "/libgstflamed.so", "FLAMED_GSTREAMER_LAYER", TRACE, "GST_TRACERS",
+	 "libgstreamer-1.0.so.0", NULL, NULL, NULL, NULL, "GStreamer"},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
@@ -55,14 +63,16 @@ const char *layers_name(size_t kind)
 	return kinds[kind].name;
 }
 
+const char *layers_api(size_t kind)
+{
+	return kinds[kind].need;
+}
+
 static void library_path(const struct kind *kind, char path[PATH_MAX])
 {
 	const char *other = kind->override ? getenv(kind->override) : NULL;
 
-	if (other && *other)
-		snprintf(path, PATH_MAX, "%s", other);
-	else
-		snprintf(path, PATH_MAX, PRIVLIBDIR "/%s", kind->library);
+	snprintf(path, PATH_MAX, "%s", other && *other ? other : kind->library);
 }
 
 /* Call `look` for each part of a list separated by ':' until it returns true. */
@@ -84,52 +94,101 @@ static bool any_part(const char *list, bool (*look)(const char *part, const void
 	return false;
 }
 
-static bool has_manifest(const char *folder, const void *arg)
+static bool has_name(const char *folder, const void *name)
 {
 	char path[PATH_MAX];
 
-	(void)arg;
-	return snprintf(path, sizeof(path), "%s/vulkan/implicit_layer.d/flamed-vulkan.json", folder) < PATH_MAX &&
-	       access(path, R_OK) == 0;
+	return snprintf(path, sizeof(path), "%s/%s", folder, (const char *)name) < PATH_MAX && access(path, R_OK) == 0;
 }
 
-/* Look in the directories of the Vulkan loader. */
-static bool manifest_found(void)
-{
-	const char *dirs = getenv("XDG_DATA_DIRS"), *home = getenv("HOME"), *data = getenv("XDG_DATA_HOME");
-	char local[PATH_MAX] = "";
+/* Call `look` for a folder below each part of a list. */
+struct below {
+	const char *folder;
+	bool (*look)(const char *part, const void *arg);
+	const void *arg;
+};
 
-	if (data && *data)
-		snprintf(local, sizeof(local), "%s", data);
-	else if (home && *home)
-		snprintf(local, sizeof(local), "%s/.local/share", home);
-	return any_part(local, has_manifest, NULL) ||
-	       any_part(dirs && *dirs ? dirs : "/usr/local/share:/usr/share", has_manifest, NULL) ||
-	       has_manifest("/etc", NULL);
+static bool look_below(const char *part, const void *arg)
+{
+	const struct below *below = arg;
+	char path[PATH_MAX];
+
+	return snprintf(path, sizeof(path), "%s/%s", part, below->folder) < PATH_MAX && below->look(path, below->arg);
+}
+
+/* Call `look` for a folder of the Vulkan loader, in each place where it looks for it (LoaderDriverInterface.md,
+ * "Driver Discovery on Linux"; layers are found in the same places). */
+static bool any_of_vulkan(const char *folder, bool (*look)(const char *part, const void *arg), const void *arg)
+{
+	static const struct {
+		const char *variable, *of_home, *otherwise;
+	} places[] = {{"XDG_CONFIG_HOME", ".config", NULL},
+		      {"XDG_CONFIG_DIRS", NULL, "/etc/xdg"},
+		      {NULL, NULL, "/etc"},
+		      {"XDG_DATA_HOME", ".local/share", NULL},
+		      {"XDG_DATA_DIRS", NULL, "/usr/local/share:/usr/share"}};
+	const struct below below = {folder, look, arg};
+	const char *home = getenv("HOME");
+	char local[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		const char *list = places[i].variable ? getenv(places[i].variable) : NULL;
+
+		if (!list || !*list)
+			list = places[i].otherwise;
+		if (!list && home && *home &&
+		    snprintf(local, sizeof(local), "%s/%s", home, places[i].of_home) < PATH_MAX)
+			list = local;
+		if (any_part(list, look_below, &below))
+			return true;
+	}
+	return false;
 }
 
 static bool installed(const struct kind *kind, char path[PATH_MAX])
 {
 	if (kind->how == ENABLE)
-		return manifest_found();
+		return any_of_vulkan("vulkan/implicit_layer.d", has_name, "flamed-vulkan.json");
 	library_path(kind, path);
 	return access(path, R_OK) == 0;
 }
 
-static void set(const struct kind *kind, const char *path)
+/* Add a part to a list in a variable, which may be unset. */
+static void add(const char *variable, const char *part, char separator, bool in_front)
 {
-	const char *before = getenv(kind->variable);
+	const char *before = getenv(variable);
 	char value[2 * PATH_MAX];
 
-	if (kind->how == ENABLE)
-		snprintf(value, sizeof(value), "1");
-	else if (!before || !*before)
-		snprintf(value, sizeof(value), "%s", path);
-	else if (kind->how == APPEND)
-		snprintf(value, sizeof(value), "%s:%s", before, path);
+	if (before && *before)
+		snprintf(value, sizeof(value), "%s%c%s", in_front ? part : before, separator, in_front ? before : part);
 	else
-		snprintf(value, sizeof(value), "%s:%s", path, before);
-	setenv(kind->variable, value, 1);
+		snprintf(value, sizeof(value), "%s", part);
+	setenv(variable, value, 1);
+}
+
+/* A tracer that the user set is kept, with the element and the deadline that it names. It cannot profile. */
+static void set_tracer(const struct kind *kind, char *path)
+{
+	const char *tracers = getenv(kind->variable);
+	char *name = strrchr(path, '/');
+
+	if (!name || getenv("FLAMED_PROFILE"))
+		return;
+	*name = '\0';
+	/* the versioned variable, where set, replaces the other */
+	add(getenv("GST_PLUGIN_PATH_1_0") ? "GST_PLUGIN_PATH_1_0" : "GST_PLUGIN_PATH", path, ':', false);
+	if (!tracers || !strstr(tracers, "flamed"))
+		add(kind->variable, "flamed", ';', false);
+}
+
+static void set(const struct kind *kind, char *path)
+{
+	if (kind->how == TRACE)
+		set_tracer(kind, path);
+	else if (kind->how == ENABLE)
+		setenv(kind->variable, "1", 1);
+	else
+		add(kind->variable, path, ':', kind->how == PRELOAD);
 }
 
 /* NVTX itself loads the library that this variable names, which may already be a profiler. */
@@ -168,14 +227,6 @@ static bool has_file(const char *folder, const void *arg)
 	return found;
 }
 
-static bool is_set(const char *variable, const void *arg)
-{
-	const char *value = getenv(variable);
-
-	(void)arg;
-	return value && *value;
-}
-
 /* Load and unload a library. Returns NULL, or the reason why it cannot be loaded. */
 static const char *load(const char *library)
 {
@@ -185,6 +236,40 @@ static const char *load(const char *library)
 		return dlerror();
 	dlclose(handle);
 	return NULL;
+}
+
+/* Call `look` for each folder with drivers. */
+static bool any_driver_folder(const struct kind *kind, bool (*look)(const char *part, const void *arg), const void *arg)
+{
+	return kind->how == ENABLE ? any_of_vulkan("vulkan/icd.d", look, arg) : any_part(kind->drivers, look, arg);
+}
+
+/* A loader takes a file, all files of a folder, or a name alone: of a file in its own folder or of a library. */
+static bool is_driver(const char *name, const void *kind)
+{
+	struct stat st;
+
+	if (stat(name, &st) == 0)
+		return S_ISDIR(st.st_mode) ? has_file(name, NULL) : access(name, R_OK) == 0;
+	return !strchr(name, '/') && (any_driver_folder(kind, has_name, name) || !load(name));
+}
+
+static bool driver_found(const struct kind *kind, char *why, size_t size)
+{
+	const char *variable = kind->named_by, *named = getenv(variable);
+
+	if ((!named || !*named) && kind->old_name) {
+		variable = kind->old_name;
+		named = getenv(variable);
+	}
+	if (any_part(getenv(kind->added_by), is_driver, kind))
+		return true;
+	if (named && *named) {
+		snprintf(why, size, "no driver for %s: none is in %s=%s", kind->need, variable, named);
+		return any_part(named, is_driver, kind);
+	}
+	snprintf(why, size, "no driver for %s: none in %s", kind->need, kind->drivers);
+	return any_driver_folder(kind, has_file, NULL);
 }
 
 int layers_check(size_t index, char *why, size_t size)
@@ -207,21 +292,17 @@ int layers_check(size_t index, char *why, size_t size)
 			 path);
 		return -ENOENT;
 	}
-	error = access(path, R_OK) == 0 ? load(path) : NULL;
-	if (error) {
-		snprintf(why, size, "cannot be loaded: %s", error);
-		return -ENOEXEC;
-	}
 	error = kind->api ? load(kind->api) : NULL;
 	if (error) {
 		snprintf(why, size, "%s not found: %s", kind->need, error);
 		return -ENODEV;
 	}
-	if (kind->drivers && !any_part(kind->named_by, is_set, NULL) && !any_part(kind->drivers, has_file, NULL)) {
-		snprintf(why, size, "no driver for %s: none in %s", kind->need, kind->drivers);
-		return -ENODEV;
+	error = access(path, R_OK) == 0 ? load(path) : NULL; /* it may need the library of its API */
+	if (error) {
+		snprintf(why, size, "cannot be loaded: %s", error);
+		return -ENOEXEC;
 	}
-	return 0;
+	return kind->drivers && !driver_found(kind, why, size) ? -ENODEV : 0;
 }
 
 /* An unnamed file, so that nothing is left behind when a process is killed. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The layers that come with flamed for unmodified programs: how a program is made to load each,
- * whether it would work on this machine, and what each one intercepted. */
+/* The layers for unmodified programs that are part of flamed: how a program loads each, whether it works on this
+ * machine, and the calls that each one intercepted. */
 #ifndef CTL_LAYERS_H
 #define CTL_LAYERS_H
 
@@ -16,13 +16,15 @@ void layers_set_environment(void);
 /* Number of layers, and the name of one ("opencl"). */
 size_t layers_count(void);
 const char *layers_name(size_t kind);
+/* What the programs that it sees use, for people. */
+const char *layers_api(size_t kind);
 
 /* Would a program here meet this layer? Returns 0 if so; otherwise the reason is in `why`, and the
  * result is -ENOENT if the layer is not installed, -ENODEV if the machine has no driver for it, or
  * -ENOEXEC if it is broken. */
 int layers_check(size_t kind, char *why, size_t size);
 
-/* What a program's layers reported at exit, over all its processes. */
+/* The reports of a program's layers at exit, over all its processes. */
 struct layers_seen {
 	bool loaded[LAYER_KINDS_MAX];
 	uint64_t launches[LAYER_KINDS_MAX], inferences[LAYER_KINDS_MAX];

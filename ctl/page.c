@@ -23,8 +23,8 @@ static double slowness(const struct page_record *record)
 	return record->asked_ns ? (double)record->total_ns / (double)record->asked_ns : (double)record->total_ns;
 }
 
-/* Half as many, each the slower of two: what was late stays. */
-static void thin(struct page *page)
+/* Halve the records, keeping the slower of each two, so that late requests remain. */
+static void thin(struct report_page *page)
 {
 	for (size_t i = 0; i < page->count / 2; i++) {
 		const struct page_record *a = &page->record[2 * i], *b = a + 1;
@@ -35,7 +35,7 @@ static void thin(struct page *page)
 	page->each *= 2;
 }
 
-static void add(struct page *page, const struct page_record *record)
+static void add(struct report_page *page, const struct page_record *record)
 {
 	if (!page->waiting || slowness(record) > slowness(&page->next))
 		page->next = *record;
@@ -50,7 +50,7 @@ static void add(struct page *page, const struct page_record *record)
 	page->record[page->count++] = page->next;
 }
 
-void page_take(struct page *page, const struct ctl *ctl)
+void page_take(struct report_page *page, const struct ctl *ctl)
 {
 	struct page_record r;
 
@@ -127,7 +127,7 @@ static double seconds_of(const struct axes *axes, const struct page_record *reco
 	return (double)(record->end_ns - axes->start_ns) * 1e-9;
 }
 
-static struct axes time_axis(const struct page *page)
+static struct axes time_axis(const struct report_page *page)
 {
 	struct axes axes = {.start_ns = UINT64_MAX};
 	uint64_t end_ns = 0;
@@ -141,7 +141,7 @@ static struct axes time_axis(const struct page *page)
 }
 
 /* One path for all dots of a kind: short, and quick to draw. */
-static void put_dots(const struct page *page, const struct axes *axes, bool late, FILE *out)
+static void put_dots(const struct report_page *page, const struct axes *axes, bool late, FILE *out)
 {
 	fprintf(out, "<path class=\"%s\" d=\"", late ? "late" : "met");
 	for (size_t i = 0; i < page->count; i++) {
@@ -154,8 +154,8 @@ static void put_dots(const struct page *page, const struct axes *axes, bool late
 	fprintf(out, "\"/>\n");
 }
 
-/* The line of what was asked; of a stream what was left until the schedule. */
-static void put_deadline(const struct page *page, const struct axes *axes, FILE *out)
+/* The line of the deadline or, for a stream, of the time left until the schedule. */
+static void put_deadline(const struct report_page *page, const struct axes *axes, FILE *out)
 {
 	fprintf(out, "<path class=\"deadline\" d=\"");
 	for (size_t i = 0; i < page->count; i++)
@@ -164,7 +164,7 @@ static void put_deadline(const struct page *page, const struct axes *axes, FILE 
 	fprintf(out, "\"/>\n</svg>\n");
 }
 
-static void put_latency(const struct page *page, FILE *out)
+static void put_latency(const struct report_page *page, FILE *out)
 {
 	struct axes axes = time_axis(page);
 	uint64_t late = 0;
@@ -185,8 +185,9 @@ static void put_latency(const struct page *page, FILE *out)
 	put_deadline(page, &axes, out);
 }
 
-static void put_power(const struct page *page, FILE *out)
+static void put_power(const struct report_page *page, const struct ctl *ctl, FILE *out)
 {
+	const char *rail = ctl_text(ctl, "power_rail");
 	struct axes axes = time_axis(page);
 	bool pen_down = false;
 
@@ -197,7 +198,9 @@ static void put_power(const struct page *page, FILE *out)
 		fprintf(out, "<p id=\"power\">Not known: the board has no power sensor that flamed can read.</p>\n");
 		return;
 	}
-	fprintf(out, "<p>Of the whole board, smoothed over the last requests.</p>\n");
+	fprintf(out, "<p>Measured at ");
+	put_text(out, *rail ? rail : "the board's input");
+	fprintf(out, ", smoothed over the last requests.</p>\n");
 	begin_plot(&axes, "power", "W", out);
 	fprintf(out, "<path class=\"power\" d=\"");
 	for (size_t i = 0; i < page->count; i++) {
@@ -232,7 +235,7 @@ static void axes_of(const struct picture *picture, const struct page_record *rec
 }
 
 /* The memory clock of most requests: its panel is drawn. */
-static size_t panel(const struct page *page, const struct picture *picture)
+static size_t panel(const struct report_page *page, const struct picture *picture)
 {
 	size_t requests[GRID_AXIS_MAX] = {0}, axis[CLOCK_COUNT], most = 0;
 
@@ -281,7 +284,7 @@ static void put_cells(const struct picture *picture, size_t mem, FILE *out)
 
 /* From point to point in the order of requests, and a circle at each whose area is the share of requests that ran
  * there. */
-static void put_path(const struct page *page, const struct picture *picture, FILE *out)
+static void put_path(const struct report_page *page, const struct picture *picture, FILE *out)
 {
 	size_t points = picture->count[CLOCK_CPU] * picture->count[CLOCK_GPU], axis[CLOCK_COUNT], last = SIZE_MAX;
 	size_t *visits = calloc(points, sizeof(*visits));
@@ -311,7 +314,7 @@ static void put_path(const struct page *page, const struct picture *picture, FIL
 	free(visits);
 }
 
-static void put_surface(const struct page *page, struct ctl *ctl, const char *model, FILE *out)
+static void put_surface(const struct report_page *page, struct ctl *ctl, const char *model, FILE *out)
 {
 	struct picture picture = {.shown = SHOW_LATENCY};
 	size_t mem;
@@ -354,7 +357,7 @@ static void duration_row(const struct ctl *ctl, FILE *out, const char *name, con
 	row(out, name, format_duration(text, sizeof(text), ctl_u64(ctl, "%s", key)));
 }
 
-static void put_table(const struct page *page, const struct ctl *ctl, FILE *out)
+static void put_table(const struct report_page *page, const struct ctl *ctl, FILE *out)
 {
 	uint64_t requests = ctl_u64(ctl, "requests"), missed = ctl_u64(ctl, "missed");
 	char text[128], point[64], prefix[40];
@@ -397,7 +400,7 @@ static const char style[] =
 	".deadline{fill:none;stroke:#222;stroke-dasharray:6 4}.power{fill:none;stroke:#35845c;stroke-width:2}"
 	".path{fill:none;stroke:#fff;stroke-width:1.5;stroke-opacity:.8}.visit{fill:#d1352b;stroke:#fff}";
 
-int page_write(struct page *page, struct ctl *ctl, const char *model, char *const *command, FILE *out)
+int page_write(struct report_page *page, struct ctl *ctl, const char *model, char *const *command, FILE *out)
 {
 	if (page->waiting && page->count < PAGE_RECORDS_MAX)
 		page->record[page->count++] = page->next;
@@ -417,7 +420,7 @@ int page_write(struct page *page, struct ctl *ctl, const char *model, char *cons
 	put_table(page, ctl, out);
 	if (page->count) {
 		put_latency(page, out);
-		put_power(page, out);
+		put_power(page, ctl, out);
 		put_surface(page, ctl, model, out);
 	} else {
 		fprintf(out, "<p id=\"latency\">No inference was seen.</p>\n");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The page of flamectl run --report: each request as flamed tells it, and the HTML that is drawn of them. */
+/* The page of flamectl run --report: HTML from flamed's records of requests. */
 #ifndef CTL_PAGE_H
 #define CTL_PAGE_H
 
@@ -16,20 +16,20 @@ struct page_record {
 	struct op_point point;
 };
 
-struct page {
+struct report_page {
 	size_t count;
 	size_t each;      /* requests that a record stands for */
 	size_t waiting;   /* of the next one, heard so far */
 	uint64_t heard;   /* requests */
-	uint64_t skipped; /* requests that came too fast to be told one by one */
+	uint64_t skipped; /* requests that were too frequent for a record each */
 	struct page_record next, record[PAGE_RECORDS_MAX];
 };
 
 /* Take the records of a reply to op=tally with trace=1. */
-void page_take(struct page *page, const struct ctl *ctl);
+void page_take(struct report_page *page, const struct ctl *ctl);
 
-/* Write the page. The reply that `ctl` holds is the last tally; it is replaced, as the surface is asked for.
- * Returns 0 or -EIO. */
-int page_write(struct page *page, struct ctl *ctl, const char *model, char *const *command, FILE *out);
+/* Write the page. The reply that `ctl` holds is the last tally; the query for the surface replaces it. Returns 0 or
+ * -EIO. */
+int page_write(struct report_page *page, struct ctl *ctl, const char *model, char *const *command, FILE *out);
 
 #endif

@@ -297,6 +297,11 @@ int picture_write(const struct ctl *ctl, const char *path, void (*draw)(const st
 	FILE *out;
 	int rc;
 
+	if (strcmp(picture->state, "none") == 0) {
+		ctl_error(ctl, "%s was not written: phase %s of %s was not measured yet",
+			  strcmp(path, "-") ? path : "the picture", picture->phase, picture->model);
+		return 1;
+	}
 	if (strcmp(path, "-") == 0) {
 		draw(picture, stdout);
 		return 0;

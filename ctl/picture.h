@@ -62,7 +62,7 @@ void colour_at(double level, uint8_t rgb[3]);
 void picture_svg(const struct picture *picture, FILE *out);
 
 /* Write the output of `draw` to a file, or to stdout for "-". Returns the exit status, after a
- * message on failure. */
+ * message on failure: in state none too, as there is nothing to draw. */
 int picture_write(const struct ctl *ctl, const char *path, void (*draw)(const struct picture *, FILE *),
 		  const struct picture *picture);
 

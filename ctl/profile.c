@@ -174,7 +174,7 @@ static int watch(struct ctl *ctl, const char *model)
  * are left. Returns 0 to continue, 1 when done or interrupted, or a negative errno. */
 static int profile_run(struct ctl *ctl, struct progress *progress, char **argv, const struct child_setup *setup)
 {
-	bool running = false, was_running = false, interrupted = false, told = false;
+	bool running = false, was_running = false, interrupted = false, ended = false;
 	uint64_t done_ns = 0;
 	pid_t pid = child_start(ctl, argv, setup);
 	int status, rc = 0;
@@ -187,21 +187,21 @@ static int profile_run(struct ctl *ctl, struct progress *progress, char **argv, 
 		was_running = was_running || running;
 		if (was_running && !running && done_ns == 0)
 			done_ns = clock_now_ns();
-		if (!told && done_ns && clock_now_ns() - done_ns > GRACE_NS) {
-			kill(pid,
-			     SIGTERM); /* the measurements are complete, and the program may never exit by itself */
-			told = true;
+		if (!ended && done_ns && clock_now_ns() - done_ns > GRACE_NS) {
+			/* The measurements are complete, and the program may never exit by itself. */
+			kill(pid, SIGTERM);
+			ended = true;
 		}
 	}
 	if (interrupted)
 		return 1;
-	if (!told && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
-		ctl_error(ctl, "%s %s %d; what it measured is kept", argv[0],
+	if (!ended && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
+		ctl_error(ctl, "%s %s %d; its measurements are kept", argv[0],
 			  WIFEXITED(status) ? "failed with status" : "was killed by signal",
 			  WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 		return -ECHILD;
 	}
-	return rc < 0 ? rc : told;
+	return rc < 0 ? rc : ended;
 }
 
 /* Repeat until the surface is ready, the budget is used up, or runs yield no more measurements. */
@@ -275,7 +275,7 @@ static int profile_timed(struct ctl *ctl, const char *model, uint64_t budget, ch
 	rc = flamed_profile(flamed, model, NULL, 0, (uint32_t)budget, infer_by_running, &timed);
 	flamed_close(flamed);
 	if (rc == -ECHILD)
-		ctl_error(ctl, "%s failed; what was measured is kept", argv[0]);
+		ctl_error(ctl, "%s failed; its measurements are kept", argv[0]);
 	else if (rc < 0)
 		ctl_error(ctl, "profiling ended early: %s", strerror(-rc));
 	return conclude(ctl, &progress, model) || rc < 0;
@@ -300,7 +300,7 @@ int cmd_profile(struct ctl *ctl, int argc, char **argv)
 	if (count == 2 && ctl_want_model(ctl, argv[1]))
 		return 2;
 	if (cupti && (timed || background || rest >= argc))
-		return ctl_usage(ctl, "--cupti goes with MODEL -- COMMAND... alone");
+		return ctl_usage(ctl, "--cupti needs MODEL -- COMMAND..., without --time and --background");
 	if (background)
 		return count == 2 && rest >= argc ?
 			       profile_in_background(ctl, config, argv[1]) :

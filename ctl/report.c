@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* flamectl report: an archive for a bug report. It contains what sysfs shows of clocks, power and
- * temperature, the configuration, the daemon's status and the end of its log; no name of the
- * machine or of a user, and no path outside sysfs and flamed's own files. */
+/* flamectl report: an archive for a bug report. It contains the files of sysfs on clocks, power and temperature, the
+ * configuration, the daemon's status and the end of its log; no name of the machine or of a user, and no path outside
+ * sysfs and flamed's own files. */
 #include "ctl.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +16,7 @@
 
 #include "../common/file.h"
 #include "installation.h"
+#include "scrub.h"
 
 #define REPORT_FILE     "flamed-report.tar"
 #define TEXT_BYTES_MAX  (1 << 20) /* of a configuration; of a log, its end */
@@ -25,12 +24,10 @@
 #define TAR_BLOCK       512
 #define TAR_NAME_MAX    100
 #define TAR_PREFIX_MAX  155
-#define PEOPLE_UID_MIN  1000  /* smaller uids belong to system services, */
-#define PEOPLE_UID_MAX  60000 /* and so do larger ones */
 #define LOG_COMMAND     "journalctl --no-hostname -o short-monotonic -q -n 500 -u flamed -u flamed-keeper 2>/dev/null"
 
-/* Files that are collected, below the sysroot. Serial numbers, addresses and anything else that
- * identifies a machine or its owner are left out. */
+/* Files that are collected, below the sysroot. Serial numbers, addresses and all other identification of a machine or
+ * its owner are left out. */
 static const char *const wanted[] = {
 	"/sys/class/dmi/id/product_name",
 	"/sys/class/dmi/id/board_name",
@@ -91,6 +88,8 @@ static const char *const wanted[] = {
 	"/sys/class/thermal/thermal_zone*/trip_point_*",
 	"/sys/class/thermal/cooling_device*/type",
 	"/sys/class/thermal/cooling_device*/*_state",
+	"/sys/class/thermal/cooling_device*/device/physical_node", /* a link: tells ACPI's processors apart */
+	"/sys/power/suspend_stats/success",
 };
 
 /* Reading these would resume a suspended card. */
@@ -102,12 +101,6 @@ struct archive {
 	size_t count, room;
 	char **member;       /* names of its files */
 	char root[PATH_MAX]; /* real path of the sysroot; "" for the real / */
-};
-
-/* Words that identify the owner, removed from all text that does not come from the kernel. */
-struct private_words {
-	size_t count;
-	char word[64][64];
 };
 
 static void put(struct archive *a, const void *data, size_t size)
@@ -199,103 +192,6 @@ static void add_bytes(struct archive *a, const char *name, const char *data, siz
 		put(a, zeros, TAR_BLOCK - size % TAR_BLOCK);
 }
 
-static bool is_word(char c)
-{
-	return isalnum((unsigned char)c) || c == '_' || c == '-';
-}
-
-static void add_word(struct private_words *words, const char *word)
-{
-	if (strlen(word) < 2 || strlen(word) >= sizeof(words->word[0]) || !strcmp(word, "root") ||
-	    !strcmp(word, "flamed") || !strcmp(word, "localhost") ||
-	    words->count == sizeof(words->word) / sizeof(words->word[0]))
-		return;
-	strcpy(words->word[words->count++], word);
-}
-
-static void find_words(struct private_words *words)
-{
-	static const char *const variables[] = {"USER", "LOGNAME", "SUDO_USER"};
-	const struct passwd *user;
-	char host[HOST_NAME_MAX + 1] = "";
-
-	words->count = 0;
-	gethostname(host, sizeof(host) - 1);
-	add_word(words, host);
-	host[strcspn(host, ".")] = '\0';
-	add_word(words, host);
-	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++)
-		add_word(words, getenv(variables[i]) ? getenv(variables[i]) : "");
-	setpwent();
-	while ((user = getpwent()) != NULL)
-		if (user->pw_uid >= PEOPLE_UID_MIN && user->pw_uid <= PEOPLE_UID_MAX) {
-			add_word(words, user->pw_name);
-			char name[256];
-			snprintf(name, sizeof(name), "%s", user->pw_gecos ? user->pw_gecos : "");
-			name[strcspn(name, ",")] = '\0';
-			add_word(words, name);
-		}
-	endpwent();
-}
-
-static bool is_ours(const char *path, size_t len)
-{
-	static const char *const ours[] = {"/sys",
-					   "/proc/device-tree",
-					   "/dev/dri",
-					   SYSCONFDIR "/flamed",
-					   "/run/flamed",
-					   "/var/lib/flamed",
-					   BINDIR "/flame",
-					   SBINDIR "/flame",
-					   LIBEXECDIR "/flame"};
-
-	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-		if (len >= strlen(ours[i]) && !strncmp(path, ours[i], strlen(ours[i])))
-			return true;
-	return false;
-}
-
-/* Length of a private word at `p`; 0: none. */
-static size_t private_at(const struct private_words *words, const char *text, const char *p)
-{
-	for (size_t i = 0; i < words->count && (p == text || !is_word(p[-1])); i++) {
-		size_t len = strlen(words->word[i]);
-		if (!strncmp(p, words->word[i], len) && !is_word(p[len]))
-			return len;
-	}
-	return 0;
-}
-
-/* Copy the text without private words and foreign paths; the caller frees the copy. NULL when out
- * of memory. The replacements are at most a few bytes longer. */
-static char *scrub(const struct private_words *words, const char *text)
-{
-	char *out = malloc(4 * strlen(text) + 16);
-	size_t n = 0;
-
-	for (const char *p = text; out && *p;) {
-		size_t len = private_at(words, text, p);
-		if (len) {
-			n += (size_t)sprintf(out + n, "PRIVATE");
-			p += len;
-			continue;
-		}
-		bool begins = *p == '/' && (isalnum((unsigned char)p[1]) || p[1] == '.') &&
-			      (p == text || !(isalnum((unsigned char)p[-1]) || strchr("/._-*?]}", p[-1])));
-		len = strcspn(p, " \t\n\"',;()=");
-		if (begins && !is_ours(p, len)) {
-			n += (size_t)sprintf(out + n, "PATH");
-			p += len;
-			continue;
-		}
-		out[n++] = *p++;
-	}
-	if (out)
-		out[n] = '\0';
-	return out;
-}
-
 static void add_text(struct archive *a, const struct private_words *words, const char *name, const char *text)
 {
 	CLEANUP_MEM char *clean = scrub(words, text);
@@ -357,16 +253,25 @@ static bool is_asleep(const char *path)
 
 static void add_file(struct archive *a, const char *path)
 {
-	char real[PATH_MAX], value[VALUE_BYTES_MAX];
+	char real[PATH_MAX], value[VALUE_BYTES_MAX + 1];
 	struct stat st;
 
-	if (!realpath(path, real) || strncmp(real, a->root, strlen(a->root)) != 0 || stat(real, &st) < 0 ||
-	    !S_ISREG(st.st_mode) || is_asleep(real))
+	if (!realpath(path, real) || strncmp(real, a->root, strlen(a->root)) != 0 || stat(real, &st) < 0)
+		return;
+	if (S_ISDIR(st.st_mode) && !scrub_has_device_address(real) && lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
+		add_links(a, path);
+		add_link(a, path);
+	}
+	if (!S_ISREG(st.st_mode) || is_asleep(real))
 		return;
 	CLEANUP_FD int fd = open(real, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, value, sizeof(value));
+	ssize_t n = fd < 0 ? -1 : read(fd, value, VALUE_BYTES_MAX);
 	if (n < 0)
 		return; /* write-only, root-only, or a sensor that is off */
+	value[n] = '\0';
+	/* batteries of Bluetooth devices, and their sensors, are named by addresses */
+	if (scrub_has_device_address(path) || scrub_has_device_address(real) || scrub_has_device_address(value))
+		return;
 	add_links(a, path);
 	add_bytes(a, real + strlen(a->root), value, (size_t)n);
 }
@@ -394,21 +299,26 @@ static void add_host_file(struct archive *a, const struct private_words *words, 
 		add_text(a, words, name, text);
 }
 
-/* Add the reply to an op, one key on each line. */
+/* Add the reply to an op, one key on each line; of a long list all pages. */
 static void add_reply(struct archive *a, struct ctl *ctl, const struct private_words *words, const char *op)
 {
 	char name[32], *text = NULL;
+	uint64_t from = 0;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
 	snprintf(name, sizeof(name), "%s.txt", op);
 	if (!out)
 		return;
-	if (ctl_ask(ctl, op) == 0)
+	do {
+		if (ctl_ask_from(ctl, op, from) < 0) {
+			fprintf(out, "no answer\n");
+			break;
+		}
 		for (size_t i = 0; i < ctl->wire.reply.count; i++)
 			fprintf(out, "%s=%s\n", ctl->wire.reply.pair[i].key, ctl->wire.reply.pair[i].value);
-	else
-		fprintf(out, "no answer\n");
+		from = ctl_u64(ctl, "next");
+	} while (from);
 	fclose(out);
 	add_text(a, words, name, text);
 	free(text);
@@ -443,7 +353,9 @@ static void add_boards(struct archive *a, const struct private_words *words)
 	if (glob(SYSCONFDIR "/flamed/boards.d/*.ini", 0, NULL, &found) != 0)
 		return;
 	for (size_t i = 0; i < found.gl_pathc; i++) {
-		snprintf(name, sizeof(name), "boards.d/%.255s", strrchr(found.gl_pathv[i], '/') + 1);
+		CLEANUP_MEM char *base = scrub(words, strrchr(found.gl_pathv[i], '/') + 1);
+
+		snprintf(name, sizeof(name), "boards.d/%.255s", base ? base : "");
 		add_host_file(a, words, name, found.gl_pathv[i]);
 	}
 	globfree(&found);
@@ -454,11 +366,11 @@ static int write_archive(struct archive *a, struct ctl *ctl, const char *config,
 	static const char end[2 * TAR_BLOCK];
 	struct private_words words;
 
-	find_words(&words);
+	scrub_find_words(&words);
 	add_text(a, &words, "report.txt",
 		 "flamed " FLAMED_VERSION "\n"
 		 "Written by flamectl report. sys/ is as the kernel shows it; host and user names are replaced by "
-		 "PRIVATE, other paths by PATH.\n");
+		 "PRIVATE, other paths by PATH, network addresses by ADDRESS.\n");
 	add_sysfs(a);
 	add_host_file(a, &words, "flamed.conf", config);
 	add_boards(a, &words);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "../common/clock.h"
+#include "../common/file.h"
 #include "../common/units.h"
 #include "child.h"
 #include "installation.h"
@@ -21,15 +22,19 @@
 #define TRACE_NS (NS_PER_S / 2)  /* how often requests are fetched for --report: flamed keeps 256 */
 #define POLL_NS  (5 * NS_PER_MS) /* polled at this interval */
 
-/* What --report asks for. */
+#define LAYER_KEY 40 /* bytes of a name in the JSON summary, such as layer.0.launches */
+
+#define NEEDED "It must use libflamed, or an API that one of flamed's layers intercepts"
+
+/* The page that --report writes. */
 struct report {
 	const char *path; /* NULL: nothing */
 	FILE *out;
-	struct page *page;
+	struct report_page *page;
 };
 
 /* Without messages: `run` works without a daemon too. */
-static int ask_tally(struct ctl *ctl, const char *tag, bool shadow, struct page *page)
+static int ask_tally(struct ctl *ctl, const char *tag, bool shadow, struct report_page *page)
 {
 	struct kv_out out = {0};
 	int rc;
@@ -49,7 +54,7 @@ static int ask_tally(struct ctl *ctl, const char *tag, bool shadow, struct page 
 }
 
 /* The final figures, once flamed has handled the program's last message. */
-static int ask_last_tally(struct ctl *ctl, const char *tag, struct page *page)
+static int ask_last_tally(struct ctl *ctl, const char *tag, struct report_page *page)
 {
 	uint64_t until_ns = clock_now_ns() + LAST_NS;
 	int rc;
@@ -91,6 +96,10 @@ static void summary_stream(const struct ctl *ctl)
 		format_rate(text[0], sizeof(text[0]), ctl_u64(ctl, "stream.reached_mhz")),
 		format_rate(text[1], sizeof(text[1]), ctl_u64(ctl, "stream.rate_mhz")),
 		(unsigned long long)ctl_u64(ctl, "stream.late"), (unsigned long long)ctl_u64(ctl, "stream.scheduled"));
+	if (ctl_u64(ctl, "stream.starts") == 0) {
+		fprintf(stderr, "  first    no prompt was seen, and no time to the first token\n");
+		return;
+	}
 	fprintf(stderr, "  first    %s median, %s 99th percentile of %llu starts, due after %s\n",
 		format_duration(text[0], sizeof(text[0]), ctl_u64(ctl, "stream.first_median_ns")),
 		format_duration(text[1], sizeof(text[1]), ctl_u64(ctl, "stream.first_p99_ns")),
@@ -118,28 +127,61 @@ static void summary_layers(const struct layers_seen *seen)
 		fprintf(stderr, "\n");
 }
 
+/* Why a layer saw no inference; `why` is memory for it. */
+static const char *why_nothing(const struct layers_seen *seen, size_t kind, char *why, size_t size)
+{
+	if (seen->loaded[kind])
+		return seen->launches[kind] ? "was loaded, but found no repeating sequence: set FLAMED_BOUNDARY" :
+					      "was loaded, but saw no launch";
+	return layers_check(kind, why, size) == 0 ? "was not loaded by the program" : why;
+}
+
 /* No inference was seen: list the APIs that the program could use, and whether each is available. */
 static void explain_nothing(const char *command, const struct layers_seen *seen)
 {
 	char why[512];
 
-	fprintf(stderr,
-		"flamectl run: no inference of %s was seen. It must use libflamed, or an API that one of flamed's "
-		"layers intercepts:\n",
-		command);
-	for (size_t i = 0; i < layers_count(); i++) {
-		bool works = layers_check(i, why, sizeof(why)) == 0;
-
-		fprintf(stderr, "  %-8s %s\n", layers_name(i),
-			seen->loaded[i] && seen->launches[i] ?
-				"was loaded, but found no repeating sequence: set FLAMED_BOUNDARY" :
-			seen->loaded[i] ? "was loaded, but saw no launch" :
-			works           ? "was not loaded by the program" :
-					  why);
-	}
+	fprintf(stderr, "flamectl run: no inference of %s was seen. " NEEDED ":\n", command);
+	for (size_t i = 0; i < layers_count(); i++)
+		fprintf(stderr, "  %-9s %s\n", layers_name(i), why_nothing(seen, i, why, sizeof(why)));
 }
 
-/* Where the clocks could not help: what the fastest would have been. */
+static const char *layer_key(char key[LAYER_KEY], size_t kind, const char *name)
+{
+	snprintf(key, LAYER_KEY, "layer.%zu.%s", kind, name);
+	return key;
+}
+
+/* The reply and, unless the user's own FLAMED_SUMMARY received it (`seen` is NULL), what the layers saw; `nothing`:
+ * no inference was seen, and it says why. */
+static void json_summary(struct ctl *ctl, const struct layers_seen *seen, bool nothing)
+{
+	CLEANUP_MEM struct kv *layers = calloc(1, sizeof(*layers));
+	struct kv *reply = &ctl->wire.reply;
+	size_t line, count = reply->count;
+	struct kv_out out = {0};
+	char key[LAYER_KEY], why[512];
+
+	if (nothing)
+		kv_add(&out, "text", "no inference was seen. " NEEDED);
+	for (size_t i = 0; seen && i < layers_count(); i++) {
+		kv_add(&out, layer_key(key, i, "name"), "%s", layers_name(i));
+		kv_add_u64(&out, layer_key(key, i, "loaded"), seen->loaded[i]);
+		kv_add_u64(&out, layer_key(key, i, "inferences"), seen->inferences[i]);
+		kv_add_u64(&out, layer_key(key, i, "launches"), seen->launches[i]);
+		if (nothing)
+			kv_add(&out, layer_key(key, i, "text"), "%s", why_nothing(seen, i, why, sizeof(why)));
+	}
+	kv_end(&out);
+	if (layers && !out.error && kv_parse(out.data, out.len, layers, &line) == 0)
+		for (size_t i = 0; i < layers->count && reply->count < KV_PAIRS_MAX; i++)
+			reply->pair[reply->count++] = layers->pair[i];
+	json_reply(stderr, reply);
+	reply->count = count;
+	kv_free(&out);
+}
+
+/* Requests too slow at any clocks, with the latency at the fastest point. */
 static void summary_infeasible(const struct ctl *ctl, uint64_t deadline_ns, uint64_t requests)
 {
 	uint64_t infeasible = ctl_u64(ctl, "infeasible"), fastest_ns = ctl_u64(ctl, "fastest_ns");
@@ -193,7 +235,7 @@ static void print_summary(const struct ctl *ctl, const char *model, uint64_t dea
 	summary_layers(seen);
 }
 
-/* Before the program runs, as what cannot be written is worth nothing afterwards: flamed records from here on. */
+/* Open the page before the program runs, so that an error is found at once: flamed records from here on. */
 static int open_report(struct ctl *ctl, const char *tag, struct report *report)
 {
 	if (!report->path)
@@ -206,11 +248,11 @@ static int open_report(struct ctl *ctl, const char *tag, struct report *report)
 	return -1;
 }
 
-static void close_report(struct ctl *ctl, struct report *report, const char *model, char **argv, bool told)
+static void close_report(struct ctl *ctl, struct report *report, const char *model, char **argv, bool answered)
 {
 	if (!report->path)
 		return;
-	int rc = told ? page_write(report->page, ctl, model, argv, report->out) : -ENODATA;
+	int rc = answered ? page_write(report->page, ctl, model, argv, report->out) : -ENODATA;
 	if (fclose(report->out) < 0 && rc == 0)
 		rc = -errno;
 	if (rc < 0)
@@ -236,14 +278,14 @@ static int run_governed(struct ctl *ctl, char **argv, struct child_setup *setup,
 			(void)ask_tally(ctl, setup->tag, false, report->page);
 	if (fd >= 0)
 		layers_read_summary(fd, &seen);
-	bool told = ask_last_tally(ctl, setup->tag, report->page) == 0;
-	if (!told)
+	bool answered = ask_last_tally(ctl, setup->tag, report->page) == 0;
+	if (!answered)
 		ctl_error(ctl, "flamed exited during the run: no summary");
 	else if (ctl->json)
-		json_reply(stderr, &ctl->wire.reply);
+		json_summary(ctl, fd >= 0 ? &seen : NULL, !setup->profile && ctl_u64(ctl, "requests") == 0);
 	else if (!setup->profile || ctl_u64(ctl, "requests"))
 		print_summary(ctl, setup->model, setup->deadline_ns, argv[0], &seen);
-	close_report(ctl, report, setup->model, argv, told);
+	close_report(ctl, report, setup->model, argv, answered);
 	return child_exit(status);
 }
 
@@ -300,8 +342,7 @@ int cmd_run(struct ctl *ctl, int argc, char **argv)
 	if (ctl_want_model(ctl, setup.model))
 		return 2;
 	if (shadow && setup.profile)
-		return ctl_usage(ctl,
-				 "--shadow moves no clock, and --profile is about moving them: give one of the two");
+		return ctl_usage(ctl, "--shadow moves no clock, but --profile has to move them: give one of the two");
 	rc = take_schedule(ctl, &setup, deadline, rate, first);
 	if (rc)
 		return rc;

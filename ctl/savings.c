@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* flamectl savings: what the kernel's governors did, and what flamed would have saved and missed, from shadow mode. */
+/* flamectl savings: results of the kernel's governors, and estimated savings and misses of flamed, from shadow mode. */
 #include "savings.h"
 
 #include <math.h>
@@ -109,11 +109,11 @@ static void print_account(const struct ctl *ctl, const char *prefix)
 	       sgr(ctl, SGR_OFF), *mode ? ", power mode " : "", mode, requests,
 	       format_duration(text, sizeof(text), (uint64_t)(over_s * 1e9)));
 	if (judged <= 0) {
-		printf("  nothing can be said yet: in none of them were the clocks read and the model known\n");
+		printf("  no result yet: the clocks were not read, or the model was not known, in any of them\n");
 		return;
 	}
 	if (judged < requests)
-		printf("  judged       %.0f of them (%.1f %%); else clocks were not read, or the model not known\n",
+		printf("  judged       %.0f of them (%.1f %%); of the others the clocks or the model were not known\n",
 		       judged, 100 * judged / requests);
 	printf("  missed       %.2f %%\n    flamed     %.2f %% (%.2f to %.2f)\n",
 	       100 * number(ctl, prefix, "missed") / judged, 100 * miss.mid, 100 * miss.low, 100 * miss.high);
@@ -124,7 +124,7 @@ static void print_account(const struct ctl *ctl, const char *prefix)
 	print_clocks(ctl, prefix, "would_", "would_run_s");
 	printf("\n  would save   %s%.1f %%%s (%.1f to %.1f)%s\n", sgr(ctl, save.low > 0 ? SGR_GREEN : SGR_YELLOW),
 	       100 * save.mid, sgr(ctl, SGR_OFF), 100 * save.low, 100 * save.high,
-	       save.low <= 0 && save.high >= 0 ? "; it may be nothing" : "");
+	       save.low <= 0 && save.high >= 0 ? "; it may be zero" : "");
 }
 
 /* Print the accounts of a reply, of one model or all (NULL). Returns how many. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What shadow mode's account says, for savings and for the summary of run. */
+/* Text of shadow mode's account, for savings and for the summary of run. */
 #ifndef CTL_SAVINGS_H
 #define CTL_SAVINGS_H
 

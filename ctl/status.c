@@ -98,7 +98,8 @@ static void print_streams(const struct ctl *ctl, size_t sessions)
 	table_init(&table, titles);
 	for (size_t i = 0; i < sessions; i++) {
 		uint64_t rate_mhz = ctl_u64(ctl, "session.%zu.rate_mhz", i), late = ctl_u64(ctl, "session.%zu.late", i);
-		uint64_t ended = ctl_u64(ctl, "session.%zu.scheduled", i);
+		uint64_t ended = ctl_u64(ctl, "session.%zu.scheduled", i),
+			 starts = ctl_u64(ctl, "session.%zu.starts", i);
 
 		if (!rate_mhz)
 			continue;
@@ -110,9 +111,11 @@ static void print_streams(const struct ctl *ctl, size_t sessions)
 		table_add(&table, late ? SGR_YELLOW : SGR_GREEN, "%llu of %llu", (unsigned long long)late,
 			  (unsigned long long)ended);
 		table_add(&table, NULL, "%s",
-			  format_duration(text, sizeof(text), ctl_u64(ctl, "session.%zu.first_median_ns", i)));
+			  starts ? format_duration(text, sizeof(text), ctl_u64(ctl, "session.%zu.first_median_ns", i)) :
+				   "-");
 		table_add(&table, NULL, "%s",
-			  format_duration(text, sizeof(text), ctl_u64(ctl, "session.%zu.first_p99_ns", i)));
+			  starts ? format_duration(text, sizeof(text), ctl_u64(ctl, "session.%zu.first_p99_ns", i)) :
+				   "-");
 		table_add(&table, NULL, "%s",
 			  format_duration(text, sizeof(text), ctl_u64(ctl, "session.%zu.first_ns", i)));
 		table_add(&table, NULL, "%s",
@@ -345,7 +348,8 @@ int cmd_status(struct ctl *ctl, int argc, char **argv)
 /* Returns how many there are in this reply. */
 static size_t print_models(const struct ctl *ctl)
 {
-	static const char *const titles[] = {"MODEL", "STATE", "PHASES", ">SAMPLES", ">CONTEXTS", "LAYERS", NULL};
+	static const char *const titles[] = {"MODEL",     "STATE",     "PHASES", ">SAMPLES",
+					     ">REJECTED", ">CONTEXTS", "LAYERS", NULL};
 	struct table table;
 	size_t i;
 
@@ -357,6 +361,8 @@ static size_t print_models(const struct ctl *ctl)
 		table_add(&table, strcmp(state, "ready") ? SGR_YELLOW : SGR_GREEN, "%s", state);
 		table_add(&table, NULL, "%s", ctl_text(ctl, "model.%zu.phases", i));
 		table_add(&table, NULL, "%s", ctl_text(ctl, "model.%zu.samples", i));
+		table_add(&table, ctl_u64(ctl, "model.%zu.rejected", i) ? SGR_YELLOW : NULL, "%s",
+			  ctl_text(ctl, "model.%zu.rejected", i));
 		table_add(&table, NULL, "%s", ctl_text(ctl, "model.%zu.contexts", i));
 		table_add(&table, NULL, "%s", ctl_u64(ctl, "model.%zu.layers", i) ? "known" : "");
 	}
@@ -370,14 +376,18 @@ int cmd_models(struct ctl *ctl, int argc, char **argv)
 {
 	uint64_t from = 0;
 	size_t shown = 0;
+	bool other_versions = false;
+	const struct ctl_option options[] = {{"--other-versions", NULL, &other_versions}};
 	int count, rest;
 
-	if (ctl_options(ctl, NULL, 0, argc, argv, &count, &rest))
+	if (ctl_options(ctl, options, 1, argc, argv, &count, &rest))
 		return 2;
+	if (count == 3 && strcmp(argv[1], "import") == 0)
+		return models_import(ctl, argv[2], other_versions);
+	if (other_versions)
+		return ctl_usage(ctl, "--other-versions belongs to import FILE");
 	if (count > 1 && strcmp(argv[1], "export") == 0)
 		return models_export(ctl, count - 2, argv + 2);
-	if (count == 3 && strcmp(argv[1], "import") == 0)
-		return models_import(ctl, argv[2]);
 	if (count > 1)
 		return ctl_usage(ctl, "export [MODEL...], or import FILE, not \"%s\"", argv[1]);
 	do {

@@ -52,23 +52,29 @@ static void value_text(const struct picture *picture, size_t index, char *out, s
 	snprintf(out, size, "%.*f", value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);
 }
 
+/* The mark of a cell that is neither the current nor the cheapest point. */
+static const char *cell_mark(const struct picture *picture, const struct ctl *ctl, size_t index)
+{
+	if (picture->cell[index].measured)
+		return ctl->colour && ctl->utf8 ? "\u2022" : "*";
+	if (!ctl->colour && !picture_feasible(picture, index))
+		return "x";
+	return picture->cell[index].source == SOURCE_ENVELOPE ? "~" : " ";
+}
+
 /* Six columns: a mark, the number, a mark. */
 static void wide_cell(const struct picture *picture, const struct ctl *ctl, size_t index)
 {
 	bool current = picture->current == (long)index, cheapest = picture->cheapest == (long)index;
-	const char *left = current ? "[" : cheapest ? "<" : " ", *right = current ? "]" : cheapest ? ">" : " ";
+	const char *left = current ? "[" : cheapest ? "<" : " ";
+	const char *right = current ? "]" : cheapest ? ">" : cell_mark(picture, ctl, index);
 	char text[16];
 
 	value_text(picture, index, text, sizeof(text));
-	if (!current && !cheapest && picture->cell[index].measured)
-		right = ctl->colour && ctl->utf8 ? "\u2022" : "*";
-	else if (!current && !cheapest && !ctl->colour && !picture_feasible(picture, index))
-		right = "x";
-	else if (!current && !cheapest && picture->cell[index].source == SOURCE_ENVELOPE)
-		right = "~";
 	printf("%s%*.4s%s", left, CELL_WIDE - 2, text, right);
 }
 
+/* Two columns: the colour or a character of the ramp in place of the number, and the same mark. */
 static void narrow_cell(const struct picture *picture, const struct ctl *ctl, size_t index)
 {
 	static const char ramp[] = " .:-=+*#%@";
@@ -79,11 +85,9 @@ static void narrow_cell(const struct picture *picture, const struct ctl *ctl, si
 	else if (picture->cheapest == (long)index)
 		printf("<>");
 	else if (ctl->colour)
-		printf("%s", picture->cell[index].measured    ? (ctl->utf8 ? "\u2022 " : "* ") :
-			     picture_feasible(picture, index) ? "  " :
-								". ");
+		printf("%c%s", picture_feasible(picture, index) ? ' ' : '.', cell_mark(picture, ctl, index));
 	else
-		printf("%c%c", ramp[(int)(level * 9.999)], picture->cell[index].measured ? '*' : ' ');
+		printf("%c%s", ramp[(int)(level * 9.999)], cell_mark(picture, ctl, index));
 }
 
 /* Cells that cannot be expected to meet the deadline have no colour. */
@@ -173,7 +177,7 @@ static void print_band(const struct picture *picture, const struct ctl *ctl, siz
 			print_row(picture, ctl, row, m, wide);
 }
 
-/* The memory clock to draw where not all fit the screen: asked for, else that of the current or the cheapest point,
+/* The memory clock to draw if not all fit the screen: the one given, else that of the current or the cheapest point,
  * else the highest. */
 static size_t chosen_mem(const struct picture *picture)
 {

@@ -4,29 +4,39 @@
 
 #include <errno.h>
 #include <ncurses.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../common/clock.h"
 #include "../common/point.h"
 #include "../common/units.h"
 
-#define PERIOD_MS     1000
-#define PERIOD_MS_MIN 100
-#define PERIOD_MS_MAX 10000
-#define ROWS_MAX      256
-#define RECENT_MAX    64
-#define SPARK_TOP     1.25 /* of a deadline: position of the tallest bar */
-#define TEXT_MAX      512
-#define CLOCK_ROWS    3
-#define EXPLAIN_ROWS  3
+#define DELAY_MS     1000
+#define DELAY_MS_MIN 100
+#define DELAY_MS_MAX 3600000
+#define ROWS_MAX     256
+#define RECENT_MAX   64
+#define SPARK_TOP    1.25 /* of a deadline: position of the tallest bar */
+#define TEXT_MAX     512
+#define TYPED_MAX    33 /* a user name of Linux, and its end */
+#define CLOCK_ROWS   3
+#define EXPLAIN_ROWS 3
+#define LIST_ROW     (2 + CLOCK_ROWS + 1)
+#define ESCAPE       27
 
 enum colour { COLOUR_GOOD = 1, COLOUR_WARN, COLOUR_BAD, COLOUR_BAR, COLOUR_KEY };
-enum order { ORDER_LATE, ORDER_POWER, ORDER_MODEL, ORDER_COUNT };
+enum column { COLUMN_MODEL, COLUMN_DEADLINE, COLUMN_MEAN, COLUMN_P99, COLUMN_LATE, COLUMN_POWER, COLUMN_COUNT };
+enum prompt { PROMPT_NONE, PROMPT_DELAY, PROMPT_USER };
 
-static const char *const order_words[ORDER_COUNT] = {"late", "power", "model"};
+/* From the left; `end`: where a right-aligned column ends, after that of the model. */
+static const struct {
+	const char *title, *word;
+	int end;
+} columns[COLUMN_COUNT] = {{"MODEL", "model", 0}, {"DEADLINE", "deadline", 9}, {"MEAN", "mean", 19},
+			   {"P99", "p99", 29},    {"LATE", "late", 37},        {"POWER", "power", 46}};
 
 struct row {
-	uint64_t id, deadline_ns, rate_mhz, mean_ns, p99_ns, requests, missed, power_uw, uid;
+	uint64_t id, deadline_ns, rate_mhz, mean_ns, p99_ns, requests, missed, power_uw;
 	char model[MODEL_NAME_MAX + 1], phase[12], surface[16];
 	uint64_t recent_ns[RECENT_MAX]; /* oldest first */
 	size_t recent;
@@ -36,11 +46,16 @@ struct top {
 	struct ctl *ctl;
 	struct row row[ROWS_MAX];
 	size_t rows, selected, first; /* first: row at the top of the screen */
+	uint64_t left_out;            /* sessions that neither flamed's reply nor `row` has room for */
 	uint64_t selected_id;         /* the selection follows its session */
-	enum order order;
-	int period_ms;
-	bool paused, help;
-	char explain[TEXT_MAX], lost[TEXT_MAX];
+	enum column sort;
+	bool reversed, help;
+	int delay_ms;
+	uint64_t due_ns; /* time of the next refresh */
+	enum prompt prompt;
+	char typed[TYPED_MAX], user[TYPED_MAX]; /* answer to the prompt so far; whose sessions are listed, "": all */
+	uint64_t uid;                           /* of that user */
+	char explain[TEXT_MAX], lost[TEXT_MAX], message[TEXT_MAX];
 };
 
 static void take_recent(struct row *row, const char *text)
@@ -57,10 +72,18 @@ static void take_rows(struct top *top)
 {
 	const struct ctl *ctl = top->ctl;
 
-	for (top->rows = 0; top->rows < ROWS_MAX && *ctl_text(ctl, "session.%zu.id", top->rows); top->rows++) {
+	top->rows = 0;
+	top->left_out = ctl_u64(ctl, "more");
+	for (size_t i = 0; *ctl_text(ctl, "session.%zu.id", i); i++) {
 		struct row *row = &top->row[top->rows];
-		size_t i = top->rows;
 
+		if (*top->user && ctl_u64(ctl, "session.%zu.uid", i) != top->uid)
+			continue;
+		if (top->rows == ROWS_MAX) {
+			top->left_out++;
+			continue;
+		}
+		top->rows++;
 		*row = (struct row){.id = ctl_u64(ctl, "session.%zu.id", i),
 				    .deadline_ns = ctl_u64(ctl, "session.%zu.deadline_ns", i),
 				    .rate_mhz = ctl_u64(ctl, "session.%zu.rate_mhz", i),
@@ -68,8 +91,7 @@ static void take_rows(struct top *top)
 				    .p99_ns = ctl_u64(ctl, "session.%zu.p99_ns", i),
 				    .requests = ctl_u64(ctl, "session.%zu.requests", i),
 				    .missed = ctl_u64(ctl, "session.%zu.missed", i),
-				    .power_uw = ctl_u64(ctl, "session.%zu.power_uw", i),
-				    .uid = ctl_u64(ctl, "session.%zu.uid", i)};
+				    .power_uw = ctl_u64(ctl, "session.%zu.power_uw", i)};
 		snprintf(row->model, sizeof(row->model), "%s", ctl_text(ctl, "session.%zu.model", i));
 		snprintf(row->phase, sizeof(row->phase), "%s", ctl_text(ctl, "session.%zu.phase", i));
 		snprintf(row->surface, sizeof(row->surface), "%s", ctl_text(ctl, "session.%zu.surface", i));
@@ -82,17 +104,32 @@ static double late_share(const struct row *row)
 	return row->requests ? (double)row->missed / (double)row->requests : 0;
 }
 
-static enum order sort_order; /* qsort() passes no argument to the comparison */
+/* Period of a stream, deadline of others. */
+static double due_in_ns(const struct row *row)
+{
+	return row->rate_mhz ? 1e3 * NS_PER_S / (double)row->rate_mhz : (double)row->deadline_ns;
+}
 
+static double column_value(enum column column, const struct row *row)
+{
+	switch (column) {
+	case COLUMN_DEADLINE: return due_in_ns(row);
+	case COLUMN_MEAN: return (double)row->mean_ns;
+	case COLUMN_P99: return (double)row->p99_ns;
+	case COLUMN_LATE: return late_share(row);
+	case COLUMN_POWER: return (double)row->power_uw;
+	default: return 0;
+	}
+}
+
+static const struct top *sorted; /* qsort() passes no argument to the comparison */
+
+/* The largest first; names, and rows that are equal, in the order of the alphabet. */
 static int compare(const void *a, const void *b)
 {
-	const struct row *x = a, *y = b;
-	double difference = 0;
+	const struct row *x = sorted->reversed ? b : a, *y = sorted->reversed ? a : b;
+	double difference = column_value(sorted->sort, y) - column_value(sorted->sort, x);
 
-	if (sort_order == ORDER_LATE)
-		difference = late_share(y) - late_share(x);
-	else if (sort_order == ORDER_POWER)
-		difference = (double)y->power_uw - (double)x->power_uw;
 	if (difference != 0)
 		return difference > 0 ? 1 : -1;
 	int names = strcmp(x->model, y->model);
@@ -101,7 +138,7 @@ static int compare(const void *a, const void *b)
 
 static void sort_rows(struct top *top)
 {
-	sort_order = top->order;
+	sorted = top;
 	qsort(top->row, top->rows, sizeof(top->row[0]), compare);
 	top->selected = 0;
 	for (size_t i = 0; i < top->rows; i++)
@@ -140,6 +177,7 @@ static void refresh_data(struct top *top)
 		snprintf(top->lost, sizeof(top->lost), "flamed does not answer at %s: %s. Trying again.",
 			 top->ctl->socket, strerror(-rc));
 		top->rows = 0;
+		top->left_out = 0;
 		return;
 	}
 	take_rows(top);
@@ -179,7 +217,7 @@ static void draw_head(const struct top *top)
 		 *ctl_text(ctl, "board.power_mode") ? ", " : "", ctl_text(ctl, "board.power_mode"));
 	put_text(0, 0, COLS - 12, text);
 	coloured(strcmp(state, "degraded") ? COLOUR_GOOD : COLOUR_BAD, true);
-	put_right(0, COLS, top->paused ? "paused" : state);
+	put_right(0, COLS, state);
 	plain();
 	if (*reason) {
 		coloured(COLOUR_BAD, false);
@@ -256,50 +294,79 @@ static void draw_spark(const struct ctl *ctl, int y, int x, int width, const str
 	plain();
 }
 
+/* Column of the screen after the model's name. */
+static int values_from(void)
+{
+	return 19 + (COLS > 80 ? (COLS - 80) / 3 : 0);
+}
+
 static void draw_row(const struct top *top, int y, size_t i)
 {
 	const struct row *row = &top->row[i];
 	char text[32], late[16];
-	int model = COLS - 80 > 0 ? 18 + (COLS - 80) / 3 : 18, x = model + 1;
+	int x = values_from();
 
 	if (i == top->selected)
 		attrset(A_REVERSE);
 	snprintf(late, sizeof(late), "%.2f%%", 100 * late_share(row));
 	mvhline(y, 0, ' ', x + 50);
-	put_text(y, 0, model, row->model);
-	put_right(y, x + 9,
+	put_text(y, 0, x - 1, row->model);
+	put_right(y, x + columns[COLUMN_DEADLINE].end,
 		  row->rate_mhz ? format_rate(text, sizeof(text), row->rate_mhz) :
 				  format_duration(text, sizeof(text), row->deadline_ns));
-	put_right(y, x + 19, format_duration(text, sizeof(text), row->mean_ns));
-	put_right(y, x + 29, format_duration(text, sizeof(text), row->p99_ns));
-	put_right(y, x + 37, row->requests ? late : "-");
-	put_right(y, x + 46, format_power(text, sizeof(text), row->power_uw));
+	put_right(y, x + columns[COLUMN_MEAN].end, format_duration(text, sizeof(text), row->mean_ns));
+	put_right(y, x + columns[COLUMN_P99].end, format_duration(text, sizeof(text), row->p99_ns));
+	put_right(y, x + columns[COLUMN_LATE].end, row->requests ? late : "-");
+	put_right(y, x + columns[COLUMN_POWER].end, format_power(text, sizeof(text), row->power_uw));
 	plain();
 	draw_spark(top->ctl, y, x + 48, COLS - x - 48, row);
 }
 
-static void draw_rows(struct top *top, int from, int count)
+/* The column that the list is sorted by is in bold. */
+static void draw_titles(const struct top *top, int y)
 {
-	int model = COLS - 80 > 0 ? 18 + (COLS - 80) / 3 : 18, x = model + 1;
+	int x = values_from();
 
 	attrset(A_UNDERLINE);
-	mvhline(from, 0, ' ', COLS);
-	put_text(from, 0, model, "MODEL");
-	put_right(from, x + 9, "DEADLINE");
-	put_right(from, x + 19, "MEAN");
-	put_right(from, x + 29, "P99");
-	put_right(from, x + 37, "LATE");
-	put_right(from, x + 46, "POWER");
-	put_text(from, x + 48, COLS - x - 48, "LATENCY");
+	mvhline(y, 0, ' ', COLS);
+	put_text(y, x + 48, COLS - x - 48, "LATENCY");
+	for (int c = 0; c < COLUMN_COUNT; c++) {
+		attrset(A_UNDERLINE | (c == (int)top->sort ? A_BOLD : 0));
+		if (columns[c].end)
+			put_right(y, x + columns[c].end, columns[c].title);
+		else
+			put_text(y, 0, x - 1, columns[c].title);
+	}
 	plain();
+}
+
+static int list_rows(void)
+{
+	return LINES - LIST_ROW - 2 - EXPLAIN_ROWS - 1;
+}
+
+static void draw_rows(struct top *top, int from, int count)
+{
+	char text[TEXT_MAX];
+	int y;
+
+	draw_titles(top, from);
+	count -= top->left_out > 0;
 	if (top->selected < top->first)
 		top->first = top->selected;
 	if (count > 0 && top->selected >= top->first + (size_t)count)
 		top->first = top->selected - (size_t)count + 1;
 	for (int i = 0; i < count && top->first + (size_t)i < top->rows; i++)
 		draw_row(top, from + 1 + i, top->first + (size_t)i);
-	if (top->rows == 0)
-		put_text(from + 1, 0, COLS, top->lost[0] ? "" : "No session: the kernel governs the clocks.");
+	if (top->rows == 0 && !top->lost[0])
+		put_text(from + 1, 0, COLS,
+			 *top->user ? "No session of this user." : "No session: the kernel governs the clocks.");
+	if (top->left_out == 0 || count < 0)
+		return;
+	y = top->rows == 0 ? 1 : (int)(top->rows - top->first);
+	snprintf(text, sizeof(text), "and %llu more%s", (unsigned long long)top->left_out,
+		 *top->user ? " of all users" : "");
+	put_text(from + 1 + (y < count ? y : count), 0, COLS, text);
 }
 
 /* Wrap at spaces to the width of the screen. */
@@ -321,10 +388,20 @@ static void draw_wrapped(int y, int lines, const char *text)
 
 static void draw_keys(const struct top *top)
 {
-	char text[128];
+	char text[TEXT_MAX];
 
-	snprintf(text, sizeof(text), "q quit  space pause  s sort by: %s  up/down select  +/- every %.1f s  h help",
-		 order_words[top->order], top->period_ms / 1e3);
+	if (top->prompt == PROMPT_DELAY)
+		snprintf(text, sizeof(text), "Change delay from %.1f to (seconds): %s", top->delay_ms / 1e3,
+			 top->typed);
+	else if (top->prompt == PROMPT_USER)
+		snprintf(text, sizeof(text), "Which user (none: all): %s", top->typed);
+	else if (*top->message)
+		snprintf(text, sizeof(text), "%s", top->message);
+	else
+		snprintf(text, sizeof(text),
+			 "q quit  space refresh  d delay: %.1f s  < > sort by: %s%s  u user: %.12s  h help",
+			 top->delay_ms / 1e3, columns[top->sort].word, top->reversed ? " (R)" : "",
+			 *top->user ? top->user : "all");
 	coloured(COLOUR_KEY, false);
 	mvhline(LINES - 1, 0, ' ', COLS);
 	put_text(LINES - 1, 0, COLS, text);
@@ -341,8 +418,12 @@ static void draw_help(void)
 		"",
 		"Below the list: why flamed chose the clocks of the selected session.",
 		"",
-		"q quit   space pause   s next order   up, down, j, k select",
-		"+ faster   - slower   h back",
+		"q         quit                     space, Enter  refresh now",
+		"d or s    change the delay         h or ?        this page, and back",
+		"<, >      sort by the next column to the left, right",
+		"P         sort by power            R             reverse the order",
+		"u         sessions of one user     up, down    select a session, as do",
+		"                                   Page Up, Page Down, Home, End",
 	};
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++)
@@ -351,8 +432,6 @@ static void draw_help(void)
 
 static void draw(struct top *top)
 {
-	int list = 3 + CLOCK_ROWS, room = LINES - list - 2 - EXPLAIN_ROWS - 1;
-
 	erase();
 	if (top->help) {
 		draw_help();
@@ -366,7 +445,7 @@ static void draw(struct top *top)
 			for (int c = 0; c < CLOCK_COUNT; c++)
 				draw_clock(top->ctl, 2 + c, clock_name((enum clock_id)c));
 		}
-		draw_rows(top, list, room);
+		draw_rows(top, LIST_ROW, list_rows());
 		draw_wrapped(LINES - 1 - EXPLAIN_ROWS, EXPLAIN_ROWS, top->explain);
 	}
 	draw_keys(top);
@@ -375,32 +454,101 @@ static void draw(struct top *top)
 
 static void move_selection(struct top *top, int by)
 {
+	int to = (int)top->selected + by, last = (int)top->rows - 1;
+
 	if (top->rows == 0)
 		return;
-	if (by < 0 && top->selected > 0)
-		top->selected--;
-	else if (by > 0 && top->selected + 1 < top->rows)
-		top->selected++;
+	top->selected = (size_t)(to < 0 ? 0 : to > last ? last : to);
 	top->selected_id = top->row[top->selected].id;
 }
 
-/* Returns false to quit. */
+static void sort_by(struct top *top, enum column column, bool reversed)
+{
+	if (column >= COLUMN_COUNT) /* beyond either end */
+		return;
+	top->sort = column;
+	top->reversed = reversed;
+	sort_rows(top);
+}
+
+static void take_delay(struct top *top)
+{
+	char *end;
+	double ms = strtod(top->typed, &end) * 1e3;
+
+	if (!*top->typed)
+		return;
+	if (*end || !(ms >= DELAY_MS_MIN && ms <= DELAY_MS_MAX))
+		snprintf(top->message, sizeof(top->message), "Not a delay of %.1f to %.0f seconds: %s",
+			 DELAY_MS_MIN / 1e3, DELAY_MS_MAX / 1e3, top->typed);
+	else
+		top->delay_ms = (int)ms;
+}
+
+static void take_user(struct top *top)
+{
+	const struct passwd *user = *top->typed ? getpwnam(top->typed) : NULL;
+	uint64_t uid = user ? user->pw_uid : 0;
+
+	if (*top->typed && !user && parse_u64(top->typed, &uid) < 0) {
+		snprintf(top->message, sizeof(top->message), "No such user: %s", top->typed);
+		return;
+	}
+	top->uid = uid;
+	snprintf(top->user, sizeof(top->user), "%s", top->typed);
+}
+
+static void handle_typed(struct top *top, int key)
+{
+	size_t len = strlen(top->typed);
+
+	if (key == '\n' || key == '\r' || key == KEY_ENTER) {
+		if (top->prompt == PROMPT_DELAY)
+			take_delay(top);
+		else
+			take_user(top);
+		top->due_ns = 0;
+	}
+	if (key == '\n' || key == '\r' || key == KEY_ENTER || key == ESCAPE)
+		top->prompt = PROMPT_NONE;
+	else if ((key == KEY_BACKSPACE || key == 127 || key == '\b') && len)
+		top->typed[len - 1] = '\0';
+	else if (key > ' ' && key < 127 && len + 1 < sizeof(top->typed))
+		snprintf(top->typed + len, 2, "%c", key);
+}
+
+static void ask_user(struct top *top, enum prompt prompt)
+{
+	top->prompt = prompt;
+	top->typed[0] = '\0';
+}
+
+/* Returns false to quit. Each key means what it does in top(1). */
 static bool handle(struct top *top, int key)
 {
+	if (top->prompt) {
+		handle_typed(top, key);
+		return true;
+	}
+	top->message[0] = '\0';
 	switch (key) {
-	case 'q':
-	case 27: /* Escape */ return false;
-	case ' ': top->paused = !top->paused; break;
-	case 's':
-		top->order = (enum order)((top->order + 1) % ORDER_COUNT);
-		sort_rows(top);
-		break;
-	case KEY_UP:
-	case 'k': move_selection(top, -1); break;
-	case KEY_DOWN:
-	case 'j': move_selection(top, 1); break;
-	case '+': top->period_ms = top->period_ms / 2 > PERIOD_MS_MIN ? top->period_ms / 2 : PERIOD_MS_MIN; break;
-	case '-': top->period_ms = top->period_ms * 2 < PERIOD_MS_MAX ? top->period_ms * 2 : PERIOD_MS_MAX; break;
+	case 'q': return false;
+	case ' ':
+	case '\n':
+	case KEY_ENTER: top->due_ns = 0; break;
+	case 'd':
+	case 's': ask_user(top, PROMPT_DELAY); break;
+	case 'u': ask_user(top, PROMPT_USER); break;
+	case '<': sort_by(top, top->sort - 1, top->reversed); break;
+	case '>': sort_by(top, top->sort + 1, top->reversed); break;
+	case 'P': sort_by(top, COLUMN_POWER, false); break;
+	case 'R': sort_by(top, top->sort, !top->reversed); break;
+	case KEY_UP: move_selection(top, -1); break;
+	case KEY_DOWN: move_selection(top, 1); break;
+	case KEY_PPAGE: move_selection(top, -list_rows()); break;
+	case KEY_NPAGE: move_selection(top, list_rows()); break;
+	case KEY_HOME: move_selection(top, -ROWS_MAX); break;
+	case KEY_END: move_selection(top, ROWS_MAX); break;
 	case 'h':
 	case '?': top->help = !top->help; break;
 	default: /* other keys, and KEY_RESIZE: redraw */ break;
@@ -429,20 +577,19 @@ static void start_screen(void)
 
 static void watch(struct top *top)
 {
-	uint64_t due_ns = 0;
 	bool go_on = true;
 
 	while (go_on) {
 		uint64_t now_ns = clock_now_ns();
 		int key;
 
-		if (now_ns >= due_ns && !top->paused) {
+		if (now_ns >= top->due_ns) {
 			refresh_data(top);
-			due_ns = clock_now_ns() + (uint64_t)top->period_ms * (uint64_t)NS_PER_MS;
+			top->due_ns = clock_now_ns() + (uint64_t)top->delay_ms * (uint64_t)NS_PER_MS;
 		}
 		draw(top);
 		now_ns = clock_now_ns();
-		timeout(top->paused ? -1 : due_ns > now_ns ? (int)((due_ns - now_ns) / NS_PER_MS) + 1 : 0);
+		timeout(top->due_ns > now_ns ? (int)((top->due_ns - now_ns) / NS_PER_MS) + 1 : 0);
 		key = getch();
 		if (key != ERR)
 			go_on = handle(top, key);
@@ -473,7 +620,8 @@ int cmd_top(struct ctl *ctl, int argc, char **argv)
 		return 1;
 	}
 	top->ctl = ctl;
-	top->period_ms = PERIOD_MS;
+	top->delay_ms = DELAY_MS;
+	top->sort = COLUMN_LATE;
 	start_screen();
 	watch(top);
 	endwin();

@@ -336,7 +336,7 @@ int cmd_tradeoff(struct ctl *ctl, int argc, char **argv)
 	if (ctl_want_model(ctl, argv[1]))
 		return 2;
 	rc = picture_fetch(&picture, ctl, argv[1], phase, context);
-	if (rc == 0 && strcmp(picture.state, "none") == 0 && !ctl->json) {
+	if (rc == 0 && strcmp(picture.state, "none") == 0 && !ctl->json && !svg) {
 		picture_explain_none(&picture, ctl);
 	} else if (rc == 0) {
 		find_frontier(&picture, false, &power);

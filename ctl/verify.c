@@ -286,7 +286,8 @@ static void check_layers(struct verify *verify)
 		int rc = layers_check(i, why, sizeof(why));
 
 		if (rc == 0)
-			say(verify, CHECK_OK, layers_name(i), "flamectl run governs programs that use it");
+			say(verify, CHECK_OK, layers_name(i), "flamectl run governs programs that use %s",
+			    layers_api(i));
 		else
 			say(verify, rc == -ENOEXEC ? CHECK_FAILED : CHECK_NOTE, layers_name(i), "%s", why);
 	}
@@ -334,7 +335,7 @@ static void check_driver(struct verify *verify, const struct cuda_report *report
 		    report->minor, report->devices > 1 ? ", and others" : "");
 }
 
-/* Check what this machine allows CUDA programs under flamed, and tools that measure them. */
+/* Check the permissions of CUDA programs under flamed, and of tools that measure them, on this machine. */
 static void check_cuda(struct verify *verify)
 {
 	const char *injection = getenv("NVTX_INJECTION64_PATH"), *profiler = getenv("CUDA_INJECTION64_PATH");
@@ -366,12 +367,14 @@ static void check_cuda(struct verify *verify)
 	else if (report.loaded && !cupti_allowed("", report.version, geteuid() == 0, why, sizeof(why)))
 		say(verify, CHECK_NOTE, "cupti", "flamectl profile --cupti uses events: %s", why);
 	else if (report.loaded)
-		say(verify, CHECK_OK, "cupti", "nothing is known to be in the way of flamectl profile --cupti");
+		say(verify, CHECK_OK, "cupti", "no obstacle to flamectl profile --cupti was found");
 	if (cuda_ask_nvml(&nvml) == 0)
 		say(verify, CHECK_OK, "nvml",
 		    "%s: graphics up to %u MHz, memory up to %u MHz, which root may lock; "
 		    "a board file with method = nvml lets flamed do it",
 		    nvml.bus_id, nvml.graphics_mhz, nvml.memory_mhz);
+	else if (nvml.missing[0])
+		say(verify, CHECK_NOTE, "nvml", "NVML has no %s: its driver is too old to lock clocks", nvml.missing);
 	else if (report.loaded)
 		say(verify, CHECK_NOTE, "nvml", "no GPU whose clocks NVML can lock: on Jetson they are in sysfs");
 	restricted = cuda_counters_restricted();

@@ -38,30 +38,55 @@ static enum scrape_format accepted(struct evhttp_request *request)
 	return accept && strstr(accept, "application/openmetrics-text") ? SCRAPE_OPENMETRICS : SCRAPE_PROMETHEUS;
 }
 
-/* If the daemon was restarted, the connection is closed: try once more with a new one. */
-static int scrape(struct exporter *x, enum scrape_format format, char **text, size_t *len)
+/* Errors of a daemon that does not run, is out of reach or hangs: no second attempt. */
+static bool is_down(int rc)
+{
+	return rc == -ENOENT || rc == -ECONNREFUSED || rc == -EACCES || rc == -ETIMEDOUT;
+}
+
+/* Ask over the connection, or a new one if there is none. A daemon that was restarted has closed it: once more then.
+ * Returns 0 or an error of wire_connect() or of `ask`. */
+static int ask_twice(struct exporter *x, int (*ask)(struct wire *wire, void *what), void *what)
 {
 	int rc = -ENOTCONN;
 
-	for (int tries = 0; tries < 2 && rc < 0; tries++) {
-		FILE *out = open_memstream(text, len);
-
-		if (!out)
-			return -ENOMEM;
+	for (int tries = 0; tries < 2 && rc < 0 && !is_down(rc); tries++) {
 		rc = x->wire.fd >= 0 ? 0 : wire_connect(&x->wire, x->socket);
 		if (rc == 0)
-			rc = scrape_write(&x->wire, DAEMON_TIMEOUT_NS, format, out);
-		if (fclose(out) != 0 && rc == 0)
-			rc = -ENOMEM;
-		if (rc == 0)
-			return 0;
-		wire_close(&x->wire);
-		free(*text);
-		*text = NULL;
-		if (rc == -ENOENT || rc == -ECONNREFUSED || rc == -EACCES || rc == -ETIMEDOUT)
-			break;
+			rc = ask(&x->wire, what);
+		if (rc < 0)
+			wire_close(&x->wire);
 	}
 	return rc;
+}
+
+struct page {
+	enum scrape_format format;
+	char *text; /* the owner frees it; NULL: none */
+	size_t len;
+};
+
+static int ask_metrics(struct wire *wire, void *what)
+{
+	struct page *page = what;
+	FILE *out = open_memstream(&page->text, &page->len);
+	int rc;
+
+	if (!out)
+		return -ENOMEM;
+	rc = scrape_write(wire, DAEMON_TIMEOUT_NS, page->format, out);
+	if (fclose(out) != 0 && rc == 0)
+		rc = -ENOMEM;
+	if (rc < 0) {
+		free(page->text);
+		page->text = NULL;
+	}
+	return rc;
+}
+
+static int ask_hello(struct wire *wire, void *hello)
+{
+	return wire_call(wire, hello, DAEMON_TIMEOUT_NS);
 }
 
 static void complain(const struct exporter *x, int error)
@@ -89,40 +114,37 @@ static void reply(struct evhttp_request *request, int code, const char *type, co
 static void on_metrics(struct evhttp_request *request, void *arg)
 {
 	struct exporter *x = arg;
-	enum scrape_format format = accepted(request);
-	char *text = NULL, down[128];
-	size_t len = 0;
-	int rc = scrape(x, format, &text, &len);
+	struct page page = {.format = accepted(request)};
+	char down[128];
+	int rc = ask_twice(x, ask_metrics, &page);
 
 	if (rc < 0) {
 		complain(x, rc);
-		len = (size_t)
+		page.len = (size_t)
 			snprintf(down, sizeof(down),
 				 "# TYPE flamed_up gauge\n# HELP flamed_up Whether flamed answers.\nflamed_up 0\n%s",
-				 format == SCRAPE_OPENMETRICS ? "# EOF\n" : "");
+				 page.format == SCRAPE_OPENMETRICS ? "# EOF\n" : "");
 	} else {
 		log_forget(x->socket);
 	}
-	reply(request, HTTP_OK, scrape_content_type(format), text ? text : down, len);
-	free(text);
+	reply(request, HTTP_OK, scrape_content_type(page.format), page.text ? page.text : down, page.len);
+	free(page.text);
 }
 
 static void on_healthz(struct evhttp_request *request, void *arg)
 {
 	struct exporter *x = arg;
 	struct kv_out hello = {0};
-	int rc = x->wire.fd >= 0 ? 0 : wire_connect(&x->wire, x->socket);
+	int rc;
 
 	kv_add(&hello, "op", "hello");
 	kv_end(&hello);
-	if (rc == 0)
-		rc = wire_call(&x->wire, &hello, DAEMON_TIMEOUT_NS);
+	rc = ask_twice(x, ask_hello, &hello);
 	kv_free(&hello);
 	if (rc == 0) {
 		reply(request, HTTP_OK, "text/plain; charset=utf-8", "ok\n", 3);
 		return;
 	}
-	wire_close(&x->wire);
 	char text[128];
 	int len = snprintf(text, sizeof(text), "flamed does not answer: %s\n", strerror(-rc));
 	reply(request, HTTP_SERVUNAVAIL, "text/plain; charset=utf-8", text, (size_t)len);

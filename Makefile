@@ -5,6 +5,7 @@ BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
 LIBDIR ?= $(PREFIX)/lib
 PRIVLIBDIR ?= $(LIBDIR)/flamed
+GST_PLUGINSDIR ?= $(LIBDIR)/gstreamer-1.0
 LIBEXECDIR ?= $(PREFIX)/libexec/flamed
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
@@ -19,7 +20,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 PKG_CONFIG ?= pkg-config
 
 comma := ,
-# Says which file is made; `make V=1` shows the commands.
+# Prints the file that is made; `make V=1` shows the commands.
 ifndef V
 .SILENT:
 endif
@@ -71,6 +72,7 @@ define PATHS_TEXT
 #define SYSCONFDIR "$(SYSCONFDIR)"
 #define BOARDS_DIR "$(BOARDSDIR)"
 #define PRIVLIBDIR "$(PRIVLIBDIR)"
+#define GST_PLUGINSDIR "$(GST_PLUGINSDIR)"
 #define LIBEXECDIR "$(LIBEXECDIR)"
 /* in libflamed.pc: $(PREFIX) $(LIBDIR) $(INCLUDEDIR) */
 endef
@@ -79,7 +81,7 @@ $(PATHS): force
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$PATHS_TEXT" >$@.$$$$; cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
 
-# What the build needs is looked for once, before the first compiler call.
+# Requirements of the build are checked once, before the first compiler call.
 $(B)/build-deps: tools/install-deps
 	@mkdir -p $(@D)
 	@CC='$(CC)' PKG_CONFIG='$(PKG_CONFIG)' tools/install-deps --require build
@@ -110,12 +112,12 @@ $(UNIT): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(GOVERNOR) $(ESTIMATOR) $(PROBE
 
 unit: $(UNIT)
 
-# What is missing is installed by the script, which says what it does.
+# The script installs missing packages and prints what it does.
 check:
 	@tools/install-deps build check
 	@tools/check
 
-# What one change most often breaks, in under three minutes.
+# The tests that a change breaks most often, in under three minutes.
 check-quick:
 	@tools/install-deps build check
 	@tools/check --quick
@@ -159,7 +161,7 @@ fuzz:
 	@tools/fuzz $(FUZZ_S)
 
 # The package, and the daemon in a virtual machine: real cpufreq, devfreq and systemd.
-# Installs what it needs; what cannot be had is a skip.
+# Installs its requirements; an unavailable one is a skip.
 check-kernel:
 	@tools/check-kernel
 
@@ -174,8 +176,12 @@ deb:
 # Folders of several rooms, after their files.
 uninstall::
 	$(call remove_empty,$(PRIVLIBDIR) $(LIBEXECDIR) $(DATADIR)/flamed $(BOARDSDIR) $(SYSCONFDIR)/flamed)
+	$(call remove_empty,$(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(LIBDIR)/pkgconfig $(GST_PLUGINSDIR) \
+		$(foreach s,1 3 5 8,$(MANDIR)/man$(s)) $(DATADIR)/bash-completion/completions \
+		$(DATADIR)/vulkan/explicit_layer.d $(DATADIR)/vulkan/implicit_layer.d)
+	$(call remove_empty,$(dir $(UNITDIR)) $(dir $(LIBEXECDIR)) $(DATADIR)/bash-completion $(DATADIR)/vulkan)
 
-# Only what goes to this machine: a package has triggers for it.
+# Only for an installation on this machine: a package has triggers for it.
 ifeq ($(DESTDIR),)
 install uninstall::
 	@test "$$(id -u)" != 0 || ldconfig

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What the CUDA layer adds to a launch: runs of 400 launches against the stand-in driver, which only
+"""Overhead of the CUDA layer on a launch: runs of 400 launches against the stand-in driver, which only
 checks and counts them, with and without the layer, in turns. The lower quartile of each run counts,
-so that what else the machine does matters little."""
+so that other load matters little."""
 import os, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))

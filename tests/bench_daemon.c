@@ -233,6 +233,38 @@ static struct round_trips begins(int fd, const char *session, size_t count)
 	return (struct round_trips){(double)took_ns[count * 99 / 100] / 1e3, (double)took_ns[count - 1] / 1e6};
 }
 
+static void open_session(int fd, char *session, size_t size)
+{
+	char reply[4096];
+
+	ask(fd, "op=open\nmodel=bench\n\n", reply, sizeof(reply));
+	value_of(reply, "session=", session, size);
+}
+
+/* A kind that fills its share of memory can do so only while nobody else has a session. */
+static pid_t start_full(int fd, const struct worst_kind *kind, char *session, size_t size)
+{
+	int done[2], out = dup(STDOUT_FILENO);
+	char message[128], reply[4096];
+	pid_t pid;
+
+	if (out < 0 || pipe(done) < 0)
+		fail("pipe");
+	snprintf(message, sizeof(message), "op=close\nsession=%s\n\n", session);
+	ask(fd, message, reply, sizeof(reply));
+	fflush(stdout);
+	dup2(done[1], STDOUT_FILENO);
+	pid = start_worst(kind->run, OTHER_UID);
+	dup2(out, STDOUT_FILENO);
+	close(out);
+	close(done[1]);
+	if (read(done[0], reply, 1) != 1)
+		fail(kind->name);
+	close(done[0]);
+	open_session(fd, session, size);
+	return pid;
+}
+
 static void measure_beside(const char *only)
 {
 	double ratio = 0, longest_ms = 0;
@@ -241,7 +273,8 @@ static void measure_beside(const char *only)
 	int fd;
 
 	if (geteuid() != 0) {
-		printf("# begin beside another user: only root can play one\n");
+		printf("# beside_p99_ratio is not measured: only root can play another user\n"
+		       "# beside_longest_ms is not measured: only root can play another user\n");
 		return;
 	}
 	if (chmod(bench_dir, 0711) < 0 || chmod(in_dir("run/flamed.sock"), 0666) < 0)
@@ -251,15 +284,16 @@ static void measure_beside(const char *only)
 	value_of(reply, "board.power_mode=", session, sizeof(session));
 	snprintf(reply, sizeof(reply), "@%d", OTHER_UID);
 	worst_write_models(session, reply);
-	ask(fd, "op=open\nmodel=bench\n\n", reply, sizeof(reply));
-	value_of(reply, "session=", session, sizeof(session));
+	worst_write_full(session, reply);
+	open_session(fd, session, sizeof(session));
 	put_first(true);
 	begins(fd, session, BESIDE);
 	for (size_t i = 0; i < WORST_KINDS; i++) {
 		if (only && strcmp(only, worst_kinds[i].name) != 0)
 			continue;
 		struct round_trips alone = begins(fd, session, BESIDE), beside;
-		pid_t pid = start_worst(worst_kinds[i].run, OTHER_UID);
+		pid_t pid = worst_kinds[i].fills ? start_full(fd, &worst_kinds[i], session, sizeof(session)) :
+						   start_worst(worst_kinds[i].run, OTHER_UID);
 
 		clock_sleep_ns(NS_PER_S);
 		beside = begins(fd, session, BESIDE);
@@ -288,11 +322,13 @@ static void measure_full(void)
 	int done[2], fd;
 	char byte;
 
-	if (geteuid() != 0)
+	if (geteuid() != 0) {
+		printf("# full_rss_mb is not measured: only root can play other users\n");
 		return;
+	}
 	if (pipe(done) < 0 || chmod(bench_dir, 0711) < 0 || chmod(in_dir("run/flamed.sock"), 0666) < 0)
 		fail("pipe");
-	/* one after the other, as those who are not alone may make others wait for little of it */
+	/* one after the other, as a user who is not alone may delay others only briefly */
 	for (unsigned i = 0; i < USERS_FULL; i++)
 		waitpid(start_worst(worst_fill_models, OTHER_UID - 1 - i), NULL, 0);
 	for (unsigned i = 0; i < USERS_FULL; i++) {
@@ -414,8 +450,19 @@ static void clean(void)
 		fprintf(stderr, "bench-daemon: %s or %s is left\n", bench_dir, board_dir);
 }
 
-/* usage: bench-daemon [full | restore | start | models | layers | questions | profiles | requests | contexts]
- * that alone */
+/* Models are saved every second, so that saves fall into every measurement. */
+static void write_config(void)
+{
+	FILE *file = fopen(in_dir("conf"), "w");
+
+	if (!file)
+		fail("conf");
+	fputs("[flamed]\nsave_interval = 1 s\n", file);
+	fclose(file);
+}
+
+/* usage: bench-daemon [full | restore | start | models | layers | fits | questions | profiles | requests |
+ * contexts | saves]   that alone */
 int main(int argc, char **argv)
 {
 	const char *only = argc > 1 ? argv[1] : NULL;
@@ -431,7 +478,7 @@ int main(int argc, char **argv)
 		fail(bench_dir);
 	dir_make(in_dir("run"), 0755);
 	dir_make(in_dir("state"), 0755);
-	close(open(in_dir("conf"), O_CREAT | O_WRONLY, 0644));
+	write_config();
 	board = start(board_argv);
 	waitpid(board, NULL, 0);
 	read_knob(original, sizeof(original));

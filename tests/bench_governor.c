@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How long a decision takes: 1,276 points, eight active requests, each of a
- * model of its own; and with one request only. */
+/* The time of a decision: 1,276 points, eight active requests, each of a model of its own; and with one request
+ * only. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +66,7 @@ static void make_surface(struct surface *s, double scale)
 	}
 }
 
-/* Clocks change little, and nothing tells the points apart at one look. */
+/* Points differ little over the clocks, so that no simple bound rules them out. */
 static void make_flat(struct surface *s)
 {
 	for (size_t i = 0; i < grid.points; i++) {
@@ -77,7 +77,7 @@ static void make_flat(struct surface *s)
 	s->noise_sd = 0.1F;
 }
 
-/* The fastest of some rounds: what the work takes, not what else the machine did. */
+/* The fastest of some rounds, without delays by other load. */
 static double decide_us(size_t requests, enum objective objective, double slack_ns)
 {
 	struct governor_board board = {.grid = &grid,
@@ -107,7 +107,7 @@ static double decide_us(size_t requests, enum objective objective, double slack_
 								       .session = r,
 								       .model = r,
 								       .begin_ns = now_ns,
-								       .again_ns = GAP_UNKNOWN,
+								       .gap_ns = GAP_UNKNOWN,
 								       .deadline_ns =
 									       now_ns + (uint64_t)(slack_ns * (r + 1))};
 			governor_decide(&governor, &board, request, requests, now_ns, &decision);

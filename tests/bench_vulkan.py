@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Overhead of the Vulkan layer on a token of llama.cpp, with it and without in turns on the same machine, under the
-real daemon. The lower quartile of each run counts, so that what else the machine does matters little."""
+real daemon. The lower quartile of each run counts, so that other load matters little."""
 import os
 import statistics
 import sys
@@ -14,7 +14,7 @@ from daemonlib import RELEASE, Daemon  # noqa: E402
 import llamalib  # noqa: E402
 
 PAIRS = 9
-WARM = 5  # tokens that compile pipelines, and that the layer needs to find out what it sees
+WARM = 5  # tokens that compile pipelines, and that the layer needs to detect inferences
 
 
 def token_ms(folder, **layer):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""TAP: a line for each check, and the plan at the end."""
+"""TAP: a line for each check, and the plan at the end; processes that do not outlive the test, and their priority."""
+import atexit
+import os
 import sys
 
 count = failed = 0
@@ -17,10 +19,24 @@ def ok(right, name, detail=""):
 
 
 def skip(name, why):
-    """What is not there to be checked."""
+    """Report a check that cannot be made here, and the reason."""
     global count
     count += 1
     print(f"ok {count} - {name} # SKIP {why}", flush=True)
+
+
+def tied(process):
+    """A daemon (subprocess.Popen) that ends with the test, also where an exception ends that."""
+    atexit.register(lambda: process.poll() is None and process.kill())
+    return process
+
+
+def real_time(pid=0):
+    """Real-time priority where that is permitted: times are the process's own, not the scheduler's."""
+    try:
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pass
 
 
 def done():

@@ -11,7 +11,7 @@ bench-programs: $(BENCH) $(B)/tests/population/daemon $(B)/tests/vtime/shim.so \
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 
-# Its clients, and what other users do beside them.
+# Its clients, and load by other users beside them.
 $(B)/tests/bench-daemon: $(B)/tests/bench/client.o $(B)/tests/bench/worst.o
 
 # The simulator is ground truth: it is linked beside the estimator, and calls nothing of it.
@@ -55,7 +55,7 @@ generated:
 	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated
 
 # The daemon under a virtual clock: flamed and its keeper are the release build's.
-VTIME := $(addprefix $(B)/tests/vtime/,vtime.o scenarios.o drive.o client.o plant.o world.o) \
+VTIME := $(addprefix $(B)/tests/vtime/,vtime.o scenarios.o recordings.o drive.o client.o plant.o world.o) \
 	$(B)/tests/population/boards.o $(B)/tests/sim/sim.o $(B)/estimator/grid.o $(B)/estimator/sample.o
 test-programs: $(B)/tests/vtime/vtime $(B)/tests/vtime/shim.so
 $(B)/tests/vtime/vtime: $(VTIME) $(COMMON)
@@ -83,7 +83,7 @@ bench-programs test-programs: $(B)/tests/population/streams
 $(B)/tests/population/streams: $(POPULATION_STREAMS) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
-# The daemon beside what else could choose the clocks (docs/compare.md).
+# The daemon compared with other policies for the clocks (docs/compare.md).
 RIVALS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/rivals/*.c)) \
 	$(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
 bench-programs test-programs: $(B)/tests/rivals/rivals

@@ -5,7 +5,7 @@ import json, math
 HEAD = ('<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
         'font-family="Inter, \'Helvetica Neue\', Helvetica, Arial, \'DejaVu Sans\', sans-serif">\n'
         '<rect width="100%" height="100%" fill="#ffffff"/>\n')
-# Okabe and Ito's palette, told apart by colour-blind readers too; shapes say the same
+# Okabe and Ito's palette, also distinguishable by colour-blind readers; shapes repeat the distinction
 STYLE = {"full clocks": ("#d55e00", "square"), "kernel's governor": ("#0072b2", "triangle"), "flamed": ("#009e73",
         "circle")}
 # viridis, nine of its stops (matplotlib, CC0)

@@ -14,6 +14,8 @@
 #define HALF_BYTES    60000 /* of a message that is not whole */
 #define LAYERS_EACH   4000
 #define MESSAGE_BYTES 65536
+#define FULL_SAMPLES  60 /* of each of MODELS_PER_UID_MAX models, with the layers a share of memory */
+#define FULL_LAYERS   (MEASURED_PER_UID_MAX / MODELS_PER_UID_MAX / MODEL_LAYER_BYTES - 6 * FULL_SAMPLES)
 
 /* Written and forgotten: replies are read only to make room. */
 static void push(int fd, const char *message, size_t len)
@@ -63,8 +65,8 @@ static size_t add_layers(char end[MESSAGE_BYTES], size_t out, unsigned count)
 	return out + (size_t)snprintf(end + out, MESSAGE_BYTES - out, ":s\n\n");
 }
 
-/* Ends of 4,000 layers, of ever more models. */
-static void worst_layers(void)
+/* Ends with layers, of ever more models, and a question that wants the fit of them. */
+static void end_with(const char *name, unsigned count)
 {
 	static char end[MESSAGE_BYTES];
 	char message[256], session[32], request[32], reply[4096];
@@ -72,7 +74,7 @@ static void worst_layers(void)
 	for (unsigned model = 0;; model++) {
 		int fd = connect_within(in_dir("run/flamed.sock"), 5000);
 
-		snprintf(message, sizeof(message), "op=open\nmodel=deep%u\n\n", model % 60);
+		snprintf(message, sizeof(message), "op=open\nmodel=%s%u\n\n", name, model % 60);
 		ask(fd, message, reply, sizeof(reply));
 		value_of(reply, "session=", session, sizeof(session));
 		for (unsigned n = 0; n < 20; n++) {
@@ -83,11 +85,25 @@ static void worst_layers(void)
 			value_of(reply, "request=", request, sizeof(request));
 			out = (size_t)snprintf(end, sizeof(end), "op=end\nrequest=%s\ntotal_ns=%u\nack=1\n", request,
 					       30000000 + n);
-			out = add_layers(end, out, LAYERS_EACH);
+			out = add_layers(end, out, count);
 			push(fd, end, out);
 		}
+		snprintf(message, sizeof(message), "op=surface\nmodel=%s%u\n\n", name, model % 60);
+		push(fd, message, strlen(message));
+		clock_sleep_ns(NS_PER_MS);
 		close(fd);
 	}
+}
+
+static void worst_layers(void)
+{
+	end_with("deep", LAYERS_EACH);
+}
+
+/* As many as flamed fits. */
+static void worst_fits(void)
+{
+	end_with("fit", LAYERS_FITTED_MAX);
 }
 
 /* A thousand connections, each with questions queued. */
@@ -143,7 +159,7 @@ static void worst_profiles(void)
 	}
 }
 
-/* As many requests in flight as one may have, each at another context, and begins at ever other ones. */
+/* The largest number of requests in flight, each at another context, and begins at further ones. */
 static void worst_contexts(void)
 {
 	char reply[4096], session[32], request[32], message[256];
@@ -179,10 +195,53 @@ static void worst_contexts(void)
 	}
 }
 
+/* Every model that a user may have, with as much as its share of memory holds, measured again before each save. */
+static void worst_saves(void)
+{
+	char reply[4096], message[256], request[32], session[MODELS_PER_UID_MAX][32];
+	int fd = connect_within(in_dir("run/flamed.sock"), 5000);
+
+	for (unsigned i = 0; i < MODELS_PER_UID_MAX; i++) {
+		snprintf(message, sizeof(message), "op=open\nmodel=full%u\nphase=decode\ncontext=100\n\n", i);
+		ask(fd, message, reply, sizeof(reply));
+		value_of(reply, "session=", session[i], sizeof(session[i]));
+	}
+	(void)!write(STDOUT_FILENO, "", 1);
+	for (unsigned i = 0;; i++) {
+		snprintf(message, sizeof(message), REQUEST, session[i % MODELS_PER_UID_MAX]);
+		ask(fd, message, reply, sizeof(reply));
+		value_of(reply, "request=", request, sizeof(request));
+		snprintf(message, sizeof(message), "op=end\nrequest=%s\ntotal_ns=30000000\nack=1\n\n", request);
+		ask(fd, message, reply, sizeof(reply));
+		clock_sleep_ns(NS_PER_MS);
+	}
+}
+
 const struct worst_kind worst_kinds[WORST_KINDS] = {
-	{"models", worst_models},     {"layers", worst_layers},     {"questions", worst_questions},
-	{"profiles", worst_profiles}, {"requests", worst_requests}, {"contexts", worst_contexts},
+	{"models", worst_models, false},       {"layers", worst_layers, false},     {"fits", worst_fits, false},
+	{"questions", worst_questions, false}, {"profiles", worst_profiles, false}, {"requests", worst_requests, false},
+	{"contexts", worst_contexts, false},   {"saves", worst_saves, true},
 };
+
+static FILE *create(const char *name)
+{
+	FILE *file = fopen(in_dir(name), "w");
+
+	if (!file)
+		fail(name);
+	return file;
+}
+
+static void write_samples(const char *name, unsigned count, unsigned step)
+{
+	FILE *file = create(name);
+
+	fputs("phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns,max_ns,power_uw\n", file);
+	for (unsigned k = 1; k <= count; k++)
+		fprintf(file, "decode,%u,1510400000,918000000,0,%u,5,1000,0,9000000\n", k * step,
+			30000000 + k * step * 5 / 2);
+	fclose(file);
+}
 
 void worst_write_models(const char *mode, const char *owner)
 {
@@ -190,14 +249,23 @@ void worst_write_models(const char *mode, const char *owner)
 
 	for (unsigned i = 0; i < 80; i++) {
 		snprintf(name, sizeof(name), "state/models/large%u@%s%s.csv", i, mode, owner);
-		FILE *file = fopen(in_dir(name), "w");
+		write_samples(name, 4000, 40);
+	}
+}
 
-		if (!file)
-			fail(name);
-		fputs("phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n,sd_ns,max_ns,power_uw\n", file);
-		for (unsigned k = 1; k <= 4000; k++)
-			fprintf(file, "decode,%u,1510400000,918000000,0,%u,5,1000,0,9000000\n", k * 40,
-				30000000 + k * 100);
+void worst_write_full(const char *mode, const char *owner)
+{
+	char name[128];
+
+	for (unsigned i = 0; i < MODELS_PER_UID_MAX; i++) {
+		snprintf(name, sizeof(name), "state/models/full%u@%s%s.csv", i, mode, owner);
+		write_samples(name, FULL_SAMPLES, 2000);
+		snprintf(name, sizeof(name), "state/models/full%u@%s%s.layers.csv", i, mode, owner);
+		FILE *file = create(name);
+		fputs("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n", file);
+		for (unsigned k = 0; k < FULL_LAYERS; k++)
+			fprintf(file, "decode,2000,1510400000,918000000,0,0,%u,%u,%u,%d\n", k, 3000 + k % 7,
+				30000000U / FULL_LAYERS, k == FULL_LAYERS - 1);
 		fclose(file);
 	}
 }

@@ -1,26 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Helpers of the board tests: TAP, a running board, its page, its knobs."""
-import ctypes, glob, mmap, os, shutil, signal, subprocess, sys, tempfile, threading, time
+import ctypes, glob, itertools, mmap, os, shutil, signal, subprocess, sys, tempfile, threading, time
 
 BUILD = os.environ.get("BUILD_DIR", "build/asan")
 RELEASE = os.environ.get("RELEASE_DIR", "build/release")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from lines import done, ok, skip  # noqa: E402, F401
+from lines import done, ok, skip, tied  # noqa: E402, F401
 
-# Percent by which the board's waits were too long, by the word of its own layer: the machine was busy with other work.
-UNQUIET = 1.5   # a limit that is missed says nothing of flamed
-A_LITTLE = 2.0  # said of a run in which the machine made a request late, however still it was else
-ROUGH = 5.0     # nothing of the board can be measured any more
-
-
-def judge(right, gross, late, name, note):
-    """A limit that is not reached is a failure on a machine that held still: one that was late by no more than UNQUIET
-    percent. On one that did not, the board was not there to be measured: a counted skip with its figures. A gross error
-    is more than a little lateness explains."""
-    if right or late <= UNQUIET or (gross and late <= ROUGH):
-        ok(right, name, note)
-    else:
-        skip(name, f"the machine was busy with something else, and late by {late:.1f} %: {note}")
+ROUNDS = 16     # in which points are looked for that do it for less,
+STEPS = 12      # of each clock, at most
 
 
 def say(text):
@@ -39,7 +27,7 @@ D3 = (ctypes.c_double * 64) * 3
 
 
 class Page(ctypes.Structure):
-    """struct page of board/page.h."""
+    """struct board_page of board/page.h."""
     _fields_ = [("magic", ctypes.c_uint32), ("size", ctypes.c_uint32), ("max_hz", U3), ("min_hz", U3),
                 ("settle_ns", U3),
                 ("workload", Model * 2), ("steps", U3), ("table_hz", T3), ("idle_w", D3), ("busy_w", D3),
@@ -55,8 +43,8 @@ class Board:
     def __init__(self, board="agx-orin", build=BUILD):
         self.dir = tempfile.mkdtemp(prefix="flamed-test-")
         self.root = self.dir + "/b"
-        self.process = subprocess.Popen([build + "/flamed-board", self.root, "--board", board], stdout=subprocess.PIPE,
-                                        text=True)
+        self.process = tied(subprocess.Popen([build + "/flamed-board", self.root, "--board", board],
+                                             stdout=subprocess.PIPE, text=True))
         self.ready = self.process.stdout.readline().strip()
         self.file = open(self.root + "/board.page", "r+b")
         self.map = mmap.mmap(self.file.fileno(), 0)
@@ -153,6 +141,84 @@ class Power:
     def mean(self, begin_ns, end_ns):
         kept = [uw for at, uw in self.samples if begin_ns <= at <= end_ns]
         return sum(kept) / max(len(kept), 1)
+
+
+def upper(values):
+    """Of these, the one at flamed's own quantile (QUANTILE_DEFAULT)."""
+    return sorted(values)[min(int(len(values) * 0.98), len(values) - 1)]
+
+
+def at_most(a, b):
+    """Is each clock of point a at most that of point b?"""
+    return all(x <= y for x, y in zip(a, b))
+
+
+class Work:
+    """Needs of one inference of a program that a layer of the board slows down, by the board's own account of the work
+    that it did at the highest clocks; bounds that follow from them by the board's own model (board/cost.c, power.h)."""
+
+    def __init__(self, page, work_ns):
+        self.page, self.work_ns, mem = page, list(work_ns), page.opencl[2]
+        self.gpu_ns = self.work_ns[2] * (1 - mem) / mem # without what waits for memory
+
+    def paces(self, point):
+        """Least times of the host's launches and of all executions. No program's inference takes longer where both are
+        shorter: the board takes the memory's share of every execution to be the same."""
+        cpu, gpu, mem = (top / hz for top, hz in zip(self.page.max_hz, point))
+        return self.work_ns[0] * cpu, ((self.gpu_ns * gpu) ** 3 + (self.work_ns[2] * mem) ** 3) ** (1 / 3)
+
+    def least_uw(self, point, period_ns):
+        """Power of one that takes the whole period, which is the least of all that keep it."""
+        watts, page = self.page.base_w, self.page
+        for c, ns in enumerate((self.work_ns[0], self.gpu_ns, self.work_ns[2])):
+            step = list(page.table_hz[c][:page.steps[c]]).index(point[c])
+            watts += page.idle_w[c][step] + page.busy_w[c][step] * ns * page.max_hz[c] / point[c] / period_ns
+        return 1e6 * watts
+
+
+def thinned(clocks):
+    """At most STEPS of them, evenly spaced, with the lowest and the highest."""
+    n = min(len(clocks), STEPS)
+    return sorted({clocks[round(i * (len(clocks) - 1) / max(n - 1, 1))] for i in range(n)})
+
+
+def points_for_less(page, work, wanted, measure):
+    """Look for points that keep a period for less than a power, without any estimate of flamed's: `wanted` is
+    {period_ns: uw}, measure(points) returns {point: (ns, uw)} of those that could be measured. A point that is too slow
+    rules out those of no faster pace, and one in time all above it, which need more power. Measured first are points
+    that rule out many either way. Ends when every point is ruled out or measured. Returns {point: (ns, uw)}, and the
+    points that are left after ROUNDS calls of measure()."""
+    pace = {point: work.paces(point) for point in
+            itertools.product(*(thinned(list(page.table_hz[c][:page.steps[c]])) for c in range(3)))}
+    could = {period: [point for point in pace if max(pace[point]) <= period and work.least_uw(point, period) < uw]
+             for period, uw in wanted.items()}
+    measured = {}
+
+    def slower(a, b):
+        return at_most(pace[b], pace[a])
+
+    def middle(points):
+        """Of these, some none of which can rule out another."""
+        chosen = []
+        for point in sorted(points, key=lambda point: -min(sum(slower(other, point) for other in points),
+                                                           sum(at_most(point, other) for other in points))):
+            if not any(slower(point, other) or slower(other, point) or at_most(point, other) or at_most(other, point)
+                       for other in chosen):
+                chosen.append(point)
+        return chosen
+
+    for _ in range(ROUNDS):
+        for period in could:
+            slow = [point for point, (ns, _) in measured.items() if ns > period]
+            fast = [point for point, (ns, _) in measured.items() if ns <= period]
+            least = min([wanted[period], *(measured[point][1] for point in fast)])
+            could[period] = [point for point in could[period] if work.least_uw(point, period) < least
+                             and not any(slower(point, other) for other in slow)
+                             and not any(at_most(other, point) for other in fast)]
+        if not any(could.values()):
+            break
+        measured.update(measure(sorted({point for points in could.values() for point in middle(points)})))
+    return measured, sorted({point for points in could.values() for point in points})
 
 
 def workload(board, *args, build=RELEASE, env=None):

@@ -97,6 +97,7 @@ def kernel_rules():
        "trailing bytes are refused, and counted")
     b.write(g + "/max_freq", 0)
     ok(b.reads(g + "/max_freq", 1300500000), "0 is no limit")
+    emptied(b, g + "/max_freq")
     ok(not os.path.exists(b.path(g + "/userspace")), "no userspace folder before the governor")
     b.write(g + "/governor", "userspace")
     ok(b.wait(lambda: os.path.exists(b.path(g + "/userspace/set_freq"))),
@@ -116,6 +117,22 @@ def kernel_rules():
     b.write(e + "/mrq_rate_locked", 0)
     ok(b.reads(e + "/rate", 3199000000), "unlocked it goes back to the power mode's")
     b.close()
+
+
+def emptied(b, knob):
+    """open(2) empties the file before the write, and is no write of its own."""
+    whole, rejected = b.read(knob), b.page.rejected
+    first = os.open(b.path(knob), os.O_WRONLY)
+    fd = os.open(b.path(knob), os.O_WRONLY | os.O_TRUNC)
+    os.close(first)
+    time.sleep(0.2) # the board has seen that it was closed
+    ok(b.page.rejected == rejected, "a file that is open and still empty is no write", b.page.rejected - rejected)
+    os.write(fd, b"50x\n")
+    os.close(fd)
+    ok(b.wait(lambda: b.page.rejected > rejected) and b.reads(knob, whole), "what is written then is")
+    os.close(os.open(b.path(knob), os.O_WRONLY | os.O_TRUNC))
+    ok(b.reads(knob, whole), "emptied and left so, it shows its value again")
+    ok(b.page.rejected == rejected + 1, "and one write was refused in all", b.page.rejected - rejected)
 
 
 def old_kernel():
@@ -214,7 +231,7 @@ def heat():
             b.write(q + "/scaling_governor", "performance")
         b.write(b.gpu() + "/governor", "performance")
         top = 2201600
-        # who has a file open makes the board show its value later, perhaps another one by then
+        # an open file delays the board's update, perhaps until the next value
         readers = [subprocess.Popen(["sh", "-c", 'while read x <"$0"; do :; done', b.path(p + "/scaling_max_freq")])
                    for _ in range(2)]
         b.page.busy_ns[1] += 2500000000
@@ -253,7 +270,7 @@ def governors():
 
 
 def written_over():
-    """A value just written is heard of before what the device holds is shown over it."""
+    """The event of a new write is handled before the device's value replaces it."""
     b = Board("rk3588")
     low, high = b.gpu() + "/min_freq", b.gpu() + "/max_freq"
     bad = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The board's OpenCL layer under a program that knows nothing of it: same results, the board's times,
+"""The board's OpenCL layer under an unmodified program: same results, the board's times,
 its error measured."""
 import os, re, subprocess, sys
 
@@ -46,7 +46,7 @@ def main():
     ok(rc == 0 and profiled[-1] > 0, "the program by itself", err)
     rc, _, _, same, err = run(KERNELS, 3, OPENCL_LAYERS=LAYER)
     ok(rc == 0 and same == result and err.count("nothing is slowed down") == 1,
-       "without a board it runs untouched, and is told so", err)
+       "without a board it runs unchanged, with one message", err)
     _, _, _, result, _ = run(KERNELS, ROUNDS)
     b = Board("agx-orin")
     env = {"FLAMED_BOARD": b.root, "OPENCL_LAYERS": LAYER}

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The board's Vulkan layer under a program that knows nothing of it: same results, the board's times,
+"""The board's Vulkan layer under an unmodified program: same results, the board's times,
 query results too, its error measured."""
 import csv, os, re, shutil, subprocess, sys, tempfile
 
@@ -37,8 +37,8 @@ def waits(board, words, **env):
 
 
 def executions(board, top):
-    """By the calibration file and the layer's rule: what the submissions of an inference take, in ms,
-    as often as at the top clocks."""
+    """The times of the submissions of an inference, in ms, by the calibration file and the layer's rule, for as
+    many as at the top clocks."""
     base = [dict(zip(("key", "host_runs", "exec_runs", "host_ns", "exec_ns"), line.split(","))) for line in
             board.read("/vulkan-calibration.csv").split("\n")[1:]]
     _, exec_slow, m = board.page.opencl
@@ -89,7 +89,7 @@ def main():
     ok(rc == 0 and result, "the program by itself", text)
     rc, same, text = run(WORDS)
     ok(rc == 0 and same == result and text.count("nothing is slowed down") == 1,
-       "without a board it runs untouched, and is told so", text)
+       "without a board it runs unchanged, with one message", text)
     b = Board("agx-orin")
     b.pin(2201600000, 1300500000, 3199000000)
     for words in ("", "wait=poll", "wait=timeline", "wait=timelinepoll submit2", "wait=queue resubmit",

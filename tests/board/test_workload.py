@@ -39,7 +39,7 @@ def follows(b, kind, *extra):
         for model, context in (("cnn", 0), ("decode", 1500)):
             rows, s = workload(b, "--model", model, "--requests", "5", "--context", f"{context}:{context}", *extra)
             want = timeline_ms(b.page, model, context, *point)
-            # By the board's clock: what this machine adds is reported apart, as late_ns.
+            # By the board's clock: delays by this machine are reported separately, as late_ns.
             got = sorted(int(r["latency_ns"]) / 1e6 for r in rows)[2]
             error = abs(got / want - 1)
             worst = max(worst, error)
@@ -88,7 +88,7 @@ def optimum(b):
     b.pin(*c)
     idle_uw = b.page.power_uw
     _, s = workload(b, "--requests", "8", "--deadline", "100ms")
-    # Where this machine notices an end late, the board stands idle for that long.
+    # If this machine detects an end late, the board idles for that time.
     measured_uw, busy_ns = float(s["power_uw"]), int(s["requests"]) * float(s["mean_ns"])
     elapsed_ns = int(s["requests"]) * float(s["energy_uj"]) / measured_uw * 1e9
     expected_uw = (power[0] * busy_ns + idle_uw * (elapsed_ns - busy_ns)) / elapsed_ns
@@ -121,7 +121,7 @@ def main():
     b = Board("agx-orin")
     s = follows(b, "OpenCL")
     if s["queue"].startswith("OpenCL"):
-        ok(True, "the kernels ran on " + s["queue"])
+        say("the kernels ran on " + s["queue"])
     with tempfile.TemporaryDirectory() as none:
         _, s = workload(b, "--requests", "2", env={"OCL_ICD_VENDORS": none})
         ok(s["queue"] == "two threads and a queue (no OpenCL device)", "without an ICD: " + s["queue"])

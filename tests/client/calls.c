@@ -134,7 +134,7 @@ static void say(struct link *l, const char *format, ...)
 	va_end(args);
 }
 
-/* What is no answer to this operation. */
+/* Replies that do not belong to this operation. */
 static void spoil(struct link *l, const char *op)
 {
 	static const char *const rubbish[] = {"rubbish\n\n",
@@ -373,7 +373,7 @@ static unsigned lives;
 static int64_t last_request;
 static uint64_t tokens = TOKEN_FIRST / NAMES;
 
-/* Within its timeout, and what its manual says. */
+/* Returns within its timeout, with an error of its manual page. */
 static void check(const char *call, uint64_t start_ns, uint64_t most_ms, int64_t rc)
 {
 	static const int64_t known[] = {-ENOTCONN, -EAGAIN, -ENOENT, -EDQUOT, -ENOSPC, -ETIMEDOUT};

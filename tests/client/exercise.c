@@ -170,6 +170,8 @@ int main(void)
 			print_decision(rc, &decision);
 		} else if (!strcmp(verb, "end")) {
 			printf("%d\n", flamed_end(flamed, number, second));
+		} else if (!strcmp(verb, "withdraw")) {
+			printf("%d\n", flamed_withdraw(flamed, number));
 		} else if (!strcmp(verb, "layer_source")) {
 			printf("%d\n", flamed_layer_source(flamed, n > 1 ? word[1] : ""));
 		} else if (!strcmp(verb, "layers")) {

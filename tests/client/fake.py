@@ -239,10 +239,10 @@ class Fake:
         if op == "models":
             return [("model.0.name", "resnet50"), ("model.0.state", "ready"), ("model.0.phases", "run"),
                     ("model.0.samples", 8),
-                    ("model.0.contexts", 1), ("model.0.layers", 1),
+                    ("model.0.rejected", 0), ("model.0.contexts", 1), ("model.0.layers", 1),
                     ("model.1.name", "qwen2.5-1.5b-q4"), ("model.1.state", "learning"),
                     ("model.1.phases", "prefill,decode"), ("model.1.samples", 5),
-                    ("model.1.contexts", 3), ("model.1.layers", 0)]
+                    ("model.1.rejected", 17), ("model.1.contexts", 3), ("model.1.layers", 0)]
         if op == "explain":
             return EXPLAIN
         if op == "tally":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""flamectl against a daemon of tables: what people see, JSON, SVG, errors, run."""
+"""flamectl against a daemon of tables: output for people, JSON, SVG, errors, run."""
 
 import fcntl
 import json
@@ -32,7 +32,7 @@ def ctl(*words, status=0, **environment):
 
 
 def on_terminal(*words, lines=0, **environment):
-    """The same with a terminal of `lines` lines (0: it does not say) for stdout."""
+    """The same with a terminal of `lines` lines (0: unknown) for stdout."""
     pid, fd = pty.fork()
     if pid == 0:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 0, 0, 0))
@@ -86,7 +86,7 @@ def help_texts(_):
 
 @test
 def absent(directory):
-    """No socket, nobody behind it, no permission: status 1 and what to do."""
+    """No socket, no listener, no permission: status 1 and a hint."""
     path = directory + "/s"
     for verb in (["status"], ["models"], ["surface", "m"], ["explain"], ["release"], ["profile"],
                  ["profile", "m", "--", "true"]):
@@ -187,7 +187,7 @@ def json_of_strange_text(directory):
 
 @test
 def status_for_people(directory):
-    """status: aligned, coloured on a terminal only, says what is missing."""
+    """status: aligned, coloured on a terminal only, with the missing devices."""
     fake = Fake(directory + "/s", busy=True)
     words = ["--socket", directory + "/s", "status"]
     plain = ctl(*words)[0]
@@ -226,6 +226,17 @@ def status_hostile_names(directory):
 
 
 @test
+def models_shown(directory):
+    """models: a table, with the number of samples that were rejected."""
+    fake = Fake(directory + "/s")
+    rows = [line.split() for line in ctl("--socket", directory + "/s", "models")[0].splitlines()]
+    equal(rows, [["MODEL", "STATE", "PHASES", "SAMPLES", "REJECTED", "CONTEXTS", "LAYERS"],
+                 ["resnet50", "ready", "run", "8", "0", "1", "known"],
+                 ["qwen2.5-1.5b-q4", "learning", "prefill,decode", "5", "17", "3"]])
+    fake.close()
+
+
+@test
 def status_watch(directory):
     """status --watch: one frame a period, ends on SIGINT, puts the terminal back."""
     fake = Fake(directory + "/s")
@@ -256,6 +267,13 @@ def explain_for_people(directory):
     fake.close()
 
 
+def narrow_marks(text):
+    """The second character of each cell of two columns."""
+    rows = re.findall(r"^ *[0-9.]+ ((?:..){8})$", text, re.M)
+    equal(len(rows), 22 * 4, "rows of cells of two columns: " + text)
+    return "".join(row[1::2] for row in rows)
+
+
 @test
 def heat_map(directory):
     """surface: measured cells and the current point are marked, with and without colour."""
@@ -277,6 +295,10 @@ def heat_map(directory):
     equal(max(map(len, narrow[narrow.index("memory 2"):narrow.index("measured   [")].splitlines()[:20])) <= 40, True,
           "narrow")
     contains(narrow, "[]", "<>")
+    cells = json.loads(ctl(*words[:2], "--json", *words[2:4])[0])["cells"]
+    late = [c["bound_ns"] > 15 * 10**6 for c in cells]
+    equal((narrow_marks(narrow).count("*"), narrow_marks(narrow).count("x")),
+          (8, sum(over and not c["measured"] for over, c in zip(late, cells))), "marks of narrow cells: " + narrow)
     for show in ("bound", "power", "regime", "bubble"):
         contains(ctl("--socket", directory + "/s", "surface", "resnet50", "--show", show)[0], "resnet50")
     ctl("--socket", directory + "/s", "surface", "resnet50", "--phase", "decode", "--context", "512")
@@ -350,6 +372,12 @@ def surface_fits(directory):
     far = ctl(*words, NO_COLOR="1")[0]
     equal(far.count("~"), 2, "one mark and its legend: " + far)
     contains(ctl(*words, "--svg", "-")[0], "extrapolated")
+    rows = [(f"row.0.{i}", f"5:6:7:0:{i // 4}:0:0") for i in range(8)]
+    fake.behave = lambda op, m: [("state", "ready"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1000000"),
+                                 ("gpu_hz", ",".join(f"{i}000000" for i in range(1, 9))), ("mem_hz", "0"), *rows]
+    for narrow in (ctl(*words, COLUMNS="40")[0], on_terminal(*words, COLUMNS="40")):
+        plain = re.sub(r"\033\[[0-9;]*m", "", narrow)
+        equal([row[1::2] for row in re.findall(r"^ +1 (.{16})$", plain, re.M)], ["~~~~    "], narrow)
     none = [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"), ("mem_hz", "0"),
             ("row.0.0", "0:0:0:0:0:0:0")]
     fake.behave = lambda op, m: ([("model.0.name", "resnet50"), ("model.0.phases", "decode")] if op == "models" else
@@ -392,7 +420,8 @@ def tradeoff(directory):
 
 @test
 def surface_of_nothing(directory):
-    """surface of a model, or a phase, that was never measured: says so, and what is known."""
+    """surface of a model, or a phase, that was never measured: an answer that lists the measured phases, and an error
+    where a picture was wanted."""
     fake = Fake(directory + "/s")
     nothing = [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"),
                ("mem_hz", "0"), ("row.0.0", "0:0:0:0:0:0:0")]
@@ -401,6 +430,13 @@ def surface_of_nothing(directory):
              "--phase prefill,decode", "profile")
     contains(ctl("--socket", directory + "/s", "surface", "new")[0], "was not measured yet")
     equal(json.loads(ctl("--socket", directory + "/s", "--json", "surface", "new")[0])["state"], "none")
+    contains(ctl("--socket", directory + "/s", "tradeoff", "new")[0], "was not measured yet")
+    for verb in ("surface", "tradeoff"):
+        for words in ([], ["--json"]):
+            for file in (directory + "/new.svg", "-"):
+                err = ctl("--socket", directory + "/s", verb, "new", "--svg", file, *words, status=1)[1]
+                contains(err, "was not written: phase run of new was not measured yet")
+        equal(os.path.exists(directory + "/new.svg"), False, f"{verb}: no picture of nothing")
     fake.close()
 
 
@@ -426,6 +462,27 @@ def run_environment(directory):
     equal(json.loads(ctl("--json", *words, "--", "true")[1])["requests"], 120)
     fake.behave = lambda op, m: [("sessions", 0), ("requests", 0)] if op == "tally" else False
     contains(ctl(*words, "--", "true")[1], "no inference of true was seen")
+    fake.close()
+
+
+@test
+def run_json_layers(directory):
+    """run --json: what each layer saw and, where nothing was seen, the reasons that the text gives."""
+    fake = Fake(directory + "/s")
+    words = ["--socket", directory + "/s", "run", "--model", "resnet50", "--deadline", "33ms", "--"]
+    report = ["sh", "-c", "echo layer: inferences=44 missed=0 layer=engines launches=3254 >> $FLAMED_SUMMARY; "
+                          "echo layer: inferences=0 missed=0 layer=cuda launches=7 >> $FLAMED_SUMMARY"]
+    names = ["opencl", "vulkan", "cuda", "engines", "gstreamer"]
+    answer = json.loads(ctl("--json", *words, *report)[1])
+    equal((answer["requests"], [one["name"] for one in answer["layer"]], "text" in answer), (120, names, False))
+    equal(answer["layer"][3], {"name": "engines", "loaded": 1, "inferences": 44, "launches": 3254})
+    equal(answer["layer"][0], {"name": "opencl", "loaded": 0, "inferences": 0, "launches": 0})
+    equal("layer" in json.loads(ctl("--json", *words, "true", FLAMED_SUMMARY="2")[1]), False, "it went elsewhere")
+    fake.behave = lambda op, m: [("sessions", 0), ("requests", 0)] if op == "tally" else False
+    answer, text = json.loads(ctl("--json", *words, *report)[1]), ctl(*words, *report)[1].splitlines()
+    contains(answer["text"], "no inference was seen", "libflamed")
+    equal([f"  {one['name']:9} {one['text']}" for one in answer["layer"]], text[1:6], "the reasons")
+    contains(answer["layer"][2]["text"], "set FLAMED_BOUNDARY")
     fake.close()
 
 
@@ -458,6 +515,10 @@ def streams_in_status(directory):
     titles, line = text[text.index("Streams"):].splitlines()[1:3]
     equal(titles.split(), "ID RATE REACHED LATE FIRST P99 DUE ENERGY".split())
     equal(re.split("  +", line.strip()), ["1", "15.0/s", "14.9/s", "2 of 300", "312 ms", "480 ms", "800 ms", "1.23 J"])
+    stream["session.0.starts"] = stream["session.0.first_median_ns"] = stream["session.0.first_p99_ns"] = 0
+    answer = [pair for pair in pairs if pair[0] not in stream] + list(stream.items())
+    line = ctl("--socket", directory + "/s", "status")[0].split("Streams")[1].splitlines()[2]
+    equal(re.split("  +", line.strip())[4:6], ["-", "-"], "before the first prompt")
     fake.behave = None
     equal("Streams" in ctl("--socket", directory + "/s", "status")[0], False, "without a stream")
     fake.close()
@@ -470,8 +531,8 @@ def stream_explained(directory):
     pairs = fake.reply("explain", {})
     stream = [("rate_mhz", 15000), ("number", 299), ("ahead_ns", 120000000), ("stream.rate_mhz", 15000),
               ("stream.reached_mhz", 14950), ("stream.scheduled", 300),
-              ("stream.late", 2), ("stream.first_median_ns", 312000000), ("stream.first_p99_ns", 480000000),
-              ("stream.energy_uj", 310000)]
+              ("stream.late", 2), ("stream.starts", 4), ("stream.first_median_ns", 312000000),
+              ("stream.first_p99_ns", 480000000), ("stream.energy_uj", 310000)]
     fake.behave = lambda op, message: pairs + stream if op == "explain" else False
     contains(ctl("--socket", directory + "/s", "explain")[0],
              "Stream: 14.9/s reached of 15.0/s asked, 2 of 300 late against the schedule; first after 312 ms "
@@ -538,6 +599,7 @@ def run_interrupt(directory):
     script = f"trap 'echo int >>{log}' INT; echo ready; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; exit 5"
     pid, fd = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored by all that a shell runs in the background
         os.execve(FLAMECTL, [FLAMECTL, "--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--",
                              "sh", "-c", script], ENVIRONMENT)
     seen = b""
@@ -581,7 +643,7 @@ def profile_progress(directory):
 
 @test
 def profile_command(directory):
-    """profile MODEL -- COMMAND: run again until ready, given up when it measures nothing."""
+    """profile MODEL -- COMMAND: repeated until ready, abandoned after a run without a measurement."""
     fake = Fake(directory + "/s")
     samples = [0]
 
@@ -609,7 +671,7 @@ def profile_command(directory):
 
 @test
 def verify(directory):
-    """verify: an apply is tried when idle, compared with what is read back, and handed back."""
+    """verify: an apply is tried when idle, compared with the values read back, and restored."""
     path = directory + "/s"
     fake = Fake(path)
     contains(ctl("--socket", directory + "/none", "verify", status=1)[0], "FAILED  socket", "systemctl start flamed")
@@ -643,7 +705,7 @@ def verify(directory):
 def verify_layers(directory):
     """verify: the layers for OpenCL and for engines on the CPU, where they work, and why they do not."""
     fake = Fake(directory + "/s")
-    library = directory + "/libOpenCL.so.1"  # of an OpenCL loader, whatever this machine has
+    library = directory + "/libOpenCL.so.1"  # of an OpenCL loader, independent of this machine
     engines, opencl = (f"{BUILD}/libflamed-{name}.so" for name in ("engines", "opencl"))
     os.symlink(os.path.abspath(engines), library)
     there = {"FLAMED_OPENCL_LAYER": opencl, "FLAMED_ENGINES_LAYER": engines, "LD_LIBRARY_PATH": directory,
@@ -654,11 +716,19 @@ def verify_layers(directory):
         return {name: " ".join(line.split()) for line in out.splitlines() for name in ("opencl", "engines")
                 if line.split()[1:2] == [name]}
 
-    works = {name: f"ok {name} flamectl run governs programs that use it" for name in ("opencl", "engines")}
+    apis = {"opencl": "OpenCL", "engines": "llama.cpp, or ONNX Runtime by its C API (Python does not), on the CPU"}
+    works = {name: f"ok {name} flamectl run governs programs that use {api}" for name, api in apis.items()}
     equal(lines(), works)
     equal(lines(FLAMED_OPENCL_LAYER="/none", FLAMED_ENGINES_LAYER="/nor"),
           {"opencl": "note opencl not installed: there is no /none",
            "engines": "note engines not installed: there is no /nor"})
+    os.mkdir(directory + "/empty")
+    none = {name: f"note opencl no driver for OpenCL: none is in OCL_ICD_VENDORS={directory}/{name}"
+            for name in ("empty", "none.icd")}
+    for name, said in none.items():
+        equal(lines(OCL_ICD_VENDORS=f"{directory}/{name}")["opencl"], said)
+    equal(lines(OCL_ICD_VENDORS=library), works)
+    equal(lines(OCL_ICD_VENDORS=directory + "/empty", OCL_ICD_FILENAMES="/none:libOpenCL.so.1"), works)
     with open(directory + "/text.so", "w", encoding="utf-8") as file:
         file.write("no library\n")
     for name, variable in (("opencl", "FLAMED_OPENCL_LAYER"), ("engines", "FLAMED_ENGINES_LAYER")):

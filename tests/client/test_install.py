@@ -43,6 +43,33 @@ def build_example(directory, *options):
     return program
 
 
+# Of Ubuntu 22.04, as its packages say.
+UBUNTU = {"libevent_core": "2.1.12-stable", "libsystemd": "249", "inih": "undefined", "ncursesw": "6.3.20211021",
+          "OpenCL": "3.0", "vulkan": "1.3.204", "sqlite3": "3.37.2", "jansson": "2.13.1"}
+
+
+@test
+def libraries(directory):
+    """The libraries of Ubuntu 22.04 will do; an older one, or one that is not there, is named."""
+    def require(changed, status):
+        for name, version in {**UBUNTU, **changed}.items():
+            if os.path.exists(f"{directory}/{name}.pc"):
+                os.unlink(f"{directory}/{name}.pc")
+            if version:
+                with open(f"{directory}/{name}.pc", "w", encoding="utf-8") as file:
+                    file.write(f"Name: {name}\nDescription: none\nVersion: {version}\n")
+        done = subprocess.run([ROOT + "/tools/install-deps", "--require", "build"], capture_output=True, text=True,
+                              env={**CLEAN, "PKG_CONFIG_LIBDIR": directory, "CC": "cc"}, timeout=60)
+        equal(done.returncode, status, done.stderr)
+        return done.stderr.split("\n")[0]
+    equal(require({}, 0), "")
+    for name, version, word in (("libevent_core", "2.1.11-stable", "libevent_core (2.1.12 or newer)"),
+                                ("libsystemd", "248", "libsystemd (249 or newer)"),
+                                ("vulkan", "1.3.203", "vulkan (1.3.204 or newer)"), ("inih", None, "inih"),
+                                ("jansson", None, "jansson")):
+        equal(require({name: version}, 1), f"flamed needs these to build, and they are not here: {word}")
+
+
 @test
 def install(_):
     """make install DESTDIR: the files are where they belong."""
@@ -194,13 +221,14 @@ def completion(directory):
     equal(complete("run", "--model", "res"), ["resnet50"])
     equal(complete("run", "--model", "m", "--d"), ["--deadline"])
     equal(complete("surface", "m", "--svg", TREE + "/usr/local/sh"), [TREE + "/usr/local/share"])
+    equal(complete("models", "import", "--other-versions", TREE + "/usr/local/sh"), [TREE + "/usr/local/share"])
     fake.close()
     equal(complete("surface", ""), [], "models without a daemon")
     header = run(TREE + "/usr/local/bin/flamectl", "--help")
     verbs = re.findall(r"^  ([a-z]+) ", header, re.M)
     equal(set(complete("")) - set(re.findall(r"^  (--[a-z]+)", header, re.M)), set(verbs), "verbs that are completed")
     for verb in verbs:
-        options = set(re.findall(r"--[a-z]+", run(TREE + "/usr/local/bin/flamectl", verb, "--help").split("\n")[0]))
+        options = set(re.findall(r"--[a-z-]+", run(TREE + "/usr/local/bin/flamectl", verb, "--help").split("\n")[0]))
         equal(options - set(complete(verb, "--")), set(), f"options of {verb} that are not completed")
 
 
@@ -221,10 +249,11 @@ def configuration(_):
 
 @test
 def uninstall(_):
-    """make uninstall leaves no file, and no folder of its own."""
+    """make uninstall leaves no file, and no folder but those of every /usr/local."""
     run("make", "uninstall", "DESTDIR=" + TREE, cwd=ROOT)
     equal(files(), [])
-    equal([d for d, _, _ in os.walk(TREE) if os.path.basename(d).startswith("flamed") and d != TREE], [])
+    usual = [f"/usr/local/{name}" for name in ("bin", "sbin", "include", "share/man", "share")] + [PYTHON_DIR, "/etc"]
+    equal([d for d, _, _ in os.walk(TREE) if not any(u.startswith(d[len(TREE):]) for u in usual)], [])
 
 
 @test

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""libflamed against a daemon of tables: what is sent, what comes of a daemon
-that is absent, silent, killed or restarted."""
+"""libflamed against a daemon of tables: the messages sent, and the behaviour with a
+daemon that is absent, silent, killed or restarted."""
 
 import errno
 import os
@@ -25,9 +25,12 @@ class Exercise:
         equal(self("open", *([path] if path else [])), ["0"], "open")
 
     def __call__(self, *words):
+        self.say(*words)
+        return self.line()
+
+    def say(self, *words):
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
-        return self.line()
 
     def line(self):
         return self.process.stdout.readline().split()
@@ -83,7 +86,7 @@ def arguments(directory):
 
 @test
 def messages(directory):
-    """What is sent for open, begin, end and close."""
+    """The messages of open, begin, end and close."""
     fake = Fake(directory + "/s")
     e = Exercise(None, FLAMED_SOCKET=directory + "/s", FLAMED_MODEL="from.env", FLAMED_DEADLINE_NS="20000000",
                  FLAMED_TAG="tag-1")
@@ -145,8 +148,8 @@ def long_layers(directory):
 
 @test
 def other_shapes(directory):
-    """A reply that is no answer to its message (one got lost, or came twice): the library takes none of those behind it
-    for an answer, and reconnects."""
+    """A reply that does not belong to its message (one was lost or repeated): the library uses no later reply, and
+    reconnects."""
     lost = {"begin": [("missed", 0)], "open": [("request", 3), ("feasible", 1)],
             "end": [("session", 2), ("surface", "none")],
             "close": [("missed", 1)]}
@@ -163,7 +166,7 @@ def other_shapes(directory):
         if int(first[0]) > 0:
             e("end", first[0], 1000)
         until(lambda: wrong, op)
-        # The connection is given up, and a new one serves.
+        # The connection is closed, and a new one works.
         answers = []
         until(lambda: answers.append(e("wait", number, 0, 1000 * MS))
               or answers[-1][1:3] == ["applied=1", "feasible=1"], op + " again")
@@ -205,7 +208,7 @@ def silent(directory):
 
 @test
 def streams(directory):
-    """A stream names its rate at open and no deadline at begin, and starts again when told."""
+    """A stream names its rate at open and no deadline at begin, and starts again on request."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s", FLAMED_FIRST_NS=str(800 * MS))
     equal(e("stream", "llama", 15000, 0)[0], "0")
@@ -219,6 +222,14 @@ def streams(directory):
         equal((begin.get("deadline_ns"), begin.get("stream")), (None, expected), "begin")
     e("end", e("wait", 0, 33 * MS, 1000 * MS)[0], 5 * MS)
     equal(fake.ops("begin")[-1]["deadline_ns"], str(33 * MS), "a deadline of its own")
+    counted = e("counts", 0)
+    for begin in ("wait", "begin"):  # after the reply to it, and before
+        request = e(begin, 0, 0, 1000 * MS)[0]
+        equal(e("withdraw", request), ["0"])
+        equal(e("withdraw", request), [str(-errno.ENOENT)], "withdrawn once")
+        e("end", e("wait", 0, 0, 1000 * MS)[0], 5 * MS)
+        until(lambda: [end.get("withdraw") for end in fake.ops("end")[-2:]] == ["1", None], "withdrawn")
+    until(lambda: int(e("counts", 0)[1]) == int(counted[1]) + 2, "withdrawn requests are not counted")
     fake.drop()  # opened again, as a stream
     until(lambda: e("begin", 0, 0)[0].isdigit() and len(fake.ops("open")) > 1, "open again")
     equal(fake.ops("open")[-1]["rate_mhz"], "15000", "open again")
@@ -234,6 +245,30 @@ def streams(directory):
           "a session without a deadline takes the rate of the environment")
     e("session", "net", 25 * MS, 1000 * MS)
     equal(fake.ops("open")[-1].get("rate_mhz"), None, "one with a deadline does not")
+    e.end()
+    fake.close()
+
+
+@test
+def of_the_daemon(directory):
+    """Deadline and rate of flamed.conf, as the reply to open has them, serve requests without a deadline."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    replies = {"due": ("deadline_ns", 40 * MS), "paced": ("rate_mhz", 20000)}
+    fake.behave = lambda op, message: ([("session", 1), ("surface", "none"), replies[message["model"]]]
+                                       if message.get("model") in replies else False)
+    equal(e("session", "due", 0, 1000 * MS)[0], "0")
+    equal(e("session", "paced", 0, 1000 * MS)[0], "1")
+    equal(e("session", "neither", 0, 1000 * MS)[0], "2")
+    e("end", e("wait", 0, 0, 1000 * MS)[0], 5 * MS)
+    e("end", e("wait", 0, 20 * MS, 1000 * MS)[0], 5 * MS)
+    e("end", e("wait", 1, 0, 1000 * MS)[0], 5 * MS)
+    equal([m.get("deadline_ns") for m in fake.ops("begin")], [str(40 * MS), str(20 * MS), None], "begins")
+    equal((e("start", 0), e("start", 1)), ([str(-errno.EINVAL)], ["0"]), "which one is a stream")
+    equal(e("begin", 2, 0)[0], str(-errno.EINVAL), "no deadline known")
+    replies.clear()
+    fake.drop()  # opened again: flamed.conf has changed
+    until(lambda: e("begin", 0, 0)[0] == str(-errno.EINVAL), "the deadline is gone")
     e.end()
     fake.close()
 
@@ -270,18 +305,24 @@ def slow_begin(directory):
     equal(e("layers", answer[0], 3), ["0"], "and without an answer nothing is kept for ever")
     go.set()
     until(lambda: e("counts", 0)[1] == "3", "sent on and acknowledged")
-    fake.behave = lambda op, message: bool(op == "begin" and time.sleep(0.03))  # False: as usual
-    order = []
-    for n in range(20):  # the library waits 100 ms for the answer: a busy machine may take longer
+    fake.behave = lambda op, message: None if op == "begin" else False
+    for n in range(20):
         seen = len(fake.seen)
         e("end", e("begin", n, 0)[0], 777)
-        e("close", n)
+        until(lambda: fake.seen[-1]["op"] == "begin", "begin")
+        answer = "".join(f"{k}={v}\n" for k, v in [("errno", 0), *fake.reply("begin", {})]) + "\n"
+        closing = time.monotonic()
+        e.say("close", n)
+        time.sleep(0.03)
+        fake.connections[-1].sendall(answer.encode())
+        answered = time.monotonic()
+        e.line()
         until(lambda: len(fake.ops("close")) == n + 1, "close")
-        order = [m["op"] for m in fake.seen[seen:] if m["op"] in ("end", "close")]
-        if order != ["close"]:
+        if answered - closing < 0.1:  # for which the library waits: else this test was too late
             break
         equal(e("session", "m", 33 * MS, 1000 * MS), [str(n + 1)])
-    equal(order, ["end", "close"], "what was ended is told before the session closes")
+    order = [m["op"] for m in fake.seen[seen:] if m["op"] in ("end", "close")]
+    equal(order, ["end", "close"], "requests that ended are reported before the session closes")
     e.end()
     fake.close()
 
@@ -332,6 +373,32 @@ def restart(directory):
 
 
 @test
+def refused_again(directory):
+    """A session that is refused when it is opened again is asked for again, ever more rarely, until there is room."""
+    path = directory + "/s"
+    fake = Fake(path)
+    e = Exercise(path)
+    e("session", "m", 33 * MS, 1000 * MS)
+    fake.behave = lambda op, m: [("errno", errno.EDQUOT), ("message", "too many")] if op == "open" else False
+    fake.drop()
+    equal(e("session", "n", 33 * MS, 0)[0], "1", "a session that was not waited for")
+    opens = lambda name: sum(m["model"] == name for m in fake.ops("open"))  # noqa: E731
+    for number, name in ((0, "m"), (1, "n")):
+        before = opens(name)
+        until(lambda: e("begin", number, 0)[0] == str(-errno.EDQUOT), "refusal")
+        begin = time.monotonic()
+        until(lambda: int(e("begin", number, 0)[0]) < 0 and opens(name) >= max(before, 1) + 3, "three more tries", 8)
+        within(time.monotonic() - begin, 0.29, 8, "seconds of at least 100 and 200 ms")
+    fake.behave = None
+    connections = len(fake.connections)
+    for number in (0, 1):
+        until(lambda: int(e("begin", number, 0)[0]) > 0, "begin once there is room", 8)
+    equal(len(fake.connections), connections, "connections")
+    e.end()
+    fake.close()
+
+
+@test
 def backs_off(directory):
     """Without a daemon, attempts become less frequent: at most a few connects a second."""
     e = Exercise(directory + "/none")
@@ -371,7 +438,7 @@ def dropped_while_waiting(directory):
 
 @test
 def rubbish(directory):
-    """Another program listens there: the connection is given up, without other effects."""
+    """Another program listens there: the connection is closed, without other effects."""
     for text in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 70000, b"errno=0\n" * 9000, b"\n\n\n", b"x" * 5000):
         fake = Fake(directory + "/s")
         fake.behave = lambda op, message: text
@@ -421,7 +488,7 @@ def threads(directory):
 
 @test
 def profiles(directory):
-    """flamed_profile: each point measured as often as asked, paused ones again."""
+    """flamed_profile: each point measured as often as requested, paused ones again."""
     fake = Fake(directory + "/s")
     paused = []
 

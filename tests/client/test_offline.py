@@ -53,7 +53,7 @@ def made_up(where):
 
 
 def learn(path, budget, where, one_at_a_time):
-    """Follow plan; what it asks for is looked up. It never sees a latency that it did not ask for."""
+    """Follow plan, which sees only the latencies of the points that it chose."""
     with open(path) as text:
         truth = {key(r): r for r in csv.DictReader(text)}
     grid, samples = os.path.join(where, "grid.csv"), os.path.join(where, "samples.csv")

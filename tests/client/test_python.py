@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 
 from fake import Fake
 from tap import RELEASE, ROOT, Skip, equal, main, test, until, within
@@ -41,7 +42,7 @@ def refused(call, *parts):
 
 @test
 def times(_):
-    """Seconds, timedelta, texts and rates; what was probably meant is said."""
+    """Seconds, timedelta, texts and rates; errors suggest the intended value."""
     for value, expected in ((0.033, 0.033), (1, 1.0), ("33ms", 0.033), ("33 MS", 0.033), ("1.5s", 1.5), (".5 s", 0.5),
                             ("250us", 250e-6),
                             ("40fps", 0.025), ("50 Hz", 0.02), ("20/s", 0.05),
@@ -84,6 +85,27 @@ def blocks(directory):
         equal([b["deadline_ns"] for b in fake.ops("begin")], [str(d * MS) for d in (33, 20, 33, 33, 33)], "begins")
         until(lambda: session.counts()[0] >= 4 and len(fake.ops("end")) >= 4, "each was ended")
         refused(session.start, "no stream")
+    fake.close()
+
+
+@test
+def no_deadline(directory):
+    """A session whose requests have no deadline warns, once."""
+    fake = Fake(directory + "/s")
+    with flamed.Flamed(directory + "/s") as governor, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        session = governor.session("net")
+        for _ in range(2):
+            with session.request():
+                pass
+        session.begin_wait()
+        session.end(session.begin("20ms"))
+        equal([(w.category, "FLAMED_DEADLINE_NS" in str(w.message)) for w in seen], [(RuntimeWarning, True)], "warned")
+        governor.session("net").begin()
+        equal(len(seen), 2, "another session")
+    with flamed.Flamed("/nowhere") as governor, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        governor.session("net").begin()
     fake.close()
 
 
@@ -131,10 +153,22 @@ def loop(directory):
                 await asyncio.sleep(0)
                 return value
             equal(await infer(7), 7, "decorated coroutine")
+            given_up = asyncio.create_task(session.request(wait=True, timeout=5).__aenter__())
+            await asyncio.sleep(0.05)
+            given_up.cancel()
+            try:
+                await given_up
+                raise AssertionError("not cancelled")
+            except asyncio.CancelledError:
+                pass
+            while len(fake.ops("begin")) < 3:
+                await asyncio.sleep(0.01)
+            while len(fake.ops("end")) < 3:  # of the block that was never entered
+                await asyncio.sleep(0.01)
             ticking.cancel()
             return took, count
 
-    took, count = asyncio.run(run())
+    took, count = asyncio.run(asyncio.wait_for(run(), 60))
     within(took, 0.29, 60, "the begin really waited")
     equal(count >= 5, True, f"the loop ran meanwhile: {count} ticks in {took:.2f} s")
     fake.close()
@@ -201,7 +235,7 @@ def cplusplus(directory):
     begins = fake.ops("begin")
     equal([(b.get("deadline_ns"), b.get("stream")) for b in begins],
           [(str(33 * MS), None), (str(20 * MS), None), (str(33 * MS), None), (None, "1")], "begins")
-    # Nobody waits for the reply to an end: the last may still be on their way.
+    # An end waits for no reply, so the last ones may still be in transit.
     until(lambda: len(fake.ops("end")) >= 4, "four ends")
     equal(len(fake.ops("end")), 4, "ends")
     fake.close()

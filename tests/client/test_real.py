@@ -165,7 +165,7 @@ def every_verb(directory):
 
 @test
 def many_sessions(directory):
-    """200 sessions: status is still one message, and says how many it leaves out."""
+    """200 sessions: status is still one message, with the number of sessions left out."""
     with Board(directory) as board:
         clients = [Exercise(board) for _ in range(4)]
         for i, client in enumerate(clients):
@@ -223,7 +223,7 @@ def run_counts(directory):
 
 @test
 def run_shadow(directory):
-    """run --shadow, beside a keeper whose every write is recorded: there is none, and its account is told."""
+    """run --shadow, beside a keeper whose every write is recorded: there is none, and its account is printed."""
     record = directory + "/writes"
     environment = {"LD_PRELOAD": os.path.join(RELEASE, "tests/keeper/shim.so"), "SHIM_ROOT": directory + "/board",
                    "SHIM_LOG": record}
@@ -288,6 +288,7 @@ def run_report(directory):
         contains(board.ctl(*run, directory + "/no/where", "--", "true", status=1)[1], "--report", "No such file")
     with open(page, encoding="utf-8") as file:
         html = file.read()
+    contains(html, "<p>Measured at VDD_IN, smoothed over the last requests.</p>")
     for word in ("<script", "http://", "https://", "src=", "url(", "@import", "<&>"):
         equal(word in html, False, word)
     names = ("chromium-headless-shell", "chromium", "google-chrome")
@@ -313,7 +314,7 @@ def run_report(directory):
 
 @test
 def one_truth(directory):
-    """Watts of one point: explain, surface and predict agree; status and run measured it, and say at which rail."""
+    """Watts of one point: explain, surface and predict agree; status and run measured it, and run names the rail."""
     with Board(directory) as board:
         e = Exercise(board)
         e("session", "resnet50", 50 * MS, 2000 * MS)
@@ -321,13 +322,25 @@ def one_truth(directory):
         text, explained = board.ctl("explain")[0], board.json("explain")
         contains(text, "while it runs, predicted for VDD_IN")
         surface, status = board.json("surface", "resnet50"), board.json("status")["session"][0]
+        keys = ("cpu_hz", "gpu_hz", "mem_hz")
+        at = lambda shown, point: next(c for c in shown["cells"] if all(c[key] == point[key] for key in keys))
         point = {c: explained[c + "_hz"] for c in ("cpu", "gpu", "mem")}
-        cell = next(c for c in surface["cells"] if all(c[k + "_hz"] == hz for k, hz in point.items()))
-        within(cell["power_uw"], 0.99 * explained["power_uw"], 1.01 * explained["power_uw"], "surface against explain")
+        watts = at(surface, explained)["power_uw"]
+        within(watts, 0.99 * explained["power_uw"], 1.01 * explained["power_uw"], "surface against explain")
         within(status["power_uw"], 0.9 * explained["power_uw"], 1.1 * explained["power_uw"], "status against explain")
         e.end()
+        script = f"(echo open {board.socket}; echo session - 0 2000000000; sleep 0.3; "
+        script += "".join(f"echo wait 0 0 2000000000; echo end {i} {30 * MS}; " for i in range(1, 61))
+        run = ["run", "--model", "resnet50", "--deadline", "50ms", "--", "sh", "-c",
+               script + f"echo counts 0) | {BUILD}/tests/client/exercise"]
+        out = board.ctl("--json", *run)[1]
+        tally, surface = json.loads(out), board.json("surface", "resnet50")
+        equal((tally["requests"], sum(c["requests"] for c in tally["clock"])), (60, 60))
+        equal(tally["power_rail"], "VDD_IN")
+        predicted = sum(at(surface, c)["power_uw"] * c["requests"] for c in tally["clock"]) / 60
+        within(tally["power_uw"], 0.9 * predicted, 1.1 * predicted, "run against surface, at the clocks that it ran at")
+        equal(board.stop(), 0, "flamed saves what it learned, and exits")
         samples = f"{directory}/state/models/resnet50@nvpmodel-1.csv"
-        board.await_path(samples)
         with open(directory + "/p.csv", "w", encoding="utf-8") as file:
             print("cpu_hz,gpu_hz,mem_hz", "{cpu},{gpu},{mem}".format(**point), sep="\n", file=file)
         rows = board.ctl("predict", "--samples", samples, "--points", directory + "/p.csv")[0].split("\n")
@@ -422,7 +435,7 @@ def profiles(directory):
 
 @test
 def run_opencl(directory):
-    """run: an OpenCL program that knows nothing of flamed is governed, its output is the same."""
+    """run: an unmodified OpenCL program is governed, its output is the same."""
     # a gap in which a busy machine, too, gets round to the daemon: the layer does not wait for it
     engine = [os.path.join(BUILD, "tests/opencl/engine"), "kernels=24", "runs=120", "gap=20000"]
     environment = {**ENVIRONMENT, "ASAN_OPTIONS": "detect_leaks=0"}
@@ -442,7 +455,7 @@ def run_opencl(directory):
 
 @test
 def power_users(directory):
-    """release by a user who is neither root nor owner is refused."""
+    """release by a user other than root and the owner is refused."""
     if os.geteuid() != 0:
         raise Skip("only root can become somebody else")
     with Board(directory) as board:

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What contrib/ offers beside metrics: the drop-in by systemd's own check, and its command."""
+"""The recipes of contrib/ except metrics: the drop-in by systemd's own check, and its command."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def drop_in_is_valid(directory):
 
 @test
 def llama_is_valid(directory):
-    """Nor has it anything to say of the proxy's unit, whose command the proxy takes."""
+    """It accepts the proxy's unit too, and the proxy accepts its command."""
     if not shutil.which("systemd-analyze"):
         raise Skip("no systemd-analyze: apt-get install systemd")
     unit = os.path.join(ROOT, "contrib/systemd/flamed-llama.service")

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """flamectl top on a real terminal: tmux shows the screen and presses the keys."""
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -59,16 +61,37 @@ def sessions():
     return pairs + [("session.1.rate_mhz", 20000)]
 
 
+def answers(op, _message):
+    return sessions() if op == "status" else False
+
+
+@contextlib.contextmanager
+def top(directory, behave=answers, shows=("aaa-cnn", "zzz-llm"), **size):
+    """A fake flamed and flamectl top, which shows it: (fake, terminal)."""
+    fake = Fake(directory + "/s", busy=True)
+    fake.behave = behave
+    terminal = None
+    try:
+        terminal = Terminal(directory, **size)
+        terminal.shows(*shows)
+        yield fake, terminal
+    finally:
+        if terminal:
+            terminal.end()
+        fake.close()
+
+
 @test
 def small(directory):
     """Everything fits 80 columns and 24 lines."""
-    fake = Fake(directory + "/s", busy=True)
-    fake.behave = lambda op, message: sessions() if op == "status" else False
-    terminal = Terminal(directory)
-    try:
+    with top(directory) as (_, terminal):
         text = terminal.shows("aaa-cnn", "zzz-llm", "cpu", "gpu", "mem", "q quit", "MODEL", "LATE")
         lines = text.split("\n")
         equal(max(len(line) for line in lines) <= 80 and len(lines) <= 25, True, text)
+        contains(lines[1], "9.71 W VDD_IN", "47.2 C tj-thermal", "keeper running")
+        cpu = [line for line in lines if line.startswith("cpu")][0]
+        contains(cpu, "1344 MHz of 1728 MHz", "flamed")
+        equal((cpu.count("\u2588"), cpu.count("\u2591")), (25, 8), "the clock as a bar")
         contains([line for line in lines if "zzz-llm" in line][0], "20.0/s", "40.00%", "4.00 W")
         contains([line for line in lines if "aaa-cnn" in line][0], "33.0 ms", "1.00%", "9.00 W")
         bars = [c for c in [line for line in lines if "zzz-llm" in line][0] if "\u2581" <= c <= "\u2588"]
@@ -78,93 +101,159 @@ def small(directory):
                                                                                            if "aaa-cnn" in line][0]),
               True,
               "the one that is late most stands first")
-        terminal.press("s")
-        terminal.shows("sort by: power")
-        lines = terminal.screen().split("\n")
-        equal([n for n in (line[:7] for line in lines) if n in ("aaa-cnn", "zzz-llm")], ["aaa-cnn", "zzz-llm"],
-              "by power")
-        terminal.press("Space")
-        terminal.shows("paused")
-        before = len(fake.ops("status"))
-        time.sleep(1.5)
-        equal(len(fake.ops("status")), before, "nothing is asked while paused")
-        terminal.press("Space", "h")
-        terminal.shows("fraction of requests that ended after they were due")
         terminal.press("h")
+        terminal.shows("fraction of requests that ended after they were due", "q         quit", "as do\n")
+        terminal.press("?")
         terminal.shows("aaa-cnn")
-        terminal.press("+")
-        terminal.shows("every 0.5 s")
         terminal.press("q")
         terminal.shows("left with 0")
-    finally:
-        terminal.end()
-        fake.close()
+
+
+def listed(terminal):
+    return [name for name in (line[:7] for line in terminal.screen().split("\n")) if name in ("aaa-cnn", "zzz-llm")]
+
+
+@test
+def sorts(directory):
+    """< and > sort by the next column, up to both ends; P by power; R reverses."""
+    with top(directory) as (_, terminal):
+        terminal.shows("aaa-cnn", "sort by: late")
+        for key, order, first in ((">", "power", "aaa"), (">", "power", "aaa"), ("<", "late", "zzz"),
+                                  ("<", "p99", "aaa"), ("<", "mean", "aaa"), ("<", "deadline", "zzz"),
+                                  ("<", "model", "aaa"), ("<", "model", "aaa"), ("R", "model (R)", "zzz"),
+                                  ("P", "power", "aaa"), ("R", "power (R)", "zzz"), ("R", "power  ", "aaa")):
+            terminal.press(key)
+            terminal.shows("sort by: " + order)
+            until(lambda: listed(terminal)[0].startswith(first), f"{key}: {first} first by {order}")
+        title = [line for line in terminal.colours().split("\n") if "DEADLINE" in line][0]
+        equal(re.findall(r"\x1b\[(?:[0-9]+;)*1m *([A-Z0-9]+)", title), ["POWER"],
+              f"the column that it is sorted by is bold: {title!r}")
+
+
+@test
+def refreshes(directory):
+    """d and s change the delay; space refreshes at once; k, which kills in top, does nothing."""
+    with top(directory) as (fake, terminal):
+        terminal.shows("aaa-cnn", "delay: 1.0 s")
+        for key, typed, says in (("d", "0.5", "delay: 0.5 s"), ("s", "60", "delay: 60.0 s"), ("s", "", "delay: 60.0 s"),
+                                 ("d", "0.01", "Not a delay of 0.1 to 3600 seconds: 0.01"),
+                                 ("d", "x", "Not a delay of 0.1 to 3600 seconds: x")):
+            terminal.press(key)
+            terminal.shows("Change delay from")
+            terminal.press(*typed, "Enter")
+            terminal.shows(says)
+        terminal.press("d")
+        terminal.shows("Change delay from 60.0 to (seconds):")
+        terminal.press("7", "8", "BSpace")
+        until(lambda: terminal.screen().rstrip().endswith("(seconds): 7"), "a typed figure is taken back")
+        terminal.press("Escape")
+        terminal.shows("delay: 60.0 s")
+        before = len(fake.ops("status"))
+        terminal.press("k")
+        time.sleep(1.5)
+        equal(len(fake.ops("status")), before, "nothing is asked before the delay is over, nor for k")
+        for key in ("Space", "Enter"):
+            terminal.press(key)
+            until(lambda: len(fake.ops("status")) == before + 1, f"{key} asks at once", 5)
+            before += 1
+        terminal.press("q")
+        terminal.shows("left with 0")
+
+
+@test
+def users(directory):
+    """u lists the sessions of one user, by name or number."""
+    def answer(op, message):
+        return [("session.0.uid", 0) if p[0] == "session.0.uid" else p for p in answers(op, message) or []] or False
+
+    with top(directory, answer) as (_, terminal):
+        terminal.shows("aaa-cnn", "zzz-llm")
+        for typed, names, says in (("root", ["aaa-cnn"], "user: root"), ("1000", ["zzz-llm"], "user: 1000"),
+                                   ("12", [], "No session of this user."), ("nobody-here", [], "No such user: nobody"),
+                                   ("", ["zzz-llm", "aaa-cnn"], "user: all")):
+            terminal.press("u")
+            terminal.shows("Which user")
+            terminal.press(*typed, "Enter")
+            terminal.shows(says)
+            until(lambda: listed(terminal) == names, f"{typed}: {names}")
+
+
+@test
+def left_out(directory):
+    """The number of sessions that are not listed is shown, as status shows it: those that flamed's reply has no room
+    for, and those over 256 of it."""
+    many = 300
+
+    def answer(op, _message):
+        if op != "status":
+            return False
+        return sessions() + [("more", 7)] + [(f"session.{i}.{key}", value) for i in range(2, many) for key, value in (
+            ("id", i + 1), ("model", "mmm"), ("uid", 0))] * (len(terminals) > 0)
+
+    terminals = []
+    with top(directory, answer) as (_, terminal):
+        lines = terminal.shows("and 7 more").split("\n")
+        equal(lines.index("and 7 more") - [line[:7] for line in lines].index("aaa-cnn"), 1, "below the last session")
+        terminals.append(terminal)
+        terminal.press("Space")
+        text = terminal.shows(f"and {7 + many - 256} more")
+        lines = text.split("\n")
+        contains(lines[lines.index(f"and {7 + many - 256} more") - 1], "mmm")
+        terminal.press("End")
+        until(lambda: "zzz-llm" not in terminal.screen(), "the end of the list")
+        contains(terminal.screen(), f"and {7 + many - 256} more")
+        terminal.press("Home", "u")
+        terminal.shows("Which user")
+        terminal.press(*"1000", "Enter")
+        terminal.shows("user: 1000", "and 7 more of all users")
+        equal(listed(terminal), ["zzz-llm", "aaa-cnn"])
+        equal(terminal.screen().count("No session"), 0)
 
 
 @test
 def explains(directory):
     """The decision of the selected session is explained; the selection follows its session."""
-    fake = Fake(directory + "/s", busy=True)
-    fake.behave = lambda op, message: (sessions() if op == "status" else
-                                       [("text", f"why session {message.get('session')} is where it is")]
-                                       if op == "explain" else False)
-    terminal = Terminal(directory)
-    try:
+    def answer(op, message):
+        if op == "explain":
+            return [("text", f"why session {message.get('session')} is where it is")]
+        return answers(op, message)
+
+    with top(directory, answer) as (_, terminal):
         terminal.shows("why session 2 is where it is")
         terminal.press("Down")
         terminal.shows("why session 1 is where it is")
-        terminal.press("s")
-        time.sleep(0.3)
+        terminal.press("P")
         terminal.shows("why session 1 is where it is", "sort by: power")
-        terminal.press("k")
-        terminal.press("j")
-        terminal.shows("why session 2 is where it is")
-    finally:
-        terminal.end()
-        fake.close()
+        for key, session in (("Down", 2), ("Up", 1), ("End", 2), ("Home", 1), ("NPage", 2), ("PPage", 1)):
+            terminal.press(key)
+            terminal.shows(f"why session {session} is where it is")
 
 
 @test
 def large(directory):
     """A larger window is used, its size may change, and without UTF-8 or colour the output is ASCII."""
-    fake = Fake(directory + "/s", busy=True)
-    fake.behave = lambda op, message: sessions() if op == "status" else False
-    terminal = Terminal(directory, 150, 40)
-    try:
-        text = terminal.shows("aaa-cnn")
+    with top(directory, columns=150, lines=40) as (_, terminal):
+        text = terminal.screen()
         equal(max(len(line) for line in text.split("\n")) > 130, True, "the width is used:\n" + text)
         terminal.tmux("resize-window", "-x", "60", "-y", "15")
         until(lambda: max(len(line) for line in terminal.screen().split("\n")) <= 60 and "q quit" in terminal.screen(),
               "a small window")
-    finally:
-        terminal.end()
-    ascii_only = Terminal(directory, 80, 24, "LC_ALL=C")
-    try:
-        text = ascii_only.shows("aaa-cnn", "#")
+    with top(directory, environment="LC_ALL=C") as (_, terminal):
+        text = terminal.shows("#")
         equal(all(ord(c) < 128 for c in text), True, text)
-    finally:
-        ascii_only.end()
-        fake.close()
 
 
 @test
 def lost(directory):
-    """A daemon that goes away is reported, and shown again when it is back, without a key."""
-    fake = Fake(directory + "/s", busy=True)
-    fake.behave = lambda op, message: sessions() if op == "status" else False
-    terminal = Terminal(directory)
-    try:
-        terminal.shows("aaa-cnn")
+    """A daemon that ends is reported, and shown again after its restart, without a key."""
+    with top(directory) as (fake, terminal):
         fake.close()
         terminal.shows("flamed does not answer")
-        fake = Fake(directory + "/s", busy=True)
-        fake.behave = lambda op, message: sessions() if op == "status" else False
-        terminal.shows("aaa-cnn", "zzz-llm")
-        terminal.press("q")
-        terminal.shows("left with 0")
-    finally:
-        terminal.end()
-        fake.close()
+        with contextlib.closing(Fake(fake.path, busy=True)) as restarted:
+            restarted.behave = answers
+            terminal.shows("aaa-cnn", "zzz-llm")
+            terminal.press("q")
+            terminal.shows("left with 0")
 
 
 @test

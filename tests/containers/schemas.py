@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Compose files against the schema that docker-compose ships, Kubernetes resources against those of its interface as
-an npm package has them. A list of faults each; None where the schema cannot be had."""
+"""Compose files against the schema that docker-compose ships, Kubernetes resources against the types of an npm package
+of its API. Each function returns a list of faults; None where the schema is not available."""
 import json
 import os
 import re
@@ -27,7 +27,7 @@ def compose_faults(document):
 
 
 def interface(path):
-    """Of a type's file: {field: type}, and {type: file} of what it imports."""
+    """Of a type's file: {field: type}, and {type: file} of its imports."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
     body = re.search(r"export interface \w+[^{]*\{\n(.*?)\n\}", text, re.S)

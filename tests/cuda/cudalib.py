@@ -3,6 +3,7 @@
 import os, re, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.join(HERE, "../..")
 for room in ("client", "opencl", "board"):
     sys.path.insert(0, os.path.join(HERE, "..", room))
 RELEASE = os.path.abspath(os.environ.get("RELEASE_DIR", "build/release"))
@@ -12,6 +13,12 @@ scratch = tempfile.mkdtemp(prefix="flamed-cuda-")
 
 def script(name):
     return os.path.join(HERE, "scripts", name)
+
+
+def wrapped():
+    """The list of layers/cuda/names.h: exported name, name in cuGetProcAddress(), version, stream of each thread."""
+    text = open(ROOT + "/layers/cuda/names.h").read()
+    return [(a, b, int(v), p == "1") for a, b, v, p in re.findall(r"X\((\w+), (\w+), (\d+), ([01])\)", text)]
 
 
 def preload(tree, *others):

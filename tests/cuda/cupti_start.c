@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What libflamed-cupti.so says before it subscribes, with no CUDA program
- * around: `cupti-start LIBRARY CUDA-VERSION`, or `cupti-start allowed ROOT
- * CUDA-VERSION PRIVILEGED`. */
+/* The message of libflamed-cupti.so before it subscribes, without a CUDA program: `cupti-start LIBRARY CUDA-VERSION`,
+ * or `cupti-start allowed ROOT CUDA-VERSION PRIVILEGED`. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,14 +4,16 @@
  * everything else from there. It prints a checksum of its results, and nothing
  * that depends on time; on stderr how many inferences the script really made.
  *
- * usage: engine SCRIPT [resolve=runtime|old|dlsym|linked] [ptsz] [threads=N] [runs=N] [times] [ptx]
+ * usage: engine SCRIPT [resolve=runtime|old|dlsym|linked] [module] [ptsz] [threads=N] [runs=N] [times]
+ *	[ptx[=FILE]]
  *
- * With `ptx` the kernels are PTX text for a real GPU, which does some work in proportion to GPU_CYCLES; else an
- * image for the stand-in. `show-ptx` prints that text and ends; `device` names the device and the
- * driver. script.h has the language of scripts. */
+ * With `ptx` the kernels are PTX text for a real GPU: made up, with work in proportion to GPU_CYCLES, or of a file
+ * (kernels.cu, compiled); else an image for the stand-in. `show-ptx` prints that text and ends; `device` names the
+ * device and the driver. script.h has the language of scripts. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,15 +21,14 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef NVTX
-#include <nvtx3/nvToolsExt.h>
-#endif
 #include "../../layers/cuda/api.h"
+#include "image.h"
+#include "ranges.h"
 #include "script.h"
 
 #define NAMED_MAX   32
-#define ELEMENTS    256
-#define BUFFERS     4 /* of a thread; a stream works on one, so that streams need no order among them */
+#define BUFFERS     4  /* of a thread; a stream works on one, so that streams need no order among them */
+#define ROW_BYTES   64 /* of a buffer that is copied by rows */
 #define THREADS_MAX 8
 #define VERSION     12040 /* the runtime that this program claims to hold */
 
@@ -38,9 +39,12 @@
 	X(cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2) X(cuCtxSetCurrent, cuCtxSetCurrent) \
 	X(cuCtxSynchronize, cuCtxSynchronize) X(cuLibraryLoadData, cuLibraryLoadData) \
 	X(cuLibraryGetKernel, cuLibraryGetKernel) X(cuKernelGetFunction, cuKernelGetFunction) \
+	X(cuModuleLoadData, cuModuleLoadData) X(cuModuleGetFunction, cuModuleGetFunction) \
 	X(cuMemAlloc, cuMemAlloc_v2) X(cuMemFree, cuMemFree_v2) X(cuMemcpyHtoD, cuMemcpyHtoD_v2) \
 	X(cuMemcpyDtoH, cuMemcpyDtoH_v2) X(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2) \
-	X(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2) X(cuStreamCreate, cuStreamCreate) \
+	X(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2) X(cuMemcpy2D, cuMemcpy2D_v2) \
+	X(cuMemcpy2DUnaligned, cuMemcpy2DUnaligned_v2) X(cuMemcpy2DAsync, cuMemcpy2DAsync_v2) \
+	X(cuMemcpy3D, cuMemcpy3D_v2) X(cuMemcpy3DAsync, cuMemcpy3DAsync_v2) X(cuStreamCreate, cuStreamCreate) \
 	X(cuStreamDestroy, cuStreamDestroy_v2) X(cuStreamSynchronize, cuStreamSynchronize) \
 	X(cuStreamQuery, cuStreamQuery) X(cuStreamWaitEvent, cuStreamWaitEvent) \
 	X(cuStreamBeginCapture, cuStreamBeginCapture_v2) X(cuStreamEndCapture, cuStreamEndCapture) \
@@ -50,7 +54,7 @@
 	X(cuLaunchKernelEx, cuLaunchKernelEx) X(cuLaunchCooperativeKernel, cuLaunchCooperativeKernel) \
 	X(cuLaunchHostFunc, cuLaunchHostFunc) X(cuGraphInstantiateWithFlags, cuGraphInstantiateWithFlags) \
 	X(cuGraphExecUpdate, cuGraphExecUpdate_v2) X(cuGraphExecDestroy, cuGraphExecDestroy) \
-	X(cuGraphDestroy, cuGraphDestroy) X(cuGraphLaunch, cuGraphLaunch)
+	X(cuGraphDestroy, cuGraphDestroy) X(cuGraphClone, cuGraphClone) X(cuGraphLaunch, cuGraphLaunch)
 /* clang-format on */
 
 static struct {
@@ -60,12 +64,13 @@ static struct {
 
 static struct script script;
 static unsigned long runs = 12;
+static volatile sig_atomic_t ended;
 static unsigned threads = 1;
 static const char *resolve = "runtime";
-static bool ptsz, times, ptx, show_ptx, show_device;
-static char image[65536];
-static CUlibrary library;
+static bool ptsz, times, ptx, show_ptx, show_device, by_module;
+static const char *image, *ptx_file; /* the latter: of kernels in CUDA C, compiled */
 static CUcontext context;
+static CUdevice device;
 static struct {
 	const char *name;
 	CUfunction function;
@@ -158,48 +163,6 @@ static void load_driver(void)
 	}
 #endif
 	NEEDED(TAKE)
-}
-
-/* One kernel with the stand-in's arguments. Its first block alone writes, so that results do not depend on an order. */
-static const char ptx_head[] = ".version 6.4\n.target sm_52\n.address_size 64\n";
-static const char ptx_kernel[] =
-	".visible .entry %s(.param .u64 memory, .param .f32 argument)\n{\n"
-	".reg .pred %%p<4>; .reg .b32 %%r<6>; .reg .b64 %%rd<4>; .reg .f32 %%f<4>;\n"
-	"ld.param.u64 %%rd1, [memory]; ld.param.f32 %%f1, [argument];\n"
-	"mov.u32 %%r1, %%tid.x; mov.u32 %%r2, %%ctaid.x; mov.u32 %%r3, 0;\n"
-	"setp.ge.u32 %%p1, %%r1, %d; @%%p1 bra OUT;\n"
-	"mul.wide.u32 %%rd2, %%r1, 4; add.u64 %%rd3, %%rd1, %%rd2; ld.global.f32 %%f2, [%%rd3];\n"
-	"AGAIN: fma.rn.f32 %%f2, %%f2, 0f3F7FBE77, %%f1; add.u32 %%r3, %%r3, 1;\n"
-	"setp.lt.u32 %%p2, %%r3, %u; @%%p2 bra AGAIN;\n"
-	"setp.ne.u32 %%p3, %%r2, 0; @%%p3 bra OUT; st.global.f32 [%%rd3], %%f2;\nOUT: ret;\n}\n";
-
-static void add_ptx(const struct line *line)
-{
-	size_t used = strlen(image);
-
-	if (used == 0)
-		used = (size_t)snprintf(image, sizeof(image), "%s", ptx_head);
-	if (strcmp(line->word[0], "kernel") != 0)
-		return;
-	snprintf(image + used, sizeof(image) - used, ptx_kernel, line->word[1], ELEMENTS,
-		 (unsigned)strtoul(line->word[2], NULL, 10) / 4 + 1);
-	kernels[kernel_count++].name = line->word[1];
-}
-
-static void add_image(const struct line *line)
-{
-	size_t used = strlen(image);
-
-	if (used == 0)
-		used = (size_t)snprintf(image, sizeof(image), "//standin\n");
-
-	if (strcmp(line->word[0], "cost") == 0)
-		snprintf(image + used, sizeof(image) - used, "%s %s %s\n", line->word[1], line->word[2], line->word[3]);
-	else if (strcmp(line->word[0], "kernel") == 0) {
-		snprintf(image + used, sizeof(image) - used, "kernel %s %s %s %s %d %s\n", line->word[1], line->word[2],
-			 line->word[3], line->word[4], ELEMENTS, line->word[5]);
-		kernels[kernel_count++].name = line->word[1];
-	}
 }
 
 static void **slot(struct worker *worker, const char *name)
@@ -312,16 +275,21 @@ static CUresult await(struct worker *worker, CUresult rc)
 	return rc;
 }
 
-/* The child of a program that uses CUDA may not use it, layer or not. */
+/* The child of a program that uses CUDA may not use it, layer or not. This one tries, and ends as a program does. */
 static void in_child(void)
 {
 	int status;
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		CUresult rc = api.cuStreamSynchronize(NULL);
+		CUresult rc = CUDA_ERROR_NOT_INITIALIZED;
 
-		_exit(rc == CUDA_ERROR_NOT_INITIALIZED ? 0 : 1);
+		for (int i = 0; i < 60 && rc == CUDA_ERROR_NOT_INITIALIZED; i++) {
+			for (size_t k = 0; k < kernel_count; k++)
+				api.cuLaunchKernel(kernels[k].function, 8, 1, 1, 128, 1, 1, 0, NULL, NULL, NULL);
+			rc = api.cuStreamSynchronize(NULL);
+		}
+		exit(rc == CUDA_ERROR_NOT_INITIALIZED ? 0 : 1);
 	}
 	if (waitpid(pid, &status, 0) != pid || status != 0) {
 		fprintf(stderr, "engine: the forked child ended with %x\n", (unsigned)status);
@@ -336,9 +304,57 @@ static CUresult capture_mode(const char *word)
 					      CU_STREAM_CAPTURE_MODE_GLOBAL;
 }
 
-static bool is(const struct line *line, const char *word)
+/* A buffer as rows, between the host and the device. */
+static CUDA_MEMCPY2D rows_of(float *host, CUdeviceptr memory, bool to_host)
 {
-	return strcmp(line->word[0], word) == 0;
+	CUDA_MEMCPY2D copy = {.srcMemoryType = to_host ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST,
+			      .dstMemoryType = to_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE,
+			      .srcHost = host,
+			      .dstHost = host,
+			      .srcDevice = memory,
+			      .dstDevice = memory};
+
+	copy.srcPitch = copy.dstPitch = copy.WidthInBytes = ROW_BYTES;
+	copy.Height = ELEMENTS * sizeof(float) / ROW_BYTES;
+	return copy;
+}
+
+/* And as two slices of rows. */
+static CUDA_MEMCPY3D slices_of(float *host, CUdeviceptr memory, bool to_host)
+{
+	CUDA_MEMCPY2D rows = rows_of(host, memory, to_host);
+	CUDA_MEMCPY3D copy = {.srcMemoryType = rows.srcMemoryType,
+			      .dstMemoryType = rows.dstMemoryType,
+			      .srcHost = host,
+			      .dstHost = host,
+			      .srcDevice = memory,
+			      .dstDevice = memory,
+			      .Depth = 2};
+
+	copy.srcPitch = copy.dstPitch = copy.WidthInBytes = ROW_BYTES;
+	copy.srcHeight = copy.dstHeight = copy.Height = rows.Height / 2;
+	return copy;
+}
+
+static CUresult rows_call(const struct line *line, float *host, CUdeviceptr memory, CUstream stream, bool *done)
+{
+	bool to_host = is(line, "copy-out-2d") || is(line, "copy-out-unaligned") || is(line, "copy-out-3d") ||
+		       is(line, "download-2d") || is(line, "download-3d");
+	CUDA_MEMCPY2D rows = rows_of(host, memory, to_host);
+	CUDA_MEMCPY3D slices = slices_of(host, memory, to_host);
+
+	if (is(line, "copy-in-2d") || is(line, "copy-out-2d"))
+		return api.cuMemcpy2D(&rows);
+	if (is(line, "copy-out-unaligned"))
+		return api.cuMemcpy2DUnaligned(&rows);
+	if (is(line, "copy-in-3d") || is(line, "copy-out-3d"))
+		return api.cuMemcpy3D(&slices);
+	if (is(line, "upload-2d") || is(line, "download-2d"))
+		return api.cuMemcpy2DAsync(&rows, stream);
+	if (is(line, "upload-3d") || is(line, "download-3d"))
+		return api.cuMemcpy3DAsync(&slices, stream);
+	*done = false;
+	return CUDA_SUCCESS;
 }
 
 static CUresult memory_call(struct worker *worker, const struct line *line, bool *done)
@@ -356,6 +372,8 @@ static CUresult memory_call(struct worker *worker, const struct line *line, bool
 		return api.cuMemcpyHtoD(memory, worker->host[buffer], bytes);
 	if (is(line, "copy-out"))
 		return api.cuMemcpyDtoH(worker->host[buffer], memory, bytes);
+	if (strstr(line->word[0], "-2d") || strstr(line->word[0], "-3d") || is(line, "copy-out-unaligned"))
+		return rows_call(line, worker->host[buffer], memory, get(worker, line, 1), done);
 	*done = false;
 	return CUDA_SUCCESS;
 }
@@ -412,6 +430,8 @@ static CUresult graph_call(struct worker *worker, const struct line *line, bool 
 		return api.cuStreamBeginCapture(get(worker, line, 1), capture_mode(line->word[2]));
 	if (is(line, "endcapture"))
 		return api.cuStreamEndCapture(get(worker, line, 1), (CUgraph *)slot(worker, line->word[2]));
+	if (is(line, "clone"))
+		return api.cuGraphClone((CUgraph *)slot(worker, line->word[2]), get(worker, line, 1));
 	if (is(line, "instantiate"))
 		return api.cuGraphInstantiateWithFlags((CUgraphExec *)slot(worker, line->word[2]), get(worker, line, 1),
 						       0);
@@ -428,58 +448,47 @@ static CUresult graph_call(struct worker *worker, const struct line *line, bool 
 	return CUDA_SUCCESS;
 }
 
-#ifdef NVTX
-static nvtxEventAttributes_t attributes_of(const char *name, nvtxDomainHandle_t domain)
+/* As a library, or as a module of before CUDA 12. */
+static void load_kernels(struct worker *worker)
 {
-	nvtxEventAttributes_t attributes = {.version = NVTX_VERSION, .size = NVTX_EVENT_ATTRIB_STRUCT_SIZE};
+	const struct line first = {.word = {"setup"}};
+	CUlibrary library;
+	CUmodule module;
+	CUkernel kernel;
 
-	attributes.messageType = domain ? NVTX_MESSAGE_TYPE_REGISTERED : NVTX_MESSAGE_TYPE_ASCII;
-	if (domain)
-		attributes.message.registered = nvtxDomainRegisterStringA(domain, name);
+	if (by_module)
+		must(worker, &first, api.cuModuleLoadData(&module, image));
 	else
-		attributes.message.ascii = name;
-	return attributes;
-}
-#endif
-
-static bool range_call(struct worker *worker, const struct line *line)
-{
-#ifdef NVTX
-	static nvtxDomainHandle_t domain;
-	nvtxEventAttributes_t attributes;
-
-	if (!domain)
-		domain = nvtxDomainCreateA("engine");
-	if (is(line, "push")) {
-		nvtxRangePushA(line->word[1]);
-	} else if (is(line, "pop")) {
-		nvtxRangePop();
-	} else if (is(line, "push-in")) {
-		attributes = attributes_of(line->word[1], domain);
-		nvtxDomainRangePushEx(domain, &attributes);
-	} else if (is(line, "pop-in")) {
-		nvtxDomainRangePop(domain);
-	} else if (is(line, "start")) {
-		attributes = attributes_of(line->word[1], NULL);
-		*slot(worker, line->word[2]) = (void *)(uintptr_t)nvtxRangeStartEx(&attributes);
-	} else if (is(line, "stop")) {
-		nvtxRangeEnd((nvtxRangeId_t)(uintptr_t)get(worker, line, 1));
-	} else {
-		return false;
+		must(worker, &first, api.cuLibraryLoadData(&library, image, NULL, NULL, 0, NULL, NULL, 0));
+	for (size_t i = 0; i < kernel_count; i++) {
+		if (by_module) {
+			must(worker, &first, api.cuModuleGetFunction(&kernels[i].function, module, kernels[i].name));
+			continue;
+		}
+		must(worker, &first, api.cuLibraryGetKernel(&kernel, library, kernels[i].name));
+		must(worker, &first, api.cuKernelGetFunction(&kernels[i].function, kernel));
 	}
-	return true;
-#else
-	(void)worker;
-	(void)line;
-	return false;
-#endif
+}
+
+/* All that the program had of the device is gone, and what it needs is made again; its streams and memory stay. */
+static CUresult reset(struct worker *worker)
+{
+	const struct line first = {.word = {"setup"}};
+	CUresult rc = api.cuDevicePrimaryCtxReset(device);
+
+	must(worker, &first, api.cuDevicePrimaryCtxRetain(&context, device));
+	must(worker, &first, api.cuCtxSetCurrent(context));
+	load_kernels(worker);
+	return rc;
 }
 
 static CUresult other_call(struct worker *worker, const struct line *line)
 {
 	const struct timespec gap = {0, (long)strtoul(line->word[1], NULL, 10) * 1000};
 
-	if (range_call(worker, line))
+	if (range_call(line, is(line, "start") ? slot(worker, line->word[2]) :
+			     is(line, "stop")  ? slot(worker, line->word[1]) :
+						 NULL))
 		return CUDA_SUCCESS;
 	if (is(line, "launch"))
 		return launch(worker, line);
@@ -487,6 +496,8 @@ static CUresult other_call(struct worker *worker, const struct line *line)
 		return make_stream(worker, line);
 	if (is(line, "event"))
 		return api.cuEventCreate((CUevent *)slot(worker, line->word[1]), 0);
+	if (is(line, "reset"))
+		return reset(worker);
 	if (is(line, "drop-stream"))
 		return api.cuStreamDestroy(get(worker, line, 1));
 	if (is(line, "sleep"))
@@ -539,7 +550,7 @@ static void perform(struct worker *worker, size_t from, size_t to)
 
 		if (is(line, "loop")) {
 			n = strcmp(line->word[1], "runs") == 0 ? runs : strtoul(line->word[1], NULL, 10);
-			for (worker->at = 0; worker->at < n; worker->at++) {
+			for (worker->at = 0; worker->at < n && !ended; worker->at++) {
 				uint64_t begin_ns = now_ns();
 
 				perform(worker, i + 1, line->end - 1);
@@ -579,7 +590,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static int print_device(CUdevice device)
+static int print_device(void)
 {
 	void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
 	__typeof__(&cuDeviceGetName) name = NULL;
@@ -613,10 +624,14 @@ static void options(int argc, char **argv)
 			runs = strtoul(argv[i] + 5, NULL, 10);
 		else if (strcmp(argv[i], "ptsz") == 0)
 			ptsz = true;
+		else if (strcmp(argv[i], "module") == 0)
+			by_module = true;
 		else if (strcmp(argv[i], "times") == 0)
 			times = true;
 		else if (strcmp(argv[i], "ptx") == 0)
 			ptx = true;
+		else if (strncmp(argv[i], "ptx=", 4) == 0)
+			ptx_file = argv[i] + 4;
 		else if (strcmp(argv[i], "show-ptx") == 0)
 			ptx = show_ptx = true;
 		else if (strcmp(argv[i], "device") == 0)
@@ -626,22 +641,30 @@ static void options(int argc, char **argv)
 	}
 }
 
+/* Ends by itself, so that libraries loaded with it report. */
+static void on_term(int signo)
+{
+	(void)signo;
+	ended = 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct worker *worker = calloc(THREADS_MAX, sizeof(*worker));
 	pthread_t thread[THREADS_MAX];
 	const struct line first = {.word = {"setup"}};
 	unsigned long inferences = 0;
-	CUdevice device = 0;
-	CUkernel kernel;
 
 	if (argc < 2 || !worker)
 		return 2;
 	script.path = argv[1];
 	options(argc, argv);
 	script_read(&script);
+	signal(SIGTERM, on_term);
 	for (size_t i = 0; i < script.lines; i++)
-		(ptx ? add_ptx : add_image)(&script.line[i]);
+		if (is(&script.line[i], "kernel"))
+			kernels[kernel_count++].name = script.line[i].word[1];
+	image = ptx_file ? image_read(&script, ptx_file) : ptx ? image_ptx(&script) : image_standin(&script);
 	if (show_ptx) {
 		fputs(image, stdout);
 		return 0;
@@ -650,14 +673,10 @@ int main(int argc, char **argv)
 	must(worker, &first, api.cuInit(0));
 	must(worker, &first, api.cuDeviceGet(&device, 0));
 	if (show_device)
-		return print_device(device);
+		return print_device();
 	must(worker, &first, api.cuDevicePrimaryCtxRetain(&context, device));
 	must(worker, &first, api.cuCtxSetCurrent(context));
-	must(worker, &first, api.cuLibraryLoadData(&library, image, NULL, NULL, 0, NULL, NULL, 0));
-	for (size_t i = 0; i < kernel_count; i++) {
-		must(worker, &first, api.cuLibraryGetKernel(&kernel, library, kernels[i].name));
-		must(worker, &first, api.cuKernelGetFunction(&kernels[i].function, kernel));
-	}
+	load_kernels(worker);
 	for (unsigned i = 0; i < threads && i < THREADS_MAX; i++) {
 		worker[i].index = i;
 		pthread_mutex_init(&worker[i].lock, NULL);

@@ -10,15 +10,20 @@
  *	unless N OFFSET ... end              only if it is not
  *	launch KERNEL GRID BLOCK S [plain|ex|coop] [times]    GRID may be A+i/B, i counting the loop
  *	upload|download S    copy-in|copy-out (synchronous)    sync S   ctxsync
+ *	upload-2d|upload-3d|download-2d|download-3d S    copy-in-2d|copy-in-3d|copy-out-2d|copy-out-3d
+ *	copy-out-unaligned (2D)              the same by rows, or by slices of rows
  *	record E S   wait S E   eventsync E   poll S   pollevent E   query E (once)   hostfunc S   callback S
- *	capture S global|local|relaxed   endcapture S G   instantiate G X [flags]   update X G   replay X S
+ *	capture S global|local|relaxed   endcapture S G   clone G G   instantiate G X [flags]   update X G   replay X S
  *	drop-graph G   drop-exec X   drop-stream S   sleep US   fork   reset   expect-error CODE (of the next call)
- *	push NAME   pop   push-in NAME   pop-in (of a domain)   start NAME R   stop R     NVTX ranges (engine-nvtx)
+ *	push NAME   push-w NAME (wide)   pop   push-in NAME   pop-in (of a domain)   start NAME R   stop R
+ *	                                     NVTX ranges (engine-nvtx)
  *	inference                            one is over here */
 #ifndef TESTS_CUDA_SCRIPT_H
 #define TESTS_CUDA_SCRIPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #define WORDS_MAX 8
 #define LINES_MAX 512
@@ -34,6 +39,12 @@ struct script {
 	struct line line[LINES_MAX];
 	size_t lines;
 };
+
+/* Is this the line's first word? */
+static inline bool is(const struct line *line, const char *word)
+{
+	return strcmp(line->word[0], word) == 0;
+}
 
 /* Read script->path; ends the program where it is no script. */
 void script_read(struct script *script);

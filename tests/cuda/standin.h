@@ -27,10 +27,10 @@ struct handle {
 struct function {
 	struct handle handle;
 	char name[64];
-	struct cost cost; /* of one block of threads */
-	float a, b;       /* x[i] = x[i] * a + b * (i % 7) + argument */
-	unsigned n;       /* elements */
-	bool sink;        /* checked and counted, never executed */
+	struct step_cost cost; /* of one block of threads */
+	float a, b;            /* x[i] = x[i] * a + b * (i % 7) + argument */
+	unsigned n;            /* elements */
+	bool sink;             /* checked and counted, never executed */
 	struct module *module;
 	struct function *next;
 };
@@ -38,7 +38,7 @@ struct function {
 struct module {
 	struct handle handle;
 	struct function *functions;
-	struct cost launch, graph; /* host side of a launch, of a graph's launch */
+	struct step_cost launch, graph; /* host side of a launch, of a graph's launch */
 };
 
 struct event;
@@ -120,6 +120,7 @@ struct counter {
 extern pthread_mutex_t state;
 extern pthread_cond_t progress;
 extern __thread bool per_thread_default; /* a _ptsz function was called */
+extern __thread bool in_callback;        /* a function of the program's runs: no call is permitted */
 
 CUresult enter(struct counter *counter, bool context);
 CUresult leave(struct counter *counter, CUresult rc);
@@ -136,7 +137,7 @@ void *handle_new(size_t size, enum magic magic);
 bool alive(const void *handle, enum magic magic);
 
 /* standin_stream.c */
-struct page *standin_page(void);
+struct board_page *standin_page(void);
 /* NULL and *rc where the handle is none. */
 struct stream *stream_of(CUstream handle, CUresult *rc);
 /* Enqueue, or add to the graph that the stream is captured into. */
@@ -146,9 +147,10 @@ CUresult unsafe_during_capture(void);
 /* The same, without `state` held. */
 CUresult unsafe(void);
 void invalidate(struct capture *capture);
+bool capture_over(struct capture *capture);
 extern struct capture *captures; /* under way */
 /* Host time of a launch, in the calling thread, at the board's CPU clock. */
-uint64_t host_work(const struct cost *cost, uint64_t *prompt_ns);
+uint64_t host_work(const struct step_cost *cost, uint64_t *prompt_ns);
 void host_uploads(void);
 void host_waited(struct stream *stream);
 void stream_wait_idle(struct stream *stream);

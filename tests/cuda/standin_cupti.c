@@ -33,7 +33,7 @@ static void *callback_arg;
 static bool enabled[3][1024], recording;
 static cupti_request_fn *request;
 static cupti_complete_fn *complete;
-static struct running pending[RUNNING_MAX]; /* kernels done, in no buffer yet */
+static struct running pending[RUNNING_MAX]; /* kernels done, but in no buffer yet */
 static size_t pending_count, asked, given;
 static uint32_t correlations;
 static uint8_t *out; /* being read */

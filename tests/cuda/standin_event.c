@@ -141,11 +141,11 @@ EXPORT CUresult cuStreamWaitEvent(CUstream handle, CUevent what, unsigned int fl
 		RETURN(CUDA_ERROR_INVALID_HANDLE);
 	pthread_mutex_lock(&state);
 	if (event->capture && !stream->capture) {
-		stream->capture = event->capture; /* the capture goes on here too */
+		stream->capture = event->capture; /* the capture continues in this stream too */
 	} else if (stream->capture && stream->capture != event->capture) {
 		invalidate(stream->capture);
 		pthread_mutex_unlock(&state);
-		RETURN(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED); /* it would depend on what is outside */
+		RETURN(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED); /* it would depend on work outside the capture */
 	}
 	if (stream->capture && event->captured_in && stream == stream->capture->origin)
 		event->captured_in->unjoined = false;

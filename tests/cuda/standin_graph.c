@@ -83,12 +83,25 @@ static bool release_streams(struct capture *capture, struct stream *const *all, 
 	return unjoined;
 }
 
+/* With `state` held: the capture is over, and its streams are as before. False: some were not joined. */
+bool capture_over(struct capture *capture)
+{
+	struct stream *all[STREAMS_MAX];
+	size_t count = streams_list(all, STREAMS_MAX);
+
+	for (struct capture **at = &captures; *at; at = &(*at)->next)
+		if (*at == capture) {
+			*at = capture->next;
+			break;
+		}
+	return !release_streams(capture, all, count);
+}
+
 EXPORT CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
 {
-	struct stream *stream, *all[STREAMS_MAX];
+	struct stream *stream;
 	struct capture *capture;
 	CUresult rc = CUDA_SUCCESS;
-	size_t count;
 
 	ENTER;
 	stream = stream_of(handle, &rc);
@@ -97,7 +110,6 @@ EXPORT CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
 	if (graph)
 		*graph = NULL;
 	pthread_mutex_lock(&state);
-	count = streams_list(all, STREAMS_MAX);
 	capture = stream->capture;
 	if (!capture)
 		rc = CUDA_ERROR_INVALID_VALUE;
@@ -106,12 +118,7 @@ EXPORT CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
 	else if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && !pthread_equal(capture->thread, pthread_self()))
 		rc = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
 	if (rc == CUDA_SUCCESS) {
-		for (struct capture **at = &captures; *at; at = &(*at)->next)
-			if (*at == capture) {
-				*at = capture->next;
-				break;
-			}
-		if (release_streams(capture, all, count))
+		if (!capture_over(capture))
 			rc = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
 		if (capture->invalid)
 			rc = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
@@ -134,7 +141,7 @@ static CUresult capture_info(CUstream handle, CUstreamCaptureStatus *status, cuu
 	*status = !stream->capture         ? CU_STREAM_CAPTURE_STATUS_NONE :
 		  stream->capture->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED :
 					     CU_STREAM_CAPTURE_STATUS_ACTIVE;
-	if (id && stream->capture)
+	if (id && *status == CU_STREAM_CAPTURE_STATUS_ACTIVE) /* the only one with valid data */
 		*id = stream->capture->id;
 	for (struct capture *c = captures; c && stream == legacy_stream(); c = c->next)
 		if (c->origin->blocking)

@@ -101,14 +101,11 @@ static CUresult copy_async(uintptr_t to, bool to_device, uintptr_t from, bool fr
 			   &(struct op){.kind = OP_COPY, .to = (void *)to, .from = (const void *)from, .bytes = bytes});
 }
 
-/* On the default stream, and the host waits for it. */
-static CUresult copy(uintptr_t to, bool to_device, uintptr_t from, bool from_device, size_t bytes)
+/* The host waits for a copy on the default stream. */
+static CUresult blocked(CUresult rc, bool from_device)
 {
-	CUresult rc = unsafe();
 	struct stream *stream;
 
-	if (rc == CUDA_SUCCESS)
-		rc = copy_async(to, to_device, from, from_device, bytes, NULL);
 	if (rc != CUDA_SUCCESS)
 		return rc;
 	stream = stream_of(NULL, &rc);
@@ -116,6 +113,14 @@ static CUresult copy(uintptr_t to, bool to_device, uintptr_t from, bool from_dev
 	if (from_device)
 		host_waited(stream);
 	return CUDA_SUCCESS;
+}
+
+static CUresult copy(uintptr_t to, bool to_device, uintptr_t from, bool from_device, size_t bytes)
+{
+	CUresult rc = unsafe();
+
+	return blocked(rc != CUDA_SUCCESS ? rc : copy_async(to, to_device, from, from_device, bytes, NULL),
+		       from_device);
 }
 
 EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes)
@@ -159,6 +164,99 @@ EXPORT CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
 	ENTER;
 	RETURN(copy_async((uintptr_t)to, known((uintptr_t)to, bytes), (uintptr_t)from, known((uintptr_t)from, bytes),
 			  bytes, stream));
+}
+
+/* A side of a copy by rows: its memory, and the bytes from a row and from a slice to the next. */
+struct side {
+	CUmemorytype type;
+	uintptr_t at;
+	size_t pitch, slice;
+};
+
+static struct side side_of(CUmemorytype type, const void *host, CUdeviceptr device, size_t pitch, size_t height,
+			   size_t x, size_t y, size_t z)
+{
+	uintptr_t base = type == CU_MEMORYTYPE_HOST ? (uintptr_t)host : (uintptr_t)device;
+
+	return (struct side){type, base + z * pitch * height + y * pitch + x, pitch, pitch * height};
+}
+
+/* Arrays and unified memory are not stood in for. */
+static CUresult copy_rows(const struct side *to, const struct side *from, size_t width, size_t height, size_t depth,
+			  CUstream stream)
+{
+	CUresult rc = CUDA_SUCCESS;
+
+	for (int i = 0; i < 2; i++) {
+		const struct side *side = i ? to : from;
+		if (side->type != CU_MEMORYTYPE_HOST && side->type != CU_MEMORYTYPE_DEVICE)
+			return CUDA_ERROR_NOT_SUPPORTED;
+		if (side->pitch < width)
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	for (size_t z = 0; z < depth && rc == CUDA_SUCCESS; z++)
+		for (size_t y = 0; y < height && rc == CUDA_SUCCESS; y++)
+			rc = copy_async(to->at + z * to->slice + y * to->pitch, to->type == CU_MEMORYTYPE_DEVICE,
+					from->at + z * from->slice + y * from->pitch,
+					from->type == CU_MEMORYTYPE_DEVICE, width, stream);
+	return rc;
+}
+
+static CUresult copy_2d(const CUDA_MEMCPY2D *c, CUstream stream)
+{
+	struct side to =
+		side_of(c->dstMemoryType, c->dstHost, c->dstDevice, c->dstPitch, c->Height, c->dstXInBytes, c->dstY, 0);
+	struct side from =
+		side_of(c->srcMemoryType, c->srcHost, c->srcDevice, c->srcPitch, c->Height, c->srcXInBytes, c->srcY, 0);
+
+	return copy_rows(&to, &from, c->WidthInBytes, c->Height, 1, stream);
+}
+
+static CUresult copy_3d(const CUDA_MEMCPY3D *c, CUstream stream)
+{
+	struct side to = side_of(c->dstMemoryType, c->dstHost, c->dstDevice, c->dstPitch, c->dstHeight, c->dstXInBytes,
+				 c->dstY, c->dstZ);
+	struct side from = side_of(c->srcMemoryType, c->srcHost, c->srcDevice, c->srcPitch, c->srcHeight,
+				   c->srcXInBytes, c->srcY, c->srcZ);
+
+	if (c->reserved0 || c->reserved1)
+		return CUDA_ERROR_INVALID_VALUE;
+	return copy_rows(&to, &from, c->WidthInBytes, c->Height, c->Depth, stream);
+}
+
+EXPORT CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *c)
+{
+	CUresult rc;
+
+	ENTER;
+	rc = unsafe();
+	RETURN(blocked(rc != CUDA_SUCCESS ? rc : copy_2d(c, NULL), c->srcMemoryType == CU_MEMORYTYPE_DEVICE));
+}
+
+EXPORT CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *c)
+{
+	return cuMemcpy2D_v2(c);
+}
+
+EXPORT CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *c)
+{
+	CUresult rc;
+
+	ENTER;
+	rc = unsafe();
+	RETURN(blocked(rc != CUDA_SUCCESS ? rc : copy_3d(c, NULL), c->srcMemoryType == CU_MEMORYTYPE_DEVICE));
+}
+
+EXPORT CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *c, CUstream stream)
+{
+	ENTER;
+	RETURN(copy_2d(c, stream));
+}
+
+EXPORT CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *c, CUstream stream)
+{
+	ENTER;
+	RETURN(copy_3d(c, stream));
 }
 
 EXPORT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream handle)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "../../common/units.h"
 
 #define VERSION_DEFAULT 12040
@@ -22,6 +23,7 @@ struct context {
 pthread_mutex_t state = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t progress = PTHREAD_COND_INITIALIZER;
 __thread bool per_thread_default;
+__thread bool in_callback;
 static __thread struct context *current;
 static struct context *primary;
 static struct handle *handles;
@@ -57,13 +59,22 @@ static void list_counter(struct counter *counter)
 	pthread_mutex_unlock(&state);
 }
 
+/* tests/cuda/lockwatch.c, where it is preloaded. */
+__attribute__((weak)) int lockwatch_held(void);
+
 CUresult enter(struct counter *counter, bool context)
 {
+	if (lockwatch_held && lockwatch_held() != 0) {
+		fprintf(stderr, "flamed-standin-cuda: %s is called with a lock of the layer held\n", counter->name);
+		_exit(9);
+	}
 	if (!counter->listed)
 		list_counter(counter);
 	atomic_fetch_add_explicit(&counter->calls, 1, memory_order_relaxed);
 	if (!initialised)
 		return CUDA_ERROR_NOT_INITIALIZED;
+	if (in_callback)
+		return CUDA_ERROR_NOT_PERMITTED;
 	if (context && !alive(current, CONTEXT))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	return CUDA_SUCCESS;
@@ -160,8 +171,9 @@ EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	ENTER_ANY(false);
 	if (device != 0)
 		RETURN(CUDA_ERROR_INVALID_DEVICE);
-	if (!alive(primary, CONTEXT))
+	if (!primary)
 		primary = handle_new(sizeof(*primary), CONTEXT);
+	primary->handle.magic = CONTEXT; /* after a reset the new one may have the old handle */
 	*context = (CUcontext)primary;
 	RETURN(CUDA_SUCCESS);
 }
@@ -419,6 +431,11 @@ PER_THREAD(cuMemcpyAsync, _ptsz, (CUdeviceptr to, CUdeviceptr from, size_t bytes
 PER_THREAD(cuMemcpyHtoD_v2, _ptds, (CUdeviceptr to, const void *from, size_t bytes), (to, from, bytes))
 PER_THREAD(cuMemcpyDtoH_v2, _ptds, (void *to, CUdeviceptr from, size_t bytes), (to, from, bytes))
 PER_THREAD(cuMemcpy, _ptds, (CUdeviceptr to, CUdeviceptr from, size_t bytes), (to, from, bytes))
+PER_THREAD(cuMemcpy2D_v2, _ptds, (const CUDA_MEMCPY2D *copy), (copy))
+PER_THREAD(cuMemcpy2DUnaligned_v2, _ptds, (const CUDA_MEMCPY2D *copy), (copy))
+PER_THREAD(cuMemcpy3D_v2, _ptds, (const CUDA_MEMCPY3D *copy), (copy))
+PER_THREAD(cuMemcpy2DAsync_v2, _ptsz, (const CUDA_MEMCPY2D *copy, CUstream stream), (copy, stream))
+PER_THREAD(cuMemcpy3DAsync_v2, _ptsz, (const CUDA_MEMCPY3D *copy, CUstream stream), (copy, stream))
 
 /* The table of cuGetProcAddress(): name without version, and the CUDA version that introduced it. */
 struct entry {
@@ -467,6 +484,11 @@ static const struct entry entries[] = {
 	ROW_PT(cuMemcpyHtoD, 3020, cuMemcpyHtoD_v2, _ptds),
 	ROW_PT(cuMemcpyDtoH, 3020, cuMemcpyDtoH_v2, _ptds),
 	ROW_PT(cuMemcpy, 4000, cuMemcpy, _ptds),
+	ROW_PT(cuMemcpy2D, 3020, cuMemcpy2D_v2, _ptds),
+	ROW_PT(cuMemcpy2DUnaligned, 3020, cuMemcpy2DUnaligned_v2, _ptds),
+	ROW_PT(cuMemcpy2DAsync, 3020, cuMemcpy2DAsync_v2, _ptsz),
+	ROW_PT(cuMemcpy3D, 3020, cuMemcpy3D_v2, _ptds),
+	ROW_PT(cuMemcpy3DAsync, 3020, cuMemcpy3DAsync_v2, _ptsz),
 	ROW_PT(cuMemcpyHtoDAsync, 3020, cuMemcpyHtoDAsync_v2, _ptsz),
 	ROW_PT(cuMemcpyDtoHAsync, 3020, cuMemcpyDtoHAsync_v2, _ptsz),
 	ROW(cuMemcpyDtoDAsync, 3020, cuMemcpyDtoDAsync_v2),

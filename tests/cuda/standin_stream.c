@@ -12,7 +12,7 @@
 #define CATCH_UP_NS (2 * NS_PER_MS) /* further behind than that, the host was waiting, not slow */
 #define FALLBACK_HZ 1000000000U     /* of every clock where there is no board */
 
-static struct page *page;
+static struct board_page *page;
 static pthread_once_t page_once = PTHREAD_ONCE_INIT;
 static struct stream *streams[STREAMS_MAX]; /* alive; under `state` */
 static size_t stream_count;
@@ -29,7 +29,7 @@ static __thread struct {
 
 static void attach(void)
 {
-	static struct page fallback;
+	static struct board_page fallback;
 	const char *dir = getenv("FLAMED_BOARD");
 	int rc = 0;
 
@@ -45,7 +45,7 @@ static void attach(void)
 	page = &fallback;
 }
 
-struct page *standin_page(void)
+struct board_page *standin_page(void)
 {
 	pthread_once(&page_once, attach);
 	return page;
@@ -62,7 +62,7 @@ void standin_report(void)
 
 /* The host's side */
 
-uint64_t host_work(const struct cost *cost, uint64_t *prompt_ns)
+uint64_t host_work(const struct step_cost *cost, uint64_t *prompt_ns)
 {
 	uint64_t now_ns = clock_now_ns(), base_hz = FALLBACK_HZ;
 	double left = cost->launch_cycles / (double)base_hz * NS_PER_S; /* at FALLBACK_HZ */
@@ -151,8 +151,16 @@ static void perform(void *arg, struct lane_item *item)
 	case OP_KERNEL: compute(op); break;
 	case OP_COPY: memcpy(op->to, op->from, op->bytes); break;
 	case OP_SET: memset(op->to, op->value, op->bytes); break;
-	case OP_HOST: op->host(op->arg); break;
-	case OP_CALLBACK: op->callback((CUstream)op->stream, CUDA_SUCCESS, op->arg); break;
+	case OP_HOST:
+		in_callback = true;
+		op->host(op->arg);
+		in_callback = false;
+		break;
+	case OP_CALLBACK:
+		in_callback = true;
+		op->callback((CUstream)op->stream, CUDA_SUCCESS, op->arg);
+		in_callback = false;
+		break;
 	case OP_RECORD: break;
 	case OP_WAIT_EVENT:
 	case OP_WAIT_STREAM:
@@ -391,7 +399,9 @@ EXPORT CUresult cuStreamDestroy_v2(CUstream handle)
 	if (!alive(handle, STREAM))
 		RETURN(CUDA_ERROR_INVALID_HANDLE);
 	pthread_mutex_lock(&state);
-	if (stream->capture)
+	if (stream->capture && stream->capture->origin == stream)
+		capture_over(stream->capture);
+	else if (stream->capture)
 		invalidate(stream->capture);
 	stream->handle.magic = DEAD;
 	for (size_t i = 0; i < stream_count; i++)
@@ -563,8 +573,8 @@ EXPORT CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, 
 /* Graph launches (standin_graph.c) go the same way, one host cost for all. */
 CUresult stream_push_graph(struct stream *stream, const struct op *ops, size_t count)
 {
-	static const struct cost nothing;
-	const struct cost *cost = &nothing;
+	static const struct step_cost nothing;
+	const struct step_cost *cost = &nothing;
 	uint64_t launched_ns, prompt_ns = 0;
 
 	if (stream->capture)

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""CUPTI, on request (`flamectl profile --cupti`): times of kernels by its records; whatever is in its way ends in one
-line and in events. Against a stand-in that is as strict as the documentation; the real library, where there is one,
-with no driver."""
+"""CUPTI, on request (`flamectl profile --cupti`): times of kernels by its records; after any error one line is
+printed and events are used. Against a stand-in that is as strict as the documentation; the real library, where there
+is one, with no driver."""
 import glob, os, subprocess
 
 import cudalib
@@ -122,6 +122,18 @@ def access():
     for node in ("nvgpu/igpu0/prof-dev", "nvhost-prof-ctx-gpu"):
         open(f"{jetson}/dev/{node}", "w").close()
     ok(allowed(jetson, 13000, False) == "yes", "by either name", allowed(jetson, 13000, False))
+    tree = ("mount -t tmpfs none /proc && mkdir /proc/device-tree && "
+            "printf 'nvidia,tegra234\\0' >/proc/device-tree/compatible")
+    leave = 'exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+    if os.getuid() or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        skip("Jetson: checked before it subscribes", "only root can make a Jetson's /proc")
+        return
+    for version, said in ((12060, "on Jetson CUPTI needs root"), (13000, "/dev/nvgpu/igpu0/prof-dev: ")):
+        run = subprocess.run(["unshare", "--mount", "sh", "-c", f"{tree} && {leave}", "sh", RELEASE +
+                              "/tests/cuda/cupti-start", LIBRARY, str(version)], capture_output=True, text=True,
+                             env=dict(os.environ, FLAMED_CUPTI_LIBRARY=CUPTI, LD_LIBRARY_PATH=RELEASE + "/tests/cuda"))
+        ok(run.stdout.startswith(said), f"Jetson, CUDA {version}: checked before it subscribes",
+           f"{run.stdout} {run.stderr}")
 
 
 def real():

@@ -12,7 +12,7 @@ from boardlib import ok, done
 FLAMECTL = cudalib.ASAN + "/flamectl"
 US = 1000
 STEP = 1000 * US       # of one inference to the next
-LAUNCH, GAP = 5 * US, 20 * US  # what a launch takes, from begin of one to begin of the next
+LAUNCH, GAP = 5 * US, 20 * US  # duration of a launch, and from the begin of one to the begin of the next
 KERNELS = (("conv", 100 * US), ("relu", 40 * US), ("conv", 90 * US))
 WAIT_END = 400 * US    # after the first launch
 
@@ -42,12 +42,17 @@ def nsys(path, events, drop=None, text=None):
                "demangledName INTEGER, shortName INTEGER)")
     db.execute("CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INTEGER, end INTEGER, globalTid INTEGER, "
                "correlationId INTEGER, nameId INTEGER)")
+    db.execute("CREATE TABLE CUPTI_ACTIVITY_KIND_MEMCPY (start INTEGER, end INTEGER, correlationId INTEGER, "
+               "bytes INTEGER, copyKind INTEGER)")
     db.execute("CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text TEXT, textId INTEGER, "
                "globalTid INTEGER)")
     for kind, begin, end, correlation, name in events:
         if kind == "kernel":
             db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (?, ?, 0, 7, ?, ?, ?)",
                        (text or begin, end, correlation, number(name), number(name)))
+        elif kind == "copy":
+            db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_MEMCPY VALUES (?, ?, ?, 64, ?)",
+                       (begin, end, correlation, {"HtoD": 1, "DtoH": 2}[name]))
         elif kind == "range":
             db.execute("INSERT INTO NVTX_EVENTS VALUES (?, ?, 59, NULL, ?, 1)", (begin, end, number(name)))
         else:
@@ -66,7 +71,8 @@ def nsys(path, events, drop=None, text=None):
 def kineto(path, events, wrap=True, **wrong):
     rows = [{"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "python"}}]
     for kind, begin, end, correlation, name in events:
-        category = {"kernel": "kernel", "range": "user_annotation"}.get(kind, "cuda_runtime")
+        category = {"kernel": "kernel", "copy": "gpu_memcpy", "range": "user_annotation"}.get(kind, "cuda_runtime")
+        name = f"Memcpy {name} (Pageable)" if kind == "copy" else name
         rows.append({"ph": "X", "cat": category, "name": name, "pid": 1, "tid": 1, "ts": begin / 1000,
                      "dur": (end - begin) / 1000,
                      "args": {"correlation": correlation} if correlation else {}})
@@ -123,17 +129,63 @@ def graph():
        "one launch, from its first kernel to the end of its last", layers[:2])
 
 
+def copying(count, call, way):
+    """The same inferences, but that a copy ends them; amid each one, copies for which the host waits for no kernel."""
+    for kind, begin, end, correlation, name in inferences(count):
+        if kind == "wait":
+            yield "call", begin, end, correlation, call
+            yield "copy", end - 10 * US, end - 5 * US, correlation, way
+        else:
+            yield kind, begin, end, correlation, name
+        if kind == "launch" and correlation % 10 == 1:
+            for i, (other, to) in enumerate((("cudaMemcpy", "HtoD"), ("cudaMemcpyAsync", "DtoH"))):
+                at = end + (2 + 4 * i) * US
+                yield "call", at, at + 2 * US, correlation + 4 + i, other
+                yield "copy", at, at + US, correlation + 4 + i, to
+
+
+def copies():
+    for tool, make in (("nsys", nsys), ("torch.profiler", kineto)):
+        path = scratch + "/copies"
+        for call in ("cudaMemcpy", "cuMemcpyDtoH_v2", "cudaMemcpy2D"):
+            right(f"{tool}, {call} to the host", make(path, copying(9, call, "DtoH")))
+        for call, way in (("cudaMemcpyAsync", "DtoH"), ("cudaMemcpy", "HtoD")):
+            done_, _, _ = run(make(path, copying(9, call, way)))
+            ok(done_.returncode == 1 and "between host waits repeats" in done_.stderr,
+               f"{tool}: {call}, {way}, is no wait", done_.stderr)
+
+
 def refused():
     events = list(inferences(9))
     path = scratch + "/bad"
+
+    def spoiled(table, values, row):
+        name = table if "_" in table else "CUPTI_ACTIVITY_KIND_" + table
+        return lambda: nsys(path, events, drop=f"UPDATE {name} SET {values} WHERE rowid = {row}")
+
     for name, make, words in (
             ("a missing table", lambda: nsys(path, events, drop="DROP TABLE CUPTI_ACTIVITY_KIND_KERNEL"),
              "no table CUPTI_ACTIVITY_KIND_KERNEL"),
             ("a missing column", lambda: nsys(path, events,
                                               drop="ALTER TABLE CUPTI_ACTIVITY_KIND_RUNTIME DROP COLUMN correlationId"),
              "table CUPTI_ACTIVITY_KIND_RUNTIME has no column correlationId"),
+            ("a missing column of copies", lambda: nsys(path, events, drop="ALTER TABLE CUPTI_ACTIVITY_KIND_MEMCPY "
+                                                        "DROP COLUMN copyKind"),
+             "table CUPTI_ACTIVITY_KIND_MEMCPY has no column copyKind"),
             ("a time that is none", lambda: nsys(path, events, text="soon"),
              "table CUPTI_ACTIVITY_KIND_KERNEL, row 1: start is not a time"),
+            ("a time that is none, of one row", spoiled("KERNEL", "start = 'soon'", 3),
+             "table CUPTI_ACTIVITY_KIND_KERNEL, row 3: start is not a time"),
+            ("an end that is none, of a launch", spoiled("RUNTIME", "start = 1 << 62, end = NULL", 2),
+             "table CUPTI_ACTIVITY_KIND_RUNTIME, row 2: end is not a time"),
+            ("a time that is none, of a range", spoiled("NVTX_EVENTS", "start = 'soon'", 4),
+             "table NVTX_EVENTS, row 4: start is not a time"),
+            ("a correlation that is none", spoiled("KERNEL", "correlationId = 'seven'", 3),
+             "table CUPTI_ACTIVITY_KIND_KERNEL, row 3: correlationId is not a number"),
+            ("a launch without correlation", spoiled("RUNTIME", "correlationId = NULL", 2),
+             "table CUPTI_ACTIVITY_KIND_RUNTIME, row 2: correlationId is not a number"),
+            ("a kernel without a name", lambda: kineto(path, events, name=None),
+             "traceEvents[3]: a kernel without a name"),
             ("an end before its begin", lambda: nsys(path, [(k, e, b, c, n) if k == "kernel" else (k, b, e, c, n) for k,
                                                             b, e, c, n in events]),
              "table CUPTI_ACTIVITY_KIND_KERNEL, row 1: it ends before it begins"),
@@ -142,6 +194,9 @@ def refused():
             ("a negative duration", lambda: kineto(path, events, dur=-1), "traceEvents[3]: dur is not a number"),
             ("a kernel without correlation", lambda: kineto(path, events, args={}),
              "traceEvents[3]: the kernel conv has no args.correlation"),
+            ("a launch without correlation in JSON", lambda: kineto(path, events, cat="cuda_runtime",
+                                                                    name="cudaLaunchKernel", args={}),
+             "traceEvents[3]: the launch cudaLaunchKernel has no args.correlation"),
             ("an event without phase", lambda: kineto(path, events, ph=None), "traceEvents[3] has no ph")):
         make()
         done_, _, _ = run(path)
@@ -152,8 +207,10 @@ def refused():
                               ("nothing at all", "", "neither an SQLite export"),
                               ("some other file", "\x1f\x8bxxxx", "it is compressed"),
                               ("no kernels", "[]", "contains no kernel"),
-                              ("half a database", "SQLite format 3\0" + "x" * 200, path)):
-        with open(path, "w", encoding="latin-1") as f:
+                              ("half a database", "SQLite format 3\0" + "x" * 200, path),
+                              ("a database that ends early", open(nsys(path, events), encoding="latin-1",
+                                                                  newline="").read()[:4096], "malformed")):
+        with open(path, "w", encoding="latin-1", newline="") as f:
             f.write(text)
         done_, _, _ = run(path)
         ok(done_.returncode == 1 and words in done_.stderr and "Sanitizer" not in done_.stderr, f"{name} is refused",
@@ -184,7 +241,7 @@ def main():
     right("nsys", nsys(scratch + "/a.sqlite", inferences(9)))
     right("torch.profiler", kineto(scratch + "/b.json", inferences(9)))
     right("Chrome's array", kineto(scratch + "/c.json", inferences(9), wrap=False))
-    for part in (graph, refused, used):
+    for part in (graph, copies, refused, used):
         part()
     done()
 

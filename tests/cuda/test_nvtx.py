@@ -31,6 +31,11 @@ def main():
     threads = run("runs=8", "threads=4", FLAMED_BOUNDARY="nvtx:infer")
     ok(threads.found == threads.truth == 160, "four threads, several in flight in each",
        f"{threads.found} of {threads.truth}")
+    nested = Run("nvtx-nested", "runs=8", program="engine-nvtx", NVTX_INJECTION64_PATH=LAYER,
+                 FLAMED_BOUNDARY="nvtx:infer")
+    ok(nested.rc == 0 and nested.found == nested.truth == 16,
+       "ranges with wide names count, and each domain has a stack: the pop of another range ends none",
+       f"{nested.found} of {nested.truth} {nested.err}")
     alone = Run("nvtx", "runs=8", program="engine-nvtx", FLAMED_BOUNDARY="nvtx:infer")
     ok(alone.rc == 0 and alone.found == 0 and not alone.errors,
        "the library not named to NVTX: nothing is found, nothing is harmed", alone.err)
@@ -43,11 +48,17 @@ def main():
         ok(len(begins) == len(ends) == asked.truth and {m["model"] for m in server.of("open")} == {"net"},
            "each is a request of one model",
            f"{len(begins)} {len(ends)} {asked.truth}")
-        # conv takes 484 and fc 147 us at least, by the stand-in's clocks of 1 GHz: what is launched
+        # conv takes 484 and fc 147 us at least, by the stand-in's clocks of 1 GHz: work launched
         # in a range counts, waited for in it or not.
         totals = [int(m["total_ns"]) for m in ends]
         ok(min(totals) > 480000 and statistics.median(totals) > 1500000, "to the end of what was launched in it",
            sorted(totals)[:5])
+        server.clear()
+        asked = Run("nvtx-streams", "runs=20", program="engine-nvtx", NVTX_INJECTION64_PATH=LAYER,
+                    FLAMED_BOUNDARY="nvtx:infer", FLAMED_SOCKET=server.path, FLAMED_DEADLINE_NS="50000000")
+        totals = [int(m["total_ns"]) for m in server.of("end")]
+        ok(asked.rc == 0 and len(totals) == asked.truth == 20 and min(totals) > 5 * 480000,
+           "a stream for each range: to the end of what was launched in it", f"{totals} {asked.err}")
     done()
 
 

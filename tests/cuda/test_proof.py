@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The proof of tests/opencl once more, with the driver calls of a CUDA program against the stand-in
-driver, whose kernels take what the clocks of the emulated board make of them: profiled at 8
+"""The proof of tests/opencl with the driver calls of a CUDA program against the stand-in driver, whose kernels
+follow the clocks of the emulated board: profiled at 8
 operating points, 12 others predicted, three deadlines kept."""
 import importlib.util, os, sys
 

@@ -6,32 +6,26 @@ its headers."""
 import os, re, subprocess, tempfile
 
 import cudalib
+from cudalib import ROOT, wrapped
 from boardlib import ok, skip, done
 
-ROOT = os.path.join(cudalib.HERE, "../..")
 LIKE = re.compile(r"^cu(\w*Launch\w*|\w*Synchronize|\w+Query|StreamBeginCapture\w*|StreamEndCapture|"
-                  r"Graph(Instantiate|ExecUpdate|ExecDestroy|Destroy|Clone)\w*|EventRecord\w*|StreamWaitEvent|"
+                  r"Graph(Instantiate|ExecUpdate|ExecDestroy|Exec(Kernel)?NodeSetParams|Destroy|Clone)\w*|"
+                  r"EventRecord\w*|StreamWaitEvent|"
                   r"(Stream|Event|Ctx)Destroy|StreamAddCallback|GetProcAddress|ModuleGetFunction|"
                   r"LibraryGetKernel|KernelGetFunction|Memcpy(HtoD|DtoH)(Async)?|Memcpy(Async)?|"
+                  r"Memcpy(2D(Unaligned)?|3D)(Async)?|"
                   r"DevicePrimaryCtx(Reset|Release))"
                   r"(_v\d)?(_pt[sd]z|_ptds)?$")
 PASSED = {
-    "cuLaunch": "before CUDA 4, used by no runtime since: launches by it are not seen",
-    "cuLaunchGrid": "the same", "cuLaunchGridAsync": "the same",
-    "cuLaunchCooperativeKernelMultiDevice": "several devices in one call; removed in CUDA 13",
     "cuGraphDestroyNode": "changes a graph, not what was instantiated of it",
-    "cuMemcpyHtoD": "32-bit addresses (before CUDA 3.2)", "cuMemcpyDtoH": "32-bit addresses (before CUDA 3.2)",
-    "cuMemcpyHtoDAsync": "32-bit addresses (before CUDA 3.2)",
-    "cuMemcpyDtoHAsync": "32-bit addresses (before CUDA 3.2)",
+    **{name: "32-bit addresses (before CUDA 3.2)" for name in (
+        "cuMemcpyHtoD", "cuMemcpyDtoH", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpy2D", "cuMemcpy2DUnaligned",
+        "cuMemcpy2DAsync", "cuMemcpy3D", "cuMemcpy3DAsync")},
 }
 STUBS = ("/usr/local/cuda/lib64/stubs/libcuda.so", "/usr/lib/x86_64-linux-gnu/stubs/libcuda.so",
          "/usr/lib/aarch64-linux-gnu/stubs/libcuda.so")
 HEADERS = [place for place in ("/usr/local/cuda/include", "/usr/include") if os.path.exists(place + "/cuda.h")]
-
-
-def wrapped():
-    text = open(ROOT + "/layers/cuda/names.h").read()
-    return [(a, b, int(v), p == "1") for a, b, v, p in re.findall(r"X\((\w+), (\w+), (\d+), ([01])\)", text)]
 
 
 def exports():
@@ -41,6 +35,11 @@ def exports():
     found = {line.split()[2] for line in out.splitlines() if line.split()[1] == "T"
              and line.split()[2].startswith("cu")}
     ok(found == ours, "the library exports what the list names, and no more", found ^ ours)
+    for name in ("libflamed-cuda.so", "libflamed-cupti.so"):
+        out = subprocess.run(["readelf", "-d", f"{cudalib.RELEASE}/{name}"], capture_output=True, text=True).stdout
+        needed = set(re.findall(r"NEEDED.*\[(\w[\w-]*)", out))
+        ok(needed and needed <= {"libc", "libm", "libpthread", "libdl", "ld-linux-x86-64", "ld-linux-aarch64"},
+           f"{name} is linked with nothing of CUDA's", needed)
 
 
 def driver():
@@ -70,6 +69,12 @@ def headers():
         run = subprocess.run(["gcc", "-Werror", "-I" + HEADERS[0], "-I" + ROOT, "-c", "-o", "/dev/null",
                               directory + "/abi.c"], capture_output=True, text=True)
         ok(run.returncode == 0, "prototypes agree with the toolkit's cuda.h", run.stderr[-1500:])
+        # with this macro the header declares every version of a function under its exported name
+        run = subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-D__CUDA_API_VERSION_INTERNAL", "-include",
+                              "cuda.h", "-Werror", "-I" + HEADERS[0], "-I" + ROOT, "-c", "-o", "/dev/null",
+                              ROOT + "/layers/cuda/dispatch.c"], capture_output=True, text=True)
+        ok(run.returncode == 0, "definitions of the entry points agree with the toolkit's cuda.h, old versions too",
+           run.stderr[-1500:])
         values = re.findall(r"\b(CUDA_\w+|CU_STREAM_CAPTURE_MODE_\w+) = (\d+)",
                             open(ROOT + "/layers/cuda/api.h").read())
         with open(directory + "/values.c", "w") as f:
@@ -89,6 +94,9 @@ def headers():
     wrong = [row for row in wrapped() if row[1] in names and (row[1], row[2], row[3]) not in known]
     ok(len(known) > 300 and not wrong, "versions agree with the toolkit's cudaTypedefs.h",
        [(row, sorted(k for k in known if k[0] == row[1])) for row in wrong])
+    ours = {row[1:] for row in wrapped()}
+    missing = {row for row in known if row[0] in {name for name, _, _ in ours} and row not in ours}
+    ok({name for name, _, _ in missing} <= set(PASSED), "no version of a wrapped function is left out", missing)
 
 
 def cupti():

@@ -18,7 +18,7 @@ RELEASE = os.environ.get("RELEASE_DIR") or os.path.join(ROOT, "build/release")
 TREES = os.path.join(ROOT, "tests/trees")
 sys.path[:0] = [TREES, os.path.dirname(HERE)]
 import make_tree  # noqa: E402
-from lines import done, ok, skip  # noqa: E402, F401
+from lines import done, ok, real_time, skip, tied  # noqa: E402, F401
 
 def wait_for(condition, seconds=20.0):
     end = time.monotonic() + seconds
@@ -81,8 +81,8 @@ class Client:
         finally:
             self.s.settimeout(timeout)
 
-    def open(self, model="net"):
-        return self.ask(op="open", model=model)["session"]
+    def open(self, model="net", **kw):
+        return self.ask(op="open", model=model, **kw)["session"]
 
     def request(self, session, deadline_ms, latency, **kw):
         """A whole request; `latency` is a function of the begin reply. Returns (begin, end)."""
@@ -123,8 +123,8 @@ class Daemon:
                 "--config", self.config, *more]
 
     def start(self, wait=True):
-        self.process = subprocess.Popen(self.wrapper + self.command(), stderr=open(self.log, "a"),
-                                        env={**os.environ, **self.env})
+        self.process = tied(subprocess.Popen(self.wrapper + self.command(), stderr=open(self.log, "a"),
+                                             env={**os.environ, **self.env}))
         if wait and not wait_for(lambda: os.path.exists(self.socket) and self.up() or self.process.poll() is not None):
             raise Closed("flamed does not come up: " + self.text())
 

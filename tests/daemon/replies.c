@@ -258,7 +258,7 @@ static void note_begun(struct client *c, const struct expected *e, const struct 
 		c->request[c->requests++] = (struct own_request){id, e->id, e->sent_ns, now_ns};
 }
 
-/* Did the daemon say that it knows no such thing? */
+/* Whether the daemon replied that the object does not exist. */
 static bool is_unknown(const struct kv *kv, const char *what, uint64_t id)
 {
 	char text[64];
@@ -284,7 +284,7 @@ static const char *judge_end(const struct expected *e, const struct kv *kv, uint
 	return alive ? "a request that was in flight is not known" : NULL;
 }
 
-/* What is wrong with a reply to this message; NULL: nothing. */
+/* The fault of a reply to this message; NULL: none. */
 static const char *judge(struct client *c, const struct expected *e, const struct kv *kv)
 {
 	static const char *const key[KINDS] = {
@@ -355,7 +355,7 @@ static const char *judge(struct client *c, const struct expected *e, const struc
 	return "no such kind";
 }
 
-/* Silence was the answer to an end without ack, if this reply is not its error. */
+/* An end without ack succeeded, and so has no reply, if this reply is not its error. */
 static bool was_silent(const struct client *c, const struct expected *e, const struct kv *kv, const char *reply)
 {
 	if (e->kind != END_QUIET || is_unknown(kv, "request", e->id))
@@ -413,7 +413,7 @@ static void hear(struct client *c)
 	c->in_len -= used;
 }
 
-/* A piece of what is written, cut anywhere. */
+/* A piece of the pending output, cut anywhere. */
 static void push(struct client *c)
 {
 	size_t left = c->out_len - c->out_sent, piece = one_in(3) ? 1 + below((unsigned)left + 1) : left;
@@ -426,7 +426,7 @@ static void push(struct client *c)
 		c->out_sent = c->out_len = 0;
 }
 
-/* Everything is sent, served, expired and heard: nothing may be owed. */
+/* Everything is sent, served, expired and received: no reply may be missing. */
 static void drain(void)
 {
 	keeper.hung = false;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 # flamed without memory at each allocation in turn, without descriptors, and with
-# a state directory that takes no file: it says so, goes on, and leaves nothing behind.
+# a full state directory: it logs the fault, continues to serve, and leaves nothing behind.
 import concurrent.futures
 import glob
 import os
@@ -89,7 +89,7 @@ def starved(position):
         other.close()
         came = "served"
     except (Closed, OSError, KeyError) as e:
-        # Too early to serve: it has said so and ended.
+        # Too early to serve: it has logged the fault and exited.
         wait_for(lambda: d.process.poll() is not None)
         if d.process.poll() in (None, 0):
             wrong.append((repr(e), d.process.poll()))
@@ -148,7 +148,7 @@ def no_memory():
     replies = [c.ask(op="open", model=f"m{i}") for i in range(60)]
     ends = [r["errno"] for r in replies].index("12")
     ok(all(r["errno"] == "12" and "message" in r and len(r) == 2 for r in replies[ends:]),
-       "without any, an open that needs some is told so", replies[ends:ends + 2])
+       "without any, an open that needs some is refused with a message", replies[ends:ends + 2])
     ok(served(c, session), "and an established session is served")
     c.close()
     ok(d.end() == 0, "exit 0")
@@ -187,7 +187,7 @@ def fill(path):
 
 
 def full():
-    """A state directory of a page or two: what fits is kept, what does not is said, requests go on."""
+    """A state directory of a page or two: files that fit are kept, others are reported, requests are served."""
     mounted = tempfile.mkdtemp(prefix="flamed-full-")
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0755", "none", mounted],
                                            capture_output=True).returncode:
@@ -209,7 +209,7 @@ def full():
            "the state directory fills while clocks are held: requests are served")
         c.close()
         ok(d.restored(before), "every knob as found, no journal left", d.difference(before))
-        fill(os.path.join(mounted, "fill"))  # also what the journal's end left free
+        fill(os.path.join(mounted, "fill"))  # also the space that the removed journal left
         c = d.client()
         begun, ended = c.request(c.open(), 50, latency_ns)
         shown = d.status()

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# The power mode changes while flamed runs: what was learned in one mode is kept
-# apart from another's, and is there again when the mode returns.
+# The power mode changes while flamed runs: models of each mode are separate, and are used again when the
+# mode returns.
 import csv
 
 from daemonlib import *
@@ -16,7 +16,7 @@ def slower(begun):
 def learn(d, latency, requests=40, deadline_ms=60):
     """Requests of one connection. Returns the replies to open and to the last begin."""
     c = d.client()
-    opened = c.ask(op="open", model="net")
+    opened = c.ask(op="open", model="net", replay=1)
     for _ in range(requests):
         begun, _ = c.request(opened["session"], deadline_ms, latency)
     c.close()
@@ -24,9 +24,9 @@ def learn(d, latency, requests=40, deadline_ms=60):
 
 
 def knows(opened, begun, latency):
-    """The model of this mode is there: what it predicts is nearer to this mode's latency than to the other's, which are
-    three times apart. Asked with deadlines that only points near the fastest meet, which were measured: of others a
-    prediction may be far off."""
+    """The model of this mode is used: its prediction is nearer to this mode's latency than to the other's, three
+    times as long. Deadlines are so tight that only measured points near the fastest meet them; predictions of other
+    points may have large errors."""
     return opened["surface"] in ("learning", "ready") and \
         3 ** -0.5 < int(begun["predicted_ns"]) / latency(begun) < 3 ** 0.5
 
@@ -54,7 +54,7 @@ ok(wait_for(lambda: sum(1 for _ in rows(full)) > 1), "what is learned is saved u
    os.listdir(d.state + "/models"))
 
 held = d.client()
-session = held.open("steady")
+session = held.open("steady", replay=1)
 held.request(session, 60, latency_ns)
 d.write(STATUS, "pmode:0001 fmode:quiet")
 opened, _ = learn(d, slower)
@@ -68,7 +68,7 @@ held.close()
 # A session that is open while the mode changes, with a request in flight.
 d.write(STATUS, "pmode:0002 fmode:quiet")
 held = d.client()
-session = held.open("open")
+session = held.open("open", replay=1)
 for _ in range(40):
     held.request(session, 60, latency_ns)
 begun = held.ask(op="begin", session=session, deadline_ns=60000000, wait=1)
@@ -114,7 +114,7 @@ ok(opened["surface"] in ("learning", "ready"), "the mode returns: what was learn
 ok(knows(opened, begun, latency_ns), "and predicts as it did, not thrice as long", (begun, latency_ns(begun)))
 d.stop()
 
-# The file is replaced by another one, goes, and comes back.
+# The file is replaced, removed, and created again.
 mode = lambda: d.status()["board.power_mode"]
 d.start()
 d.write(STATUS + ".new", "pmode:0001 fmode:quiet")
@@ -135,5 +135,31 @@ d.write(STATUS, "pmode:0002 fmode:quiet")
 opened, begun = learn(d, latency_ns, requests=1, deadline_ms=11)
 ok(knows(opened, begun, latency_ns), "and the other is there when its mode returns", (opened, begun))
 ok(d.restored(before), "every knob as found", d.difference(before))
+kept = open(full).read()
 ok(d.end() == 0, "exit 0")
+
+# Modes of which only the last of 90 characters differs; version 0.1 named the file of both by the first 47.
+d = Daemon(start=False)
+long = [89 * "m" + letter for letter in "ab"]
+with open(d.sys + "/etc/nvpmodel.conf", "w") as f:
+    f.write("".join(f"< POWER_MODEL ID={i} NAME={name} >\n" for i, name in enumerate(long + [96 * "m"])))
+os.makedirs(d.state + "/models")
+for tail in (".csv", "@1001.csv"):
+    with open(f"{d.state}/models/net@{long[0][:47]}{tail}", "w") as f:
+        f.write(kept)
+d.write(STATUS, "pmode:0000 fmode:quiet")
+d.start()
+opened, begun = learn(d, latency_ns, requests=1, deadline_ms=11)
+ok(mode() == long[0] and knows(opened, begun, latency_ns), "a file of version 0.1 is found by a mode of a long name",
+   (mode(), opened, begun))
+d.write(STATUS, "pmode:0001 fmode:quiet")
+opened, _ = learn(d, slower)
+ok(mode() == long[1] and opened["surface"] == "none", "another mode with the same beginning has its own", opened)
+d.write(STATUS, "pmode:0002 fmode:quiet")
+ok(mode() == "nvpmodel-2", "one whose name is too long is named by its number", mode())
+d.stop()
+saved = sorted(name for name in os.listdir(d.state + "/models") if name.endswith(".csv"))
+ok(saved == sorted(f"net@{name}.csv" for name in long + [long[0] + "@1001"]),
+   "each of them has files of its whole name, also those of other users", saved)
+d.end()
 done()

@@ -1,8 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# A sensor shows what is drawn at the moment, and an inference does not draw the same from beginning
-# to end: what is learned is
-# the mean over the whole of it. A replay that lets no time pass has one moment only.
+# A sensor shows instantaneous power, which varies during an inference: the mean over all of it is learned. A
+# replay in which no time passes has a single reading.
 from daemonlib import *
 
 REQUESTS, HALF_S = 40, 0.015
@@ -24,8 +23,7 @@ def learned_w(d, model):
     return int(row["power_uw"] or 0) / 1e6 if row else None
 
 
-d = Daemon(config="[flamed]\nsave_interval = 1 s\n[clocks]\ncpu = leave\ngpu = leave\nmem = "
-                  "leave\n[power]\nsample_interval = 1 ms\n")
+d = Daemon(config="[clocks]\ncpu = leave\ngpu = leave\nmem = leave\n[power]\nsample_interval = 1 ms\n")
 where = sensor(d)
 draw(d, 3)
 c = d.client()
@@ -45,8 +43,8 @@ for _ in range(REQUESTS):
     draw(d, 9)
     c.ask(op="end", request=request, total_ns=2 * 10 ** 9, ack=1)
 c.close()
-ok(wait_for(lambda: learned_w(d, "pulsed") and learned_w(d, "replayed")), "both models are saved",
-   os.listdir(d.state + "/models"))
+d.stop()
+ok(learned_w(d, "pulsed") and learned_w(d, "replayed"), "both models are saved", os.listdir(d.state + "/models"))
 watts = learned_w(d, "pulsed")
 print(f"# | 12 W in the first half of each request, 6 W in the second: learned {watts:.2f} W")
 ok(7.5 < watts < 10.5, "the mean over whole requests, not the power at one end of them", watts)

@@ -70,7 +70,7 @@ def half_closed_while_held():
 
 
 def closed_while_held():
-    """A client that is gone is no half-closed one: its request ends while the keeper hangs."""
+    """A closed connection differs from a half-closed one: its request ends while the keeper hangs."""
     d = Daemon(config="[flamed]\nrequest_expiry = 60 s\n")
     keeper = d.keeper_pid()
     c = d.client()
@@ -85,14 +85,14 @@ def closed_while_held():
 
 
 def one_queue():
-    """Beside another user the questions of one user are answered in the order in which they came, whichever
-    connection they came by, and no connection overtakes another."""
+    """Beside another user the questions of one user are answered in the order of their arrival over all its
+    connections."""
     d = Daemon()
     bystander = d.client()
     session = bystander.open("net")
     bystander.request(session, 60, latency_ns)
     clients = [d.client_of(OTHER_UID) for _ in range(QUESTIONS)]
-    for c in clients:  # in debt, so that whatever comes next has to wait
+    for c in clients:  # in debt, so that the next question has to wait
         c.send(op="surface", model="net")
     for c in clients:
         c.reply()

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Layers and contexts through the socket: profiles, surfaces, explanations, and what is left after a restart."""
+"""Layers and contexts through the socket: profiles, surfaces, explanations, and the state after a restart."""
 import csv
 import os
 import sys
@@ -17,7 +17,7 @@ def clocks(reply):
 
 
 def timeline(at, context=0):
-    """Total and layers as (launch, execution, sync), ns: the joint timeline written out once more."""
+    """Total and layers as (launch, execution, sync), ns: an independent implementation of the joint timeline."""
     cpu, end, rows = 0.0, 0.0, []
     for scaled, fixed, core, memory, sync in LAYERS:
         launch = scaled * CPU / at[0] + fixed
@@ -39,7 +39,7 @@ def profile(client, budget, layers, **kw):
         points.append((clocks(reply), context))
         total, rows = timeline(clocks(reply), context)
         more = {"layers": ",".join(f"{c:.0f}:{g:.0f}{':s' if s else ''}" for c, g, s in rows)} if layers else {}
-        if layers and len(points) % 2:  # the others do not say how they were measured
+        if layers and len(points) % 2:  # the others have no source
             more["layer_source"] = "events"
         reply = client.ask(op="sample", profile=reply["profile"], latency_ns=int(total), n=10, sd_ns=int(total * 0.004),
                            **more)
@@ -85,8 +85,10 @@ truth = lambda begun: timeline(clocks(begun))[0]  # noqa: E731
 begun, ended = c.request(session, 100, truth)
 ok(begun["feasible"] == "1" and ended["missed"] == "0", "a request on it", (begun, ended))
 r = c.ask(op="explain", session=session)
-ok(r["regime"] in ("launch-bound", "execution-bound", "mixed") and int(r["bubble_ns"]) >= 0,
-   "explain names regime and bubble", r)
+total, rows = timeline(clocks(begun))
+idle_ns = total - sum(execution for _, execution, _ in rows)
+ok(r["regime"] == "launch-bound" and abs(int(r["bubble_ns"]) / idle_ns - 1) < 0.05,
+   "explain names regime and bubble", (r, idle_ns))
 
 points, last = profile(c, 12, False, model="words", phase="decode")
 contexts = {context for _, context in points}

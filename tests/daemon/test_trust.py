@@ -1,17 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# What one client, or one user, can do to another: the rows of docs/trust.md that need the real daemon.
+# Effects of one client, or one user, on another: the rows of docs/trust.md that need the real daemon.
+import random
 import re
 import subprocess
+import tarfile
+import threading
 
 from daemonlib import *
 
-USERS = os.geteuid() == 0  # other users are played by their peer credentials
+USERS = os.geteuid() == 0  # other users are simulated by peer credentials
 
 
 def expiry_is_answered():
-    """A begin that waits for a keeper which hangs: its error comes when it expires, then the answers
-    to what is behind it."""
+    """A begin that waits for a hanging keeper: its error is sent when it expires, then the replies to the messages
+    after it."""
     d = Daemon(config="[flamed]\nrequest_expiry = 500 ms\n")
     keeper = d.keeper_pid()
     c = d.client(timeout=30)
@@ -61,7 +64,7 @@ def slowdown(c, model="net"):
 
 def poisoned_by_another():
     """Another user runs a model of the same name, and reports false latencies."""
-    d = Daemon(config="[flamed]\nsave_interval = 1 s\n")
+    d = Daemon()
     victim, other = d.client_of(1001), d.client_of(1002)
     session = victim.open("net")
     requests(victim, session, 60, latency_ns, 14)
@@ -78,13 +81,13 @@ def poisoned_by_another():
        "they are counted and not learned", models)
     ok("1001" not in [v for k, v in models.items() if k.endswith(".uid")], "a user sees no other user's models", models)
     lies = d.client_of(1002)
-    # Plausible lies: each is a thousandth of what the victim's inferences take.
+    # Plausible false samples: each is a thousandth of the latency of the victim's inferences.
     requests(lies, lies.open("net"), 200, lambda begun: latency_ns(begun) / 1000, 3600000)
     for c in (victim, other, lies):
         c.close()
-    ok(wait_for(lambda: "net@MAXN_SUPER@1001.csv" in os.listdir(d.state + "/models")),
-       "a file for each user", os.listdir(d.state + "/models"))
     d.stop()
+    ok("net@MAXN_SUPER@1001.csv" in os.listdir(d.state + "/models"), "a file for each user",
+       os.listdir(d.state + "/models"))
     d.start()
     victim = d.client_of(1001)
     session = victim.open("net")
@@ -111,6 +114,39 @@ def own_lies():
     ok(missed <= 40 and late <= 3, f"a model that was first taught falsehoods is learned again: {missed} of 120 "
                                    f"missed, then {late} of 60", (missed, late))
     ok("measurements contradict the learned model" in d.text(), "which is logged", d.text()[-500:])
+    d.end()
+
+
+def layers_need_totals():
+    """Layers are learned with a total that is plausible, and only if they fit into it."""
+    d = Daemon()
+    c = d.client()
+
+    def has_layers(model):
+        models = c.ask(op="models")
+        return next((models[k[:-4] + "layers"] for k in models if k.endswith(".name") and models[k] == model), "0")
+
+    def end(model, total_ns, gpu_ns):
+        session = c.open(model)
+        for _ in range(3):
+            begun = c.ask(op="begin", session=session, deadline_ns=10 ** 9, wait=1)
+            c.ask(op="end", request=begun["request"], total_ns=total_ns, ack=1,
+                  layers=f"1000000:{gpu_ns},200000:{gpu_ns}:s")
+        c.ask(op="close", session=session)
+        return has_layers(model)
+
+    def sample(model, total_ns, gpu_ns):
+        point = c.ask(op="profile", model=model, budget=2)
+        c.ask(op="sample", profile=point["profile"], latency_ns=total_ns, n=5,
+              layers=f"1000000:{gpu_ns},200000:{gpu_ns}:s")
+        c.ask(op="close", profile=point["profile"])
+        return has_layers(model)
+
+    for way in (end, sample):
+        name = way.__name__
+        got = [way(name + "1", 9000000, 4000000), way(name + "2", 500, 4000000), way(name + "3", 9000000, 40500001)]
+        ok(got == ["1", "0", "0"], f"{name}: layers are learned with their total, not with one that is rejected, nor "
+                                   "where their sum contradicts it", got)
     d.end()
 
 
@@ -148,6 +184,16 @@ def shared_model():
     ok(refused["errno"] == "1" and refused["message"].startswith("model:"), "nor profile it", refused)
     for c in (admin, teacher, user):
         c.close()
+    admin, user = d.client(), d.client_of(1002)
+    wait_for(lambda: d.status()["clock.cpu.owner"] == "kernel")
+    user.ask(op="tally", tag="watched", shadow=1)
+    begun, _ = requests(user, user.open("net", tag="watched"), 40, lambda begun: 5000, 90)
+    after = admin.ask(op="models")
+    ok(begun.get("shadow") == "1" and after["model.0.rejected"] == known["model.0.rejected"]
+       and after["model.0.samples"] == known["model.0.samples"],
+       "nor refute it, where flamed only watches them", (begun, known, after))
+    for c in (admin, user):
+        c.close()
     bad = Daemon(start=False, config="[model net]\nshared = yes\nteach = nobody-at-all\n")
     r = subprocess.run(bad.command("--check-config"), capture_output=True, text=True)
     ok(r.returncode == 2 and "teach" in r.stderr and "nobody-at-all" in r.stderr, "a teacher who is no user is named",
@@ -157,27 +203,29 @@ def shared_model():
 
 
 def begins_with_admins():
-    d = Daemon(config="[flamed]\nsave_interval = 1 s\n")
+    d = Daemon()
     admin = d.client()
     requests(admin, admin.open("net"), 60, latency_ns, 30)
     admin.close()
-    wait_for(lambda: os.path.exists(d.state + "/models/net@MAXN_SUPER.csv"))
+    d.stop()  # saves all of it: a save while it runs may be followed by another
     kept = open(d.state + "/models/net@MAXN_SUPER.csv").read()
+    d.start()
     user = d.client_of(1001)
     opened = user.ask(op="open", model="net")
     ok(opened["surface"] != "none", "a user's model begins with the administrator's", opened)
     requests(user, opened["session"], 60, lambda begun: 2 * latency_ns(begun), 60)
     user.close()
-    ok(wait_for(lambda: os.path.exists(d.state + "/models/net@MAXN_SUPER@1001.csv")), "and is saved apart",
+    d.stop()
+    ok(os.path.exists(d.state + "/models/net@MAXN_SUPER@1001.csv"), "and is saved apart",
        os.listdir(d.state + "/models"))
     ok(open(d.state + "/models/net@MAXN_SUPER.csv").read() == kept, "the administrator's stays as it was")
     d.end()
 
 
 def file_names():
-    """Models `vic` and `vic.layers` where no power mode is known; and what version 0.1 made of the
-    first one's layers."""
-    d = Daemon(tree="raspberry-pi-4", start=False, config="[flamed]\nsave_interval = 1 s\n")
+    """Models `vic` and `vic.layers` where no power mode is known; and version 0.1's file for the
+    layers of the first."""
+    d = Daemon(tree="raspberry-pi-4", start=False)
     os.makedirs(d.state + "/models")
     with open(d.state + "/models/old.layers.csv", "w") as f:
         f.write("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n"
@@ -192,7 +240,6 @@ def file_names():
             begun = c.ask(op="begin", session=session, deadline_ns=60000000, wait=1)
             c.ask(op="end", request=begun["request"], total_ns=ns, layers="1000000:7000000,200000:900000:s", ack=1)
     c.close()
-    wait_for(lambda: len(os.listdir(d.state + "/models")) == 5)
     d.stop()
     d.start()
     models = d.client().ask(op="models")
@@ -223,6 +270,40 @@ def shares():
     d.end()
 
 
+def connections_are_shared():
+    """Two users with all the connections that they get: others get theirs, the administrator too."""
+    d = Daemon()
+
+    def hello(c):
+        try:
+            c.send(op="hello")
+        except OSError:
+            pass  # refused already
+        return c.reply()["errno"]
+
+    def fill(uid, most):
+        got = []
+        while len(got) < most:
+            batch = [d.client_of(uid, timeout=60) for _ in range(min(64, most - len(got)))]
+            errors = [hello(c) for c in batch]
+            got += [c for c, error in zip(batch, errors) if error == "0"]
+            if "24" in errors:
+                return got
+        return got
+
+    first, second = fill(1001, 2000), fill(1002, 2000)
+    ok((len(first), len(second)) == (1024, 512), "a user has 1,024 connections, two what is beyond the shares",
+       (len(first), len(second)))
+    others = [fill(uid, 256) for uid in range(1003, 1009)]
+    ok([len(o) for o in others] == [256] * 6, "six more users have a whole share", [len(o) for o in others])
+    ok(len(fill(1009, 1)) == 0 and d.status()["errno"] == "0", "a ninth is refused, the administrator is not")
+    for c in first + second:
+        c.close()
+    ok(wait_for(lambda: d.status()["connections"] == str(6 * 256 + 1)) and len(fill(1009, 300)) == 300,
+       "what is given back can be had again", d.status()["connections"])
+    d.end()
+
+
 def reported_time():
     """A client that reports ten hours for each request: another's time stays real."""
     d = Daemon()
@@ -249,13 +330,13 @@ def forgotten():
     begun = c.ask(op="begin", session=c.open("net"), deadline_ns=3600 * 10 ** 9)
     ok(d.knobs() != before or wait_for(lambda: d.knobs() != before), "the clocks move for it")
     ok(d.restored(before), "a request with an hour's deadline expires by request_expiry's cap", d.difference(before))
-    ok(c.ask(op="end", request=begun["request"], ack=1)["errno"] == "2", "its end is told so")
+    ok(c.ask(op="end", request=begun["request"], ack=1)["errno"] == "2", "and its end is refused")
     point = c.ask(op="profile", model="other", budget=4)
     other = d.client()
     ok("profile" in point and other.ask(op="profile", model="other")["errno"] == "16", "one profile at a time")
     ok(wait_for(lambda: "profile.0.id" not in d.status()), "a silent one times out")
     gone = c.ask(op="sample", profile=point["profile"], latency_ns=9000000, n=5)
-    ok(gone["errno"] == "2", "which its client is told", gone)
+    ok(gone["errno"] == "2", "and its next sample is refused", gone)
     ok("profile" in other.ask(op="profile", model="other"), "and the next is served")
     d.end()
 
@@ -322,7 +403,7 @@ def accounts_are_bounded():
 
 
 def log_is_bounded():
-    d = Daemon()
+    d = Daemon(config="[flamed]\nrequest_expiry = 200 ms\n")
     c = d.client()
     begin = time.monotonic()
     for i in range(400):
@@ -332,12 +413,14 @@ def log_is_bounded():
     lines = d.text().count("profiled with")
     most = 22 + time.monotonic() - begin  # twenty at once, then one a second
     ok(0 < lines <= most, "400 profiles are few lines of log", (lines, most))
+    c.ask(op="begin", session=c.open("m0"), deadline_ns=1000000)
+    ok(wait_for(lambda: "expired without an end" in d.text()), "they hide no line of another kind", d.text()[-300:])
     d.end()
 
 
 def buffers_are_bounded():
-    """Messages that never end, from many connections: a user holds a megabyte of them, and whoever
-    sends more is disconnected."""
+    """Messages that never end, from many connections: a user holds a megabyte of them, and a
+    connection that sends more is closed."""
     d = Daemon()
     bystander = d.client()
     session = bystander.open("net")
@@ -351,8 +434,8 @@ def buffers_are_bounded():
     time.sleep(0.5)
     held = [c for c in senders if not c.gone()]
     ok(30 <= len(held) <= 38, "of 150 unfinished messages of 30 KB one user's megabyte is held", len(held))
-    ok("messages that are not whole" in d.text(), "the log says why the others were closed")
-    ok(bystander.request(session, 60, latency_ns)[0]["errno"] == "0", "and who sends whole messages is served")
+    ok("incomplete messages" in d.text(), "the log says why the others were closed")
+    ok(bystander.request(session, 60, latency_ns)[0]["errno"] == "0", "and a sender of whole messages is served")
     short = [d.client() for _ in range(100)]
     for c in short:
         c.raw(b"op=he")
@@ -380,7 +463,7 @@ def tags_belong_to_users():
     admin.ask(op="tally", tag="child")
     other.ask(op="open", model="net", tag="child")
     ok(admin.ask(op="tally", tag="child")["sessions"] == "1",
-       "the administrator's counts those of whoever it runs a program as")
+       "the administrator's counts those of the user that it runs a program as")
     more = [d.client_of(1234) for _ in range(5)]
     errors = [c.ask(op="tally", tag=f"t{i}.{k}")["errno"] for i, c in enumerate(more) for k in range(4)]
     ok(errors == ["0"] * 15 + ["122"] * 5, "a user has sixteen at most", errors)
@@ -388,7 +471,7 @@ def tags_belong_to_users():
 
 
 def models_in_pages():
-    """The administrator sees everybody's models, more than one reply holds; each user's own come first."""
+    """The administrator sees the models of all users, over several replies; each user's own come first."""
     d = Daemon()
     for uid in range(1301, 1306):
         c = d.client_of(uid)
@@ -416,27 +499,83 @@ def models_in_pages():
                        text=True)
     ok(p.returncode == 0 and len(re.findall("^u130", p.stdout, re.M)) == 320, "flamectl models shows all",
        p.stdout[-300:] + p.stderr)
+    archive = d.dir + "/report.tar"
+    p = subprocess.run([os.path.join(BUILD, "flamectl"), "--socket", d.socket, "report", archive, "--sysroot", d.sys,
+                        "--config", d.config, "--log", d.log], capture_output=True, text=True)
+    with tarfile.open(archive) as tar:
+        listed = re.findall("name=u130", tar.extractfile("models.txt").read().decode())
+    ok(p.returncode == 0 and len(listed) == 320, "and so does a report", (len(listed), p.stderr))
     d.end()
 
 
+class Turns:
+    """A user who profiles for over a minute while another waits: beside the other tests, as it takes that long."""
+
+    def __init__(self):
+        # a model that hardly becomes ready
+        self.d = Daemon(config="[flamed]\nready_width = 0.01\n")
+        self.first, self.again, self.second = (self.d.client_of(uid) for uid in (1401, 1401, 1402))
+        self.took_s, self.last, self.refused = 0, {}, set()
+        self.thread = threading.Thread(target=self.long_profile)
+
+    def next_turn(self):
+        """A client that was refused comes before one that has just had a profile."""
+        self.first.ask(op="profile", model="net")
+        ok(self.second.ask(op="profile", model="net")["errno"] == "16", "a second profile is refused")
+        self.first.close()
+        wait_for(lambda: "profile.0.id" not in self.d.status())
+        again = self.again.ask(op="profile", model="net")
+        ok(again["errno"] == "16" and "turn" in again["message"], "then it is the other user's turn", again)
+        point = self.second.ask(op="profile", model="net")
+        ok("profile" in point, "who has it", point)
+        self.second.ask(op="close", profile=point["profile"])
+        self.thread.start()
+
+    def long_profile(self):
+        self.last, begin = self.again.ask(op="profile", model="net", budget=4096), time.monotonic()
+        noise = random.Random(1)
+        while "profile" in self.last and self.took_s < 90:
+            self.refused.add(self.second.ask(op="profile", model="net")["errno"])
+            time.sleep(1)
+            self.took_s = time.monotonic() - begin
+            self.last = self.again.ask(op="sample", profile=self.last["profile"], n=5,
+                                       latency_ns=int(latency_ns(self.last) * noise.uniform(0.7, 1.4)))
+
+    def gives_way(self):
+        self.thread.join()
+        ok(self.last.get("done") == "1" and 59 <= self.took_s < 90 and self.refused == {"16"},
+           "a profile gives way to another user's after a minute", (self.took_s, self.last, self.refused))
+        ok("profile" in self.second.ask(op="profile", model="net"), "who then has the clocks")
+        self.d.end()
+
+
 def environment():
-    """Under a setuid program the environment is somebody else's: what is linked into programs reads it
-    by secure_getenv()."""
-    sources = glob.glob(ROOT + "/lib/*.c") + glob.glob(ROOT + "/layers/**/*.c", recursive=True)
-    plain = [s for s in sources if re.search(r"(?<![_\w])getenv\(", open(s).read())]
-    ok(len(sources) > 10 and not plain, "the library and the layers read no environment of a setuid program's caller",
-       plain)
+    """The environment of a setuid program is another user's: code that is linked into programs reads it by
+    secure_getenv()."""
+    sources = [s for part in ("lib", "layers", "common", "probes", "keeper")
+               for s in glob.glob(f"{ROOT}/{part}/**/*.c", recursive=True) if "/examples/" not in s]
+    plain = [s for s in sources if re.search(r"\b(?:g_)?getenv\(", open(s).read())]
+    ok(len(sources) > 40 and not plain,
+       "the library, the layers, the keeper and what they share read no environment of a setuid program's caller",
+       (len(sources), plain))
 
 
 OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, shared_model, begins_with_admins, shares,
-               reported_time)
+               connections_are_shared, reported_time)
 
-for test in (expiry_is_answered, own_lies, poisoned_file, file_names, forgotten, company, files_are_bounded,
-             accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):
+if USERS:
+    turns = Turns()
+    turns.next_turn()
+for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, company,
+             files_are_bounded, accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):
     test()
 for test in OTHER_USERS:
     if USERS:
         test()
     else:
         skip(test.__name__, "only root can play other users")
+if USERS:
+    turns.gives_way()
+else:
+    skip("turns", "only root can play other users")
 done()

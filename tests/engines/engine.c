@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* A stand-in for an engine's library, with the batch of an old llama.cpp: three fields more at the end than today's.
- * With WAITS, its caller waits for a step as it begins the next. */
+ * With WAITS, its caller waits for a step as it begins the next (not with NEVER_WAITS in the environment), and ONNX
+ * Runtime is of a version that is known. With STRANGE, a batch begins with other fields. */
 #include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define PUBLIC __attribute__((visibility("default")))
 
 struct old_batch {
+#ifdef STRANGE
+	uint64_t flags;
+#endif
 	int32_t n_tokens;
 	int32_t *token;
 	float *embd;
@@ -30,8 +35,15 @@ static void check(const struct context *of)
 {
 	if (of->owner == &copy)
 		return;
-	printf("a context of another engine\n");
+	fprintf(stderr, "a context of another engine\n");
 	_exit(3);
+}
+
+PUBLIC struct old_batch llama_batch_get_one(int32_t *tokens, int32_t count, int32_t position, int32_t sequence);
+struct old_batch llama_batch_get_one(int32_t *tokens, int32_t count, int32_t position, int32_t sequence)
+{
+	return (struct old_batch){
+		.n_tokens = count, .token = tokens, .all_pos_0 = position, .all_pos_1 = 1, .all_seq_id = sequence};
 }
 
 #ifdef WAITS
@@ -53,18 +65,68 @@ int llama_decode(void *of, struct old_batch batch)
 	return batch.all_pos_0 == 11 && batch.all_pos_1 == 22 && batch.all_seq_id == 33 && batch.n_tokens > 0 ? 0 : -7;
 }
 
-/* ONNX Runtime of a version that nobody knows yet. */
-static const void *const *get_api(uint32_t version)
-{
-	static const void *const table[4];
-
-	(void)version;
-	return table;
-}
-
+/* ONNX Runtime: sessions are contexts, a run is a call. */
+#ifdef WAITS
 static const char *get_version_string(void)
 {
-	return "2.0.1";
+	return "1.22.0";
+}
+
+static void *create_session(const void *env, const char *path, const void *options, void **out)
+{
+	(void)env;
+	(void)path;
+	(void)options;
+	*out = &context;
+	return NULL;
+}
+
+static void *run(void *session, const void *options, const char *const *input_names, const void *const *inputs,
+		 size_t input_count, const char *const *output_names, size_t output_count, void **outputs)
+{
+	(void)options;
+	(void)input_names;
+	(void)inputs;
+	(void)input_count;
+	(void)output_names;
+	(void)output_count;
+	(void)outputs;
+	check(session);
+	return NULL;
+}
+
+static void *run_with_binding(void *session, const void *options, const void *binding)
+{
+	(void)options;
+	check(session);
+	return binding == &context ? NULL : &context; /* a status: it failed */
+}
+
+static void release_session(void *session)
+{
+	check(session);
+}
+
+static void release_status(void *status)
+{
+	check(status);
+}
+
+static const void *const table[160] = {
+	[7] = create_session, [9] = run, [93] = release_status, [95] = release_session, [133] = run_with_binding};
+#else
+static const char *get_version_string(void)
+{
+	return "2.0.1"; /* an unknown later version */
+}
+
+static const void *const table[4];
+#endif
+
+static const void *const *get_api(uint32_t version)
+{
+	(void)version;
+	return table;
 }
 
 struct api_base {
@@ -80,15 +142,45 @@ const struct api_base *OrtGetApiBase(void)
 	return &base;
 }
 
+#ifdef WAITS
+static void infer(void)
+{
+	const void *const *api = OrtGetApiBase()->get_api(1);
+	void *(*create)(const void *, const char *, const void *, void **) = NULL;
+	void *(*once)(void *, const void *, const char *const *, const void *const *, size_t, const char *const *,
+		      size_t, void **) = NULL;
+	void (*release)(void *) = NULL;
+	void *session = NULL;
+
+	*(const void **)&create = api[7];
+	*(const void **)&once = api[9];
+	*(const void **)&release = api[95];
+	create(NULL, "net.onnx", NULL, &session);
+	check(session);
+	once(session, NULL, NULL, NULL, 0, NULL, 0, NULL);
+	if (getenv("BINDS")) {
+		const void *const *bound = OrtGetApiBase()->get_api(5);
+		void *(*run_bound)(void *, const void *, const void *) = NULL;
+
+		*(const void **)&run_bound = bound[133];
+		if (run_bound(session, NULL, &context) != NULL || run_bound(session, NULL, NULL) != &context)
+			_exit(4);
+	}
+	release(session);
+}
+#endif
+
 PUBLIC int addon(int tokens);
-/* What an add-on does that was loaded privately with its engine. */
+/* The calls of an add-on that was loaded privately with its engine. */
 int addon(int tokens)
 {
 	struct old_batch batch = {.n_tokens = tokens, .all_pos_0 = 11, .all_pos_1 = 22, .all_seq_id = 33};
 	int rc;
 
 #ifdef WAITS
-	llama_synchronize(&context);
+	if (!getenv("NEVER_WAITS"))
+		llama_synchronize(&context);
+	infer();
 #endif
 	rc = llama_decode(&context, batch);
 	printf("decode %d rc %d calls %d ort %s\n", tokens, rc, context.calls, OrtGetApiBase()->get_version_string());

@@ -1,10 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Engines on the CPU on boards with no GPU clock, which they feel: what the clock allows is what they take, and under a
-deadline flamed saves power. llama.cpp and ONNX Runtime as npm ships them."""
+"""Engines on the CPU on boards with no GPU clock, which slow them down: their latency follows the clock, and under a
+deadline flamed saves power. llama.cpp and ONNX Runtime as npm ships them, and an element of a GStreamer pipeline.
+usage: test_board.py [llama|ocr|gst ...]"""
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,16 +15,16 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 for room in ("../board", "../vulkan"):
     sys.path.insert(0, os.path.join(HERE, room))
-from boardlib import RELEASE, Board, Power, done, ok, say, skip  # noqa: E402
+from boardlib import RELEASE, Board, Power, done, ok, say, skip, tied  # noqa: E402
 import llamalib  # noqa: E402
 
 BIN = os.path.abspath(RELEASE)
 TOKENS, PICTURES = 150, 150
 LEARNT = 30  # requests that flamed may learn from
-# Of the others. The promise is 0.01; 0.02 to 0.07 was reached: in so short a run what the governor spends on learning
-# weighs, and it learns here until well after the first 30.
-LATE_MAX = 0.10
-LATE = 0.03  # by which the board was late in the mean: the machine was busy with something else
+ERROR_MAX = 0.01  # of the time by the clock
+# Of the others, by decision: they would have been late on a machine that is never late. The promise is 0.01; mostly 0,
+# at most 0.03 was reached beside load: a clock that the machine brings up late cannot be told from a decision.
+LATE_MAX = 0.05
 POWER_MAX = 0.97  # of that at the highest clocks
 folder = tempfile.TemporaryDirectory(prefix="flamed-engines-board-")
 why = llamalib.install()
@@ -32,6 +35,16 @@ if why:
 CHAT = [llamalib.NODE, os.path.join(HERE, "chat.mjs"), llamalib.MODULES, llamalib.model(folder.name), "20", str(TOKENS)]
 os.environ["TEST_NETWORKS"] = "1"  # the smallest
 OCR = [llamalib.NODE, os.path.join(HERE, "ocr.mjs"), llamalib.MODULES, str(PICTURES)]
+FRAMES = folder.name + "/frames"
+GST = [
+    "gst-launch-1.0",
+    "-q",
+    *(
+        f"videotestsrc num-buffers={PICTURES} pattern=solid-color ! video/x-raw,format=I420,width=320,height=240 ! "
+        "videoscale method=lanczos ! video/x-raw,width=640,height=360 ! videoscale method=nearest-neighbour ! "
+        f"video/x-raw,width=32,height=24 ! filesink location={FRAMES}"
+    ).split(),
+]
 
 
 def run(board, command, **env):
@@ -44,6 +57,8 @@ def run(board, command, **env):
         FLAMED_BOARD_WAITS=waits,
         LD_PRELOAD=BIN + "/libflamed-board-engines.so",
         FLAMED_ENGINES_LAYER=BIN + "/libflamed-engines.so",
+        FLAMED_GSTREAMER_LAYER=BIN + "/gstreamer-1.0/libgstflamed.so",
+        GST_REGISTRY=folder.name + "/registry",
         FLAMED_OPENCL_LAYER="/none",
         FLAMED_CUDA_LAYER="/none",
         **env,
@@ -54,12 +69,11 @@ def run(board, command, **env):
         rows = [
             [int(x) for x in (row[0], *row[2:4])] for row in (line.split(",") for line in file.read().splitlines()[1:])
         ]
+    if command[-len(GST) :] == GST:  # and not the elements before and after the one that works
+        most = max((due for _, _, due in rows), default=0)
+        rows = [row for row in rows if row[2] > most / 10]
     half = rows[len(rows) // 2 :]
     return done_, rows, power.mean(half[0][0] - half[0][1], half[-1][0]) if half else 0
-
-
-def lateness(rows):
-    return sum(total for _, total, _ in rows) / max(sum(due for _, _, due in rows), 1) - 1
 
 
 def median(values):
@@ -76,27 +90,26 @@ def pin(board, hz):
 def felt(board, name, command, first, result):
     """At three clocks: the time of an inference on the board against the time by its clock."""
     table = list(board.page.table_hz[0])[: board.page.steps[0]]
-    top, took, quick, power = table[-1], {}, {}, 0
+    top, took, power = table[-1], {}, 0
+    run(board, command)  # the board calibrates its costs
     for hz in (top, table[len(table) * 2 // 3], table[len(table) // 5]):
         pin(board, hz)
         run_, rows, uw = run(board, command)
         power = uw if hz == top else power
         ok(
-            run_.returncode == 0 and result(run_.stdout) == result(PLAIN[name]) != "",
+            run_.returncode == 0 and result(run_.stdout) == PLAIN[name] != "",
             f"{name} at {hz // 1000000} MHz: the same results",
             run_.stdout[-300:] + run_.stderr[-600:],
         )
         took[hz] = median([due for _, _, due in rows[first:]])
-        # What else the machine does only adds to it: the tenth quickest of a hundred.
-        quick[hz] = sorted(due for _, _, due in rows[first:])[(len(rows) - first) // 10]
         say(
             f"{name} at {hz // 1000000} MHz: an inference is due after {took[hz] / 1e6:.1f} ms and took "
             f"{median([total for _, total, _ in rows[first:]]) / 1e6:.1f}; "
             f"{run_.stderr.strip().splitlines()[-1]}"
         )
-    errors = [abs(quick[hz] / quick[top] * hz / top - 1) for hz in quick]
-    say(f"{name}: the board's own error over three clocks is {100 * max(errors):.1f} %")
-    ok(max(errors) < 0.15, f"{name}: takes what the clock allows", quick)
+    error = max(abs(took[hz] / took[top] * hz / top - 1) for hz in took)
+    say(f"{name}: the board's own error over three clocks is {100 * error:.1f} %")
+    ok(error < ERROR_MAX, f"{name}: takes what the clock allows", took)
     return took[top], power
 
 
@@ -119,7 +132,7 @@ def governed(board, flamed_socket, name, command, deadline_ns, top_power, result
     )
     tally = json.loads("{" + run_.stderr.split("{", 1)[1].rsplit("}", 1)[0] + "}") if "{" in run_.stderr else {}
     ok(
-        run_.returncode == 0 and result(run_.stdout) == result(PLAIN[name]),
+        run_.returncode == 0 and result(run_.stdout) == PLAIN[name],
         f"{name}: the same results under a deadline",
         run_.stderr[-1500:],
     )
@@ -136,17 +149,11 @@ def governed(board, flamed_socket, name, command, deadline_ns, top_power, result
         "of them by decision; "
         f"{power / 1e6:.2f} W, {power / top_power:.3f} x that at the highest clocks"
     )
-    if decided <= LATE_MAX * len(counted) or lateness(counted) <= LATE:
-        ok(
-            decided <= LATE_MAX * len(counted),
-            f"{name}: late at most {100 * LATE_MAX:g} %",
-            f"{decided} of {len(counted)}",
-        )
-    else:
-        skip(
-            f"{name}: late at most {100 * LATE_MAX:g} %",
-            f"the machine was busy with something else: {decided} of {len(counted)}",
-        )
+    ok(
+        decided <= LATE_MAX * len(counted),
+        f"{name}: late at most {100 * LATE_MAX:g} %",
+        f"{decided} of {len(counted)}",
+    )
     ok(power <= POWER_MAX * top_power, f"{name}: power is saved", f"{power} of {top_power}")
 
 
@@ -178,6 +185,7 @@ def on_board(kind, programs):
             ],
             stderr=log,
         )
+    tied(flamed)
     board.wait(lambda: os.path.exists(run_dir + "/flamed.sock"))
     for name, (top_ns, power) in tops.items():
         governed(board, run_dir + "/flamed.sock", name, PROGRAMS[name][0], int(2.2 * top_ns), power, PROGRAMS[name][2])
@@ -191,12 +199,20 @@ def words_of(key):
     return lambda out: "".join(re.findall(rf"^{key} (.*)$", out, re.M))
 
 
-# The program, inferences at its start that do not count, and what it says of its results.
-PROGRAMS = {"llama": (CHAT, 5, words_of("tokens")), "ocr": (OCR, 0, words_of("results"))}
-PLAIN = {
-    name: subprocess.run(program[0], capture_output=True, text=True, timeout=120).stdout
-    for name, program in PROGRAMS.items()
-}
-on_board("raspberry-pi", ["llama", "ocr"])
-on_board("rk3588", ["llama"])
+def frames_of(_):
+    with open(FRAMES, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+# The program, inferences at its start that do not count, and its output of results.
+PROGRAMS = {"llama": (CHAT, 5, words_of("tokens")), "ocr": (OCR, 0, words_of("results")), "gst": (GST, 0, frames_of)}
+if not shutil.which(GST[0]) or not os.path.exists(BIN + "/gstreamer-1.0/libgstflamed.so"):
+    skip("GStreamer on a board that slows it down", "no gst-launch-1.0, or built without GStreamer's headers")
+    del PROGRAMS["gst"]
+PROGRAMS = {name: program for name, program in PROGRAMS.items() if not sys.argv[1:] or name in sys.argv[1:]}
+PLAIN = {}
+for NAME, (COMMAND, _, RESULT) in PROGRAMS.items():
+    PLAIN[NAME] = RESULT(subprocess.run(COMMAND, capture_output=True, text=True, timeout=120).stdout)
+for KIND in ("raspberry-pi", "rk3588"):
+    on_board(KIND, list(PROGRAMS))
 done()

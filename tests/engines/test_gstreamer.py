@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The GStreamer tracer under gst-launch-1.0: each buffer through a named element is a request,
-whatever the element does with it."""
+with any kind of element."""
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 for room in ("../daemon", "../opencl"):
     sys.path.insert(0, os.path.join(HERE, room))
-from daemonlib import RELEASE, done, ok, skip  # noqa: E402
+from daemonlib import RELEASE, Daemon, done, ok, skip  # noqa: E402
 import fakeflamed  # noqa: E402
 
 PLUGINS = os.path.join(RELEASE, "gstreamer-1.0")
@@ -41,6 +42,7 @@ def served(name, pipeline, tracer, **more):
         return server.of("open"), server.of("begin"), server.of("end"), rc, err
 
 
+WAITING = f"videotestsrc num-buffers={N} ! queue ! fakesink"
 SOURCE = f"videotestsrc num-buffers={N} ! video/x-raw,width=64,height=48 ! "
 for name, pipeline in (("a filter", SOURCE + "identity name=net sleep-time=5000 ! fakesink"),
                        ("a sink", SOURCE + "fakesink name=net"),
@@ -73,18 +75,32 @@ opens, begins, ends, rc, err = served("two", SOURCE + "identity name=a ! identit
 ok(rc == 0 and sorted(o["model"] for o in opens) == ["a", "b"] and len(begins) == len(ends) == 2 * N,
    "two elements, two models", (opens, len(begins), err))
 
-for tracer, words in (("flamed(deadline=33ms)", "element= is missing"),
-                      ("flamed(element=net,deadline=soon)", "deadline=soon"),
+# With no element named: the one that works most, though the sink waits for the clock, and the queue for the sink.
+BUSIEST = (SOURCE.replace("width=64", "width=64,framerate=100/1") + "identity name=light ! queue max-size-buffers=1 ! "
+           "identity name=heavy sleep-time=3000 ! queue max-size-buffers=1 ! fakesink sync=true")
+opens, begins, ends, rc, err = served("busiest", BUSIEST, "flamed", FLAMED_DEADLINE_NS="20000000")
+ok(rc == 0 and not err and [o["model"] for o in opens] == ["heavy"] and opens[0]["deadline_ns"] == "20000000"
+   and N - 12 <= len(begins) == len(ends) <= N - 8, "no element named: the one that works most, after ten buffers",
+   (opens, len(begins), len(ends), rc, err))
+opens, begins, ends, rc, err = served("none", WAITING, "flamed(deadline=33ms)")
+ok(rc == 0 and not err and not opens, "... and none where all of them only wait", (opens, rc, err))
+opens, begins, ends, rc, err = served("both", BUSIEST, "flamed(element=light,deadline=30ms);flamed(deadline=33ms)")
+ok(rc == 0 and not err and [o["model"] for o in opens] == ["light"] and len(begins) == N,
+   "... and none where inferences are seen already", (opens, len(begins), rc, err))
+
+for tracer, words in (("flamed(element=net,deadline=soon)", "deadline=soon"),
                       ("flamed(element=net,colour=red)", "colour=red"),
+                      ("flamed(element=net)", "no deadline for model net"),
                       ("flamed(element=none,deadline=33ms)", "no buffer went through an element named none")):
     opens, begins, ends, rc, err = served("bad", SOURCE + "identity name=net ! fakesink", tracer)
     ok(rc == 0 and words in err and not begins and err.count("\n") == 1, f"{tracer}: one clear line, the pipeline runs",
        (rc, err))
 
 
-def content(tracer, name, **kw):
+def content(tracer, name, pause_us=0, **kw):
     path = f"{folder.name}/{name}.raw"
-    rc, err = launch(SOURCE + f"videoconvert name=net ! filesink location={path}", tracer, **kw)
+    rc, err = launch(SOURCE + f"videoconvert name=net ! identity sleep-time={pause_us} ! filesink location={path}",
+                     tracer, **kw)
     return rc, hashlib.sha256(open(path, "rb").read()).hexdigest(), err
 
 
@@ -95,13 +111,70 @@ with fakeflamed.Server(folder.name + "/same"):
     ok(traced == plain, "the same bytes with the tracer, and no message", (traced, plain))
 alone = content("flamed(element=net,deadline=33ms)", "alone")
 ok(alone[:2] == plain[:2], "the same bytes with no daemon", (alone, plain))
-ok(alone[2] == "flamed-gstreamer: flamed is not running; the pipeline runs without it until it is\n",
-   "... which is said in one line", alone[2])
+ok(alone[2] == "flamed-gstreamer: flamed is not running; the pipeline runs without it until it is there\n",
+   "... and one line of log", alone[2])
 long = content("flamed(element=net,deadline=33ms)", "long", socket="/" + 200 * "s")
 ok(long[:2] == plain[:2] and long[2].startswith("flamed-gstreamer: no connection to flamed: ") and
    long[2].count("\n") == 1, "a socket's path that cannot be: the same bytes, and one line", long)
-with fakeflamed.Server(folder.name + "/rubbish") as server:
-    server.rubbish = True
-    ok(content("flamed(element=net,deadline=33ms)", "rubbish",
-               socket=folder.name + "/rubbish")[:2] == plain[:2], "a daemon that answers rubbish")
+
+
+def ctl(*words, **env):
+    """flamectl with the plugin that is built here, under the real daemon: its messages."""
+    full = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "GST_", "LD_PRELOAD"))}
+    full.update({"GST_REGISTRY": folder.name + "/registry", "FLAMED_OPENCL_LAYER": "/none",
+                 "FLAMED_CUDA_LAYER": "/none", "FLAMED_ENGINES_LAYER": "/none",
+                 "FLAMED_GSTREAMER_LAYER": os.path.abspath(PLUGINS) + "/libgstflamed.so", **env})
+    out = subprocess.run([RELEASE + "/flamectl", "--socket", d.socket, *words], env=full, capture_output=True,
+                         text=True, timeout=60)
+    return out.returncode, out.stdout + out.stderr
+
+
+def run(pipeline, *words, **env):
+    return ctl("run", "--model", "net", *words, "--", "gst-launch-1.0", "-q", *pipeline.split(), **env)
+
+
+d = Daemon(build=RELEASE, config="[model due]\ndeadline = 30ms\n[model paced]\nrate = 100/s\n")
+before = d.knobs()
+asker = d.client()
+for model, figures in (("due", {"deadline_ns": "30000000"}), ("paced", {"stream.rate_mhz": "100000"})):
+    asker.ask(op="tally", tag=model)
+    rc, err = launch(SOURCE + "identity name=net sleep-time=2000 ! fakesink", f"flamed(element=net,model={model})",
+                     d.socket, FLAMED_TAG=model)
+    counted = asker.ask(op="tally", tag=model)
+    ok(rc == 0 and not err and {"requests": str(N), **figures}.items() <= counted.items(),
+       f"without a deadline: that of flamed.conf, {figures}", (err, counted))
+asker.close()
+rc, said = run(BUSIEST, "--deadline", "20ms")
+seen = re.search(r"net under 20.0 ms: (\d+) inferences.*gstreamer saw (\d+) inferences", said, re.S)
+ok(rc == 0 and seen is not None and seen.group(1) == seen.group(2) and N - 12 <= int(seen.group(1)) <= N - 8,
+   "flamectl run sets the tracer, and says that it saw something", said)
+rc, said = run(SOURCE + "identity name=a ! identity name=heavy sleep-time=1000 ! fakesink", "--deadline", "20ms",
+               GST_TRACERS="stats;flamed(element=a,deadline=30ms)", GST_PLUGIN_PATH="/nowhere")
+ok(rc == 0 and f"gstreamer saw {N} inferences" in said, "... keeping the user's own, which names another element", said)
+rc, said = run(BUSIEST, "--rate", "100/s")
+ok(rc == 0 and "net at 100.0/s: " in said and "gstreamer saw " in said, "... at a rate", said)
+rc, said = run(WAITING, "--deadline", "20ms")
+ok(rc == 0 and "no inference of gst-launch-1.0 was seen" in said
+   and "gstreamer was loaded, but saw no launch" in said, "... and says where it saw nothing", said)
+for env, words in (({}, "ok +gstreamer +flamectl run governs programs that use GStreamer"),
+                   ({"FLAMED_GSTREAMER_LAYER": "/none"}, "note +gstreamer +not installed: there is no /none")):
+    said = ctl("verify", **env)[1]
+    ok(re.search(words, said) is not None, f"verify: {words}", said)
+ok(d.restored(before), "every knob is as it was found", d.difference(before))
+d.end()
+
+SAYS = {"rubbish": "the connection to flamed broke", "mute": "flamed does not answer",
+        "refuse": "flamed refused a session for net"}
+for how, words in SAYS.items():
+    with fakeflamed.Server(f"{folder.name}/{how}") as server:
+        setattr(server, how, True)
+        rc, same, err = content("flamed(element=net,deadline=33ms)", how, socket=server.path)
+        ok((rc, same) == plain[:2] and words in err and err.count("\n") == 1,
+           f"a daemon that is bad ({how}): the same bytes, and one line", err)
+with fakeflamed.Server(folder.name + "/dies") as server:
+    server.dies_at = 6
+    # Requests are sent without waiting: the pipeline must still run when a busy machine's daemon has died.
+    rc, same, err = content("flamed(element=net,deadline=33ms)", "dies", pause_us=50000, socket=server.path)
+    ok((rc, same) == plain[:2] and len(server.log) > 6 and "the connection to flamed broke" in err
+       and err.count("\n") == 1, "a daemon that dies amid the run: the same bytes, and one line", (err, server.log))
 done()

@@ -66,9 +66,8 @@ def paged(client, between):
 class Exporter:
     def __init__(self, daemon):
         self.log = os.path.join(daemon.dir, "exporter.log")
-        self.process = subprocess.Popen([os.path.join(daemon.build, "flamed-exporter"), "--listen", "127.0.0.1:0",
-                                         "--socket", daemon.socket],
-                                        stderr=open(self.log, "w"))
+        self.process = tied(subprocess.Popen([os.path.join(daemon.build, "flamed-exporter"), "--listen", "127.0.0.1:0",
+                                              "--socket", daemon.socket], stderr=open(self.log, "w")))
         wait_for(lambda: "listening" in open(self.log).read() or self.process.poll() is not None)
         found = re.search(r"port (\d+)", open(self.log).read())
         self.port = int(found[1]) if found else 0
@@ -159,6 +158,12 @@ ok(all(abs(values[f'flamed_clock_transition_seconds{{clock="{clock}"}}']
    "transition seconds are those of status", text)
 ok(values[f'flamed_build_info{{version="{status["version"]}",board="{status["board.name"]}"}}'] == 1
    and "Orin Nano" in status["board.name"], "the build names the version and the board")
+ok(all(values[f'flamed_clock_frequency_hertz{{clock="{clock}"}}'] == int(status[f"clock.{clock}.cur_hz"]) > 0
+       for clock in moves), "hertz are those of status", text)
+ok(abs(values[f'flamed_board_power_watts{{rail="{status["power.sensor"]}"}}'] - watts) < 1e-3 < watts
+   and abs(values[f'flamed_temperature_celsius{{zone="{status["temperature.zone"]}"}}']
+           - int(status["temperature.millidegree_c"]) / 1000) < 0.1,
+   "and so are the board's watts and temperature", text)
 ok(values["flamed_keeper_up"] == 1 and values["flamed_degraded"] == 0 and values["flamed_sessions"] == 2,
    "state of the daemon")
 
@@ -294,6 +299,9 @@ ok(x.get("/healthz")[0] == 503, "and healthz says so")
 d.start()
 ok(x.get("/metrics")[2].startswith("# TYPE flamed_up gauge") and samples(x.get("/metrics")[2])["flamed_up"] == 1,
    "back again without a restart of the exporter")
+d.stop()
+d.start()
+ok(x.get("/healthz")[0] == 200, "nor does healthz notice a restart between two pages")
 ok(x.end() == 0, "ends with 0 on SIGTERM")
 d.end()
 
@@ -318,12 +326,15 @@ d.end()
 
 # However many models a user opens, those in memory are what is shown.
 if os.getuid() == 0:
-    d = Daemon()
+    # They leave in order of use, since there is always a session and nothing is being saved.
+    d = Daemon(config="[flamed]\nsave_interval = 1 h\n")
     c = d.client_of(61001)
+    session = None
     for i in range(80):
-        session = c.open(f"turn{i}")
+        last, session = session, c.open(f"turn{i}")
         c.request(session, 33, lambda begun: 5e6)
-        c.ask(op="close", session=session)
+        if last:
+            c.ask(op="close", session=last)
     values = samples(paged(d.client(), lambda page: None)[0])
     shown = {re.search(r'model="([^"]+)"', name)[1] for name in values if 'uid="61001"' in name}
     ok(shown == {f"turn{i}" for i in range(80 - MODELS_PER_UID_MAX, 80)},
@@ -331,6 +342,20 @@ if os.getuid() == 0:
     each = [sum(f'model="{name}"' in line for line in values) for name in shown]
     ok(max(each) <= MODEL_SERIES and len(values) <= MODELS_PER_UID_MAX * MODEL_SERIES + OTHER_SERIES,
        f"{len(values)} series, {max(each)} of a model, are within the bound", (len(values), max(each)))
+
+    # one that leaves amid a scrape, and comes back where the scrape has yet to look
+    def turnover(page):
+        for i in range(40 if page == 1 else 0):
+            c.ask(op="close", session=c.open(f"new{i}"))
+        if page == 1:
+            c.open("turn16")
+
+    text = paged(d.client(), turnover)[0]
+    names = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    stayed, left = (sum(f'model="{name}"' in one for one in names) for name in ("turn79", "turn16"))
+    ok(len(names) == len(set(names)) and 0 < left < stayed == max(each),
+       "one that is evicted between two pages, and opened again, has no sample twice",
+       (stayed, left, sorted({name for name in names if names.count(name) > 1})))
     # one that left and is opened again counts from 0
     c.open("turn0")
     values = samples(paged(d.client(), lambda page: None)[0])

@@ -15,11 +15,12 @@ TREES = os.path.join(os.path.dirname(HERE), "trees")
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.environ.get("BUILD_DIR") or os.path.join(ROOT, "build/asan")
 RELEASE = os.environ.get("RELEASE_DIR") or os.path.join(ROOT, "build/release")
-sys.path.insert(0, TREES)
+sys.path[:0] = [TREES, os.path.dirname(HERE)]
 import make_tree  # noqa: E402
+from lines import real_time  # noqa: E402, F401
 
 MAGIC = 0x464C4B31
-APPLY, RELEASE_OP, RESCAN, HELLO, APPLIED, RELEASED, NOTICE = range(1, 8)
+APPLY, RELEASE_OP, RESCAN, HELLO, APPLIED, RELEASED, NOTICE, SENSORS = range(1, 9)
 OK, FOREIGN, REFUSED, LOST, DEGRADED = range(5)
 REQUEST = struct.Struct("=IIQ3Q")
 REPLY = struct.Struct("=IIQ3Q3Q3Q3i3IIiI32s192sI64Q")
@@ -55,7 +56,7 @@ class Keeper:
         self.hello = self.receive() if hello else None
 
     def leave(self):
-        """It ends by itself once nobody is there any more, or is ended."""
+        """It ends by itself when flamed has closed the socket, or is killed."""
         if self.process.poll() is None:
             self.sock.close()
             try:

@@ -12,10 +12,13 @@
  *   SHIM_CPUFREQ=1                 scaling_max_freq and scaling_min_freq behave as requests: a read returns
  *                                  min(request, cap), where cap is the lowest of cpuinfo_max_freq, bios_limit and
  *                                  the policy's file .cap; every file of a policy with a file .offline returns EBUSY
+ *   a file .busy in a folder       a write of a file beside it: EBUSY
+ *   a file .hold.NAME in a folder   a write of NAME beside it waits for as long as it exists
  *   SHIM_SLOW_US=N                 each knob write takes that long
  *   SHIM_FAIL=CALL:N:COUNT:ERRNO   calls N ... N+COUNT-1 (from 1) of open, read, write, fsync or alloc fail
  *   SHIM_COUNT=FILE                at exit: how many of each call there were
- *   SHIM_PROGRAM=NAME              allocations fail, and calls are counted, only in the program of that name */
+ *   SHIM_PROGRAM=NAME              allocations fail, and calls are counted, only in the program of that name
+ * Allocations at exit belong to runtimes, gcov's among them: they neither fail nor count. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +37,7 @@ enum call { OPEN, READ, WRITE, FSYNC, ALLOC, CALLS };
 static const char *const call_names[CALLS] = {"open", "read", "write", "fsync", "alloc"};
 static unsigned long counts[CALLS];
 static bool written[1024]; /* descriptors since they were opened */
+static bool exits;         /* main has returned */
 
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 int __open_2(const char *path, int flags);
@@ -105,7 +109,7 @@ static bool is_meant(void)
 	return !only || !strcmp(only, program_invocation_short_name);
 }
 
-/* VALUE of a "NAME:VALUE" setting that is about this file. */
+/* VALUE of a "NAME:VALUE" setting for this file. */
 static const char *setting(const char *key, const char *path)
 {
 	const char *text = getenv(key);
@@ -196,6 +200,8 @@ static bool alloc_fails(void)
 			count = strtoul(end + 1, NULL, 10);
 		}
 	}
+	if (exits)
+		return false;
 	counts[ALLOC]++;
 	return counts[ALLOC] >= first && counts[ALLOC] < first + count;
 }
@@ -227,6 +233,20 @@ void *realloc(void *old, size_t size)
 	return __libc_realloc(old, size);
 }
 
+static void note_exit(void)
+{
+	exits = true;
+}
+
+/* Registered by the program's first open of a watched file, so that it runs before every destructor. */
+static void watch_exit(void)
+{
+	static bool watched;
+
+	if (!watched)
+		watched = atexit(note_exit) == 0;
+}
+
 static int do_open(int dir, const char *path, int flags, mode_t mode)
 {
 	char base[PATH_MAX], full[PATH_MAX * 2];
@@ -239,6 +259,8 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
 	else
 		snprintf(full, sizeof(full), "%s/%s", fd_path(dir, base), path);
 	const char *name = ours(full, &state);
+	if (name)
+		watch_exit();
 	if (name && !(flags & O_DIRECTORY) && fails(OPEN))
 		return -1;
 	if (name && !state)
@@ -382,6 +404,18 @@ static bool crosses(const char *path, unsigned long long value)
 	return is_min ? partner && value > partner : value && value < partner;
 }
 
+static void wait_held(const char *path, const char *name)
+{
+	char hold[NAME_MAX];
+
+	snprintf(hold, sizeof(hold), ".hold.%s", strrchr(path, '/') + 1);
+	if (beside(path, hold) == ~0ULL)
+		return;
+	record("%s waits\n", name);
+	while (beside(path, hold) != ~0ULL)
+		usleep(1000);
+}
+
 static ssize_t write_knob(int fd, const char *path, const char *name, const char *buf, size_t n)
 {
 	char text[256];
@@ -397,9 +431,15 @@ static ssize_t write_knob(int fd, const char *path, const char *name, const char
 		written[fd] = true;
 	if (slow)
 		usleep((useconds_t)atoi(slow));
+	wait_held(path, name);
 	char shown[64];
 	if (cpufreq_shows(path, shown) < 0) {
 		record("%s %s EBUSY\n", name, text);
+		return -1;
+	}
+	if (beside(path, ".busy") != ~0ULL) {
+		record("%s %s EBUSY\n", name, text);
+		errno = EBUSY;
 		return -1;
 	}
 	if (crosses(path, strtoull(text, NULL, 10))) {

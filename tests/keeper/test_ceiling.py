@@ -1,9 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Limits that the kernel holds, and what is given back: boost, bios_limit, cooling, other requests,
-policies that are offline. A preloaded model stands for cpufreq: a file shows min(request, cap), an
+"""Limits held by the kernel, and the values restored: boost, bios_limit, cooling, other requests,
+policies that are offline. A preloaded model replaces cpufreq: a file shows min(request, cap), an
 offline policy answers EBUSY."""
+import itertools
+import re
 import shutil
+import threading
 
 from keeper import *
 
@@ -95,6 +98,24 @@ def turbo_off_while_held():
         tap.equal([b.shows(p) for p in range(LAPTOP)], [4700000] * LAPTOP, "turbo on again: every policy has all of it")
 
 
+def turbo_on_while_held():
+    with Board("intel-laptop") as b:
+        b.turbo(False)
+        k = b.start()
+        k.apply(1200 * MHZ)
+        b.turbo(True)
+        reply = k.apply(2400 * MHZ)
+        tap.equal((reply.state[0], [b.shows(p) for p in range(LAPTOP)]), (OK, [4700000] * LAPTOP),
+                  "boost comes on in a session: the highest clock is no lower than without flamed")
+        tap.equal((k.apply(2000 * MHZ).state[0], b.shows(0)), (OK, 2000000), "any other is that clock")
+        k.apply(2400 * MHZ)
+        b.turbo(False)
+        reply = k.apply(2400 * MHZ)
+        tap.equal((reply.state[0], b.shows(0), k.close()), (OK, 2400000, 0), "and off again")
+        b.turbo(True)
+        tap.equal([b.shows(p) for p in range(LAPTOP)], [4700000] * LAPTOP, "all of it is given back")
+
+
 def turbo_off_before():
     for off in ("no_turbo", "cpuinfo alone"):
         with Board("intel-laptop") as b:
@@ -116,7 +137,7 @@ def turbo_off_before():
             b.start().close()
             b.turbo(True)
             tap.equal([b.shows(p) for p in range(LAPTOP)], [4700000] * LAPTOP, "nor after a kill, from the journal")
-    with Board("intel-laptop") as b:  # a limit that somebody set is a limit
+    with Board("intel-laptop") as b:  # a limit set by a user is a limit
         b.every("scaling_max_freq", 2000000)
         k = b.start()
         b.turbo(False)
@@ -209,7 +230,7 @@ def offline():
         tap.ok(wait_for(lambda: b.request(5, "scaling_min_freq") == 400000), "its minimum too",
                b.request(5, "scaling_min_freq"))
         tap.equal((k.close(), os.listdir(b.state)), (0, []), "then nothing is owed")
-    with Board("intel-laptop") as b:  # back while a target stands: what is owed is the original, not what is found
+    with Board("intel-laptop") as b:  # back while a target is in force: the original is restored, not the value found
         k = b.start()
         k.apply(1200 * MHZ)
         b.offline(5)
@@ -246,6 +267,42 @@ def offline():
                   "and restores it once it is back")
 
 
+def offline_during_restore():
+    """Between the read and the write of a knob."""
+    for knob, how in itertools.product(("scaling_max_freq", "scaling_min_freq"), ("release", "close")):
+        with Board("intel-laptop") as b:
+            log, hold = b.path + "/log", f"{b.root}{CPU}cpufreq/policy5/.hold.{knob}"
+            b.env["SHIM_LOG"] = log
+
+            def logged(what):
+                return re.search(f"policy5/{knob} {what}\n", open(log).read())
+
+            def leave():
+                if wait_for(lambda: logged("waits")):
+                    b.offline(5)
+                os.unlink(hold)
+
+            k = b.start()
+            k.apply(1200 * MHZ)
+            open(hold, "w").close()
+            thread = threading.Thread(target=leave)
+            thread.start()
+            status = k.close() if how == "close" else k.release().op
+            thread.join()
+            tap.ok(logged(r"\d+ EBUSY") and status == (0 if how == "close" else RELEASED),
+                   f"{how}: a policy goes offline while its {knob} is written", (status, open(log).read()[-2000:]))
+            tap.equal(({(b.shows(p), b.request(p, "scaling_min_freq")) for p in range(LAPTOP) if p != 5},
+                       b.request(5, knob)),
+                      ({(4700000, 400000)}, 1200000), "the others are given back, the offline one keeps ours")
+            left = open(b.state + "/journal").read()
+            tap.ok(f"policy5/{knob} " in left, "and is owed", left)
+            k = b.start() if how == "close" else k
+            b.offline(5, False)
+            tap.ok(wait_for(lambda: (b.shows(5), b.request(5, "scaling_min_freq")) == (4700000, 400000)),
+                   "it is given back when it returns", (b.shows(5), b.request(5, "scaling_min_freq")))
+            tap.equal((k.close(), os.listdir(b.state)), (0, []), "then nothing is owed")
+
+
 def no_journal_stops_it():
     for name, make in (("a folder", os.mkdir), ("a link", lambda p: os.symlink("/nonexistent", p)),
                        ("a FIFO", os.mkfifo)):
@@ -256,6 +313,23 @@ def no_journal_stops_it():
             tap.ok(reply and reply.state[0] == OK and read(b.root, CPU0 + "scaling_max_freq") == "1036800",
                    f"a journal that is {name}: the keeper starts and serves", k.stderr())
             tap.equal(k.close(), 0, "and ends well")
+    with Board("rk3588") as b:  # no other keeper uses the journal
+        gpu = "/sys/devices/platform/fb000000.gpu/devfreq/fb000000.gpu/"
+        before = snapshot(b.root)
+        k = b.start()
+        k.apply(0, 400 * MHZ)
+        k.process.kill()
+        k.process.wait()
+        open(b.root + gpu + ".busy", "w").close()
+        k = b.start()
+        tap.ok(k.hello and k.apply(1008 * MHZ).state[0] == OK,
+               "a knob in it that answers EBUSY: the keeper starts and serves", k.stderr())
+        if k.hello:
+            k.release()
+        os.unlink(b.root + gpu + ".busy")
+        tap.ok(wait_for(lambda: differences(before, snapshot(b.root)) == []),
+               "and restores it once it is no longer busy", differences(before, snapshot(b.root)))
+        tap.equal((k.close(), os.listdir(b.state)), (0, []), "then nothing is owed")
 
 
 def other_coolers():
@@ -284,6 +358,33 @@ def other_coolers():
         write(b.root, gpu, highest)
         tap.ok(wait_for(lambda: read(b.root, gpu) == "400000000"), "it is moved once that is over")
         tap.equal((k.close(), read(b.root, gpu)), (0, highest), "and given back")
+    for kind, found in (("thermal-devfreq-0", None), ("gpu_cooling", None), ("gpu_cooling", "0")):
+        with Board("rk3588", model=False) as b:  # they do not say whose, and the GPU shows all of its table
+            gpu = "/sys/devices/platform/fb000000.gpu/devfreq/fb000000.gpu/"
+            found = found or read(b.root, gpu + "max_freq")
+            write(b.root, gpu + "max_freq", found)
+            b.cool(9, kind, 2)
+            k = b.start()
+            tap.equal((k.apply(0, 400 * MHZ).state[1], read(b.root, gpu + "max_freq")), (OK, "400000000"),
+                      f"{kind}: a maximum of {found} is unlimited, cooling or not")
+            tap.equal((k.close(), read(b.root, gpu + "max_freq")), (0, found), "and is given back so")
+    pci = "/sys/devices/pci0000:00/0000:00:02.0/"
+    for name, gpu in (("intel-laptop", "drm/card0/gt/gt0/rps_max_freq_mhz"),
+                      ("intel-laptop", "drm/card0/gt_max_freq_mhz"), ("intel-xe", "tile0/gt0/freq0/max_freq")):
+        for lower in (False, True):
+            with Board(name, model=False) as b:  # no table, but RP0
+                if "gt/" not in gpu and name == "intel-laptop":
+                    shutil.rmtree(b.root + pci + "drm/card0/gt")
+                highest = read(b.root, pci + gpu)
+                if lower:
+                    write(b.root, pci + gpu, 800)
+                b.cool(4, "gpu_cooling", 1)
+                k = b.start()
+                got = (k.apply(0, 500 * MHZ).state[1], read(b.root, pci + gpu))
+                tap.equal((*got, k.close(), read(b.root, pci + gpu)),
+                          (DEGRADED, "800", 0, "800") if lower else (OK, "500", 0, highest),
+                          f"{gpu}: a maximum " + ("below RP0 may be cooling's" if lower else
+                                                  "of RP0 is unlimited, cooling or not"))
     with Board("intel-laptop") as b:  # cooling is on, and a maximum shows all of the hardware
         b.cool(4, "Processor", 1)
         k = b.start()
@@ -321,8 +422,8 @@ def boost():
                       "all restored")
 
 
-for test in (turbo_off_while_held, turbo_off_before, firmware, other_requests, offline, no_journal_stops_it,
-             other_coolers, boost):
+for test in (turbo_off_while_held, turbo_on_while_held, turbo_off_before, firmware, other_requests, offline,
+             offline_during_restore, no_journal_stops_it, other_coolers, boost):
     try:
         test()
     except (OSError, TimeoutError, AttributeError) as e:

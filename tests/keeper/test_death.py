@@ -124,14 +124,15 @@ for death in (kill_flamed, kill_keeper, kill_both, kill_client, terminate):
                 d.infer()
             moved += bool(d.moved())
             keeper = d.keeper_pid()
+            real_time(keeper)
             if rng.random() < 0.5:  # in the middle of a request
                 d.client.sendall(f"op=begin\nsession={d.session}\ndeadline_ns=7000000\n\n".encode())
                 time.sleep(rng.uniform(0, 0.003))
             begin = time.monotonic()
             death(d, keeper)
             if death is kill_flamed:
-                while d.journal() and time.monotonic() - begin < 10:  # it goes after the last knob
-                    pass
+                while d.journal() and time.monotonic() - begin < 10:  # it is removed after the last knob
+                    time.sleep(0.0002)
                 times.append((time.monotonic() - begin) * 1000)
             if death is kill_keeper:
                 d.client.close()  # the next keeper replays, and with no session left nothing is held

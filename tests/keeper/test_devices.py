@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Devices that are suspended, renumbered, or lose what was written; two keepers on one sysroot; a
+"""Devices that are suspended, renumbered, or lose written values; two keepers on one sysroot; a
 socket passed on."""
 import array
 import shutil
@@ -62,7 +62,7 @@ def suspended():
                       f"a card that is {status} is not touched, the other one is")
             k.close()
             tap.equal(stamps(b.root, CARD), before, "nor when all is given back")
-    with Board("amd-apu") as b:  # both awake, then one goes to sleep
+    with Board("amd-apu") as b:  # both active, then one is suspended
         b.second_card("active")
         k = b.start()
         k.apply(0, 1100 * MHZ)
@@ -81,6 +81,23 @@ def suspended():
         tap.ok(wait_for(lambda: read(b.root, CARD + "power_dpm_force_performance_level") == "auto"),
                "it is given back once it wakes")
         tap.equal((k.close(), os.listdir(b.state)), (0, []), "and then nothing is owed")
+
+
+def suspended_intel():
+    """xe resumes a card whose files are read: not even that is done."""
+    with Board("intel-xe-laptop") as b:
+        card = "/sys/devices/pci0000:00/0000:00:02.0/"
+        files = [f"{b.root}{card}tile0/gt0/freq0/{name}" for name in os.listdir(b.root + card + "tile0/gt0/freq0")]
+        os.makedirs(b.root + card + "power", exist_ok=True)
+        for status, touched in (("suspended", False), ("active", True)):
+            write(b.root, card + "power/runtime_status", status)
+            for file in files:
+                os.utime(file, ns=(0, 10**9))  # a read sets the time of access, also where that is done rarely
+            k = b.start()
+            reply = k.apply(0, 600 * MHZ)
+            seen = any(os.stat(file).st_atime_ns or os.stat(file).st_mtime_ns != 10**9 for file in files)
+            tap.equal((seen, reply.actual[1]), (touched, 600 * MHZ if touched else 0), f"xe: a card that is {status}")
+            k.close()
 
 
 def levels():
@@ -118,6 +135,46 @@ def lost_masks():
         tap.ok(wait_for(lambda: read(b.root, APU + "pp_dpm_sclk") == "1"), "and all are after a suspend")
 
 
+def reset_by_a_suspend():
+    """Drivers that come back from a suspend with the values of their start: no other owner wrote those."""
+    xe = "/sys/devices/pci0000:00/0000:00:02.0/tile0/gt0/freq0/"
+    rps = I915 + "card0/gt/gt0/rps_"
+    for name, target, files in (
+            ("amd-apu", (0, 1100 * MHZ), [APU + "power_dpm_force_performance_level"]),
+            ("intel-xe-laptop", (0, 600 * MHZ), [xe + "max_freq", xe + "min_freq"]),
+            ("intel-laptop", (0, 400 * MHZ), [rps + x + "_freq_mhz" for x in ("max", "min", "boost")]),
+            ("jetson-orin-nano", (806400000,), [CPU0 + "scaling_max_freq", CPU0 + "scaling_min_freq"]),
+            ("jetson-orin-nano", (0, 510 * MHZ), [ORIN_GPU + "max_freq", ORIN_GPU + "min_freq"]),
+            ("jetson-orin-nano", (0, 0, 665600000), [EMC + "mrq_rate_locked", EMC + "rate"])):
+        with Board(name) as b:
+            os.makedirs(b.root + "/sys/power/suspend_stats", exist_ok=True)
+            write(b.root, "/sys/power/suspend_stats/success", 0)
+            before = [read(b.root, file) for file in files]
+            k = b.start()
+            k.apply(*target)
+            ours = [read(b.root, file) for file in files]
+            tap.ok(all(was != now for was, now in zip(before, ours)), f"{name}: {len(files)} knobs are set",
+                   (before, ours))
+            for file, text in zip(files, before):
+                write(b.root, file, text)
+            write(b.root, "/sys/power/suspend_stats/success", 1)
+            tap.ok(wait_for(lambda: [read(b.root, file) for file in files] == ours, 5),
+                   "originals that are in force again after a suspend: the target is written again",
+                   [read(b.root, file) for file in files])
+            for file, text in zip(files, before):
+                write(b.root, file, text)
+            write(b.root, "/sys/power/suspend_stats/success", 2)
+            reply = k.apply(*target)
+            tap.equal((FOREIGN in reply.state, [read(b.root, file) for file in files]), (False, ours),
+                      "also by a target that comes before that is looked at")
+            for file, text in zip(files, before):
+                write(b.root, file, text)
+            reply = k.apply(*target)
+            tap.equal((FOREIGN in reply.state, [read(b.root, file) for file in files]), (True, before),
+                      "without one they are another owner's")
+            tap.equal((k.close(), [read(b.root, file) for file in files]), (0, before), "and all is as found")
+
+
 def boost_of_i915():
     with Board("intel-laptop") as b:
         boost = I915 + "card0/gt/gt0/rps_boost_freq_mhz"
@@ -150,6 +207,26 @@ def renumbered():
         tap.equal(b.start().close(), 0, "and again, before the journal is replayed")
         tap.equal({name: read(b.root, I915 + "card7/gt/gt0/rps_%s_freq_mhz" % name) for name in highest}, highest,
                   "all of it is given back")
+
+
+def gone_for_good():
+    """A policy that goes and stays away is missed by the session that it belonged to, not by those to come."""
+    with Board("jetson-orin-nano") as b:
+        k = b.start()
+        k.apply(806400000)
+        os.rename(b.root + CPU4, b.path + "/policy4")
+        reply = k.apply(1036800000)
+        tap.equal((reply.state[0], "policy4" in reply.text), (LOST, True), "a policy goes in a session: it is missed")
+        tap.equal(k.release().state[0], OK, "once the clocks are released it is not")
+        reply = k.apply(806400000)
+        tap.equal((reply.state[0], read(b.root, CPU0 + "scaling_max_freq")), (OK, "806400"),
+                  "the next session does without")
+        shutil.copytree(b.path + "/policy4", b.root + CPU4)
+        write(b.root, CPU4 + "scaling_min_freq", 729600)
+        write(b.root, CPU4 + "scaling_max_freq", 1728000)
+        tap.ok(wait_for(lambda: read(b.root, CPU4 + "scaling_max_freq") == "806400"), "and takes it in once it is back")
+        tap.equal((k.close(), read(b.root, CPU4 + "scaling_max_freq"), read(b.root, CPU4 + "scaling_min_freq")),
+                  (0, "1728000", "729600"), "it is given back")
 
 
 def one_owner():
@@ -218,7 +295,8 @@ def write_times():
         tap.ok(times[0] == 0 and times[3] == 0, "staying is neither", (reply.write_ns, times))
 
 
-for test in (suspended, levels, lost_masks, boost_of_i915, renumbered, one_owner, passed_on, write_times):
+for test in (suspended, suspended_intel, levels, lost_masks, reset_by_a_suspend, boost_of_i915, renumbered,
+             gone_for_good, one_owner, passed_on, write_times):
     try:
         test()
     except (OSError, TimeoutError, AttributeError) as e:

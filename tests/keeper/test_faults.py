@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from keeper import *
 
 MHZ = 10**6
-ERRORS = {  # what a knob or the journal may plausibly answer
+ERRORS = {  # plausible errors of a knob or the journal
     "open": ["EACCES", "EPERM", "ENOENT", "ENODEV", "EBUSY", "EIO", "EROFS", "EMFILE", "ENOMEM", "EINTR"],
     "read": ["EIO", "EAGAIN", "EINVAL", "ENODEV", "ENXIO", "EBUSY", "EINTR", "ENOMEM"],
     "write": ["EINVAL", "EBUSY", "EACCES", "EPERM", "EIO", "EAGAIN", "ENOSPC", "ENODEV", "EINTR", "ENOMEM"],
@@ -35,7 +35,7 @@ class Fault:
         return Keeper(self.root, self.state, binary=os.path.join(RELEASE, "flamed-keeper"), env=env)
 
     def low_ceilings(self, step):
-        """Maxes that are below what was asked for; a transient is waited out."""
+        """Maxima that are below the requested ones; waits for a transient to end."""
         def low():
             return [p for p, clock, unit in MAXES if int(read(self.root, p) or 0) * unit < step[clock] * MHZ]
         return [] if wait_for(lambda: not low()) else low()
@@ -68,7 +68,7 @@ def run(call, position, count, error):
     f = Fault()
     wrong = []
     k = f.keeper(fail=f"{call}:{position}:{count}:{getattr(errno, error)}")
-    # no memory, or no sight of an old journal: it says so, touches nothing, and flamed starts another
+    # out of memory, or an unreadable old journal: it reports that, writes nothing, and flamed starts another
     if k.hello is None:
         status = k.process.wait(timeout=20)
         told = call == "alloc" or (call == "open" and "journal" in k.stderr())
@@ -86,8 +86,8 @@ def run(call, position, count, error):
                 break
             wrong += [f"after {step}: ceiling low on {p}" for p in f.low_ceilings(step)]
         if count == 1 and not wrong:
-            # A fault while looking hides a device, or its table, until somebody looks again; this
-            # look may be the one at fault.
+            # A fault during detection hides a device, or its table, until the next detection, which may be
+            # this one.
             if not healed(f, k) and not healed(f, k):
                 wrong.append("not healed")
         status = k.close()
@@ -103,7 +103,7 @@ def run(call, position, count, error):
     diff, left = differences(f.before, snapshot(f.root)), os.listdir(f.state)
     if count == 1 and (diff or left):
         wrong.append(f"left behind: {diff} {left}")
-    if diff:  # what could not be given back must be in the journal, and is given back by the next keeper
+    if diff:  # a knob that could not be restored must be in the journal, and the next keeper restores it
         healthy = f.keeper()
         status = healthy.close()
         diff, left = differences(f.before, snapshot(f.root)), os.listdir(f.state)

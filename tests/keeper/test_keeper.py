@@ -90,7 +90,7 @@ def foreign_while_standing():
         tap.equal((notice.op, notice.state[1], read(b.root, ORIN_GPU + "max_freq"),
                    read(b.root, ORIN_GPU + "min_freq")),
                   (NOTICE, FOREIGN, "1020000000", "306000000"), "a foreign write is noticed while a target stands")
-        tap.table(f"a foreign write on a standing target is told after {time.monotonic() - begin:.1f} s")
+        tap.table(f"a foreign write on a standing target is reported after {time.monotonic() - begin:.1f} s")
         tap.equal(k.close(), 0, "foreign while standing: exit status 0")
         tap.equal(b.diff(), [], "foreign while standing: the rest is restored")
     with Board() as b:
@@ -170,7 +170,7 @@ def ceilings():
         k = b.start()
         tap.equal((k.hello.ceiling, k.hello.mem_hz),
                   ((1497600000, 816000000, 2133000000), [204000000, 665600000, 2133000000, 3199000000]),
-                  "ceilings of the power mode, and the hidden memory table, are told in the first message")
+                  "ceilings of the power mode, and the hidden memory table, are in the first message")
         reply = k.apply(2201 * MHZ, 1300 * MHZ, 3199 * MHZ)
         tap.equal((reply.actual, reply.ceiling), ((1497600000, 816000000, 2133000000),) * 2,
                   "ceilings of the power mode are respected and told")
@@ -186,7 +186,7 @@ def ceilings():
         tap.ok(reply.state[0] != FOREIGN, "a thermal ceiling is nobody's write", reply.text)
         write(b.root, "/sys/class/thermal/cooling_device1/cur_state", 0)
         tap.equal((k.close(), b.diff()), (0, []), "thermal ceiling: all restored")
-    with Board() as b:  # cooling when the session begins: what is read is not the original
+    with Board() as b:  # cooling when the session begins: the value read is not the original
         k = b.start()
         write(b.root, "/sys/class/thermal/cooling_device1/cur_state", 5)
         write(b.root, CPU0 + "scaling_max_freq", 1036800)
@@ -254,7 +254,7 @@ def hotplug():
                     f.write(text)
         tap.ok(wait_for(lambda: read(b.root, CPU4 + "scaling_max_freq") == "1267200"), "it comes back and is set again")
         tap.equal((k.close(), b.diff()), (0, []), "hotplug: all restored")
-    with Board() as b:  # gone and back between two targets, with other defaults
+    with Board() as b:  # removed and back between two targets, with other defaults
         k = b.start()
         k.apply(GHZ)
         remove(b.root + CPU4)
@@ -321,12 +321,12 @@ def journals():
         replay(good, "a journal left behind is replayed", False, [])
         replay(good + "held 3 =11", "a torn last line is passed over", False, [])
         said = replay(good.replace("boot 6f", "boot 7f"), "a journal of another boot is dropped", True, [])
-        tap.ok("from an earlier boot" in said, "and that is said", said)
+        tap.ok("from an earlier boot" in said, "and the log says so", said)
         lines = good.splitlines(keepends=True)
         lines.insert(len(lines) - 2, "\0\xff\0rubbish\n")
         said = replay("".join(lines), "a damaged journal is replayed as far as it makes sense, and set aside", False,
                       ["journal.damaged"])
-        tap.ok(":" in said and "not a journal line" in said, "and that is said with its line", said)
+        tap.ok(":" in said and "not a journal line" in said, "and the log has its line number", said)
         replay("", "an empty journal is removed", True, [])
         replay(os.urandom(3000), "a journal of random bytes is set aside", True, ["journal.damaged"])
         replay("x" * 400000, "a journal too large to be one is set aside", True, ["journal.damaged"])
@@ -356,7 +356,7 @@ def journal_unwritable():
         k = b.start()
         os.rmdir(b.state)
         reply = k.apply(GHZ)
-        tap.ok(reply.journal_error == -2 and b.diff() == [], "no state directory: nothing is written, and it is said",
+        tap.ok(reply.journal_error == -2 and b.diff() == [], "no state directory: nothing is written, says the reply",
                f"{reply.journal_error} {reply.text}")
         os.mkdir(b.state)
         tap.ok(wait_for(lambda: read(b.root, CPU0 + "scaling_max_freq") == "1036800"),
@@ -443,6 +443,15 @@ def sensors():
                   "a root-only energy counter is opened and handed over")
         tap.equal(os.pread(k.hello.fds[0], 64, 0), b"262143000000\n", "and can be read")
         os.close(k.hello.fds[0])
+        rapl = b.root + "/sys/devices/virtual/powercap/intel-rapl/intel-rapl:0/energy_uj"
+        os.unlink(rapl)
+        with open(rapl, "w") as f:  # the module is loaded again
+            f.write("4711\n")
+        os.chmod(rapl, 0o400)
+        again = k.answer(k.send(SENSORS))
+        tap.equal((again.op, list(again.rails), len(again.fds)), (HELLO, [0], 1), "so is that of a reloaded module")
+        tap.equal(os.pread(again.fds[0], 64, 0), b"4711\n", "as it is now")
+        os.close(again.fds[0])
     with Board("nothing") as b:
         k = b.start()
         reply = k.apply(GHZ, GHZ, GHZ)
@@ -457,8 +466,10 @@ def restore_time():
             with Board(name, binary=os.path.join(RELEASE, "flamed-keeper")) as b:
                 k = b.start()
                 k.apply(GHZ, 500 * MHZ, 700 * MHZ)
+                real_time(k.process.pid)
                 begin = time.monotonic()
-                status = k.close()
+                k.sock.close()
+                status = k.process.wait()  # with a timeout it would look only every 50 ms
                 times.append((time.monotonic() - begin) * 1000)
                 if status or b.diff():
                     tap.ok(False, "restore time: all restored", b.diff())

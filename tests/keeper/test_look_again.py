@@ -26,12 +26,12 @@ before = d.knobs()
 c = d.client()
 session = c.open()
 c.request(session, 60, latency_ns)
-# While the request runs, as in the gap after it clocks may move again; nobody waits for one that comes down.
+# While the request runs, since clocks may move again in the gap after it; no client waits for one that comes down.
 held = []
 begun, _ = c.request(session, 60, lambda b: held.append(wait_for(lambda: d.read(GPU + "/max_freq") == b["gpu_hz"]))
                      or latency_ns(b))
 ok(held == [True] and int(begun["gpu_hz"]) < 1020000000, "and its clock is set", (begun, d.read(GPU + "/max_freq")))
-# it goes while a session is open: served on, and forgotten once nobody is
+# it is removed while a session is open: requests are served, and it is forgotten after the last session
 os.rename(d.sys + GPU, d.dir + "/gpu")
 d.process.send_signal(signal.SIGHUP)
 begun, ended = c.request(session, 60, latency_ns)
@@ -65,6 +65,28 @@ session = c.open()
 c.request(session, 60, latency_ns)
 c.request(session, 9, latency_ns)
 ok(d.status()["clock.gpu.state"] == "ok", "the same card, set where it is now", d.status()["state_reason"])
+c.close()
+d.end()
+
+# sensors that only root may read: the keeper opens them, also those that come after the start
+d = Daemon("intel-laptop", start=False)
+rapl = d.sys + "/sys/class/powercap/intel-rapl:0"
+os.rename(rapl, d.dir + "/rapl")
+d.start()
+battery = d.status()["power.sensor"]
+os.rename(d.dir + "/rapl", rapl)
+d.process.send_signal(signal.SIGHUP)
+ok(wait_for(lambda: d.status()["power.sensor"] != battery), "a sensor of root's that appears is used",
+   (battery, d.status()["power.sensor"]))
+other = d.status()["power.sensor"]
+shutil.rmtree(d.sys + "/sys/class/power_supply/BAT0")
+os.unlink(rapl)
+d.process.send_signal(signal.SIGHUP)
+ok(wait_for(lambda: d.status()["power.sensor"] not in (battery, other)), "and forgotten when it goes",
+   d.status()["power.sensor"])
+c = d.client()
+session = c.open()
+ok(c.request(session, 60, latency_ns)[1]["errno"] == "0", "requests are served on")
 c.close()
 d.end()
 done()

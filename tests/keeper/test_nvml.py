@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Clocks of a workstation's GPU, locked through NVML: only where a board file says so, reset to the default whatever
-happens, journalled, checked under load. Against a stand-in for the library."""
+"""Clocks of a workstation's GPU, locked through NVML: only with a board file, reset to the default in all
+cases, journalled, checked under load. Against a stand-in for the library."""
 import signal
 
 from keeper import *

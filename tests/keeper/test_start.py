@@ -48,6 +48,25 @@ tap.ok(status == 2 and f"descriptor {theirs.fileno()} is not a SOCK_SEQPACKET so
 status, out, err = start("--listen")
 tap.ok(status == 1 and "cannot accept a client" in err, "--listen without a socket", err)
 
+# Slashes at the end of --sysroot are none: the real machine has one lock, and a board directory another.
+path = tree("nothing")
+try:
+    for root in ("/", "//", path + "/root//"):
+        keeper = Keeper(root, path + "/state")
+        if not keeper.hello and ": /sys is in use by " in keeper.stderr():
+            tap.skip(f"--sysroot {root}", "this machine's clocks have a keeper")
+            continue
+        files = f"/proc/{keeper.process.pid}/fd/"
+        held = [os.readlink(files + fd) for fd in os.listdir(files)]
+        if root.strip("/"):
+            tap.ok(path + "/root/sys" in held, f"--sysroot {root}: owns its sys/", (held, keeper.stderr()))
+        else:
+            tap.ok("/sys" not in held and ("/run/flamed-keeper/lock" in held or os.getuid() != 0),
+                   f"--sysroot {root}: is the real machine, and locked as such", (held, keeper.stderr()))
+        tap.equal(keeper.close(), 0, "and ends well")
+finally:
+    remove(path)
+
 path = tree("jetson-orin-nano")
 before = snapshot(path + "/root")
 try:
@@ -85,7 +104,7 @@ try:
                "when it hangs up, every knob is as it was", f"status {status}")
 
         if os.getuid() == 0:
-            # Another user than the one whom the socket was made for is not served.
+            # Only the user that the socket was made for is served.
             os.chmod(path, 0o755)
             os.chmod(path + "/keeper.sock", 0o777)
             code = ("import socket, sys; c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); "

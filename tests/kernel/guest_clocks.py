@@ -6,6 +6,8 @@ import time
 
 from guest_lib import *
 
+LEARNT, COUNTED, LATE_MAX = 30, 100, 0.01 # requests that flamed may learn from, that count, and may be late
+
 
 def table(path, scale):
     return sorted(int(x) * scale for x in read(path).split())
@@ -22,19 +24,17 @@ def moves():
     ok(wait_for(lambda: int(read(GPU + "/cur_freq")) == int(begun["gpu_hz"])), "and the device runs at it",
        read(GPU + "/cur_freq"))
     client.end(begun, latency_ns(2e9, 1.02e9))
-    # Thirty to learn from, then thirty without a miss. The times are real, on a processor that is emulated
-    # beside whatever else the host does: thirty that were disturbed are done again.
     seen, late = set(), []
-    while len(late) < 2 or (late[-1] and len(late) < 5):
-        late.append(0)
-        for i in range(30):
-            deadline_ms = 400 if i % 2 else 130
-            begun, took = request(client, session, deadline_ms)
-            seen.add((begun["cpu_hz"], begun["gpu_hz"]))
-            late[-1] += took > deadline_ms * 1e6
+    for i in range(LEARNT + COUNTED):
+        deadline_ms = 400 if i % 2 else 130
+        begun, took = request(client, session, deadline_ms)
+        seen.add((begun["cpu_hz"], begun["gpu_hz"]))
+        if took > deadline_ms * 1e6:
+            late.append(i)
     ok(len(seen) > 2, "tight and loose deadlines move the clocks up and down: limits cross both ways", seen)
-    ok(late[-1] == 0, f"thirty requests without a miss (by thirties: {late})", late)
-    # Loose and tight ones came by turns; that they no longer do has to be learned.
+    ok(sum(i >= LEARNT for i in late) <= LATE_MAX * COUNTED,
+       f"at most {100 * LATE_MAX:g} % of {COUNTED} requests late after the first {LEARNT}", late)
+    # Loose and tight deadlines alternated; their end has to be learned.
     for _ in range(200):
         request(client, session, 400)
         cpu, gpu = clocks()

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-# What the kernel itself holds: boost, processors' cooling devices, devfreq cooling, policies offline while clocks are
-# given back, suspend. Each as the kernel does it, and all given back in the end.
+# Limits of the kernel itself: boost, the firmware's bios_limit, processors' cooling devices, devfreq cooling, policies
+# offline while clocks are restored, suspend. Each is made by the kernel, and all knobs are restored in the end.
 import glob
 import os
 
 from guest_lib import *
 
 TURBO = "/sys/module/flamed_test_turbo/parameters/khz"
+FIRMWARE = "/sys/module/flamed_test_firmware/parameters/ppc"
 FULL, PART = 2000000, 1200000
 
 
@@ -45,6 +46,35 @@ def turbo():
     write(TURBO, FULL)
     ok(wait_for(lambda: knobs() == before), "and all of it is there when boost comes on", difference(before))
     run("rmmod flamed_test_turbo")
+
+
+def bios_limits():
+    return {read(p) for p in glob.glob(CPU + "/policy*/bios_limit")}
+
+
+def bios_limit():
+    """acpi-cpufreq's own: the firmware's _PPC, which it is notified of."""
+    run("modprobe flamed_test_firmware")
+    before = knobs()
+    client, session = busy_client()
+    write(FIRMWARE, 2)
+    ok(wait_for(lambda: bios_limits() == {str(PART)}), "the firmware limits the clocks while they are held",
+       bios_limits())
+    for _ in range(4):
+        begun, _ = request(client, session, 60)
+    ok(state(client) == "ok" and begun["cpu_hz"] == "1200000000", "bios_limit is a ceiling, and nobody's write",
+       (begun, maxima(), client.ask(op="status")["state_reason"]))
+    client.close()
+    ok(wait_for(lambda: not os.path.exists(JOURNAL)) and maxima() == {str(PART)},
+       "given back as far as the firmware permits", maxima())
+    client, session = busy_client()  # under the limit from the beginning
+    client.close()
+    ok(wait_for(lambda: not os.path.exists(JOURNAL)) and maxima() == {str(PART)}, "limited all the while: given back",
+       maxima())
+    write(FIRMWARE, 0)
+    ok(wait_for(lambda: bios_limits() == {str(FULL)} and knobs() == before),
+       "the firmware permits all again: every knob as found", difference(before))
+    run("rmmod flamed_test_firmware")
 
 
 def processor_cooling():
@@ -112,7 +142,7 @@ def suspend():
         return
     before = knobs()
     client, session = busy_client()
-    # Unlike a real suspend this one does not stop the monotonic clock, by which systemd's watchdog goes.
+    # Unlike a real suspend this one does not stop the monotonic clock, which systemd's watchdog uses.
     run("systemctl service-watchdogs no")
     write("/sys/power/pm_test", "devices")
     write("/sys/power/state", "freeze")
@@ -127,5 +157,5 @@ def suspend():
 
 
 def run_all():
-    for test in (turbo, processor_cooling, devfreq_cooling, offline_while_given_back, suspend):
+    for test in (turbo, bios_limit, processor_cooling, devfreq_cooling, offline_while_given_back, suspend):
         test()

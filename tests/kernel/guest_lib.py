@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# What the guest's tests share: TAP, knobs, a protocol client, systemd.
+# Shared by the guest's tests: TAP, knobs, a protocol client, systemd.
 import glob
 import os
 import re
@@ -47,6 +47,12 @@ def write(path, text):
         os.write(fd, (str(text) + "\n").encode())
     finally:
         os.close(fd)
+
+
+def create(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as f:
+        f.write(text + "\n")
 
 
 def knobs():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# Runs once at boot; the stage of the kernel command line says which tests.
+# Runs once at boot; the stage on the kernel command line selects the tests.
 #   1  package, service, requests on real clocks, faults, restore matrix, sandbox; removed and purged at the end
-#   2  the power goes when the journal is on disk and no knob was written yet
-#   3  after that; then it goes with the clocks moved
-#   4  after that
+#   2  the power fails when the journal is on disk and no knob was written yet
+#   3  the boot after that; then the power fails with the clocks moved
+#   4  the boot after that
 import ctypes
 import os
 import struct
@@ -77,7 +77,7 @@ def power_loss_before_write():
     client.send(op="begin", session=session, deadline_ns=10**10, wait=1)
     ok(gate.shut.wait(60), f"the journal is on disk, the keeper about to open {gate.path}")
     ok(knobs() == before, "and no knob is written yet", difference(before))
-    ok(True, "the power goes")
+    print("# | the power goes", flush=True)
     reset()
     client.close() # never
 
@@ -85,7 +85,7 @@ def power_loss_before_write():
 def power_loss():
     client, _ = busy_client()
     ok(os.path.exists(JOURNAL), "clocks are moved and the journal is on disk")
-    ok(True, "the power goes")
+    print("# | the power goes", flush=True)
     reset()
     client.close() # never
 

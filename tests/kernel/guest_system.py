@@ -6,6 +6,8 @@ import json
 import os
 import pwd
 import stat
+import urllib.error
+import urllib.request
 
 from guest_lib import *
 
@@ -49,7 +51,7 @@ def users():
     rc, out = run("runuser -u inside -- flamectl status")
     ok(rc == 0, "a member of the group is served", out)
     rc, out = run("runuser -u outside -- flamectl status")
-    ok(rc == 1 and "flamed" in out and "group" in out, "somebody else is told which group", out)
+    ok(rc == 1 and "flamed" in out and "group" in out, "another user gets the name of the group", out)
     code = ("import sys; sys.path.insert(0, '/flamed-tests'); from guest_lib import *; c = Client(); "
             "print(c.begin(c.open('user-net'), 400))")
     rc, out = run(["runuser", "-u", "inside", "--", "/usr/bin/python3", "-c", code])
@@ -86,6 +88,58 @@ def journal_fields():
     ok(not any(str(r.get("MESSAGE", "")).startswith("<") for r in rows), "without a raw prefix")
 
 
+def fetch(page, accept="text/plain"):
+    """Status and body of a page of the exporter; status 0: no connection."""
+    asked = urllib.request.Request("http://127.0.0.1:9756" + page, headers={"Accept": accept})
+    try:
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
+    except (urllib.error.URLError, OSError) as e:
+        return 0, str(e)
+
+
+def exporter():
+    """flamed-exporter behind its socket: started by the first scrape, unprivileged, on loopback alone."""
+    name = "flamed-exporter.service"
+    rc, out = run("dpkg -i /flamed-tests/flamed-exporter_*.deb")
+    ok(rc == 0, "the exporter installs", out)
+    ok(fetch("/healthz")[0] == 0, "which opens no port by itself", fetch("/healthz"))
+    rc, out = run("systemctl enable --now flamed-exporter.socket")
+    ok(rc == 0 and unit(name, "ActiveState") == "inactive", "its socket is enabled, and starts nothing", out)
+    listening = [line.split()[1] for line in read("/proc/net/tcp").splitlines()[1:] if line.split()[3] == "0A"]
+    ok("0100007F:261C" in listening and not any(at.startswith("00000000:261C") for at in listening),
+       "it listens on 127.0.0.1 port 9756 alone", listening)
+
+    client, session = busy_client()
+    code, text = fetch("/metrics", "application/openmetrics-text; version=1.0.0")
+    ok(code == 200 and re.search(r"^flamed_up 1$", text, re.M) and text.endswith("# EOF\n")
+       and re.search(r'^flamed_requests_total\{model="vm-net".*\} [1-9]', text, re.M),
+       "a scrape starts it and gets the requests of a model", (code, text[-800:], journal_text("flamed-exporter")))
+    ok(unit(name, "ActiveState") == "active", "the service is active: it has told systemd that it is ready",
+       unit(name, "ActiveState"))
+    ok(fetch("/healthz") == (200, "ok\n"), "/healthz is ok", fetch("/healthz"))
+    client.close()
+
+    pid = main_pid(name)
+    facts = dict(line.split(":\t", 1) for line in read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    ok("0" not in facts["Uid"].split() and facts["CapEff"].strip("0") == "" and facts["NoNewPrivs"] == "1"
+       and facts["Seccomp"] == "2", "it runs as a user without capabilities, under a filter of system calls", facts)
+    ok(os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"), "in a network of its own")
+    out = run(f"systemd-analyze security --no-pager {name}")[1]
+    exposure = re.search(r"Overall exposure level for \S+ ([0-9.]+)", out)
+    ok(exposure and float(exposure.group(1)) <= 1.2, "systemd-analyze security: at most 1.2", out[-200:])
+
+    run("systemctl restart flamed.service")
+    ok(fetch("/healthz")[0] == 200, "it goes on after a restart of flamed", fetch("/healthz"))
+    run("systemctl stop flamed.socket flamed.service")
+    ok(fetch("/healthz")[0] == 503 and re.search(r"^flamed_up 0$", fetch("/metrics")[1], re.M),
+       "without flamed it says so", (fetch("/healthz"), fetch("/metrics")))
+    run("systemctl start flamed.socket flamed.service")
+    ok(fetch("/healthz")[0] == 200 and main_pid(name) == pid, "and goes on once flamed is back", fetch("/healthz"))
+
+
 TRY = r"""
 import ctypes, errno, mmap, os, socket, sys
 def attempt(name, f):
@@ -120,7 +174,7 @@ def sandbox():
     with open("/flamed-tests/try.py", "w") as f:
         f.write(TRY)
     os.chmod("/flamed-tests/try.py", 0o644)
-    for name, knob in (("flamed-keeper", "done"), ("flamed", None)):
+    for name, knob in (("flamed-keeper", "done"), ("flamed", None), ("flamed-exporter", None)):
         text = read(f"/lib/systemd/system/{name}.service")
         text = re.sub(r"(?m)^(Type|ExecStart|ExecStopPost|ExecReload|WatchdogSec|Restart|RestartSec|"
                       r"RefuseManualStart|Requires|Wants|After|Also|StateDirectory|RuntimeDirectory|"
@@ -139,8 +193,73 @@ def sandbox():
             ok(seen.get(key) not in (None, "done"), f"{name}: {key} is refused", out)
 
 
+SERVED = """
+import os, signal, sys
+sys.path.insert(0, "/flamed-tests")
+from guest_lib import *
+client = Client()
+client.open(os.environ["FLAMED_MODEL"])
+signal.signal(signal.SIGTERM, lambda *_: (print("asked to stop"), sys.exit(0)))
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    manager.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+signal.pause()
+"""
+
+
+def sessions(model):
+    """[(pid, uid)] of the model's sessions in status."""
+    shown = status()
+    return [tuple(int(shown[key.replace(".model", word)]) for word in (".pid", ".uid"))
+            for key, value in shown.items() if re.match(r"session\.\d+\.model$", key) and value == model]
+
+
+def served():
+    """A service with contrib's drop-in: it runs under flamectl run, and has the group that the socket asks for."""
+    create("/flamed-tests/served.py", SERVED)
+    create("/run/systemd/system/camera.service", "[Service]\nType=notify\nDynamicUser=yes\nExecStart=/bin/false")
+    drop_in = read("/flamed-tests/flamed-run.conf").replace("/usr/bin/my-inference --camera 0",
+                                                            "/usr/bin/python3 -u /flamed-tests/served.py")
+    create("/run/systemd/system/camera.service.d/flamed.conf", drop_in)
+    run("systemctl daemon-reload")
+    rc, out = run("systemctl start camera.service")
+    ok(rc == 0 and unit("camera.service", "ActiveState") == "active", "a service with the drop-in starts",
+       out + journal_text("camera"))
+    held, main = sessions("camera"), main_pid("camera.service")
+    ok(len(held) == 1 and held[0][0] != main and read(f"/proc/{main}/comm") == "flamectl"
+       and f"PPid:\t{main}\n" in read(f"/proc/{held[0][0]}/status"),
+       "its program, a child of flamectl, has a session under the unit's name", (held, main, status()))
+    ok(held and held[0][1] != 0 and "camera" in run("flamectl status")[1], "which flamectl status shows, as a user's",
+       run("flamectl status")[1])
+    run("systemctl stop flamed.service")
+    ok(unit("camera.service", "ActiveState") == "active", "without flamed the service stays")
+    run("systemctl start flamed.service")
+    rc, out = run("systemctl stop camera.service")
+    ok(rc == 0 and unit("camera.service", "Result") == "success"
+       and journal_text("camera").count("asked to stop") == 1, "it is asked to stop once, and does",
+       out + journal_text("camera"))
+
+
+def nvml_sandbox():
+    """contrib's drop-in for GPUs that are set through NVML: of all capabilities the keeper has the one it needs, and
+    the other knobs are still moved and given back."""
+    before = knobs()
+    create("/run/systemd/system/flamed-keeper.service.d/nvml.conf", read("/flamed-tests/flamed-keeper.conf"))
+    run("systemctl daemon-reload && systemctl restart flamed.service")
+    ok(wait_for(lambda: main_pid("flamed-keeper.service") > 0), "the keeper runs with the drop-in for NVML",
+       journal_text("flamed-keeper"))
+    has = re.search(r"CapBnd:\t([0-9a-f]+)", read(f"/proc/{main_pid('flamed-keeper.service')}/status"))
+    ok(has and int(has[1], 16) == 1 << 21, "with CAP_SYS_ADMIN and no other capability", has)
+    client, _ = busy_client()
+    ok(knobs() != before, "and moves the clocks")
+    client.close()
+    ok(restored(before), "which it gives back", difference(before))
+    os.unlink("/run/systemd/system/flamed-keeper.service.d/nvml.conf")
+    run("systemctl daemon-reload && systemctl restart flamed.service")
+
+
 def upgrade_from_01():
-    """What version 0.1 left when it was killed: samples, layers under its name for them, a journal of this boot."""
+    """State that version 0.1 left when it was killed: samples, layers under its name for them, a journal of this
+    boot."""
     models = "/var/lib/flamed/models"
     run("systemctl stop flamed.socket flamed-keeper.socket flamed.service flamed-keeper.service")
     run(f"rm -rf {models}; install -d -o flamed -g flamed -m 750 {models}")
@@ -199,6 +318,8 @@ def package():
     ok(restored(before), "an upgrade under load restores every knob", difference(before))
     client.close()
     ok("vm-net" in run("flamectl models")[1], "what was learned is still known", run("flamectl models")[1])
+    rc, out = run("dpkg -P flamed-exporter")
+    ok(rc == 0 and fetch("/healthz")[0] == 0, "the exporter is removed, and its port closed", out)
     client, _ = busy_client()
     rc, out = run("dpkg -r flamed")
     ok(rc == 0, "removed under load", out)
@@ -212,5 +333,5 @@ def package():
 
 
 def run_all():
-    for test in (users, reload, journal_fields, sandbox, upgrade_from_01, package):
+    for test in (users, reload, journal_fields, exporter, sandbox, served, nvml_sandbox, upgrade_from_01, package):
         test()

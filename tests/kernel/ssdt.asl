@@ -16,6 +16,15 @@ DefinitionBlock ("", "SSDT", 2, "FLAMED", "PSTATES", 1)
 		Package (6) {  400,  3000, 10, 10, 0x04, 0x04 }
 	})
 
+	// The highest state permitted, and how a test sets it.
+	Name (\FPPC, 0)
+	Method (\FSET, 1, Serialized)
+	{
+		Store (Arg0, \FPPC)
+		Notify (\_SB.CPUS.C000, 0x80)
+		Notify (\_SB.CPUS.C001, 0x80)
+	}
+
 	Scope (\_SB.CPUS.C000)
 	{
 		Name (_PCT, Package (2)
@@ -24,7 +33,7 @@ DefinitionBlock ("", "SSDT", 2, "FLAMED", "PSTATES", 1)
 			ResourceTemplate () { Register (SystemIO, 16, 0, 0xE0) }
 		})
 		Method (_PSS, 0, NotSerialized) { Return (\FPSS) }
-		Name (_PPC, 0)
+		Method (_PPC, 0, NotSerialized) { Return (\FPPC) }
 	}
 
 	Scope (\_SB.CPUS.C001)
@@ -35,6 +44,6 @@ DefinitionBlock ("", "SSDT", 2, "FLAMED", "PSTATES", 1)
 			ResourceTemplate () { Register (SystemIO, 16, 0, 0xE0) }
 		})
 		Method (_PSS, 0, NotSerialized) { Return (\FPSS) }
-		Name (_PPC, 0)
+		Method (_PPC, 0, NotSerialized) { Return (\FPPC) }
 	}
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The proxy in front of llama.cpp's server: what flamed sees of a completion is what the request asks, what the client
-sees is what it would without, and what is wrong is said in a line. The server is llama.cpp where npm has it, and one of
-written answers."""
+"""The proxy in front of llama.cpp's server: flamed sees the schedule of each completion, the client sees the
+same as without the proxy, and an error is a line in the log. The server is llama.cpp if npm has it, and one with fixed
+replies."""
 import http.client
 import json
 import os
@@ -44,7 +44,7 @@ class Proxy:
             return file.read()
 
     def lines(self):
-        """What it said after it was listening."""
+        """Its log after it began to listen."""
         return self.text().split("listening on", 1)[-1].splitlines()[1:]
 
     def end(self):
@@ -53,7 +53,7 @@ class Proxy:
 
 
 class Written(threading.Thread):
-    """A server whose answers are written down: bytes by the path, piece by piece."""
+    """A server with fixed replies: bytes by the path, piece by piece."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -149,7 +149,7 @@ def raw(port, data):
 
 
 class Seen:
-    """What flamed saw of the streams with a tag, from now on."""
+    """flamed's tally of the streams with a tag, from now on."""
 
     def __init__(self, daemon, tag):
         self.client, self.tag = daemon.client(), tag
@@ -205,7 +205,7 @@ def real():
 
 
 def streams(daemon, server):
-    """Whose rate counts, and what is counted."""
+    """The rate that applies, and the requests that are counted."""
     body = {"messages": [{"role": "user", "content": "x" * 400}], "stream": True}
     seen = Seen(daemon, "one")
     proxy = Proxy(daemon, server.port, tag="one")
@@ -255,7 +255,7 @@ def streams(daemon, server):
         gone.sendall(b"POST %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(text), text))
         wait_for(lambda: seen.ask()["open"] == "1")
     ok(wait_for(lambda: seen.ask()["open"] == "0"), "a client that goes away takes its stream with it", seen.ask())
-    ok(not proxy.lines(), "of all this nothing is said", proxy.lines())
+    ok(not proxy.lines(), "the proxy logs nothing of all this", proxy.lines())
     proxy.end()
 
 
@@ -281,7 +281,7 @@ def passing(daemon, server):
 
 
 def refused(daemon, server):
-    """What is wrong is told in one line, to the client and in the log."""
+    """An error is one line, to the client and in the log."""
     proxy = Proxy(daemon, server.port, "--rate", "5/s")
     count = 0
 
@@ -343,7 +343,7 @@ def raw_half(port, data):
 
 
 def alone(daemon, server):
-    """Without flamed, and when it comes and goes."""
+    """Without flamed, and while it starts and ends."""
     body = {"prompt": "x", "stream": True}
     proxy = Proxy(None, server.port, "--rate", "5/s")
     told = "flamed does not answer: completions pass through without deadlines"

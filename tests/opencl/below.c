@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A layer for tests, to be loaded below flamed's: counts events that are
- * created and let go, and, as $BELOW says, has no profiling (noprofile), no
- * times (notimes), fails every retain (noretain) or is slow to flush
+/* A layer for tests, to be loaded below flamed's: counts events that are created and released, and, depending on
+ * $BELOW, has no profiling (noprofile), no times (notimes), fails every retain (noretain) or is slow to flush
  * (slowflush). */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""An inference program that knows nothing of flamed: OpenCV's DNN module on OpenCL, a network made on
-the spot (weights random, shapes of the real one, fewer channels). Prints a hash of all its outputs.
+"""An inference program without any use of flamed: OpenCV's DNN module on OpenCL, a generated
+network (weights random, shapes of the real one, fewer channels). Prints a hash of all its outputs.
 usage: dnn.py mobilenet|vgg RUNS [PAUSE_MS]"""
-import hashlib, os, sys, time
+import hashlib, os, signal, sys, time
 
 os.environ.setdefault("OPENCV_OPENCL_DEVICE", ":CPU:")
 os.environ.setdefault("OPENCV_DNN_OPENCL_ALLOW_ALL_DEVICES", "1")
@@ -65,6 +65,7 @@ def vgg():
 
 def main():
     kind, runs = sys.argv[1], int(sys.argv[2])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that libraries loaded with it report
     pause = float(sys.argv[3]) / 1000 if len(sys.argv) > 3 else 0
     cv2.setNumThreads(1)
     cv2.ocl.setUseOpenCL(True)

@@ -142,7 +142,7 @@ static void check_event(cl_event event)
 struct worker {
 	unsigned index;
 	cl_command_queue queue[4];
-	cl_kernel kernel[3], extra; /* extra: what a callback launches, on `aside` alone: nobody waits for it */
+	cl_kernel kernel[3], extra; /* extra: launched by a callback, on `aside` only, without a wait for it */
 	cl_mem buffer, aside;
 	cl_event last, before;
 	unsigned launches, callbacks_asked;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A flamed for tests that answers by the book, or as badly as it is told to,
-and remembers every message."""
+"""A flamed for tests that replies correctly, or with the faults that a test selects,
+and records every message."""
 import os
 import socket
 import threading
@@ -13,7 +13,8 @@ class Server:
     def __init__(self, path):
         self.path, self.log, self.lock, self.open = path, [], threading.Lock(), 0
         self.mute = self.rubbish = self.refuse = False
-        self.points = self.pauses = 0
+        self.points = self.pauses = self.refuse_opens = 0
+        self.dies_at, self.connections = None, []  # request with which it dies: nothing is accepted any more
         self.number = 0
 
     def __enter__(self):
@@ -27,9 +28,15 @@ class Server:
         self.listener.close()
         os.unlink(self.path)
 
+    def die(self):
+        for each in (self.listener, *self.connections):
+            each.shutdown(socket.SHUT_RDWR)
+
     def settle(self):
         """Until all that clients have sent is read: connections are accepted in order, so a last one
         of our own comes after theirs."""
+        if self.dies_at == 0:
+            return
         probe, mark = socket.socket(socket.AF_UNIX), {"op": "settle"}
         deadline = time.monotonic() + PATIENCE_S
         probe.connect(self.path)
@@ -67,6 +74,7 @@ class Server:
                 return
             with self.lock:
                 self.open += 1
+                self.connections.append(connection)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection):
@@ -82,6 +90,11 @@ class Server:
                     keys = dict(line.split("=", 1) for line in message.decode().split("\n"))
                     with self.lock:
                         self.log.append(keys)
+                    if self.dies_at and keys.get("op") == "begin":
+                        self.dies_at -= 1
+                        if self.dies_at == 0:
+                            self.die()
+                            break
                     answer = self.answer(keys)
                     if answer and not self.mute:
                         connection.sendall(answer.encode())
@@ -103,6 +116,9 @@ class Server:
         self.number += 1
         if self.refuse:
             return "errno=22\nmessage=model: no such thing\n"
+        if op == "open" and self.refuse_opens > 0:
+            self.refuse_opens -= 1
+            return "errno=122\nmessage=session: 256 sessions are open\n"
         if op == "open":
             return f"errno=0\nsession={self.number}\nsurface=learning\n"
         if op == "begin":

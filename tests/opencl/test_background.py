@@ -6,7 +6,7 @@ import os, re, socket, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))
 import boardlib
-from boardlib import ok, skip, done
+from boardlib import ok, skip, tied, done
 
 BIN = os.path.abspath(boardlib.RELEASE)
 ENGINE = BIN + "/tests/opencl/engine"
@@ -78,8 +78,9 @@ def main():
     env = dict(os.environ, FLAMED_SOCKET=run_dir + "/flamed.sock", FLAMED_OPENCL_LAYER=BIN + "/libflamed-opencl.so",
                POCL_CACHE_DIR=board.dir + "/pocl", ASAN_OPTIONS="detect_leaks=0")
     env.pop("OPENCL_LAYERS", None)
-    start = lambda: subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", run_dir, "--state-dir",
-                                      board.dir + "/state", "--config", conf], stderr=subprocess.DEVNULL)
+    start = lambda: tied(subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", run_dir,
+                                           "--state-dir", board.dir + "/state", "--config", conf],
+                                          stderr=subprocess.DEVNULL))
     words = lambda name: [BIN + "/flamectl", "profile", name, "--background", "--config", conf]
     profile = lambda name, **more: subprocess.run(words(name), env=dict(env, **more), capture_output=True, text=True,
                                                   timeout=90)
@@ -89,7 +90,7 @@ def main():
 
     r = profile("fails")
     ok(r.returncode == 1 and "failed with status 3" in r.stderr and r.stdout == "",
-       "a command that fails is said, its output is not", r.stderr)
+       "a command that fails is reported, without its output", r.stderr)
     r = profile("hangs", FLAMED_STALL_NS="4000000000")
     ok(r.returncode == 1 and "measured nothing for 4 s and was terminated" in r.stderr, "a command that hangs is ended",
        r.stderr)

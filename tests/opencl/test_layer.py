@@ -17,7 +17,7 @@ from lines import done, ok, skip  # noqa: E402
 
 BUILD = os.environ.get("RELEASE_DIR", "build/release")
 ASAN = os.environ.get("BUILD_DIR", "build/asan")
-AMPLE_NS = "5000000000"  # a deadline that is not over before it is told, however busy the machine
+AMPLE_NS = "5000000000"  # a deadline that does not pass before its request is sent, even on a busy machine
 VALGRIND = shutil.which("valgrind")
 scratch = tempfile.mkdtemp(prefix="flamed-layer-")
 
@@ -36,7 +36,7 @@ class Run:
         if layers:
             full["OPENCL_LAYERS"] = ":".join(os.path.abspath(path) for path in layers)
         full.setdefault("FLAMED_SOCKET", os.path.join(scratch, "absent"))
-        # Drivers keep memory to the end of the process; what is leaked by us is counted by the layer below.
+        # Drivers keep memory to the end of the process; leaks of the layer are counted by the layer below.
         full["ASAN_OPTIONS"] = "detect_leaks=0"
         full.update(env)
         done = subprocess.run([*wrap, f"{tree}/tests/opencl/engine", *words.split()], env=full, capture_output=True,
@@ -94,7 +94,7 @@ def boundaries():
         sizes = {len(rows) for rows in reps.values()}
         ok(found - 1 <= len(reps) <= found + 1 and sizes == {kernels}, f"inferences found: {words}",
            f"{len(reps)} {sizes} {run.err}")
-    for words in ("poll", "poll-marker", "notify"):  # a run may be over before it is first asked for
+    for words in ("poll", "poll-marker", "notify"):  # a run may be over before the first query
         run, rows = trace_of(f"runs=60 kernels=9 size=65536 {words}")
         sizes = {len(rows) for rows in inferences(rows).values()}
         ok(len(inferences(rows)) >= 20 and sizes == {9} and not run.said(),
@@ -159,6 +159,9 @@ def devices():
     run = Run("check", below="noprofile", FLAMED_TRACE=os.path.join(scratch, "np.csv"), FLAMED_SUMMARY="2")
     ok(run.rc == 0 and run.out == plain.out and "inferences=9" in run.err,
        "a device without profiling: timed end to end", run.err)
+    run = Run("check", FLAMED_MODEL="net")
+    ok(run.rc == 0 and run.out == plain.out and len(run.said()) == 1 and "FLAMED_DEADLINE_NS" in run.err,
+       "a model, but no deadline: one line that names what to set", run.err)
     empty = os.path.join(scratch, "no-icd")
     os.mkdir(empty)
     run = Run("", OCL_ICD_VENDORS=empty, FLAMED_DEADLINE_NS="1000000")
@@ -248,6 +251,13 @@ def endings():
         flamed.refuse = True
         run = Run("runs=30 gap=2000", **env)
         ok(run.rc == 0 and run.out == plain.out and len(run.said()) == 1, "flamed refuses", run.err)
+        flamed.refuse = False
+        flamed.clear()
+        flamed.refuse_opens = 2
+        run = Run("runs=100 gap=10000", **env)
+        ok(run.rc == 0 and len(run.said()) == 1 and len(flamed.of("open")) == 3 and len(flamed.of("end")) > 10,
+           "flamed has no room at first: the session is opened once there is some",
+           f"{len(flamed.of('open'))} {len(flamed.of('end'))} {run.err}")
     run = Run("runs=30 gap=2000", FLAMED_DEADLINE_NS="50000000")
     ok(run.rc == 0 and run.out == plain.out and len(run.said()) == 1 and "not running" in run.err,
        "no flamed: one line", run.err)
@@ -268,7 +278,7 @@ def profiling():
         ok(len([m for m in flamed.of("sample") if "latency_ns" not in m]) >= 1,
            "a pause is waited for, then the point is asked again")
         text = open(summary).read()
-        ok(text.startswith("profile=done\n") and "inferences=" in text, "the end of profiling is said at once", text)
+        ok(text.startswith("profile=done\n") and "inferences=" in text, "the end of profiling is noted at once", text)
         flamed.clear()
         flamed.points = 4
         run = Run("runs=90 kernels=10 size=65536 notify", FLAMED_SOCKET=flamed.path, FLAMED_PROFILE="1",

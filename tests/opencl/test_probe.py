@@ -1,12 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""flamed-probe: what it finds, what it says where there is nothing, and what it measures on a board
-whose clocks are felt."""
+"""flamed-probe: the devices found, messages without one, and measurements on an emulated board."""
 import os, re, shutil, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))
 import boardlib
-from boardlib import ok, skip, say, done
+from boardlib import ok, skip, say, tied, done
 
 BIN = os.path.abspath(boardlib.RELEASE)
 PROBE = BIN + "/flamed-probe"
@@ -50,9 +49,8 @@ def main():
     open(conf, "w").close()
     env = {"FLAMED_SOCKET": board.dir + "/run/flamed.sock", "FLAMED_BOARD": board.root,
            "OPENCL_LAYERS": BIN + "/libflamed-board-opencl.so"}
-    flamed = subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", board.dir + "/run",
-                               "--state-dir",
-                               board.dir + "/state", "--config", conf], stderr=subprocess.DEVNULL)
+    flamed = tied(subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", board.dir + "/run",
+                                    "--state-dir", board.dir + "/state", "--config", conf], stderr=subprocess.DEVNULL))
     end = time.monotonic() + 10
     while time.monotonic() < end and not os.path.exists(env["FLAMED_SOCKET"]):
         time.sleep(0.1)
@@ -67,7 +65,7 @@ def main():
             say(line)
     text = open(file).read()
     ok("name = NVIDIA Jetson Orin Nano" in text, "the board file names the board", text)
-    ok("W idle" in r.stdout, "power is said", r.stdout[-600:])
+    ok("W idle" in r.stdout, "power is reported", r.stdout[-600:])
     points = [[float(word.split()[0]) for word in line.split("=")[1].split(",")] for line in text.splitlines()
               if line.startswith("point =")]
     ok(len(points) == len(rows) and all(0 < p[5] < p[4] for p in points[:-1]),
@@ -79,9 +77,8 @@ def main():
     with open(conf, "w") as f:
         f.write(f"[flamed]\nboards_dir = {board.dir}/boards.d\n")
     log = board.dir + "/flamed.log"
-    flamed = subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", board.dir + "/run",
-                               "--state-dir",
-                               board.dir + "/state", "--config", conf], stderr=open(log, "w"))
+    flamed = tied(subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", board.dir + "/run",
+                                    "--state-dir", board.dir + "/state", "--config", conf], stderr=open(log, "w")))
     end = time.monotonic() + 20
     while time.monotonic() < end and "ready:" not in open(log).read():
         time.sleep(0.1)

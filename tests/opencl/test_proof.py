@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The proof: Debian's OpenCV DNN, unmodified, on PoCL, on a board whose clocks it feels. Two networks are profiled at
-8 operating points by flamectl, 12 others are predicted and then measured; and each runs under three deadlines."""
-import csv, io, json, math, os, random, re, shutil, subprocess, sys, tempfile, threading, time
+"""The proof: Debian's OpenCV DNN, unmodified, on PoCL, slowed down to the clocks of an emulated board. Two networks
+are profiled at 8 operating points by flamectl, 12 others are predicted and then measured; and each runs under three
+deadlines. Inferences that the machine delayed, as the board's layer measured, are left out, of flamed's as of those at
+fixed clocks; runs are repeated until enough are left."""
+import csv, io, json, math, os, random, re, shutil, statistics, subprocess, sys, tempfile, threading, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))
 import boardlib
-from boardlib import A_LITTLE, UNQUIET, done, judge, ok, say, skip
+from boardlib import done, ok, say, skip, tied
 
 BIN = os.path.abspath(boardlib.RELEASE)
 DNN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dnn.py")
@@ -14,16 +16,19 @@ PYTHON = "/usr/bin/python3"
 ERROR_MAX = 5.0      # mean, percent
 POWER_MAX = 1.05     # of the cheapest point that meets the deadline
 MISSED_MAX = 0.01
-GROSS_ERROR, GROSS_POWER, GROSS_MISSED = 3 * ERROR_MAX, 1.3, 0.1 # these fail on a machine that is a little unquiet, too
 SEEN_FIRST = 5       # inferences that teach the layer where one ends
 LEARNT_FROM = 30     # more that flamed may learn from
 COUNTED = 100        # and those that count
 WARM = 3             # of a measurement at fixed clocks
 AGREED = 2           # requests near the deadline that two clocks may see on either side of it
-TRIES = 2
-RUNS = 4             # under a deadline, until the machine made none of the requests late
+LATE = 0.03          # of an inference's time by which the board was late: the machine was busy with something else
+MEASURED = 12        # inferences of a run at fixed clocks
+LEAST = 6            # of those in all runs, that the machine must not delay,
+CALM = 50            # and of those under a deadline,
+AFTER = 2            # nor the ones right before each: flamed allows for their delay
+RUNS = 4             # until enough are left
+QUIET = 1.5          # percent by which the board was late while profiling; a run that is later is repeated
 EXEC_SLOW, HOST_SLOW = 40, 80 # of the board; see slower_board()
-SWEEP = 4
 
 
 def slower_board():
@@ -49,13 +54,12 @@ class Proof:
         self.conf = self.board.dir + "/flamed.conf"
         with open(self.conf, "w") as f:
             # use the 8 points; short runs
-            f.write("[flamed]\nready_width = 0.03\ngain_min = 0.002\nmem_dwell = 300ms\n")
+            f.write("[flamed]\nready_width = 0.03\nmem_dwell = 300ms\n")
         self.env = dict(os.environ, FLAMED_BOARD=self.board.root, FLAMED_SOCKET=self.run_dir + "/flamed.sock",
                         FLAMED_OPENCL_LAYER=BIN + "/libflamed-opencl.so",
                         OPENCL_LAYERS=BIN + "/libflamed-board-opencl.so",
                         HOME=self.board.dir, POCL_CACHE_DIR=self.board.dir + "/pocl", ASAN_OPTIONS="detect_leaks=0")
         self.flamed = None
-        self.late = 0        # percent by which the machine was late in the best try of the worst measurement
         self.originals = self.board.knobs()
 
     def words(self, kind, runs):
@@ -67,14 +71,14 @@ class Proof:
         return dict(self.env, OPENCL_LAYERS="")
 
     def layered(self):
-        """What puts the layer under a program that flamectl does not start."""
+        """The environment that loads the layer into a program that flamectl does not start."""
         return {"OPENCL_LAYERS": self.env["OPENCL_LAYERS"] + ":" + self.env["FLAMED_OPENCL_LAYER"]}
 
     def start(self):
         self.log = open(self.board.dir + "/flamed.log", "a")
-        self.flamed = subprocess.Popen([BIN + "/flamed", "--sysroot", self.board.root, "--runtime-dir", self.run_dir,
-                                        "--state-dir",
-                                        self.state, "--config", self.conf], stderr=self.log)
+        self.flamed = tied(subprocess.Popen([BIN + "/flamed", "--sysroot", self.board.root, "--runtime-dir",
+                                             self.run_dir, "--state-dir", self.state, "--config", self.conf],
+                                            stderr=self.log))
         end = time.monotonic() + 10
         while time.monotonic() < end and self.ctl("models").returncode != 0:
             time.sleep(0.1)
@@ -95,9 +99,12 @@ class Proof:
         return subprocess.run([BIN + "/flamectl", *map(str, words)], env=self.env, capture_output=True, text=True,
                               timeout=timeout)
 
+    def look(self, out):
+        out.append((time.monotonic_ns(), self.page.power_uw, list(self.page.work_ns)))
+
     def watch_power(self, stop, out):
         while not stop.wait(0.004):
-            out.append((time.monotonic_ns(), self.page.power_uw))
+            self.look(out)
 
     def run(self, words, **env):
         """Runs a program; returns it and its inferences as the board saw them."""
@@ -108,27 +115,27 @@ class Proof:
                               text=True, timeout=300)
         stop.set()
         watcher.join()
+        self.look(power) # after the last end
         return done, Seen(rows_of(open(waits).read()), power)
 
     def measure(self, kind, point):
-        """At a point, without flamed: median latency as the layer sees it, power, longest by the board's word."""
+        """At a point, without flamed: median latency, power, longest latency of a machine that is never late, and the
+        board's work for an inference; None if the machine delayed too many."""
         self.board.pin(*point)
-        tried, late = [], []
-        for _ in range(TRIES):
-            run, seen = self.run(self.words(kind, 12), **self.layered(), FLAMED_SUMMARY="2",
-                                 FLAMED_SOCKET="/nonexistent")
-            tried.append((int(re.search(r"median_ns=(\d+)", run.stderr)[1]), seen.power(WARM),
-                          max(due for _, _, due in seen.inferences[WARM:])))
-            late.append(seen.late_percent(WARM))
-            if late[-1] <= UNQUIET:
-                break
-        self.late = max(self.late, min(late))
-        return min(tried)
+        calm, power = [], []
+        for _ in range(RUNS):
+            _, seen = self.run(self.words(kind, MEASURED), **self.layered(), FLAMED_SOCKET="/nonexistent")
+            calm += [seen.inferences[i] for i in seen.calm(WARM)]
+            power += seen.power(seen.calm(WARM))
+            if len(calm) >= LEAST:
+                return (statistics.median(total for _, total, _ in calm), statistics.mean(power),
+                        max(due for _, _, due in calm), seen.work(WARM))
+        return None
 
 
 class Seen:
-    """Inferences of a run as the board's own layer measured them: (end, what it took, what it would
-    have taken on a machine that is never late), in ns, and the board's power meanwhile."""
+    """Inferences of a run as the board's own layer measured them: (end, latency, latency on a
+    machine without delays), in ns, and the board's power meanwhile."""
 
     def __init__(self, rows, power):
         launches = max((int(row["launches"]) for row in rows), default=0)
@@ -136,19 +143,25 @@ class Seen:
                            if int(row["launches"]) == launches]
         self.samples = power
 
-    def power(self, first):
-        """Mean while those from number `first` on ran."""
-        begin, end = self.inferences[first][0] - self.inferences[first][1], self.inferences[-1][0]
-        kept = [uw for at, uw in self.samples if begin <= at <= end]
-        return sum(kept) / max(len(kept), 1)
+    def calm(self, first, after=0):
+        """Numbers, from `first` on, of those that the machine did not delay, nor the `after` before them."""
+        late = [total > due * (1 + LATE) for _, total, due in self.inferences]
+        return [i for i in range(first, len(late)) if not any(late[max(i - after, 0):i + 1])]
 
-    def late_percent(self, first):
-        kept = self.inferences[first:]
-        return 100 * (sum(total for _, total, _ in kept) / sum(due for _, _, due in kept) - 1)
+    def power(self, numbers):
+        """Readings while these ran."""
+        ran = [self.inferences[i] for i in numbers]
+        return [uw for end, total, _ in ran for at, uw, _ in self.samples if end - total <= at <= end]
+
+    def work(self, first):
+        """The board's work for an inference, by clock: from the end of number `first` to the last. What the next one
+        has done by the first sample is left out."""
+        at = [next(work for at, _, work in self.samples if at >= self.inferences[i][0]) for i in (first, -1)]
+        return [(b - a) / (len(self.inferences) - 1 - first) for a, b in zip(*at)]
 
 
 def waits_late(text):
-    """Percent by which the board's waits were too long in the worst process, by the word of the board's own layer."""
+    """Percent by which the board's waits were too long in the worst process, as measured by the board's own layer."""
     found = re.findall(r"waits ([\d.]+) % too long", text)
     return max(map(float, found)) if found else math.inf
 
@@ -158,7 +171,7 @@ def mhz(point):
 
 
 def additive(samples, points):
-    """a + e/fc + b/fg + c/fm, least squares on relative error: what adding up comes to."""
+    """a + e/fc + b/fg + c/fm, least squares on relative error: the additive model."""
     import numpy as np
     row = lambda p: [1, 1e9 / p[0], 1e9 / p[1], 1e9 / p[2]]
     a = np.array([[x / s[1] for x in row(s[0])] for s in samples])
@@ -174,12 +187,24 @@ def point_of(row):
     return tuple(int(row[c + "_hz"] or 0) for c in ("cpu", "gpu", "mem"))
 
 
+def profile(proof, kind):
+    """Repeated if the machine was late; the layer takes the median of the inferences at a point."""
+    for _ in range(RUNS):
+        for name in os.listdir(proof.state + "/models") if os.path.isdir(proof.state + "/models") else ():
+            if name.startswith(kind):
+                os.unlink(f"{proof.state}/models/{name}")
+        proof.start()
+        r = proof.ctl("profile", kind, "--budget", "8", "--", *proof.words(kind, 600))
+        proof.stop()
+        if waits_late(r.stderr) <= QUIET:
+            break
+    return r
+
+
 def predict_and_measure(proof, kind):
-    proof.start()
-    r = proof.ctl("profile", kind, "--budget", "8", "--", *proof.words(kind, 600))
+    r = profile(proof, kind)
     ok(r.returncode == 0, f"{kind}: profiled by flamectl in the background of nothing but its command",
        r.stdout[-600:] + r.stderr[-600:])
-    proof.stop()
     files = sorted(f for f in os.listdir(proof.state + "/models") if f.startswith(kind)
                    and not f.endswith(".layers.csv"))
     path = f"{proof.state}/models/{files[0]}" if files else "/nonexistent"
@@ -200,19 +225,24 @@ def predict_and_measure(proof, kind):
     ok(len(predicted) == 12, f"{kind}: 12 others predicted before they are measured", answer.stderr)
     plain = additive(samples, points)
     proof.board.pin(*[axis[-1] for axis in proof.axes])
-    proof.late = waits_late(r.stderr)
-    measured = {p: proof.measure(kind, p)[0] for p in points}
+    late = waits_late(r.stderr)
+    ok(math.isfinite(late), f"{kind}: the board's layer reports how late the machine was", r.stderr[-600:])
+    seen = {p: proof.measure(kind, p) for p in points}
     proof.board.put_back(proof.originals)
+    unmeasured = [mhz(p) for p in points if not seen[p]]
+    if unmeasured:
+        skip(f"{kind}: 12 others measured", f"the machine delayed nearly all inferences at {unmeasured}")
+        return path, layers
+    measured = {p: seen[p][0] for p in points}
     error = [abs(predicted[p] / measured[p] - 1) * 100 for p in points]
     other = [abs(a / measured[p] - 1) * 100 for a, p in zip(plain, points)]
     say(f"{kind}: {len(samples)} points profiled, 12 others predicted: mean error {sum(error) / 12:.2f} %, worst "
         f"{max(error):.1f} %; "
-        f"adding up: {sum(other) / 12:.1f} %, worst {max(other):.1f} %")
+        f"adding up: {sum(other) / 12:.1f} %, worst {max(other):.1f} %; waits while profiling {late:.1f} % too long")
     detail = [f"{mhz(p)} MHz: measured {measured[p] / 1e6:.2f} ms, predicted {predicted[p] / 1e6:.2f} ms"
               for p in points]
-    judge(sum(error) / 12 <= ERROR_MAX, sum(error) / 12 > GROSS_ERROR, proof.late,
-          f"{kind}: mean error <= {ERROR_MAX:g} %", "; ".join(detail))
-    judge(sum(error) < sum(other), True, proof.late, f"{kind}: better than adding up", f"{error} {other}")
+    ok(sum(error) / 12 <= ERROR_MAX, f"{kind}: mean error <= {ERROR_MAX:g} %", "; ".join(detail))
+    ok(sum(error) < sum(other), f"{kind}: better than adding up", f"{error} {other}")
     return path, layers
 
 
@@ -227,36 +257,51 @@ def surface(proof, path, layers):
 
 
 class Tally:
-    """Of the inferences that count: power, how many were missed, and missed by decision (on a machine that is never
-    late they would have been missed as well); percent by which the machine was late in these, and from the first
-    request on: at least a little where it made one miss."""
+    """Of the inferences that count: power of those that the machine let be, how many there are, how many were missed,
+    and missed by decision (on a machine that is never late they would have been missed as well)."""
 
     def __init__(self, seen, deadline_ns):
-        counted, requests = seen.inferences[-COUNTED:], seen.inferences[SEEN_FIRST:]
-        self.power = seen.power(len(seen.inferences) - COUNTED)
+        counted = seen.inferences[-COUNTED:]
         self.missed, self.decided = (sum(pair[i] > deadline_ns for pair in counted) for i in (1, 2))
-        blamed = any(total > deadline_ns >= due for _, total, due in requests)
-        self.late = max(seen.late_percent(-COUNTED), A_LITTLE if self.missed != self.decided else 0)
-        self.late_ever = max(seen.late_percent(SEEN_FIRST), A_LITTLE if blamed else 0)
+        calm = seen.calm(len(seen.inferences) - COUNTED, AFTER)
+        self.calm, self.readings = len(calm), seen.power(calm)
+        self.lateness = [total / due for _, total, due in seen.inferences[SEEN_FIRST:]]
+
+    @property
+    def power(self):
+        return statistics.mean(self.readings)
+
+    def room(self):
+        """The ratio by which flamed has to allow for this machine's delays, which it cannot tell from the model's
+        own."""
+        return boardlib.upper(self.lateness)
+
+    def add(self, more):
+        self.missed, self.decided = self.missed + more.missed, self.decided + more.decided
+        self.calm, self.readings = self.calm + more.calm, self.readings + more.readings
+        self.lateness += more.lateness
 
 
 def under_deadline(proof, kind, deadline_ns, plain):
-    """Run under a deadline; again, from what flamed knew before, where the machine disturbed it."""
-    before = proof.board.dir + "/state.before"
+    """Run under a deadline; repeated from the same state of flamed if the machine disturbed it."""
+    before, name = proof.board.dir + "/state.before", f"{kind}: deadline {deadline_ns / 1e6:.0f} ms"
     shutil.copytree(proof.state, before)
-    for _ in range(RUNS):
+    tally, runs = None, 0
+    while runs < RUNS and not (tally and tally.calm >= CALM):
         shutil.rmtree(proof.state)
         shutil.copytree(before, proof.state)
         proof.start()
-        tally = run_once(proof, kind, deadline_ns, plain)
+        one = run_once(proof, kind, deadline_ns, plain)
         proof.stop()
-        if tally.late_ever <= UNQUIET:
-            break
+        runs += 1
+        if tally:
+            tally.add(one)
+        else:
+            tally = one
     shutil.rmtree(before)
-    judge(tally.decided <= MISSED_MAX * COUNTED, tally.decided > GROSS_MISSED * COUNTED, tally.late,
-          f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: misses <= 1 % after {LEARNT_FROM}, those apart in which the "
-          f"machine was late by the board's word",
-          f"{tally.missed} missed of {COUNTED}, {tally.decided} by decision")
+    ok(tally.decided <= MISSED_MAX * COUNTED * runs,
+       f"{name}: misses <= 1 % after {LEARNT_FROM}, those apart in which the machine was late by the board's word",
+       f"{tally.missed} missed of {runs * COUNTED}, {tally.decided} by decision")
     return tally
 
 
@@ -269,51 +314,56 @@ def run_once(proof, kind, deadline_ns, plain):
     requests, told = int(tally.get("requests", 0)), int(tally.get("missed", 10 ** 6))
     over = sum(total > deadline_ns for _, total, _ in seen.inferences[-requests:])
     counts = Tally(seen, deadline_ns)
-    judge(requests >= LEARNT_FROM + COUNTED and abs(over - told) <= AGREED, False, counts.late_ever,
-          f"{name}: every inference was a request, and flamed saw what the board saw",
-          f"{requests} requests, missed {told} by flamed's count, {over} by the board's")
+    ok(requests >= LEARNT_FROM + COUNTED and abs(over - told) <= AGREED,
+       f"{name}: every inference was a request, and flamed saw what the board saw",
+       f"{requests} requests, missed {told} by flamed's count, {over} by the board's")
     say(f"{name}: {counts.missed} of {COUNTED} missed, {counts.missed - counts.decided} of them because this machine "
         f"was late; flamed's own count "
         f"with the first {requests - COUNTED}: {told}")
     return counts
 
 
-def cheapest(proof, kind, deadline_ns, power, grid):
-    """Look for a point that meets the deadline for less: those thought cheaper by more than allowed,
-    likeliest first."""
-    hopeful = sorted((g for g in grid if g[2] < power / POWER_MAX and g[1] < deadline_ns * 1.10),
-                     key=lambda g: g[1] / deadline_ns + g[2] / power)
-    best = None
-    for point, _, _ in hopeful[:SWEEP]:
-        _, watts, longest = proof.measure(kind, point)
-        if longest <= deadline_ns and (best is None or watts < best[1]):
-            best = (point, watts)
-    return best, min(len(hopeful), SWEEP)
+def points_measured(proof, kind, points):
+    seen = {point: proof.measure(kind, point) for point in points}
+    return {point: (got[2], got[1]) for point, got in seen.items() if got}
 
 
 def deadlines(proof, kind, path, layers):
-    grid = surface(proof, path, layers)
-    fastest = min(g[1] for g in grid)
+    fastest = min(g[1] for g in surface(proof, path, layers))
     plain = subprocess.run(proof.words(kind, SEEN_FIRST + LEARNT_FROM + COUNTED), env=proof.without(),
                            capture_output=True, text=True)
-    top_uw = proof.measure(kind, tuple(axis[-1] for axis in proof.axes))[1]
+    top = proof.measure(kind, tuple(axis[-1] for axis in proof.axes))
     proof.board.put_back(proof.originals)
-    results = [(int(fastest * factor), under_deadline(proof, kind, int(fastest * factor), plain))
-               for factor in (1.6, 2.5, 4.5)]
-    for deadline_ns, tally in results:
-        power = tally.power
-        proof.late = tally.late_ever
-        best, tried = cheapest(proof, kind, deadline_ns, power, grid)
-        proof.board.put_back(proof.originals)
-        ratio = power / min(power, best[1]) if best else 1
-        say(f"{kind}: deadline {deadline_ns / 1e6:.1f} ms: {power / 1e6:.2f} W, {ratio:.3f} x the cheapest of a sweep "
-            f"({tried} cheaper candidates "
-            f"measured{', ' + mhz(best[0]) if best else ''})")
-        judge(ratio <= POWER_MAX, ratio > GROSS_POWER, proof.late,
-              f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: power <= {POWER_MAX:g} of the cheapest of a sweep",
-              f"{ratio:.3f}")
-        ok(0 < power < top_uw, f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: less power than at full clocks",
-           f"{power} {top_uw}")
+    if not top:
+        skip(f"{kind}: three deadlines", "the machine delayed nearly all inferences at the highest clocks")
+        return
+    results = {deadline_ns: under_deadline(proof, kind, deadline_ns, plain)
+               for deadline_ns in (int(fastest * factor) for factor in (1.6, 2.5, 4.5))}
+    for deadline_ns, tally in list(results.items()):
+        if tally.calm < CALM:
+            skip(f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: power",
+                 f"the machine delayed all but {tally.calm} inferences of {RUNS} runs")
+            del results[deadline_ns]
+    # of the point, too: the same room is left for this machine's delays
+    due_ns = {deadline_ns: deadline_ns / tally.room() for deadline_ns, tally in results.items()}
+    measured, left = boardlib.points_for_less(
+        proof.page, boardlib.Work(proof.page, top[3]),
+        {due_ns[deadline_ns]: tally.power / POWER_MAX for deadline_ns, tally in results.items()},
+        lambda points: points_measured(proof, kind, points))
+    proof.board.put_back(proof.originals)
+    for deadline_ns, tally in results.items():
+        name = f"{kind}: deadline {deadline_ns / 1e6:.0f} ms"
+        less = [(uw, point) for point, (ns, uw) in measured.items() if ns <= due_ns[deadline_ns] and uw < tally.power]
+        best = min(less, default=None)
+        say(f"{name}: {tally.power / 1e6:.2f} W over {tally.calm} inferences, with room for {tally.room():.3f} x the "
+            f"board's time; "
+            + (f"{tally.power / best[0]:.3f} x {mhz(best[1])} MHz" if best else "no point measured meets it for less"))
+        ok(not left and (not best or tally.power / best[0] <= POWER_MAX),
+           f"{name}: power <= {POWER_MAX:g} of every point that meets it, flamed's estimate unasked",
+           f"{tally.power}, {best}; not measured: {left}")
+        ok(0 < tally.power < top[1], f"{name}: less power than at full clocks", f"{tally.power} {top[1]}")
+    say(f"{kind}: {len(measured)} points measured; every other that could do it for less than 1/{POWER_MAX:g} is "
+        f"slower or dearer than one of these")
 
 
 def main():

@@ -6,14 +6,14 @@ import json, os, re, signal, socket, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))
 import boardlib
-from boardlib import ok, skip, done
+from boardlib import ok, skip, tied, done
 
 BIN = os.path.abspath(boardlib.RELEASE)
 ENGINE = BIN + "/tests/opencl/engine"
 
 
 class Session:
-    """A session of another program, whose requests must continue whatever happens beside it."""
+    """A session of another program, whose requests must continue in all cases."""
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -51,9 +51,9 @@ class Place:
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("FLAMED_", "OPENCL_"))}
         self.env.update(FLAMED_SOCKET=run_dir + "/flamed.sock", FLAMED_OPENCL_LAYER=BIN + "/libflamed-opencl.so",
                         POCL_CACHE_DIR=self.board.dir + "/pocl")
-        self.flamed = subprocess.Popen([BIN + "/flamed", "--sysroot", self.board.root, "--runtime-dir", run_dir,
-                                        "--state-dir",
-                                        self.board.dir + "/state", "--config", conf], stderr=subprocess.DEVNULL)
+        self.flamed = tied(subprocess.Popen([BIN + "/flamed", "--sysroot", self.board.root, "--runtime-dir", run_dir,
+                                             "--state-dir", self.board.dir + "/state", "--config", conf],
+                                            stderr=subprocess.DEVNULL))
         self.until(lambda: self.ctl("status").returncode == 0, 20)
 
     def until(self, condition, seconds=20):
@@ -135,7 +135,7 @@ def two_at_once(place):
 
 
 def profiled(place):
-    """run --profile: measures instead, and says so in the model's samples."""
+    """run --profile: measures instead, which shows in the model's samples."""
     run = place.ctl("run", "--model", "measured", "--profile", "--", ENGINE, "runs=3000", "kernels=12", "gap=100")
     known = {m["name"]: m for m in json.loads(place.ctl("--json", "models").stdout)["model"]}
     ok(run.returncode == 0 and int(known.get("measured", {}).get("samples", 0)) >= 2

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The RPMs, built by rpmbuild from a tarball of this tree: every file that `make install` installs is in one of them,
-and what is installed from them runs. Fedora's macros, which Debian's rpm lacks, are given as it defines them."""
+and the installed programs run. Fedora's macros, which Debian's rpm lacks, are defined as in Fedora."""
 import glob
 import os
 import re
@@ -21,7 +21,8 @@ PATHS = {"PREFIX": "/usr", "SBINDIR": "/usr/sbin", "LIBDIR": "/usr/lib64", "LIBE
          "TMPFILESDIR": "/usr/lib/tmpfiles.d", "PYTHONDIR": PYTHON}
 MACROS = {"_prefix": "/usr", "_sbindir": "/usr/sbin", "_libdir": "/usr/lib64", "_libexecdir": "/usr/libexec",
           "_unitdir": PATHS["UNITDIR"], "_sysusersdir": PATHS["SYSUSERSDIR"], "_tmpfilesdir": PATHS["TMPFILESDIR"],
-          "python3_sitelib": PYTHON, "build_cflags": "-O1", "build_ldflags": "%{nil}", "_smp_mflags": "-j2",
+          "python3_sitelib": PYTHON, "_smp_mflags": "-j2",
+          "build_cflags": "-O1 -flto=auto", "build_ldflags": "-flto=auto",
           "systemd_requires": "Requires(post): systemd", "systemd_post()": "systemctl preset %{?*}",
           "systemd_preun()": "systemctl disable --now %{?*}",
           "systemd_postun_with_restart()": "systemctl try-restart %{?*}"}
@@ -32,7 +33,7 @@ def run(*words, **more):
 
 
 def tarball(version, path):
-    """The tree as a release has it, with what is not committed."""
+    """The tree as in a release, with uncommitted changes."""
     names = run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     names = "\0".join(name for name in names.split("\0") if name and os.path.exists(os.path.join(ROOT, name)))
     done = run("tar", "-C", ROOT, "--null", "-T", "-", "--transform", f"s,^,flamed-{version}/,S", "-czf", path,
@@ -56,7 +57,7 @@ def packaged(top):
 
 
 def contents(rpms, top, version):
-    """Against what make install installs from the same build."""
+    """Compare with the files that make install installs from the same build."""
     source = glob.glob(f"{top}/BUILD/**/flamed-{version}/Makefile", recursive=True)[0]
     words = [f"{key}={value}" for key, value in PATHS.items()]
     # With the flags of the build, nothing is compiled again.
@@ -74,7 +75,8 @@ def contents(rpms, top, version):
     ok(len(listed) == len(set(listed)), "and in one only", sorted(f for f in listed if listed.count(f) > 1))
     documents = {name: {os.path.basename(file) for file in files if extra.match(file)}
                  for name, (*_, files) in rpms.items()}
-    ok({"README.md", "trust.md", "protocol.md", "estimator.md", "flamed-llama.service"} <= documents["flamed"]
+    ok({"README.md", "trust.md", "protocol.md", "estimator.md", "flamed-llama.service", "flamed-keeper.conf",
+        "compose.yaml"} <= documents["flamed"]
        and {"example.c", "camera.py"} <= documents["flamed-devel"]
        and {"flamed.rules.yml", "flamed.json"} <= documents["flamed-exporter"],
        "documentation, examples, alert rules and the dashboard are in them", documents)
@@ -132,7 +134,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="flamed-rpm-") as top:
         os.makedirs(top + "/SOURCES")
         ok(tarball(version, f"{top}/SOURCES/flamed-{version}.tar.gz"), "a tarball of the tree")
-        # The libraries are there, as Debian's packages, which rpm does not know.
+        # The libraries are there, as Debian's packages, which rpm cannot see.
         defines = [word for key, value in {"_topdir": top, **MACROS}.items() for word in ("--define", f"{key} {value}")]
         built = run("rpmbuild", "-bb", "--nodeps", "--noclean", *defines, os.path.join(ROOT, "contrib/rpm/flamed.spec"))
         if ok(built.returncode == 0, "rpmbuild builds the spec", built.stderr):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the daemon does between the plant and the governor; included by loop.c alone. */
+/* The daemon's part between the plant and the governor; included by loop.c alone. */
 #define WAIT_FOR_DESCENT false
 #define MOVED_SHARE      0.3
 #define SILENT_PERIODS   2 /* after which a session is not expected any more */
@@ -34,7 +34,7 @@ static void adapt_init(struct closed *c)
 	}
 }
 
-static uint64_t again_ns(const struct closed *c, size_t s)
+static uint64_t gap_ns(const struct closed *c, size_t s)
 {
 	double total = c->last_end_ns[s] - c->last_begin_ns[s], gap;
 
@@ -75,7 +75,7 @@ static size_t requests_of(struct closed *c, size_t last, struct governor_request
 						  .begin_by_ns = f->active ? 0 : abs_ns(by_ns),
 						  .deadline_ns = abs_ns(begin_ns + c->run->session[o].deadline_ns),
 						  .flight = f->active ? &flights[o] : NULL,
-						  .again_ns = again_ns(c, o)};
+						  .gap_ns = gap_ns(c, o)};
 	}
 	return n;
 }
@@ -101,7 +101,7 @@ static void adapt_end(struct closed *c, size_t s, double total)
 	bool stood = moved < MOVED_SHARE && settled(&c->p) && f->at_point == point_of(&c->p, c->p.axis);
 	size_t n;
 
-	f->active = true; /* it is among them once more */
+	f->active = true; /* it is listed again */
 	n = requests_of(c, s, request);
 	f->active = false;
 	for (size_t o = 0; o < c->run->sessions; o++)
@@ -127,7 +127,7 @@ static void adapt_idle(struct closed *c, size_t s, double total)
 		return;
 	c->view.current = point_of(&c->p, c->p.target);
 	n = requests_of(c, s, request);
-	if (n && governor_idle(&governor, &c->view, request, n, abs_ns(c->p.now_ns), &point)) {
+	if (n && governor_gap(&governor, &c->view, request, n, abs_ns(c->p.now_ns), &point)) {
 		if (c->run->trace)
 			fprintf(stderr, "%10.2f idle  %zu to %zu from %zu\n", c->p.now_ns / 1e6, s, point,
 				c->view.current);
@@ -135,7 +135,7 @@ static void adapt_idle(struct closed *c, size_t s, double total)
 	}
 }
 
-/* What was learned, beside what is true. */
+/* The learned values, beside the true ones. */
 static void adapt_report(struct closed *c)
 {
 	for (size_t s = 0; s < c->run->sessions; s++) {
@@ -146,7 +146,8 @@ static void adapt_report(struct closed *c)
 			"%.3f; debt %.2f\n",
 			s, i, (double)x->latency_ns[i] / 1e6, c->run->board->work[s].latency_ns[i] / 1e6,
 			(double)x->sd[i], (double)x->noise_sd, x->slowdown, (double)x->latency_ns[top] / 1e6,
-			c->run->board->work[s].latency_ns[top] / 1e6, (double)x->sd[top], governor.session[s].debt);
+			c->run->board->work[s].latency_ns[top] / 1e6, (double)x->sd[top],
+			governor.session[s].miss_debt);
 		for (size_t k = 0; k < COMPANY_PAIRS_MAX; k++)
 			if (governor.pair[k].n && governor.pair[k].model == s)
 				fprintf(stderr, "  beside %u%s: theta %.3f of %.3f sd %.3f n %u\n",

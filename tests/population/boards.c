@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Boards with the irregularities of measured ones. Sizes are those of a survey of 33 measured surfaces; models are
- * timelines of tests/sim, redrawn until the spread between their fastest and slowest point is that of the kind. */
+ * timelines of tests/sim, redrawn until the ratio of their slowest to their fastest point is in the range of the
+ * kind. */
 #include "boards.h"
 
 #include <math.h>
@@ -241,7 +242,7 @@ struct rail {
 	double base_uw;
 };
 
-/* Voltages come in steps: some entries share one, so that power goes up by nothing or by a lot. */
+/* Voltages have steps: entries share one, so that power rises not at all or by much. */
 static void draw_rail(struct rail *rail, const struct grid *grid, const struct kind *kind, struct sim_rng *rng)
 {
 	static const double share[CLOCK_COUNT] = {0.35, 0.45, 0.2};
@@ -268,36 +269,36 @@ static void draw_rail(struct rail *rail, const struct grid *grid, const struct k
 static void draw_power(struct board_made *board, const struct rail *rail, struct sim_rng *rng)
 {
 	size_t axis[CLOCK_COUNT], top[CLOCK_COUNT];
-	double busy_share[BOARD_WORKS_MAX][CLOCK_COUNT];
+	double busy_share[BOARD_WORKLOADS_MAX][CLOCK_COUNT];
 
-	for (size_t w = 0; w < board->works; w++)
+	for (size_t w = 0; w < board->workloads; w++)
 		for (int c = 0; c < CLOCK_COUNT; c++)
 			busy_share[w][c] = sim_uniform(rng, 0.5, 1);
 	grid_axes(&board->grid, board->grid.points - 1, top);
 	for (size_t i = 0; i < board->grid.points; i++) {
 		grid_axes(&board->grid, i, axis);
 		board->idle_uw[i] = rail->base_uw;
-		for (size_t w = 0; w < board->works; w++)
+		for (size_t w = 0; w < board->workloads; w++)
 			board->work[w].power_uw[i] = rail->base_uw;
 		for (int c = 0; c < CLOCK_COUNT; c++) {
 			double f = (double)board->grid.hz[c][axis[c]] / (double)board->grid.hz[c][top[c]];
 			double full = rail->top_uw[c] * f * rail->volt2[c][axis[c]];
 			board->idle_uw[i] += rail->gated[c] * full;
-			for (size_t w = 0; w < board->works; w++) {
+			for (size_t w = 0; w < board->workloads; w++) {
 				struct board_work *work = &board->work[w];
 				/* A clock that waits for another is busy for less of the time. */
 				double use = fmin(busy_share[w][c] * work->fastest_ns / (work->latency_ns[i] * f), 1);
 				work->power_uw[i] += full * (rail->gated[c] + (1 - rail->gated[c]) * use);
 			}
 		}
-		for (size_t w = 0; w < board->works; w++)
+		for (size_t w = 0; w < board->workloads; w++)
 			board->work[w].power_uw[i] *= 1 + (board->kind == BOARD_SMOOTH ? 0 : 0.005 * sim_gauss(rng));
 	}
 }
 
 static void draw_theta(struct board_made *board, struct sim_rng *rng)
 {
-	for (size_t r = 0; r < BOARD_WORKS_MAX; r++)
+	for (size_t r = 0; r < BOARD_WORKLOADS_MAX; r++)
 		for (size_t s = 0; s <= r; s++) {
 			double kind = sim_uniform(rng, 0, 1);
 			double theta = r == s || kind < 0.5 ? 1 :
@@ -307,36 +308,37 @@ static void draw_theta(struct board_made *board, struct sim_rng *rng)
 		}
 }
 
-static void draw(struct board_made *board, enum board_kind kind, uint64_t seed, size_t works,
-		 const enum sim_kind sim[BOARD_WORKS_MAX], struct board_growth *growth)
+static void draw(struct board_made *board, enum board_kind kind, uint64_t seed, size_t workloads,
+		 const enum sim_kind sim[BOARD_WORKLOADS_MAX], struct board_growth *growth)
 {
 	struct sim_rng rng = {seed * 1000003 + (uint64_t)kind * 7919 + 11};
 	struct rail rail;
 
 	memset(board, 0, sizeof(*board));
 	board->kind = kind;
-	board->works = works;
+	board->workloads = workloads;
 	snprintf(board->name, sizeof(board->name), "%s %llu", board_kind_name[kind], (unsigned long long)seed);
 	draw_grid(&board->grid, &kinds[kind]);
 	draw_settle(board, &rng);
 	draw_rail(&rail, &board->grid, &kinds[kind], &rng);
-	for (size_t w = 0; w < works; w++)
+	for (size_t w = 0; w < workloads; w++)
 		draw_latency(board, &board->work[w], sim[w], growth ? &growth[w] : NULL, &rng);
 	draw_power(board, &rail, &rng);
 	draw_theta(board, &rng);
 }
 
-void board_draw(struct board_made *board, enum board_kind kind, uint64_t seed, size_t works)
+void board_draw(struct board_made *board, enum board_kind kind, uint64_t seed, size_t workloads)
 {
 	enum sim_kind sim = kind == BOARD_LANGUAGE ? SIM_DECODE : SIM_DNN;
 
-	draw(board, kind, seed, works, (const enum sim_kind[BOARD_WORKS_MAX]){sim, sim, sim}, NULL);
+	draw(board, kind, seed, workloads, (const enum sim_kind[BOARD_WORKLOADS_MAX]){sim, sim, sim}, NULL);
 }
 
 void board_draw_language(struct board_made *board, struct board_growth growth[BOARD_PHASES], enum board_kind kind,
 			 uint64_t seed)
 {
-	static const enum sim_kind sim[BOARD_WORKS_MAX] = {[BOARD_DECODE] = SIM_DECODE, [BOARD_PREFILL] = SIM_PREFILL};
+	static const enum sim_kind sim[BOARD_WORKLOADS_MAX] = {
+		[BOARD_DECODE] = SIM_DECODE, [BOARD_PREFILL] = SIM_PREFILL};
 
 	draw(board, kind, seed, BOARD_PHASES, sim, growth);
 }

@@ -10,7 +10,7 @@
 #include "../../estimator/grid.h"
 #include "../sim/sim.h"
 
-#define BOARD_WORKS_MAX 3
+#define BOARD_WORKLOADS_MAX 3
 
 /* One per row of the table of measured surfaces that the population imitates, and a smooth one to compare with. */
 enum board_kind {
@@ -32,7 +32,7 @@ struct board_noise {
 	double state;
 };
 
-/* What one model takes and draws, per grid point. */
+/* Latency and power of one model, per grid point. */
 struct board_work {
 	double latency_ns[GRID_POINTS_MAX]; /* median of one inference alone */
 	double power_uw[GRID_POINTS_MAX];   /* while inferences run back to back */
@@ -46,15 +46,15 @@ struct board_made {
 	struct grid grid;
 	double idle_uw[GRID_POINTS_MAX];
 	double up_ns[CLOCK_COUNT], down_ns[CLOCK_COUNT]; /* transition latency, write and settling */
-	struct board_work work[BOARD_WORKS_MAX];
-	size_t works;
-	/* Of two requests in flight, work r goes on at 1 - theta[r][s] x the pace of work s: 0 independent engines,
-	 * 1 shared engine, above 1 they slow each other down. */
-	double theta[BOARD_WORKS_MAX][BOARD_WORKS_MAX];
+	struct board_work work[BOARD_WORKLOADS_MAX];
+	size_t workloads;
+	/* Of two requests in flight, work r proceeds at the speed 1 - theta[r][s] x the speed of work s: 0 independent
+	 * engines, 1 shared engine, above 1 they slow each other down. */
+	double theta[BOARD_WORKLOADS_MAX][BOARD_WORKLOADS_MAX];
 };
 
-/* `works` models (1 to BOARD_WORKS_MAX) on board `seed` of a kind. */
-void board_draw(struct board_made *board, enum board_kind kind, uint64_t seed, size_t works);
+/* `workloads` models (1 to BOARD_WORKLOADS_MAX) on board `seed` of a kind. */
+void board_draw(struct board_made *board, enum board_kind kind, uint64_t seed, size_t workloads);
 
 /* A language model: latency at each of a few contexts over that at none. Between them it is a straight line. */
 #define BOARD_KNOTS 5
@@ -62,9 +62,9 @@ extern const double board_knot[BOARD_KNOTS]; /* tokens */
 struct board_growth {
 	double factor[BOARD_KNOTS][GRID_POINTS_MAX];
 };
-enum board_phase { BOARD_DECODE, BOARD_PREFILL, BOARD_PHASES }; /* works of the board */
+enum board_phase { BOARD_DECODE, BOARD_PREFILL, BOARD_PHASES }; /* workloads of the board */
 
-/* A board of a kind whose two works are the phases of a language model. */
+/* A board of a kind whose two workloads are the phases of a language model. */
 void board_draw_language(struct board_made *board, struct board_growth growth[BOARD_PHASES], enum board_kind kind,
 			 uint64_t seed);
 double board_latency_ns(const struct board_made *board, const struct board_growth *growth, enum board_phase phase,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A user's conversations with a language model on a board of boards.h: what is asked when, and the
- * least power at which all of it is on time. */
+/* A user's conversations with a language model on a board of boards.h: the requests and their times, and the least
+ * power at which all of them are in time. */
 #ifndef TESTS_POPULATION_CONVERSATION_H
 #define TESTS_POPULATION_CONVERSATION_H
 
@@ -10,7 +10,7 @@
 
 #define TURNS        3
 #define TOKENS_LEAST 64
-#define TOKENS_MOST  2048 /* of one answer, its first one aside: that ends the prompt's inference */
+#define TOKENS_MOST  2048 /* of one answer, without its first one, which ends the prompt's inference */
 #define CONTEXT_MOST 4096
 
 /* A prompt and its answer: one stream. */
@@ -25,21 +25,20 @@ struct conversation {
 	struct board_made board;
 	struct board_growth growth[BOARD_PHASES];
 	struct turn turn[TURNS];
-	double tightness; /* period over what a token takes at the fastest clocks and the longest context */
+	double tightness; /* period over the time of a token at the fastest clocks and the longest context */
 	uint64_t rate_mhz, first_ns;
 };
 
 void conversation_draw(struct conversation *c, enum board_kind kind, uint64_t seed);
 
 enum board_phase conversation_phase(uint32_t k);
-/* Tokens that request k of a turn is about: of the prompt, or the context of one that decodes. */
+/* Tokens of request k of a turn: of the prompt, or the context of a decode step. */
 uint32_t conversation_context(const struct turn *turn, uint32_t k);
 double conversation_latency_ns(const struct conversation *c, const struct turn *turn, uint32_t k, size_t point);
 double conversation_period_ns(const struct conversation *c);
 
-/* Least mean power, uW, over a turn of an oracle that knows how long each request will take at each
- * point and moves clocks in no time: the first token is in time, and the last one. That those
- * between are, too, is not asked of it, so that nobody can be better. */
+/* Least mean power, uW, over a turn of an oracle that knows the time of each request at each point and moves clocks in
+ * no time: the first token and the last one are in time. Those between need not be, so that no policy can be better. */
 double conversation_optimum(const struct conversation *c, const struct turn *turn);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The unmodified daemon over a population of boards, works, deadlines and arrivals drawn at random, in virtual time:
- * TAP and one table.
+/* The unmodified daemon over a population of boards, workloads, deadlines and arrivals drawn at random, in virtual
+ * time: TAP and one table.
  *   daemon [--seed N] [--runs N] [--company N] [--long N] [--energy N] [--only N] [--list] [--figures]
  * --only plays that run alone of each part; --list prints every run; --figures prints name=value lines instead
  * of TAP. With STAGE_TRACE set every request of it is printed. */
@@ -22,8 +22,8 @@
 enum part { ALONE, COMPANY, ENERGY, LONG, PARTS };
 static const char *const part_name[PARTS] = {"alone", "company", "energy", "long"};
 
-/* What is promised, and the limits that runs are held to where that is not reached yet: what was
- * reached, and what another draw of the same size may differ by. */
+/* The promise, and the limits of runs where it is not reached yet: the result, and the variation between draws of the
+ * same size. */
 static const struct promise {
 	double missed, mean, p90, worst, first, stuck; /* 0: nothing promised */
 } promise[PARTS] =
@@ -79,7 +79,7 @@ static void play(enum part part, size_t i, struct result *result)
 	struct manager manager;
 
 	board_draw(&board, kind, run_seed, sessions);
-	if (!stage_draw(&run, &board, sessions, part == LONG ? LONG_REQUESTS : REQUESTS, LOOP_QUANTILE, run_seed))
+	if (!stage_draw(&run, &board, sessions, part == LONG ? LONG_REQUESTS : REQUESTS, run_seed))
 		return;
 	if (part == ENERGY) {
 		run.loop.objective = OBJECTIVE_ENERGY;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Many runs on every processor, and what is said of them together. */
+/* Many runs on every processor, and their statistics. */
 #ifndef TESTS_POPULATION_FIGURES_H
 #define TESTS_POPULATION_FIGURES_H
 

@@ -8,7 +8,7 @@
 #include "../vtime/page.h"
 
 #define QUICK_NS 20000 /* a write that moves nothing */
-#define POLICIES 2     /* of plant.c; each takes half of what the CPU clock takes */
+#define POLICIES 2     /* of plant.c; each takes half of the time of the CPU clock */
 
 static const char *const value_name[CLOCK_COUNT] = {"policy4/scaling_max_freq", "17000000.gpu/max_freq",
 						    "dmc/max_freq"};
@@ -114,7 +114,7 @@ static size_t point_now(void *state)
 	for (int c = 0; c < CLOCK_COUNT; c++) {
 		uint64_t top_hz = f->plant.grid.hz[c][f->plant.grid.count[c] - 1],
 			 value = world_value(&f->world, value_name[c]);
-		/* What was never written is the kernel's, which runs up to the top. */
+		/* A clock that was never written is the kernel's, and at its highest. */
 		at.hz[c] = value ? value * (c == CLOCK_CPU ? 1000 : 1) : top_hz;
 	}
 	return grid_nearest(&f->plant.grid, at);

@@ -207,7 +207,7 @@ static bool in_time_at(const struct loop_run *run, size_t point, const double *u
 static void uppers(const struct loop_run *run, double *upper)
 {
 	for (size_t s = 0; s < run->sessions; s++)
-		upper[s] = board_noise_quantile(&run->board->work[run->session[s].work].noise, LOOP_QUANTILE);
+		upper[s] = board_noise_quantile(&run->board->work[run->session[s].work].noise, QUANTILE_DEFAULT);
 }
 
 double loop_optimum(const struct loop_run *run, size_t *point)
@@ -352,7 +352,7 @@ static void begin(struct closed *c, size_t s)
 	start_waiting(c);
 	if (c->run->trace)
 		fprintf(stderr,
-			"%10.2f begin %zu #%zu point %zu price %.3f feasible %d trial %d learning %d pred %.2f "
+			"%10.2f begin %zu #%zu point %zu price %.3f feasible %d explores %d learning %d pred %.2f "
 			"bound %.2f deadline %.2f true %.2f measured %u\n",
 			now / 1e6, s, c->begun[s], point, loop_price(c->run, point) / c->out->optimum,
 			f->decision.feasible, adapt_chosen(&f->decision), f->decision.learning,
@@ -404,7 +404,7 @@ static void account(struct closed *c, double from_ns, size_t was)
 	double time = c->p.now_ns - from_ns, price = loop_price(c->run, was);
 
 	if (c->run->objective == OBJECTIVE_ENERGY) {
-		/* What was drawn, per time. */
+		/* Mean power. */
 		double power = 0;
 		size_t n = 0;
 		for (size_t s = 0; s < c->run->sessions; s++)
@@ -451,7 +451,7 @@ static void step(struct closed *c)
 			begin(c, s);
 }
 
-/* In company until the slowest has had its requests, as the oracle knows the pattern with all. */
+/* In company until the slowest session has ended, as the oracle assumes all sessions. */
 static bool served(const struct closed *c)
 {
 	size_t least = SIZE_MAX;
@@ -487,7 +487,7 @@ void loop_run(const struct loop_run *run, struct loop_outcome *out)
 		adapt_report(c);
 	for (size_t s = 0; s < run->sessions; s++) {
 		const struct surface *surface = model_surface(c->model[s], PHASE_RUN, 0);
-		double upper = board_noise_quantile(&c->noise[s], 0.98);
+		double upper = board_noise_quantile(&c->noise[s], QUANTILE_DEFAULT);
 		for (size_t i = 0; i < run->board->grid.points; i++) {
 			out->cells++;
 			out->above_bound += run->board->work[s].latency_ns[i] * upper >

@@ -7,8 +7,7 @@
 #include "../../governor/governor.h"
 #include "boards.h"
 
-#define LOOP_SESSIONS_MAX BOARD_WORKS_MAX
-#define LOOP_QUANTILE     0.995 /* the oracle's: no point that misses more than this is its choice */
+#define LOOP_SESSIONS_MAX BOARD_WORKLOADS_MAX
 
 enum arrival { ARRIVE_BACK_TO_BACK, ARRIVE_PERIODIC, ARRIVE_JITTERED, ARRIVALS };
 extern const char *const arrival_name[ARRIVALS];
@@ -46,7 +45,7 @@ struct loop_outcome {
 };
 
 /* The oracle: the cheapest point at which no request of this pattern is late, each taking its
- * LOOP_QUANTILE. INFINITY: none. */
+ * noise at QUANTILE_DEFAULT. INFINITY: none. */
 double loop_optimum(const struct loop_run *run, size_t *point);
 double loop_price(const struct loop_run *run, size_t point);
 void loop_run(const struct loop_run *run, struct loop_outcome *out);

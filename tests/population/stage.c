@@ -8,7 +8,7 @@
 
 #define READING_NOISE   0.008 /* of the power sensor */
 #define MASKS           (1u << LOOP_SESSIONS_MAX)
-#define REQUESTS_MOST   8 /* x what is asked for: a fast session beside a slow one */
+#define REQUESTS_MOST   8 /* x the requests configured: a fast session beside a slow one */
 #define STEADY_WINDOW   20
 #define STEADY_SHARE    0.05
 #define ORACLE_REQUESTS 60   /* of each session, for its phases to drift against each other */
@@ -23,7 +23,7 @@ struct client_now {
 	double due_ns, left, factor;
 	size_t ended;
 	struct board_noise noise;
-	struct sim_rng rng; /* its own, so that nothing the manager does changes what it draws */
+	struct sim_rng rng; /* of its own, so that its draws do not depend on the manager */
 };
 
 struct stage {
@@ -161,8 +161,8 @@ static void tell_busy(struct stage *s, size_t point, double ns, const double *pa
 
 	if (!s->manager->busy)
 		return;
-	/* A work's fastest time is that of its busier engine: at other clocks that engine's share is what its clock
-	 * leaves of it. */
+	/* The fastest time of a work is that of its busier engine; at other clocks that engine's share scales with its
+	 * clock. */
 	for (size_t i = 0; i < s->run->loop.sessions; i++) {
 		const struct board_work *work = &board->work[s->run->loop.session[i].work];
 		if (pace[i] <= 0)
@@ -176,7 +176,7 @@ static void tell_busy(struct stage *s, size_t point, double ns, const double *pa
 	s->manager->busy(s->manager->state, (uint64_t)ns, fmin(cpu, 1), fmin(gpu, 1));
 }
 
-/* The next moment at which anything happens. */
+/* The time of the next event. */
 static uint64_t next_ns(const struct stage *s, size_t point, const double *pace)
 {
 	uint64_t next = s->manager->next_ns(s->manager->state);
@@ -435,7 +435,7 @@ static int by_price(const void *a, const void *b)
 double stage_optimum(const struct stage_run *run, unsigned mask, size_t *point)
 {
 	static struct candidate candidate[GRID_POINTS_MAX];
-	struct stage_run of = {.loop = part(run, mask), .quantile = run->quantile};
+	struct stage_run of = {.loop = part(run, mask)};
 	double upper[LOOP_SESSIONS_MAX];
 
 	of.loop.warm = 0;
@@ -443,7 +443,8 @@ double stage_optimum(const struct stage_run *run, unsigned mask, size_t *point)
 	for (size_t i = 0; i < LOOP_SESSIONS_MAX; i++)
 		of.leave[i] = SIZE_MAX;
 	for (size_t i = 0; i < of.loop.sessions; i++)
-		upper[i] = board_noise_quantile(&run->loop.board->work[of.loop.session[i].work].noise, run->quantile);
+		upper[i] =
+			board_noise_quantile(&run->loop.board->work[of.loop.session[i].work].noise, QUANTILE_DEFAULT);
 	for (size_t i = 0; i < run->loop.board->grid.points; i++)
 		candidate[i] = (struct candidate){loop_price(&of.loop, i), i};
 	qsort(candidate, run->loop.board->grid.points, sizeof(*candidate), by_price);
@@ -458,8 +459,7 @@ double stage_optimum(const struct stage_run *run, unsigned mask, size_t *point)
 
 /* ---- a whole run ---- */
 
-bool stage_draw(struct stage_run *run, const struct board_made *board, size_t sessions, size_t requests,
-		double quantile, uint64_t seed)
+bool stage_draw(struct stage_run *run, const struct board_made *board, size_t sessions, size_t requests, uint64_t seed)
 {
 	struct sim_rng rng = {seed * 31337 + 3};
 
@@ -467,7 +467,6 @@ bool stage_draw(struct stage_run *run, const struct board_made *board, size_t se
 	if (!loop_draw(&run->loop, board, sessions, seed))
 		return false;
 	run->loop.requests = requests;
-	run->quantile = quantile;
 	for (size_t i = 0; i < LOOP_SESSIONS_MAX; i++)
 		run->leave[i] = SIZE_MAX;
 	/* In two of three, the last to come stays for a part. */

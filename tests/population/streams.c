@@ -18,7 +18,7 @@
 #define WARM     30    /* tokens of the first stream before the limits count */
 #define NOISE    0.008 /* of the power sensor */
 
-/* What is promised. */
+/* The promise. */
 #define LATE_MOST  0.005
 #define POWER_MOST 1.04
 

@@ -6,7 +6,7 @@
 
 struct fixed {
 	struct base base;
-	size_t of[1u << LOOP_SESSIONS_MAX]; /* point by who is there */
+	size_t of[1u << LOOP_SESSIONS_MAX]; /* point by the set of active sessions */
 	unsigned there;
 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* FLAME's deadline-aware governor (arXiv 2604.15357), on flamed's surface, which is more exact than the one it was
  * published with: the CPU at its highest, the lowest GPU clock that meets the deadline, then the CPU as low as the
- * deadline allows; predictions are corrected by a running average of what was seen. The memory clock is outside its
- * scope and stays at its highest. Its profile of eight points is made beforehand, and costs it nothing here. Assumed,
- * as not to be confirmed: the average is over ten requests; there is no margin; beside others each request is planned
- * alone, and the clocks are the highest that any in flight asks for. */
+ * deadline allows; predictions are corrected by a running average of errors. The memory clock is outside its scope and
+ * stays at its highest. Its profile of eight points is made beforehand, and costs it nothing here. Assumed, as not to
+ * be confirmed: the average is over ten requests; there is no margin; beside others each request is planned alone, and
+ * the clocks are the highest that any in flight asks for. */
 #include <math.h>
 #include <stdlib.h>
 #include "../../estimator/model.h"
@@ -18,7 +18,7 @@ struct flame {
 	struct base base;
 	struct model *model[LOOP_SESSIONS_MAX];
 	double factor[LOOP_SESSIONS_MAX], predicted_ns[LOOP_SESSIONS_MAX];
-	size_t cpu[LOOP_SESSIONS_MAX], gpu[LOOP_SESSIONS_MAX]; /* asked for by what is in flight */
+	size_t cpu[LOOP_SESSIONS_MAX], gpu[LOOP_SESSIONS_MAX]; /* points of the requests in flight */
 };
 
 static void profile(struct flame *f, size_t s)

@@ -6,7 +6,7 @@
 
 #include "../population/stage.h"
 
-/* Clocks that move one at a time, those that come up first, as the board's transition latencies have it. */
+/* Clocks that move one at a time, rising ones first; each takes the transition latency of the board. */
 struct mover {
 	const struct board_made *board;
 	size_t axis[CLOCK_COUNT], target[CLOCK_COUNT];
@@ -28,8 +28,7 @@ struct base {
 	const struct stage_run *run;
 };
 
-/* A manager that only moves clocks, whose clients wait for those that come up; what else it does is set by the
- * caller. */
+/* A manager that only moves clocks, and whose clients wait for clocks that come up; the caller sets the rest. */
 struct manager base_manager(void *state, const struct stage_run *run);
 void base_destroy(struct manager *manager);
 bool base_ready_at_once(void *state, size_t s); /* for clients that do not wait for a manager */

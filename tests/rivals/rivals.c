@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* flamed and its rivals over the same boards, works, deadlines, arrivals and noise: one table.
+/* flamed and its rivals over the same boards, workloads, deadlines, arrivals and noise: one table.
  *   rivals [--seed N] [--runs N] [--company N] [--rival NAME] [--markdown] */
 #include <math.h>
 #include <signal.h>
@@ -65,7 +65,7 @@ static void play(enum part part, size_t i, struct result *result)
 	struct stage_run run;
 
 	board_draw(&board, (enum board_kind)(i % BOARD_KINDS), run_seed, sessions);
-	if (!stage_draw(&run, &board, sessions, REQUESTS, LOOP_QUANTILE, run_seed))
+	if (!stage_draw(&run, &board, sessions, REQUESTS, run_seed))
 		return;
 	for (size_t m = 0; m < MANAGERS; m++)
 		play_one(&run, m, &result->out[m]);

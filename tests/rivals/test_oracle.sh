@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# What every figure of the population is measured against: the oracle, held, keeps the promise at the price that is
-# said.
+# The reference of every figure of the population: the oracle meets the limits at its own power.
 "$RELEASE_DIR/tests/rivals/rivals" --rival "an oracle" --runs 64 --company 32 | awk -F ' *[|] *' '
 	$2 == "an oracle" {
 		n++

@@ -175,7 +175,7 @@ static void second(struct ztt *z, double power_uw, double ratio)
 	}
 }
 
-/* What a second at these clocks would have shown: no request of it waits for another. */
+/* The observations of a second at these clocks: none of its requests waits for another. */
 static void practise(struct ztt *z)
 {
 	const struct loop_run *run = &z->base.run->loop;

@@ -170,7 +170,7 @@ static void repeat_blocks(struct sim_model *m, enum sim_kind kind, struct sim_rn
 	}
 }
 
-/* Bring sums of launch and execution time to what was drawn. */
+/* Scale the sums of launch and execution time to the values drawn. */
 static void rescale(struct sim_model *m, double cpu_total, double gpu_total)
 {
 	double cpu = 0, gpu = 0;

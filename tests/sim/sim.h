@@ -49,8 +49,8 @@ enum sim_kind { SIM_DNN, SIM_DECODE, SIM_PREFILL, SIM_KINDS };
  * top clocks log-uniform between 0.05 and 20. */
 void sim_random(struct sim_model *model, enum sim_kind kind, struct sim_clocks top, struct sim_rng *rng);
 
-/* One inference; returns its latency in ns. rng NULL: no jitter. cpu_ns and
- * gpu_ns (NULL, or [layers]) get what each layer took. */
+/* One inference; returns its latency in ns. rng NULL: no jitter. cpu_ns and gpu_ns (NULL, or [layers]) receive the
+ * times of each layer. */
 double sim_run(const struct sim_model *model, struct sim_clocks at, double context, struct sim_rng *rng, double *cpu_ns,
 	       double *gpu_ns);
 

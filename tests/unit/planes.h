@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of the governor share: a grid, random surfaces on it, and a session's next decision. */
+/* Shared by the tests of the governor: a grid, random surfaces on it, and a session's next decision. */
 #ifndef TESTS_UNIT_PLANES_H
 #define TESTS_UNIT_PLANES_H
 
@@ -113,7 +113,7 @@ static inline struct decision decide(const struct governor_board *board, uint32_
 					   .session = session,
 					   .begin_ns = now_ns,
 					   .deadline_ns = now_ns + deadline_ns,
-					   .again_ns = 0};
+					   .gap_ns = 0};
 	struct decision decision;
 
 	governor_decide(&governor, board, &request, 1, now_ns, &decision);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A root directory of a test's own, for what the probes read. */
+/* A root directory for one test, with the files that the probes read. */
 #ifndef TESTS_UNIT_SYSROOT_H
 #define TESTS_UNIT_SYSROOT_H
 

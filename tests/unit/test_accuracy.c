@@ -14,9 +14,10 @@
 #include "../../estimator/model.h"
 #include "../sim/boards.h"
 
-#define DATA   "../shared/data/"
-#define BUDGET 8
-#define MADE   60 /* boards */
+#define DATA     "../shared/data/"
+#define BUDGET   8
+#define MADE     60  /* boards */
+#define OVER_MAX 2.0 /* percent of the points of a board that may be over their bound */
 
 static const char *const measured[] = {"orin-nano/mobilenet", "orin-nano/proxy", "tx2/inceptionv3_400",
 				       "tx2/xception_600"};
@@ -104,6 +105,32 @@ static struct score evaluate(const struct board_set *set, bool one_by_one)
 	return score;
 }
 
+/* A point of a slow row, measured well: whatever the others make of it, the prediction there is what was measured. */
+static void measured_prevails(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= MADE; seed++) {
+		size_t chosen[BUDGET];
+		struct board_set set;
+		struct prediction p;
+		assert_int_equal(board_make(seed, &set), 0);
+		struct model *model = board_model(&set, NULL);
+		assert_int_equal(model_plan_list(model, PHASE_RUN, set.row, set.count, NULL, 0, BUDGET, chosen),
+				 BUDGET);
+		struct sample *slow = &set.row[chosen[seed % BUDGET]];
+		slow->latency_ns += slow->latency_ns / 8;
+		for (size_t k = 0; k < BUDGET; k++) {
+			set.row[chosen[k]].n = 10;
+			assert_int_equal(model_learn_sample(model, &set.row[chosen[k]]), 0);
+		}
+		assert_int_equal(model_predict(model, PHASE_RUN, 0, slow->point, &p), 0);
+		assert_true(fabs(p.latency_ns / (double)slow->latency_ns - 1) <= 0.01);
+		assert_true(p.bound_ns >= (double)slow->latency_ns);
+		model_free(model);
+		free(set.row);
+	}
+}
+
 static void print(const char *name, const struct score *s)
 {
 	char power[16] = "-"; /* not measured */
@@ -145,6 +172,7 @@ static void measured_boards(bool one_by_one)
 				 0);
 		score = evaluate(&set, one_by_one);
 		print(measured[f], &score);
+		assert_true(score.over <= OVER_MAX);
 		add(&mean, &score, 1.0 / MEASURED);
 		free(set.row);
 		free(text);
@@ -152,14 +180,14 @@ static void measured_boards(bool one_by_one)
 	print("mean", &mean);
 	assert_true(mean.mape <= 2.3);
 	assert_true(mean.within10 >= 95);
-	assert_true(mean.over <= 2);
 	assert_true(mean.slack <= 1.12);
 }
 
 static void made_boards(bool one_by_one)
 {
 	struct score mean = {0};
-	double worst = 0;
+	double worst = 0, most_over = 0;
+	unsigned over = 0;
 
 	for (uint64_t seed = 1; seed <= MADE; seed++) {
 		struct board_set set;
@@ -169,16 +197,20 @@ static void made_boards(bool one_by_one)
 		score = evaluate(&set, one_by_one);
 		add(&mean, &score, 1.0 / MADE);
 		worst = fmax(worst, score.mape);
+		most_over = fmax(most_over, score.over);
+		over += score.over > OVER_MAX;
 		free(set.row);
 	}
 	head(one_by_one ? "made up, one at a time" : "made up, eight at once");
 	print("mean of 60", &mean);
-	printf("# | worst mean error of one %.2f\n", worst);
+	printf("# | worst mean error of one %.2f; %u of %d have over %.0f %% of points over, at most %.1f %%\n", worst,
+	       over, MADE, OVER_MAX, most_over);
 	assert_true(mean.mape <= 2.3);
 	assert_true(mean.within10 >= 95);
-	assert_true(mean.over <= 2);
+	assert_true(mean.over <= 0.5);
+	assert_true(over <= 1 && most_over <= 3);
 	assert_true(mean.slack <= 1.12);
-	assert_true(mean.power <= 4);
+	assert_true(mean.power <= 3);
 }
 
 static void measured_at_once(void **state)
@@ -209,11 +241,12 @@ int main(void)
 {
 	const struct CMUnitTest recordings[] = {cmocka_unit_test(measured_at_once),
 						cmocka_unit_test(measured_one_by_one)};
-	const struct CMUnitTest made[] = {cmocka_unit_test(made_at_once), cmocka_unit_test(made_one_by_one)};
+	const struct CMUnitTest made[] = {cmocka_unit_test(made_at_once), cmocka_unit_test(made_one_by_one),
+					  cmocka_unit_test(measured_prevails)};
 	int failed = cmocka_run_group_tests_name("boards made up", made, NULL, NULL);
 
 	if (access(DATA, R_OK) == 0)
 		return failed + cmocka_run_group_tests_name("recordings", recordings, NULL, NULL);
-	printf("ok 3 - measured_at_once # SKIP no " DATA "\nok 4 - measured_one_by_one # SKIP no " DATA "\n");
+	printf("ok 4 - measured_at_once # SKIP no " DATA "\nok 5 - measured_one_by_one # SKIP no " DATA "\n");
 	return failed;
 }

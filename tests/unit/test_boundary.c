@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Inference boundaries, on sequences of launches and waits written as text:
- * a letter is a launch of that kernel, '.' a finish, ',' a blocking read, '|'
- * a pause and '*' an upload before what comes next. */
+/* Inference boundaries, on sequences of launches and waits written as text: a letter is a launch of that kernel, '.' a
+ * finish, ',' a blocking read, '|' a pause and '*' an upload before the next one. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,7 +97,7 @@ static void several_waits_in_one(void **state)
 	assert_int_equal(heard.ends, 20);
 	assert_int_equal(boundary.period, 3);
 	name = heard.ended[0];
-	/* The same network that began with a warm-up half done: the pause says where it begins. */
+	/* The same network, first seen in the middle of a warm-up: the pause marks the begin of an inference. */
 	start(NULL);
 	play(&heard, "zz,cd,e.");
 	heard = repeat("|ab,cd,e.", 23);
@@ -149,7 +148,7 @@ static void tuning_is_left_out(void **state)
 	assert_int_equal(heard.begins, 0);
 	heard = repeat("kabl,", 10);
 	assert_int_equal(heard.ends, 7);
-	/* A tuner with more launches than are taken for one: it was taken for the program. */
+	/* A tuner with more launches than the limit for one: it counts as the program. */
 	start(NULL);
 	heard = repeat("k.", 60);
 	assert_int_equal(heard.ends, 60 - BOUNDARY_TUNING_REPEATS);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Estimator and governor in closed loop, without a daemon: a model never seen
- * before on generated and measured boards, with the disturbance of measured
+ * before on generated and measured boards, with noise like that of measured
  * traces, at deadlines from tight to loose. */
 #include <math.h>
 #include <setjmp.h>
@@ -20,10 +20,11 @@
 
 #define REQUESTS    400
 #define WARM        30
-#define QUANTILE    0.995 /* the oracle's: no point missing more than this is its choice */
 #define DATA        "../shared/data"
 #define TIMES       5
 #define POWER_NOISE 0.008
+#define MISSED_MAX  0.003 /* of all requests; measured: 0.0004 to 0.0011 */
+#define POWER_MAX   1.03  /* over the least possible, on average: exploration and the margin for noise cost some */
 
 static const double tightness[TIMES] = {1.12, 1.3, 1.7, 2.5, 5};
 
@@ -35,7 +36,7 @@ struct loop {
 };
 
 struct outcome {
-	size_t requests, missed, avoidable; /* after warm-up; in all, of what was not the trial of a point */
+	size_t requests, missed, avoidable; /* after warm-up; in all, where no point was explored */
 	double power, optimum;
 	size_t moves;
 };
@@ -57,7 +58,7 @@ static double noise_quantile(void)
 				sorted[k] = sorted[k - gap];
 				sorted[k - gap] = swap;
 			}
-	out = exp(sorted[(size_t)(QUANTILE * (double)noise.count)]);
+	out = exp(sorted[(size_t)(QUANTILE_DEFAULT * (double)noise.count)]);
 	free(sorted);
 	return out;
 }
@@ -107,7 +108,7 @@ static struct outcome run(const struct loop *loop)
 		struct governor_request request = {.surface = model_surface(model, PHASE_RUN, 0),
 						   .begin_ns = now_ns,
 						   .deadline_ns = now_ns + (uint64_t)loop->deadline_ns,
-						   .again_ns = 0};
+						   .gap_ns = 0};
 		struct decision d;
 		governor_decide(&governor, &board, &request, 1, now_ns, &d);
 		out.moves += d.point != board.current;
@@ -180,10 +181,10 @@ static void test_generated(void **state)
 	}
 	report("generated", &sum);
 	report("generated, energy", &energy);
-	assert_true((double)sum.missed <= 0.005 * (double)sum.requests);
-	assert_true((double)energy.missed <= 0.005 * (double)energy.requests);
-	assert_true(sum.ratio <= 1.03 * (double)sum.runs);
-	assert_true(energy.ratio <= 1.03 * (double)energy.runs);
+	assert_true((double)sum.missed <= MISSED_MAX * (double)sum.requests);
+	assert_true((double)energy.missed <= MISSED_MAX * (double)energy.requests);
+	assert_true(sum.ratio <= POWER_MAX * (double)sum.runs);
+	assert_true(energy.ratio <= POWER_MAX * (double)energy.runs);
 }
 
 static void test_replays(void **state)
@@ -202,8 +203,8 @@ static void test_replays(void **state)
 		all_times(true, OBJECTIVE_POWER, &all);
 	}
 	report("replays", &all);
-	assert_true((double)all.missed <= 0.005 * (double)all.requests);
-	assert_true(all.ratio <= 1.03 * (double)all.runs);
+	assert_true((double)all.missed <= MISSED_MAX * (double)all.requests);
+	assert_true(all.ratio <= POWER_MAX * (double)all.runs);
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@
 #include "../../common/log.h"
 #include "../../common/point.h"
 #include "../../common/units.h"
+#include "skip.h"
 
 static void test_parse_u64(void **state)
 {
@@ -107,6 +109,33 @@ static void test_parse_double(void **state)
 		assert_true(parse_double(bad[i], &value) < 0);
 }
 
+/* The layers read deadlines in programs that have set a locale with a decimal comma. */
+static void test_decimal_comma(void **state)
+{
+	char dir[] = "/tmp/flamed-locale-XXXXXX", command[256];
+	uint64_t value;
+	double number;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(command, sizeof(command), "localedef -c -f UTF-8 -i de_DE %s/de_DE.UTF-8 >%s/log 2>&1", dir, dir);
+	bool made = system(command) == 0;
+	setenv("LOCPATH", dir, 1);
+	bool set = setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL;
+	unsetenv("LOCPATH");
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	assert_int_equal(system(command), 0);
+	if (!made)
+		skip_because("localedef cannot make de_DE.UTF-8: its sources, package locales, are not installed");
+	assert_true(set);
+	assert_string_equal(localeconv()->decimal_point, ",");
+	assert_int_equal(parse_duration_ns("33.3ms", &value), 0);
+	assert_int_equal(value, 33300000);
+	assert_int_equal(parse_double("2.5", &number), 0);
+	assert_true(number == 2.5);
+	setlocale(LC_NUMERIC, "C");
+}
+
 static void test_format(void **state)
 {
 	(void)state;
@@ -183,7 +212,7 @@ static void test_parse(void **state)
 	assert_int_equal(kv.count, 0);
 }
 
-/* What is written is read back the same; a control byte cannot forge a line. */
+/* Text is read back as it was written; a control byte cannot forge a line. */
 static void test_write(void **state)
 {
 	(void)state;
@@ -400,14 +429,15 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse_u64),    cmocka_unit_test(test_parse_units),
-		cmocka_unit_test(test_parse_double), cmocka_unit_test(test_format),
-		cmocka_unit_test(test_frame),        cmocka_unit_test(test_frame_limits),
-		cmocka_unit_test(test_parse),        cmocka_unit_test(test_write),
-		cmocka_unit_test(test_room),         cmocka_unit_test(test_random_bytes),
-		cmocka_unit_test(test_model_name),   cmocka_unit_test(test_csv),
-		cmocka_unit_test(test_csv_out),      cmocka_unit_test(test_files),
-		cmocka_unit_test(test_log),          cmocka_unit_test(test_names),
+		cmocka_unit_test(test_parse_u64),     cmocka_unit_test(test_parse_units),
+		cmocka_unit_test(test_parse_double),  cmocka_unit_test(test_format),
+		cmocka_unit_test(test_decimal_comma), cmocka_unit_test(test_frame),
+		cmocka_unit_test(test_frame_limits),  cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_write),         cmocka_unit_test(test_room),
+		cmocka_unit_test(test_random_bytes),  cmocka_unit_test(test_model_name),
+		cmocka_unit_test(test_csv),           cmocka_unit_test(test_csv_out),
+		cmocka_unit_test(test_files),         cmocka_unit_test(test_log),
+		cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests_name("common", tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is learned of models beside each other, kept with the models. */
+/* Learned interference between models, stored with the models. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -74,7 +74,7 @@ static int clean(void **state)
 	return system(command);
 }
 
-/* Whichever of the two is loaded first, both directions are there once both are. */
+/* Both directions are present once both models are loaded, in either order. */
 static void survives(void **state)
 {
 	(void)state;
@@ -107,7 +107,7 @@ static void survives(void **state)
 	}
 }
 
-/* What one model learned is not told of the next one in its place. */
+/* Interference of one model does not apply to the next one in its place. */
 static void not_of_the_next(void **state)
 {
 	char name[16];

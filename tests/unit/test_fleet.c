@@ -13,7 +13,7 @@
 #include "../../estimator/model.h"
 #include "../sim/boards.h"
 
-#define KINDS     24
+#define KINDS     60
 #define STRANGERS 8
 #define DONORS    10
 #define SPREAD    0.03  /* between boards of a kind */

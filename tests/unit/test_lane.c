@@ -26,7 +26,7 @@ static void keep(void *arg, struct lane_item *item)
 }
 
 /* One execution of 40 ms at 1 GHz; after `change_ns` the GPU runs at `hz`. Returns its computed duration. */
-static uint64_t run(uint64_t change_ns, uint64_t hz, struct page *page)
+static uint64_t run(uint64_t change_ns, uint64_t hz, struct board_page *page)
 {
 	struct seen seen;
 	const struct lane_ops ops = {.real = none, .done = keep, .arg = &seen};
@@ -50,7 +50,7 @@ static uint64_t run(uint64_t change_ns, uint64_t hz, struct page *page)
 
 static void times(void **state)
 {
-	struct page page = {.max_hz = {0, 4 * GHZ, 0}};
+	struct board_page page = {.max_hz = {0, 4 * GHZ, 0}};
 	uint64_t steady = run(0, 0, &page), faster, slower;
 
 	(void)state;

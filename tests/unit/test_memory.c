@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What models hold: derived data is given up and made again, and neither one user's nor all users' models hold more
- * than their share. */
+/* Memory of models: derived data is freed and computed again, and the models of one user and of all users keep to their
+ * shares. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <math.h>
 #include <unistd.h>
+#include "../../common/clock.h"
 #include "../../daemon/library.h"
 #include "../../daemon/user.h"
 
@@ -63,7 +64,7 @@ static struct model *new_model(size_t *derived)
 	return model_new(&grid, &options);
 }
 
-/* What was derived is gone, and the same when it is made again. */
+/* Derived data is freed, and the same after it is computed again. */
 static void shed(void **state)
 {
 	static float before[AXIS * AXIS];
@@ -94,7 +95,7 @@ static void shed(void **state)
 	assert_int_equal(derived, 0);
 }
 
-/* Requests that end after the fit was given up still count. */
+/* Requests that end after the fit was freed still count. */
 static void observed_without_fit(void **state)
 {
 	struct op_point p;
@@ -116,7 +117,7 @@ static void observed_without_fit(void **state)
 	model_free(model);
 }
 
-/* A longer context stands in for one that is not in memory, a shorter one never does. */
+/* A longer context is used for one that is not in memory, a shorter one never is. */
 static void kept(void **state)
 {
 	struct model *model;
@@ -186,7 +187,7 @@ static void close_library(const char *dir)
 	assert_int_equal(rmdir(dir), 0);
 }
 
-/* Who holds most gives up its least recently used models, those without users first; another's stay. */
+/* The largest owner's least recently used models are freed, models without users first; those of others stay. */
 static void surfaces_of_users(void **state)
 {
 	char dir[] = "/tmp/flamed-memory-XXXXXX", name[32];
@@ -226,7 +227,7 @@ static void surfaces_of_users(void **state)
 	close_library(dir);
 }
 
-/* Samples beyond a user's share are not taken, whatever it has in use; the next user's are. */
+/* Samples beyond a user's share are refused in any case; the next user's are accepted. */
 static void samples_of_users(void **state)
 {
 	char dir[] = "/tmp/flamed-memory-XXXXXX", name[32];
@@ -313,6 +314,19 @@ static void read_in_pieces(void **state)
 	close_library(dir);
 }
 
+/* A user without connections keeps its debts while others come. */
+static void debts_of_users(void **state)
+{
+	(void)state;
+	for (int debt = 0; debt < DEBT_COUNT; debt++) {
+		uid_t uid = 4001 + 2 * (uid_t)debt;
+
+		user_charge(user_get(uid), (enum debt)debt, 100 * NS_PER_MS);
+		assert_non_null(user_get(uid + 1)); /* drops users that are over */
+		assert_true(user_owes_ns(user_get(uid), (enum debt)debt) > 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +336,7 @@ int main(void)
 		cmocka_unit_test(surfaces_of_users),
 		cmocka_unit_test(samples_of_users),
 		cmocka_unit_test(read_in_pieces),
+		cmocka_unit_test(debts_of_users),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -59,7 +62,7 @@ static struct model *new_model(enum sim_kind kind)
 	return model;
 }
 
-/* `budget` points that the model asks for, with layers if `rows`. Returns the number of layers. */
+/* Measure `budget` points that the model plans, with layers if `rows`. Returns the number of layers. */
 static size_t profile(struct model *model, size_t budget, struct layer *rows)
 {
 	uint32_t context;
@@ -141,6 +144,180 @@ static void test_layers_hold_nobody_up(void **state)
 	assert_ptr_equal(after, model_surface(model, PHASE_RUN, 0));
 	model_free(model);
 	free(before);
+	free(rows);
+}
+
+/* Memory that is shared with forks, as daemon/fitting.c takes it. */
+static void *shared_page(const struct model *model)
+{
+	void *page = mmap(NULL, model_apart_bytes(model), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(page != MAP_FAILED);
+	return page;
+}
+
+static void fit_in_fork(struct model *model, void *page)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		model_fit_apart(model, measure.phase, page);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void check_fit_apart(enum sim_kind kind, uint32_t context)
+{
+	struct model *model = new_model(kind);
+	struct layer *rows = calloc(8 * REPS * sim.layers, sizeof(*rows));
+	void *page = shared_page(model);
+	const struct surface *surface;
+	double error;
+
+	profile(model, 8, rows);
+	assert_true(model_work_apart(model, measure.phase));
+	fit_in_fork(model, page);
+	assert_true(model_work_apart(model, measure.phase));
+	model_adopt(model, measure.phase, page);
+	assert_false(model_work_apart(model, measure.phase));
+	error = mean_error(model, context);
+
+	/* the fit that model_surface() makes of the same, and one that was never handed over */
+	surface = model_surface(model, measure.phase, context);
+	float *adopted = calloc(grid.points, sizeof(*adopted)), *bubbles = calloc(grid.points, sizeof(*bubbles));
+	memcpy(adopted, surface->latency_ns, grid.points * sizeof(*adopted));
+	memcpy(bubbles, surface->bubble_ns, grid.points * sizeof(*bubbles));
+	model_shed(model);
+	assert_true(model_work_apart(model, measure.phase));
+	surface = model_surface(model, measure.phase, context);
+	assert_memory_equal(surface->latency_ns, adopted, grid.points * sizeof(*adopted));
+	assert_memory_equal(surface->bubble_ns, bubbles, grid.points * sizeof(*bubbles));
+	model_shed(model);
+	memset(page, 0, model_apart_bytes(model));
+	model_adopt(model, measure.phase, page);
+	assert_false(model_work_apart(model, measure.phase));
+	surface = model_surface(model, measure.phase, context);
+	for (size_t i = 0; i < grid.points; i++)
+		assert_true(surface->latency_ns[i] > 0 && surface->bubble_ns[i] <= 0);
+	printf("# | fitted in a fork: mean error %.2f %%\n", 100 * error);
+
+	/* too late: layers that came meanwhile wait for the next fit, and a model that was forgotten stays so */
+	fit_in_fork(model, page);
+	struct layer more = rows[0];
+	more.point.hz[CLOCK_CPU] /= 2;
+	more.layer = 0;
+	assert_int_equal(model_learn_layers(model, &more, 1), 0);
+	model_adopt(model, measure.phase, page);
+	assert_true(model_work_apart(model, measure.phase));
+	model_forget(model);
+	model_adopt(model, measure.phase, page);
+	assert_int_equal(model_surface(model, measure.phase, context)->state, SURFACE_NONE);
+	munmap(page, model_apart_bytes(model));
+	model_free(model);
+	free(adopted);
+	free(bubbles);
+	free(rows);
+}
+
+/* Another process fits, and hands the timeline over whole. */
+static void test_fit_apart(void **state)
+{
+	(void)state;
+	check_fit_apart(SIM_DNN, 0);
+	check_fit_apart(SIM_DECODE, 700);
+	check_fit_apart(SIM_PREFILL, 300);
+}
+
+/* What was measured, as bytes, is the same model. */
+static void test_image(void **state)
+{
+	struct model *model = new_model(SIM_DECODE);
+	struct layer *rows = calloc(8 * REPS * sim.layers, sizeof(*rows));
+	struct model_options options;
+	struct sample *before = NULL, *after = NULL;
+	struct layer *layers_before = NULL, *layers_after = NULL;
+
+	(void)state;
+	profile(model, 8, rows);
+	model_options_default(&options);
+	struct model *again = model_new(&grid, &options);
+	void *image = calloc(1, model_image_bytes(model));
+	model_image_put(model, image);
+	assert_int_equal(model_image_take(again, image), 0);
+	long count = model_samples(model, &before), layers = model_layers(model, &layers_before);
+	assert_int_equal(model_samples(again, &after), count);
+	assert_memory_equal(after, before, (size_t)count * sizeof(*before));
+	assert_int_equal(model_layers(again, &layers_after), layers);
+	for (long i = 0; i < layers; i++)
+		assert_true(layers_after[i].layer == layers_before[i].layer &&
+			    layers_after[i].cpu_ns == layers_before[i].cpu_ns &&
+			    layers_after[i].context == layers_before[i].context);
+	for (long i = 0; i < count; i++)
+		assert_true(model_has_sample(again, before[i].phase, before[i].context, before[i].point));
+	assert_true(model_work_apart(again, PHASE_DECODE));
+	model_shed(model);
+	const struct surface *first = model_surface(model, PHASE_DECODE, 300),
+			     *second = model_surface(again, PHASE_DECODE, 300);
+	assert_memory_equal(second->latency_ns, first->latency_ns, grid.points * sizeof(*first->latency_ns));
+
+	model_free(again); /* nothing measured is an image too */
+	again = model_new(&grid, &options);
+	model_image_put(again, image);
+	assert_int_equal(model_image_take(again, image), 0);
+	assert_int_equal(model_surface(again, PHASE_DECODE, 300)->state, SURFACE_NONE);
+	model_free(again);
+	model_free(model);
+	free(image);
+	free(before);
+	free(after);
+	free(layers_before);
+	free(layers_after);
+	free(rows);
+}
+
+/* Bytes that no model put there, as from a process that was taken over by the file that it read: refused, or used
+ * without reading or writing outside of the model's own arrays. */
+static void test_image_hostile(void **state)
+{
+	enum { HEADER_WORDS = 8, TRIES = 400 };
+	static const uint32_t hostile[] = {UINT32_MAX, INT32_MAX, 4096, 1};
+	struct model *model = new_model(SIM_DECODE);
+	struct layer *rows = calloc(8 * REPS * sim.layers, sizeof(*rows));
+	struct model_options options;
+	uint64_t random = 1;
+	int refused = 0;
+
+	(void)state;
+	profile(model, 8, rows);
+	model_options_default(&options);
+	size_t bytes = model_image_bytes(model);
+	uint32_t *image = calloc(1, bytes);
+	model_image_put(model, image);
+	size_t words = bytes / sizeof(*image);
+	while (words > HEADER_WORDS && !image[words - 1])
+		words--;
+	for (int i = 0; i < TRIES; i++) {
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		size_t at = (size_t)i < HEADER_WORDS * 4u ? (size_t)i / 4 : (random >> 16) % words;
+		uint32_t kept = image[at];
+		struct sample *samples = NULL;
+		struct model *again = model_new(&grid, &options);
+		image[at] = hostile[i % 4];
+		int status = model_image_take(again, image);
+		assert_true(status == 0 || status == -EINVAL);
+		if (status)
+			assert_int_equal(model_samples(again, &samples), 0);
+		refused += status != 0;
+		(void)model_surface(again, PHASE_DECODE, 300);
+		model_free(again);
+		free(samples);
+		image[at] = kept;
+	}
+	printf("# | hostile images: %d of %d refused, the others used\n", refused, TRIES);
+	assert_true(refused > HEADER_WORDS);
+	model_free(model);
+	free(image);
 	free(rows);
 }
 
@@ -401,7 +578,7 @@ static void test_contexts(void **state)
 		printf("# | %s, 12 points, contexts 1 to 5,000: mean error %.2f %%\n",
 		       kind == SIM_DECODE ? "decode" : "prefill", 100 * mean);
 		assert_true(mean < 0.03);
-		/* more tokens never take less time, whatever surfaces lie in between */
+		/* more tokens never take less time, with any surfaces in between */
 		double before = 0;
 		for (uint32_t context = 1; context < 4200; context += 13) {
 			const struct surface *s = model_surface(model, measure.phase, context);
@@ -454,6 +631,9 @@ int main(void)
 		cmocka_unit_test(test_surer_source),
 		cmocka_unit_test(test_source_is_weighed),
 		cmocka_unit_test(test_source_in_csv),
+		cmocka_unit_test(test_fit_apart),
+		cmocka_unit_test(test_image),
+		cmocka_unit_test(test_image_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, open_simulation, close_simulation);

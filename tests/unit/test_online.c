@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Staying true: requests against predictions, with the scatter of measured traces. */
+/* Online correction: requests against predictions, with the scatter of measured traces. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,13 +77,13 @@ static void cell_bound(void **state)
 	}
 	printf("# | a cell after 30 requests: %.2f %% of the next 5,000 above its bound, which is %.3f x the median\n",
 	       100.0 * (double)over / (double)count, width);
-	assert_true(over <= count / 50); /* the quantile asked for */
+	assert_true(over <= count / 50); /* the configured quantile */
 	assert_true(width <= 1.05);
 	assert_int_equal(model_surface(model, PHASE_RUN, 0)->source[27], BOUND_CELL);
 	model_free(model);
 }
 
-/* A slow-down that begins and ends. Counts the requests until it is known. */
+/* A slow-down that begins and ends. Counts the requests until it is detected. */
 static void contention(void **state)
 {
 	struct model *model = learned();
@@ -190,7 +190,7 @@ static void burst_ends_elsewhere(void **state)
 	assert_true(fabs(left) < 0.005);
 }
 
-/* A latency that was corrected for concurrent requests moves a known cell by little, and is no slow-down of the
+/* A latency that was corrected for concurrent requests changes a known cell little, and is no slow-down of the
  * board. */
 static void corrected_requests(void **state)
 {
@@ -250,8 +250,8 @@ static double truth_uw(struct op_point p)
 	return 3e6 + 2e6 * (double)p.hz[0] / (2000 * MHZ) + 4e6 * pow((double)p.hz[1] / (1000 * MHZ), 2);
 }
 
-/* A sensor that shows the power of the moment, 40 % above or below the mean: one reading of
- * twice the power does not outweigh the measurements around it, many such readings do. */
+/* A sensor of instantaneous power, 40 % above or below the mean: one reading of twice the power does not outweigh the
+ * measurements around it, many such readings do. */
 static void lone_reading(void **state)
 {
 	struct model *model = learned();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Power sensors: which are found, and what they read. */
+/* Power sensors: their discovery and readings. */
 #include <errno.h>
 
 #include "../../common/clock.h"
@@ -74,7 +74,7 @@ static void test_ina(void **state)
 	power_meter_free(meter);
 	put_ina(3, "VDD_IN", "5000", "1400");
 	rails_find(board, &root);
-	assert_int_equal(board->rails, 3); /* the input, and what stands for it should it tell nothing */
+	assert_int_equal(board->rails, 3); /* the input, and its replacement if it has no usable value */
 	assert_int_equal(board->rail[1].source, 1);
 	assert_int_equal(board->rail[2].source, 1);
 	assert_string_equal(board->rail[0].label, "VDD_IN");
@@ -103,7 +103,7 @@ static void test_battery_and_hwmon(void **state)
 	put("/sys/class/power_supply/BAT0/status", "Discharging");
 	assert_int_equal(power_meter_read(meter, 1, false, &uw), 0);
 	assert_int_equal(uw, 6000000);
-	put("/sys/class/power_supply/BAT0/current_now", "-250000"); /* a gauge that counts what goes out as negative */
+	put("/sys/class/power_supply/BAT0/current_now", "-250000"); /* a gauge that counts discharge as negative */
 	assert_int_equal(power_meter_read(meter, 2, false, &uw), 0);
 	assert_int_equal(uw, 3000000);
 	power_meter_free(meter);
@@ -145,7 +145,7 @@ static void hwmon(int number, const char *name, const char *file, const char *te
 	put(path, text);
 }
 
-/* A sensor that reads nothing, or absurdly little, yields to the next: no reading of it is ever believed. */
+/* A sensor that reads 0, or implausibly little, is replaced by the next one: none of its readings is used. */
 static void test_sensor_that_says_nothing(void **state)
 {
 	(void)state;
@@ -169,7 +169,8 @@ static void test_sensor_that_says_nothing(void **state)
 		assert_true(reads >= 3);
 		assert_string_equal(power_meter_label(meter), "package-0");
 		assert_true(power_meter_counts(meter));
-		assert_non_null(strstr(power_meter_passed_over(meter), "amdgpu reads 0.")); /* and it is said why */
+		assert_non_null(
+			strstr(power_meter_passed_over(meter), "amdgpu reads 0.")); /* and a message gives the reason */
 		power_meter_free(meter);
 		free(board);
 	}
@@ -288,12 +289,12 @@ static void test_input_before_parts(void **state)
 		(void)!power_meter_read(meter, i * NS_PER_S, false, &uw);
 	assert_int_equal(uw, 21500000);
 	assert_string_equal(power_meter_label(meter), "VDD_GPU");
-	assert_int_equal(power_meter_window_ns(meter), 35 * NS_PER_MS); /* as its driver says */
+	assert_int_equal(power_meter_window_ns(meter), 35 * NS_PER_MS); /* as its driver reports */
 	power_meter_free(meter);
 	free(board);
 }
 
-/* The averaging window shows in how long a value stands. */
+/* The averaging window is measured by the time for which a value is constant. */
 static void test_sensor_window(void **state)
 {
 	(void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a board drew under other work, as prior for the power of a model with
- * few samples: made-up boards, one kind of work for the prior, another to be predicted. */
+/* Power of a board under other work as a prior for a model with few samples: generated boards, one kind of work for the
+ * prior, another to be predicted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,8 +100,8 @@ static void prior_helps(void **state)
 	assert_true(error[PRIOR_WRONG][MOST] <= 1.02 * error[PRIOR_NONE][MOST]);
 }
 
-/* Before anything is measured of a model there is no latency either, and its power is not asked for; after its
- * first sample without power, the prior's watts stand. */
+/* Before a model is measured it has no latency, and its power is not needed; after its first sample without power, the
+ * prior's watts apply. */
 static void prior_without_samples(void **state)
 {
 	const struct board_powers prior = probe(0, 1);

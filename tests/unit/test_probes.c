@@ -58,7 +58,7 @@ static void test_dpm(void **state)
 	assert_int_equal(dpm_table_parse("0: 500Mhz\n1: 800Mhz *\n2: 1900Mhz\n", &t), 3);
 	assert_int_equal(t.now_hz, 800 * MHZ);
 	assert_int_equal(t.hz[2], 1900 * MHZ);
-	dpm_table_ends(&t); /* a fine-grained clock: the middle is what is now */
+	dpm_table_ends(&t); /* a fine-grained clock: the middle is the current value */
 	assert_int_equal(t.count, 2);
 	assert_int_equal(t.hz[1], 1900 * MHZ);
 	assert_int_equal(t.level[1], 2);
@@ -218,13 +218,13 @@ static void test_emc_points(void **state)
 	put("/sys/kernel/debug/bpmp/debug/clk/emc/rate", "1600000000");
 	put("/sys/kernel/debug/bpmp/debug/clk/emc/min_rate", "204000000");
 	put("/sys/kernel/debug/bpmp/debug/clk/emc/max_rate", "2133000000");
-	mem_find(&mem, &root); /* nobody lists them: the ends, and what stands */
+	mem_find(&mem, &root); /* no list of rates: both ends and the current one */
 	assert_int_equal(mem.devices, 1);
 	assert_int_equal(mem.device[0].count, 3);
 	assert_int_equal(mem.device[0].hz[1], 1600 * MHZ);
 	put("/sys/firmware/devicetree/base/model", "NVIDIA Jetson AGX Orin Developer Kit");
 	memset(&mem, 0, sizeof(mem));
-	mem_find(&mem, &root); /* known of the SoC, as far as this power mode allows */
+	mem_find(&mem, &root); /* rates of the SoC, as far as this power mode allows */
 	assert_int_equal(mem.device[0].count, 3);
 	assert_int_equal(mem.device[0].hz[1], 665600000);
 	put("/sys/kernel/debug/bpmp/debug/emc/possible_rates", "204000 2133000 (kHz)");
@@ -266,7 +266,7 @@ static void cool(int number, const char *type, const char *state)
 	put(path, state);
 }
 
-/* Each device is asked of its own cooling device, and of no other. */
+/* Only a device's own cooling device counts. */
 static void test_cooling(void **state)
 {
 	(void)state;
@@ -282,7 +282,7 @@ static void test_cooling(void **state)
 		const char *type;
 		bool policy0, policy4, gpu, dmc, card;
 	} row[] = {
-		{"cpufreq-cpu0", true, true, false, false, false}, /* policy4 has none of its own */
+		{"cpufreq-cpu0", true, true, false, false, false}, /* policy4 has no cooling device of its own */
 		{"thermal-cpufreq-3", true, true, false, false, false},
 		{"cpu-throttle-alert", true, true, false, false, false},
 		{"Processor", true, true, false, false, false},
@@ -425,7 +425,7 @@ static void test_board_file_applied(void **state)
 	assert_int_equal(board->clock[CLOCK_GPU].devices, 1);
 	assert_int_equal(board->clock[CLOCK_GPU].device[0].hz[1], 200 * MHZ);
 	assert_int_equal(board->clock[CLOCK_GPU].settle_ns, 3 * NS_PER_MS);
-	assert_int_equal(board->prior.count, 2); /* a later file fills in what is open, and nothing else */
+	assert_int_equal(board->prior.count, 2); /* a later file only adds missing values */
 	assert_int_equal(board->prior.point[1].point.hz[CLOCK_GPU], 100 * MHZ);
 	assert_int_equal((uint64_t)board->prior.point[1].idle_uw, 2500000);
 	assert_int_equal((uint64_t)board->prior.point[0].latency_ns, 6200000);
@@ -457,6 +457,30 @@ static void test_shipped_board_files(void **state)
 	free(file);
 }
 
+static void test_software(void **state)
+{
+	struct board_software software;
+	(void)state;
+
+	board_software(&software, &root);
+	assert_string_equal(software.kernel, "");
+	assert_string_equal(software.driver, "");
+	assert_string_equal(software.system, "");
+	put("/proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
+	put("/sys/module/nvidia/version", "550.90.07\n");
+	put("/usr/lib/os-release",
+	    "NAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n");
+	put_link("/etc/os-release", "../usr/lib/os-release");
+	board_software(&software, &root);
+	assert_string_equal(software.kernel, "6.1.0-18-amd64");
+	assert_string_equal(software.driver, "550.90.07");
+	assert_string_equal(software.system, "Debian GNU/Linux 12 (bookworm)");
+	put("/etc/nv_tegra_release",
+	    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n# KERNEL\n");
+	board_software(&software, &root);
+	assert_string_equal(software.system, "R36 (release), REVISION: 4.3");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +495,7 @@ int main(void)
 		IN_ROOT(test_thermal),
 		IN_ROOT(test_cooling),
 		IN_ROOT(test_owners_and_mode),
+		IN_ROOT(test_software),
 		cmocka_unit_test(test_board_file_errors),
 		IN_ROOT(test_board_file_applied),
 		cmocka_unit_test(test_shipped_board_files),

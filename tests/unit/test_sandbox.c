@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a helper process can do no more, each tried in a process of its own. */
+/* Operations that are forbidden to a helper process, each tried in a process of its own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -18,13 +18,14 @@
 #include <cmocka.h>
 
 #include "../../daemon/sandbox.h"
+#include "skip.h"
 
 #define FILE_BYTES 4096
 #define CPU_S      5
 
 static char dir[] = "/tmp/flamed-sandbox-XXXXXX";
 
-/* In a process that entered the sandbox: 0, or the errno of what was tried. */
+/* In a process that entered the sandbox: 0, or the errno of the operation. */
 static int inside(int (*try)(void))
 {
 	int status;
@@ -105,7 +106,7 @@ static void test_files(void **state)
 {
 	(void)state;
 	if (inside(lacks_landlock))
-		skip(); /* a kernel without Landlock, or qemu-user */
+		skip_because("the kernel, or qemu-user, has no Landlock");
 	assert_int_equal(inside(read_outside), EACCES);
 	assert_int_equal(inside(write_outside), EACCES);
 	assert_int_equal(inside(run_inside), EACCES);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A stream of launches and waits with a back end that keeps count of its
- * tokens: which waits close an inference, what is reported, what is let go. */
+/* A stream of launches and waits with a back end that counts its tokens: waits that close an inference, reports, and
+ * released tokens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -37,7 +37,7 @@ static const struct layer_backend backend = {
 
 static struct stream *stream;
 
-static uint64_t launch_as(struct stream *on, uint64_t kernel, size_t count)
+static uint64_t launch_step(struct stream *on, uint64_t kernel, size_t count, bool step)
 {
 	struct launch launches[8];
 	struct launch_call call;
@@ -45,9 +45,14 @@ static uint64_t launch_as(struct stream *on, uint64_t kernel, size_t count)
 
 	for (size_t i = 0; i < count; i++)
 		launches[i] = (struct launch){kernel + i, kernel + i, 0};
-	stream_launching(on, &call, launches, count, true);
+	stream_launching(on, &call, launches, count, true, step);
 	held += call.record;
 	return stream_launched(on, &call, true, &token, &kernel, call.record);
+}
+
+static uint64_t launch_as(struct stream *on, uint64_t kernel, size_t count)
+{
+	return launch_step(on, kernel, count, false);
 }
 
 static uint64_t launch(uint64_t kernel)
@@ -120,7 +125,37 @@ static void what_is_compiled_meanwhile_is_left_out(void **state)
 	assert_int_equal(summary_inferences(), before + 5);
 }
 
-/* In the middle of what is not recorded a launch needs no more than a count. */
+static void inferences_of(uint64_t kernel, bool step, uint64_t more, unsigned expected)
+{
+	uint64_t before = summary_inferences();
+
+	launch_step(stream, kernel, 3, step);
+	if (more)
+		launch(more);
+	stream_waited(stream, WAIT_FINISH, STREAM_ALL);
+	assert_int_equal(summary_inferences(), before + expected);
+}
+
+/* A new batch is an inference at once if it is a step, and if nothing else is launched before the wait. */
+static void a_step_needs_no_repetition(void **state)
+{
+	(void)state;
+	inferences_of(10, true, 0, 0); /* nothing repeated yet */
+	for (int i = 0; i < 9; i++)
+		inferences_of(20, false, 0, i >= 3);
+	inferences_of(30, true, 0, 1);
+	inferences_of(30, true, 0, 1);
+	inferences_of(40, false, 0, 0);
+	inferences_of(50, true, 60, 0); /* withdrawn: the step was announced alone */
+	inferences_of(50, true, 60, 0);
+	inferences_of(50, true, 60, 1);
+	launch(70);
+	launch_step(stream, 80, 3, true); /* amid a segment */
+	inferences_of(90, true, 0, 0);
+	inferences_of(20, false, 0, 1);
+}
+
+/* A launch that is not recorded is only counted. */
 static void a_plain_launch_counts_as_any_other(void **state)
 {
 	const struct launch other = {77, 77, 0};
@@ -142,7 +177,7 @@ static void a_plain_launch_counts_as_any_other(void **state)
 		stream_waited(stream, WAIT_FINISH, number);
 	}
 	assert_int_equal(summary_inferences(), before + 6);
-	assert_int_equal(plain, 3); /* until inferences are known, which are all recorded here */
+	assert_int_equal(plain, 3); /* until inferences are detected, which are all recorded here */
 	assert_int_equal(held, 0);
 }
 
@@ -173,7 +208,7 @@ static void overlapping_inferences_are_counted_by_the_rule(void **state)
 	done = false;
 	in_flight(100);
 	boundary_parse(NULL, &core.config.boundary);
-	/* two to believe in it, and the last is under way */
+	/* two to accept it, and the last is in progress */
 	assert_in_range(summary_inferences(), before + 96, before + 98);
 	stream_waited(stream, WAIT_FINISH, STREAM_ALL);
 	assert_in_range(summary_inferences(), before + 97, before + 98);
@@ -217,6 +252,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_wait_for_a_part_closes_nothing, start, stop),
 		cmocka_unit_test_setup_teardown(a_wait_for_an_upload_behind_it_closes_it, start, stop),
 		cmocka_unit_test_setup_teardown(what_is_compiled_meanwhile_is_left_out, start, stop),
+		cmocka_unit_test_setup_teardown(a_step_needs_no_repetition, start, stop),
 		cmocka_unit_test_setup_teardown(a_plain_launch_counts_as_any_other, start, stop),
 		cmocka_unit_test_setup_teardown(overlapping_inferences_are_counted_by_the_rule, start, stop),
 		cmocka_unit_test_setup_teardown(two_streams_do_not_mix, start, stop),

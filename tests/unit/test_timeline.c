@@ -62,8 +62,8 @@ static double scheduled(const struct sim_model *m, size_t segments_expected)
 			execution[i * SCHEDULE_LANES + j] = (float)executed;
 	}
 	size_t queue = m->queue * segments / m->layers;
-	struct schedule schedule = {segment,   segments, queue ? queue : 1, (float)m->delay_ns, total, lead,
-				    execution, rest,     SCHEDULE_LANES};
+	struct launch_schedule schedule = {segment,   segments, queue ? queue : 1, (float)m->delay_ns, total, lead,
+					   execution, rest,     SCHEDULE_LANES};
 	float end[SCHEDULE_LANES];
 	schedule_lanes(&schedule, 0, end);
 	assert_true(end[0] >= end[SCHEDULE_LANES - 1] && end[0] <= end[SCHEDULE_LANES - 1]);

@@ -18,6 +18,10 @@ static void test_matters(void **state)
 	(void)state;
 	assert_true(MATTERS("online@/devices/system/cpu/cpu1\0ACTION=online\0SUBSYSTEM=cpu\0"));
 	assert_true(MATTERS("remove@/devices/x\0SUBSYSTEM=devfreq"));
+	assert_true(MATTERS("bind@/devices/x\0SUBSYSTEM=drm"));
+	assert_true(MATTERS("add@/devices/x\0SUBSYSTEM=hwmon"));
+	assert_true(MATTERS("unbind@/devices/x\0SUBSYSTEM=powercap"));
+	assert_true(MATTERS("offline@/devices/x\0SUBSYSTEM=power_supply"));
 	assert_false(MATTERS("change@/devices/x\0SUBSYSTEM=devfreq\0"));
 	assert_false(MATTERS("add@/devices/x\0SUBSYSTEM=cpuset\0"));
 	assert_false(MATTERS("add@/devices/x\0SUBSYSTEM=block\0DEVNAME=sda\0"));

@@ -19,7 +19,7 @@ void client_close(struct client *client);
 
 /* Send `key=value` lines (the empty line is added). */
 void client_send(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Wait for the next reply; returns its errno, -1 when the connection ended or none came. */
+/* Wait for the next reply; returns its errno, -1 if the connection ended or no reply arrived. */
 int client_receive(struct client *client);
 /* A reply that is there already, without any time passing; false: none. `rc` as client_receive() returns. */
 bool client_try(struct client *client, int *rc);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include "../../common/clock.h"
-#include "../../common/file.h"
+#include "../../estimator/model.h"
 
 #define REPLAY_SPEED 20 /* a client that replays a recording, against the board's own speed */
 
@@ -49,20 +49,13 @@ double drive_optimum(const struct drive *drive, double deadline_ns)
 	return least;
 }
 
-/* The share of requests that flamed's upper bounds cover: as configured here, or as shipped. */
+/* The share of requests that flamed's upper bounds cover: as configured here, or by default. */
 static double quantile_of(const char *config)
 {
-	CLEANUP_MEM char *shipped = NULL;
-	const char *at = strstr(config, "quantile = ");
+	static const char key[] = "quantile = ";
+	const char *at = strstr(config, key);
 
-	if (!at && file_read("etc/flamed.conf", 1 << 16, &shipped, NULL) == 0)
-		at = strstr(shipped, "\nquantile = ");
-	at = at ? strchr(at, '=') : NULL;
-	if (!at) {
-		fprintf(stderr, "vtime: etc/flamed.conf: no quantile; run from the top of the tree\n");
-		abort();
-	}
-	return strtod(at + 1, NULL);
+	return at ? strtod(at + strlen(key), NULL) : QUANTILE_DEFAULT;
 }
 
 /* ---- start and stop ---- */
@@ -88,7 +81,6 @@ void drive_start(struct drive *drive, bool replays, bool sensor, const char *con
 		abort();
 	plant_knobs(&drive->plant, knobs_found, sizeof(knobs_found));
 	plant_sense(&drive->plant, drive->plant.idle_uw[drive->plant.grid.points - 1]);
-	drive->rng = (struct sim_rng){5};
 	drive->noise = (struct board_noise){.rho = 0.45, .sd = 0.004, .tail_share = 0.01, .tail_mean = 0.02};
 	drive->quantile = quantile_of(config);
 	drive->upper = board_noise_quantile(&drive->noise, drive->quantile);
@@ -111,7 +103,7 @@ void drive_session(struct drive *drive, const char *model)
 	drive->session = client_u64(&drive->client, "session");
 }
 
-/* What flamed and its keeper wrote, their directory left out. */
+/* The log of flamed and its keeper, without the name of their directory. */
 static void trace_files(const struct world *world)
 {
 	char command[3 * WORLD_PATH_MAX];
@@ -159,7 +151,7 @@ void drive_begin(struct drive *drive, double deadline_ns)
 	drive->bound_ns = client_u64(&drive->client, "bound_ns");
 	drive->point = plant_point(&drive->plant);
 	if (drive->replays) {
-		/* It reports what it would take at the clocks that it was told; some may still be coming down. */
+		/* It reports its latency at the clocks of the reply; some may still be coming down. */
 		struct op_point told = {{client_u64(&drive->client, "cpu_hz"), client_u64(&drive->client, "gpu_hz"),
 					 client_u64(&drive->client, "mem_hz")}};
 		drive->point = grid_nearest(&drive->plant.grid, told);
@@ -167,7 +159,7 @@ void drive_begin(struct drive *drive, double deadline_ns)
 	plant_sense(&drive->plant, drive->plant.power_uw[drive->point]);
 }
 
-void drive_end(struct drive *drive, double total_ns, double deadline_ns)
+static void end(struct drive *drive, double total_ns, double deadline_ns)
 {
 	double optimum = drive_optimum(drive, deadline_ns);
 	bool miss = total_ns > deadline_ns, can = isfinite(optimum);
@@ -186,8 +178,8 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 			"%zu at %llu point %zu total %.0f deadline %.0f bound %llu price %.0f optimum %.0f "
 			"feasible %d %s\n",
 			drive->requests, (unsigned long long)world_now_ns(&drive->world), drive->point, total_ns,
-			deadline_ns, (unsigned long long)drive->bound_ns, drive_price(drive, drive->point, deadline_ns),
-			optimum, drive->feasible, miss ? "MISS" : "");
+			deadline_ns, (unsigned long long)drive->bound_ns, drive->run_price, optimum, drive->feasible,
+			miss ? "MISS" : "");
 	if (drive->requests <= DRIVE_WARM) {
 		drive->early_missed += miss && can;
 		return;
@@ -196,27 +188,42 @@ void drive_end(struct drive *drive, double total_ns, double deadline_ns)
 		return;
 	drive->counted++;
 	drive->missed += miss;
-	drive->price += drive_price(drive, drive->point, deadline_ns);
+	drive->price += drive->run_price;
 	drive->optimum += optimum;
 }
 
-/* What is left of an inference, the clocks moving under it. */
-static void run_inference(struct drive *drive, double factor)
+void drive_run(struct drive *drive, double factor, double deadline_ns)
 {
-	double left = 1;
+	double left = 1, price = 0, weights = 0;
 
-	while (!drive->waits && !drive->replays) {
-		double whole_ns =
-			plant_latency_ns(&drive->plant, plant_point(&drive->plant), (double)drive->context) * factor;
-		if (left * whole_ns <= 1e6) {
-			world_advance(&drive->world, (uint64_t)(left * whole_ns));
-			return;
-		}
-		world_advance(&drive->world, 1000000);
-		left -= 1e6 / whole_ns;
+	while (left > 0) {
+		size_t point = plant_point(&drive->plant);
+		double whole_ns = plant_latency_ns(&drive->plant, point, (double)drive->context) * factor;
+		uint64_t now_ns = world_now_ns(&drive->world), next_ns = world_next_ns(&drive->world),
+			 end_ns = now_ns + (uint64_t)(left * whole_ns);
+		if (point != drive->point)
+			plant_sense(&drive->plant, drive->plant.power_uw[point]);
+		drive->point = point;
+		uint64_t ns = next_ns < end_ns ? (next_ns > now_ns ? next_ns - now_ns : 0) : end_ns - now_ns;
+		double done = next_ns < end_ns ? (double)ns / whole_ns : left;
+		/* Power is a mean over time; energy adds up with the work. */
+		double weight = drive->energy ? done : done * whole_ns;
+		price += weight * drive_price(drive, point, deadline_ns);
+		weights += weight;
+		left -= done;
+		world_advance(&drive->world, ns);
 	}
-	double whole_ns = plant_latency_ns(&drive->plant, drive->point, (double)drive->context) * factor;
-	world_advance(&drive->world, (uint64_t)(drive->replays ? whole_ns / REPLAY_SPEED : whole_ns));
+	drive->run_price = price / weights;
+}
+
+/* A replayed request reports what it would have taken at the clocks that it was told. */
+static double replay(struct drive *drive, double factor, double deadline_ns)
+{
+	double total_ns = plant_latency_ns(&drive->plant, drive->point, (double)drive->context) * factor;
+
+	world_advance(&drive->world, (uint64_t)(total_ns / REPLAY_SPEED));
+	drive->run_price = drive_price(drive, drive->point, deadline_ns);
+	return total_ns;
 }
 
 void drive_request(struct drive *drive, double deadline_ns, double gap_ns)
@@ -227,11 +234,11 @@ void drive_request(struct drive *drive, double deadline_ns, double gap_ns)
 	world_advance(&drive->world, (uint64_t)(drive->replays ? gap_ns / REPLAY_SPEED : gap_ns));
 	began_ns = world_now_ns(&drive->world);
 	drive_begin(drive, deadline_ns);
-	run_inference(drive, factor);
-	total_ns = (double)(world_now_ns(&drive->world) - began_ns);
-	if (drive->replays)
-		total_ns = plant_latency_ns(&drive->plant, drive->point, (double)drive->context) * factor;
-	else
-		drive->point = plant_point(&drive->plant);
-	drive_end(drive, total_ns, deadline_ns);
+	if (drive->replays) {
+		total_ns = replay(drive, factor, deadline_ns);
+	} else {
+		drive_run(drive, factor, deadline_ns);
+		total_ns = (double)(world_now_ns(&drive->world) - began_ns);
+	}
+	end(drive, total_ns, deadline_ns);
 }

@@ -16,7 +16,7 @@ struct drive {
 	struct client client;
 	struct board_noise noise; /* of whole inferences */
 	struct sim_rng rng;
-	double quantile; /* share of requests in time that the oracle asks for: flamed's `quantile` */
+	double quantile; /* share of requests that the oracle has in time: flamed's `quantile` */
 	double upper;    /* that quantile of the noise */
 	uint64_t session;
 	bool energy;                 /* price is energy over the deadline */
@@ -31,7 +31,8 @@ struct drive {
 	/* outcome */
 	size_t requests, counted, missed, infeasible, early_missed;
 	double price, optimum;
-	size_t point; /* of the last request */
+	double run_price; /* of the last request, over the points at which it ran */
+	size_t point;     /* at its end */
 	uint64_t total_ns, request, bound_ns;
 	bool feasible;
 };
@@ -45,9 +46,10 @@ bool drive_stop(struct drive *drive);
 
 /* One request, `gap_ns` after the last ended. */
 void drive_request(struct drive *drive, double deadline_ns, double gap_ns);
-/* In two halves, for several sessions at once. */
+/* Its begin, and its inference, `factor` x as long as it takes alone, the clocks moving under it: for several sessions
+ * at once. */
 void drive_begin(struct drive *drive, double deadline_ns);
-void drive_end(struct drive *drive, double latency_ns, double deadline_ns);
+void drive_run(struct drive *drive, double factor, double deadline_ns);
 
 /* The cheapest that meets the deadline for all but 1 - quantile of requests; INFINITY: none. */
 double drive_optimum(const struct drive *drive, double deadline_ns);

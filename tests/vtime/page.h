@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The page that the driver and every process under the shim share: virtual time,
- * whose turn it is to run, and who waits until when. */
+/* The page that the driver and every process under the shim share: virtual time, the process that may run, and the
+ * wake-up times of the others. */
 #ifndef TESTS_VTIME_PAGE_H
 #define TESTS_VTIME_PAGE_H
 
@@ -12,8 +12,8 @@
 #define VTIME_SETTLES 8
 #define VTIME_NEVER   UINT64_MAX
 
-/* One process. It runs only while `turn` is 1, and sets it to 0 when it has nothing left to do; both sides sleep on it
- * (a futex). So never do two of them run at once, and what they do has one order. */
+/* One process. It runs only while `turn` is 1, and sets it to 0 when it has no more work; both sides sleep on it (a
+ * futex). Two processes therefore never run at once, and the order of their actions is fixed. */
 struct vtime_slot {
 	_Atomic int32_t pid; /* 0: free */
 	_Atomic uint32_t turn;
@@ -21,14 +21,14 @@ struct vtime_slot {
 	_Atomic uint64_t wake_ns;
 };
 
-/* How long a write to a file takes whose path contains `name`. */
+/* Duration of a write to a file with `name` in its path. */
 struct vtime_settle {
 	char name[48];
 	uint64_t up_ns, down_ns;
 	_Atomic uint64_t value; /* in effect: written last, and its time over */
 };
 
-/* A file whose path contains `name` takes at most `most`, as one that another owner caps. */
+/* A file with `name` in its path accepts at most `most`, as if another owner capped it. */
 struct vtime_clamp {
 	char name[48];
 	_Atomic uint64_t most; /* 0: none */
@@ -36,7 +36,7 @@ struct vtime_clamp {
 
 struct vtime_page {
 	_Atomic uint64_t now_ns;
-	_Atomic uint32_t sent; /* counts what a process did that another can see: bytes sent, sockets closed */
+	_Atomic uint32_t sent; /* counts actions of a process that another can see: bytes sent, sockets closed */
 	struct vtime_slot slot[VTIME_SLOTS];
 	struct vtime_clamp clamp[VTIME_CLAMPS];
 	struct vtime_settle settle[VTIME_SETTLES];

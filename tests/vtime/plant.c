@@ -62,7 +62,7 @@ static struct sim_clocks clocks_of(const struct grid *grid, size_t point)
 {
 	struct op_point at = grid_point(grid, point);
 
-	/* A clock that is not there stands still. */
+	/* A missing clock is constant. */
 	return (struct sim_clocks){at.hz[0] ? (double)at.hz[0] : 1e9, at.hz[1] ? (double)at.hz[1] : 1e9,
 				   at.hz[2] ? (double)at.hz[2] : 1e9};
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The board that flamed is made to believe in: a sysfs tree of plain files,
- * and what a model takes and draws at each operating point. */
+/* The simulated board: a sysfs tree of plain files, and the latency and power of a model at each operating point. */
 #ifndef TESTS_VTIME_PLANT_H
 #define TESTS_VTIME_PLANT_H
 
@@ -34,16 +33,16 @@ void plant_build(struct plant *plant, const char *root, bool sensor);
 double plant_latency_ns(const struct plant *plant, size_t point, double context);
 double plant_fastest_ns(const struct plant *plant, double context);
 
-/* The operating point that the files stand for now; a clock that is not pinned counts as its highest. */
+/* The operating point set by the files; a clock that is not pinned is at its highest. */
 size_t plant_point(const struct plant *plant);
-/* Set what the sensor reads; 0: it answers nothing any more. */
+/* Set the sensor's value; 0: reads of it fail. */
 void plant_sense(const struct plant *plant, double power_uw);
 
-/* What a foreign hand does; path relative to the root. */
+/* A write by another program; path relative to the root. */
 void plant_write(const struct plant *plant, const char *path, const char *text);
 void plant_read(const struct plant *plant, const char *path, char *text, size_t size);
 
-/* All knob files and what they hold, as one text. */
+/* All knob files and their contents, as one text. */
 void plant_knobs(const struct plant *plant, char *text, size_t size);
 
 #endif

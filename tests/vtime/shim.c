@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Preloaded under flamed and its keeper: their clock is the driver's, and they sleep until the driver lets that time
- * come. Files, sockets and signals stay real. $VTIME_DIR holds `page` (page.h). */
+/* Preloaded under flamed and its keeper: they use the driver's clock, and sleep until the driver has advanced it.
+ * Files, sockets and signals are real. $VTIME_DIR holds `page` (page.h). */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +107,7 @@ void _exit(int status)
 	__builtin_unreachable();
 }
 
-/* The child is known before its parent's turn ends. */
+/* The child is registered before its parent's turn ends. */
 pid_t fork(void)
 {
 	pid_t (*real_fork)(void) = (pid_t(*)(void))dlsym(RTLD_NEXT, "fork");
@@ -142,7 +142,7 @@ static int wait_until(int (*look)(void *arg), void *arg, uint64_t until_ns)
 	}
 }
 
-/* What another process can see: it has to look again. */
+/* Another process can see this, and has to look again. */
 static void tell_others(void)
 {
 	atomic_fetch_add(&page->sent, 1);
@@ -260,7 +260,7 @@ struct poll_look {
 	const sigset_t *mask;
 };
 
-/* A signal that only `mask` lets in ends it with EINTR. */
+/* A signal that only `mask` unblocks ends it with EINTR. */
 static int look_poll(void *arg)
 {
 	struct poll_look *p = arg;
@@ -319,7 +319,7 @@ pid_t waitpid(pid_t pid, int *status, int options)
 	return wait_until(look_wait, &look, VTIME_NEVER);
 }
 
-/* ---- what others see ---- */
+/* ---- actions that other processes can see ---- */
 
 static bool is_socket(int fd)
 {

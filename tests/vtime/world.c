@@ -37,7 +37,7 @@ const char *world_path(const struct world *world, const char *name, char *buf)
 	return buf;
 }
 
-/* In memory where possible: the daemon syncs what it saves, and a disk takes its own time for that. */
+/* In memory if possible: the daemon syncs its files, which takes time on a disk. */
 static const char *below(void)
 {
 	const char *given = getenv("TMPDIR");
@@ -144,7 +144,7 @@ void world_sent(struct world *world)
 	atomic_fetch_add(&world->page->sent, 1);
 }
 
-/* Whoever is due, or may find something that another sent, in the order of slots, until nobody is left. */
+/* Run every process that is due, or may have input from another one, in the order of slots, until none is left. */
 void world_quiesce(struct world *world)
 {
 	struct vtime_page *page = world->page;
@@ -175,7 +175,7 @@ uint64_t world_next_ns(const struct world *world)
 	return next;
 }
 
-/* To the next moment somebody waits for, or `until_ns`. False at `until_ns`. */
+/* Advance to the next wake-up time, or `until_ns`. Returns false at `until_ns`. */
 static bool step(struct world *world, uint64_t until_ns)
 {
 	uint64_t next = world_next_ns(world), now = atomic_load(&world->page->now_ns);

@@ -1,23 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* A Vulkan layer for tests, below flamed's: it gives the driver the faults that FLAMED_BELOW
- * names. nostamps: no timestamps; lost=N: the device is lost with
- * submission N; swapchain: there is a screen to draw on. */
+ * names. nostamps: no timestamps; cheap: they cost nothing, and are of a clock that ticks with each that
+ * is read; costly: each costs a hundred; lost=N: the device is lost with
+ * submission N; slow: a submission returns long after the device has completed it; impatient: the
+ * first wait for a fence times out; queues: a family has a second queue, whose work goes to the first; swapchain: there
+ * is a screen to draw on. */
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <vulkan/vk_layer.h>
 #include <vulkan/vulkan.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#define EXPORT  __attribute__((visibility("default")))
+#define SLOW_US 20000
 
 /* One instance and any number of devices of one driver, which have the same functions. */
 static PFN_vkGetInstanceProcAddr next_instance;
 static PFN_vkGetDeviceProcAddr next_device;
 static PFN_vkQueueSubmit next_submit;
+static PFN_vkQueueSubmit2 next_submit2;
 static PFN_vkGetPhysicalDeviceQueueFamilyProperties next_families;
 static PFN_vkCreateDevice next_create_device;
-static atomic_int submissions;
+static PFN_vkCmdWriteTimestamp next_stamp;
+static PFN_vkGetQueryPoolResults next_results;
+static PFN_vkWaitForFences next_wait;
+static PFN_vkGetDeviceQueue next_queue;
+static PFN_vkQueueWaitIdle next_idle;
+static atomic_int submissions, ticks, waits;
 
 static const char *below(const char *what)
 {
@@ -31,15 +44,103 @@ static VKAPI_ATTR void VKAPI_CALL families(VkPhysicalDevice physical, uint32_t *
 	next_families(physical, count, out);
 	for (uint32_t i = 0; out && i < *count && below("nostamps"); i++)
 		out[i].timestampValidBits = 0;
+	for (uint32_t i = 0; out && i < *count && below("queues"); i++)
+		out[i].queueCount = 2;
+}
+
+/* The second queue: like every such handle it begins with the loader's dispatch pointer. */
+static struct {
+	void *dispatch;
+} second;
+static VkQueue only;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the first queue, if the second one uses it */
+
+static VKAPI_ATTR void VKAPI_CALL get_queue(VkDevice device, uint32_t family, uint32_t index, VkQueue *out)
+{
+	next_queue(device, family, 0, out);
+	only = *out;
+	if (index == 1)
+		*out = (VkQueue)&second;
+}
+
+static VkQueue real(VkQueue queue)
+{
+	return queue == (VkQueue)&second ? only : queue;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL idle(VkQueue queue)
+{
+	VkResult rc;
+
+	pthread_mutex_lock(&lock);
+	rc = next_idle(real(queue));
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+static bool loses(void)
+{
+	const char *lost = below("lost=");
+
+	return lost && atomic_fetch_add(&submissions, 1) >= atoi(lost + 5);
+}
+
+static VkResult late(VkResult rc)
+{
+	if (below("slow"))
+		usleep(SLOW_US);
+	return rc;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos, VkFence fence)
 {
-	const char *lost = below("lost=");
+	VkResult rc;
 
-	if (lost && atomic_fetch_add(&submissions, 1) >= atoi(lost + 5))
+	if (loses())
 		return VK_ERROR_DEVICE_LOST;
-	return next_submit(queue, count, infos, fence);
+	pthread_mutex_lock(&lock);
+	rc = next_submit(real(queue), count, infos, fence);
+	pthread_mutex_unlock(&lock);
+	return late(rc);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue queue, uint32_t count, const VkSubmitInfo2 *infos, VkFence fence)
+{
+	VkResult rc;
+
+	if (loses())
+		return VK_ERROR_DEVICE_LOST;
+	pthread_mutex_lock(&lock);
+	rc = next_submit2(real(queue), count, infos, fence);
+	pthread_mutex_unlock(&lock);
+	return late(rc);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL wait_fences(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
+						  uint64_t timeout)
+{
+	if (below("impatient") && atomic_fetch_add(&waits, 1) == 0)
+		return VK_TIMEOUT;
+	return next_wait(device, count, fences, all, timeout);
+}
+
+static VKAPI_ATTR void VKAPI_CALL stamp(VkCommandBuffer buffer, VkPipelineStageFlagBits stage, VkQueryPool pool,
+					uint32_t query)
+{
+	int times = below("cheap") ? 0 : below("costly") ? 100 : 1;
+
+	for (int i = 0; i < times; i++)
+		next_stamp(buffer, stage, pool, query);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL results(VkDevice device, VkQueryPool pool, uint32_t first, uint32_t count,
+					      size_t size, void *data, VkDeviceSize stride, VkQueryResultFlags flags)
+{
+	if (!below("cheap"))
+		return next_results(device, pool, first, count, size, data, stride, flags);
+	for (uint32_t i = 0; i < count; i++)
+		((uint64_t *)data)[i] = (uint64_t)atomic_fetch_add(&ticks, 1) + 1;
+	return VK_SUCCESS;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL swapchain(VkDevice device, const VkSwapchainCreateInfoKHR *info,
@@ -75,15 +176,27 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, c
 						    const VkAllocationCallbacks *allocator, VkDevice *out)
 {
 	VkLayerDeviceCreateInfo *link = (VkLayerDeviceCreateInfo *)(uintptr_t)info->pNext;
+	VkDeviceQueueCreateInfo queue = *info->pQueueCreateInfos;
+	VkDeviceCreateInfo changed = *info;
 	VkResult rc;
 
 	while (link->sType != VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO || link->function != VK_LAYER_LINK_INFO)
 		link = (VkLayerDeviceCreateInfo *)(uintptr_t)link->pNext;
 	next_device = link->u.pLayerInfo->pfnNextGetDeviceProcAddr;
 	link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-	rc = next_create_device(physical, info, allocator, out);
-	if (rc == VK_SUCCESS)
+	queue.queueCount = 1;
+	changed.queueCreateInfoCount = 1;
+	changed.pQueueCreateInfos = &queue;
+	rc = next_create_device(physical, below("queues") ? &changed : info, allocator, out);
+	if (rc == VK_SUCCESS) {
 		next_submit = (PFN_vkQueueSubmit)next_device(*out, "vkQueueSubmit");
+		next_submit2 = (PFN_vkQueueSubmit2)next_device(*out, "vkQueueSubmit2");
+		next_queue = (PFN_vkGetDeviceQueue)next_device(*out, "vkGetDeviceQueue");
+		next_idle = (PFN_vkQueueWaitIdle)next_device(*out, "vkQueueWaitIdle");
+		next_wait = (PFN_vkWaitForFences)next_device(*out, "vkWaitForFences");
+		next_stamp = (PFN_vkCmdWriteTimestamp)next_device(*out, "vkCmdWriteTimestamp");
+		next_results = (PFN_vkGetQueryPoolResults)next_device(*out, "vkGetQueryPoolResults");
+	}
 	return rc;
 }
 
@@ -91,6 +204,18 @@ static PFN_vkVoidFunction ours(const char *name)
 {
 	if (strcmp(name, "vkQueueSubmit") == 0)
 		return (PFN_vkVoidFunction)submit;
+	if (strcmp(name, "vkQueueSubmit2") == 0)
+		return (PFN_vkVoidFunction)submit2;
+	if (strcmp(name, "vkWaitForFences") == 0)
+		return (PFN_vkVoidFunction)wait_fences;
+	if (strcmp(name, "vkCmdWriteTimestamp") == 0)
+		return (PFN_vkVoidFunction)stamp;
+	if (strcmp(name, "vkGetQueryPoolResults") == 0)
+		return (PFN_vkVoidFunction)results;
+	if (strcmp(name, "vkGetDeviceQueue") == 0 && below("queues"))
+		return (PFN_vkVoidFunction)get_queue;
+	if (strcmp(name, "vkQueueWaitIdle") == 0)
+		return (PFN_vkVoidFunction)idle;
 	if (strcmp(name, "vkCreateSwapchainKHR") == 0 && below("swapchain"))
 		return (PFN_vkVoidFunction)swapchain;
 	return NULL;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // node-llama-cpp as its users call it: a prompt, then tokens, on the GPU.
 // usage: chat.mjs MODULES MODEL PROMPT-TOKENS TOKENS [MORE-PROMPT TOKENS ...]
-// Prints the tokens, then the milliseconds of each on a line of its own.
+// A prompt n20 begins a new conversation. Prints the tokens, then the milliseconds of each on a line of its own.
 import {pathToFileURL} from "url";
 import path from "path";
 
@@ -15,7 +15,9 @@ const context = await model.createContext({contextSize: 2048, batchSize: 512});
 const sequence = context.getSequence();
 const tokens = [], times = [];
 for (let i = 0; i < turns.length; i += 2) {
-	const prompt = Array.from({length: Number(turns[i])}, (_, k) => 3 + ((k * 7 + i) % 256));
+	if (turns[i].startsWith("n"))
+		await sequence.clearHistory();
+	const prompt = Array.from({length: Number(turns[i].replace("n", ""))}, (_, k) => 3 + ((k * 7 + i) % 256));
 	let at = performance.now();
 	for await (const token of sequence.evaluate(prompt, {temperature: 0, yieldEogToken: true})) {
 		tokens.push(token);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""llama.cpp as it is shipped on npm, in two builds that know nothing of flamed
-nor of each other, on the software Vulkan driver, with a model of noise."""
+"""llama.cpp as it is shipped on npm, in two independent builds without any use of
+flamed, on the software Vulkan driver, with a model of noise."""
 import os
 import re
 import shutil

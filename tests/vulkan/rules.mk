@@ -1,4 +1,4 @@
-# A Vulkan program, and a layer that goes below flamed's, for the tests.
+# A Vulkan program, and a layer below flamed's, for the tests.
 VULKAN_TESTS := $(addprefix $(B)/tests/vulkan/,engine libbelow.so)
 test-programs: $(VULKAN_TESTS)
 

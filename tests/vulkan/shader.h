@@ -9,6 +9,7 @@
  *		for (uint i = 0; i < ROUNDS; i++) v = v * 1664525u + 1013904223u;
  *		x[gl_GlobalInvocationID.x] = v;
  *	} */
+#define ROUNDS_ADDED 1013904223U
 /* clang-format off */
 	// 1112.0.0
 static const uint32_t rounds_spirv[] = {

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""llama.cpp, unmodified, on a board whose clocks it feels: one surface over clocks and context from ten points of
-them; with --rates, three rates of tokens under flamed instead, which takes minutes. Where the machine was late by the
-word of the board's layer, tokens are left out for all alike."""
+"""llama.cpp, unmodified, slowed down to the clocks of an emulated board: one surface over clocks and context from ten
+points of them, and three rates of tokens under flamed. Tokens that the machine delayed, as the board's layer measured,
+are left out, of flamed's as of those at fixed clocks; runs are repeated until enough are left."""
 import csv
 import json
 import os
@@ -19,20 +19,20 @@ for room in ("../opencl", "../board"):
     sys.path.insert(0, os.path.join(HERE, room))
 sys.path.insert(0, HERE)
 import boardlib  # noqa: E402
-from boardlib import A_LITTLE, RELEASE, Power, done, judge, ok, say, skip  # noqa: E402
+from boardlib import RELEASE, Power, done, ok, say, skip, tied  # noqa: E402
 import fakeflamed  # noqa: E402
 import llamalib  # noqa: E402
 
-EXEC_SLOW = 4  # of the board: what this machine adds to a token stays small beside what the board takes
+EXEC_SLOW = 4  # of the board: delays of a token by this machine stay small beside the board's own time
 LATE = 0.03  # of a token's time by which the board's layer was late: the machine was busy with something else
 ERROR_MAX = 5.0  # mean, percent
-GROSS_ERROR = 15.0  # fails on a machine that is a little unquiet, too
 STEADY = 4  # tokens measured of each (clocks, context) point, after one on which the clocks move
-LEAST = 2  # of them that the machine has to let be
+LEAST = 2  # of them that the machine must not delay
+RUNS = 4  # until enough tokens are left
 PROMPTS = (20, 40, 50, 60, 70)  # turns of a conversation: contexts of some 40 to 450 tokens
-LOCKS = 6  # tokens of a process that may pass before the layer has found out what it sees,
+LOCKS = 6  # tokens of a process that may pass before the layer has detected inferences,
 CALIBRATES = (
-    10  # and of each turn, at the first of the clocks, for the board to find out what they cost on this machine
+    10  # and of each turn, at the first of the clocks, for the board's calibration on this machine
 )
 # Operating points of the board, and at which of the contexts (by turn) each is profiled; the others are predicted.
 CLOCKS = (
@@ -42,12 +42,14 @@ CLOCKS = (
     ((883200000, 510000000, 2133000000), (1, 4)),
     ((883200000, 1300500000, 3199000000), (2, 3)),
 )
-RATES = (1.3, 1.9, 2.8)  # periods, over what a token takes at the highest clocks
+RATES = (1.3, 1.9, 2.8)  # periods, over the time of a token at the highest clocks
 LEARNT = 30  # tokens that flamed may learn from,
-COUNTED = 60  # and those that count
-LATE_MAX, GROSS_LATE = 0.01, 0.1
-POWER_MAX, GROSS_POWER = 1.05, 1.3
-SWEEP = 3  # points for each rate that may do it for less, measured
+COUNTED = 200  # and those that count, within the first block of context
+CALM = 100  # of those, in all runs of a rate, that the machine must not delay,
+AFTER = 2  # nor the tokens right before each: flamed makes up for their delay
+LATE_MAX = 0.01
+POWER_MAX = 1.05
+SWEEP = 16  # points of a run at fixed clocks, so that contexts are those of the streams
 scratch = tempfile.mkdtemp(prefix="flamed-llama-board-")
 
 
@@ -58,6 +60,7 @@ class Driver(fakeflamed.Server):
         super().__init__(path)
         self.board, self.clocks, self.calibrates = board, clocks, calibrates
         self.turn, self.place, self.tokens, self.now = 0, -calibrates, [], None
+        self.before, self.work = [], []  # of the board's clocks; of each token
         board.pin(*clocks[0])
 
     def reply(self, keys):
@@ -75,8 +78,10 @@ class Driver(fakeflamed.Server):
                 if not prompt and nth > 0 and 0 <= at < len(self.clocks)
                 else None
             )
+            self.before = list(self.board.page.work_ns)
         elif keys.get("op") == "end" and self.now and "total_ns" in keys:
             self.tokens.append((*self.now, time.monotonic_ns(), int(keys["total_ns"])))
+            self.work.append([after - before for before, after in zip(self.before, self.board.page.work_ns)])
             self.now = None
         return super().reply(keys)
 
@@ -110,8 +115,8 @@ def converse(board, words, **env):
 
 
 def lateness(waits, begin_ns, end_ns):
-    """Relative excess of the waits in this time, as the board's layer reports it."""
-    kept = [(total, due) for at, total, due in waits if begin_ns <= at <= end_ns]
+    """Relative excess of the waits that ended in this time, as the board's layer reports it."""
+    kept = [(total, due) for at, total, due in waits if begin_ns < at <= end_ns]
     return sum(total for total, _ in kept) / max(sum(due for _, due in kept), 1) - 1
 
 
@@ -137,36 +142,35 @@ def write_rows(name, rows):
     return path
 
 
-def one_surface(board):
-    """Ten (clocks, context) points profiled, fifteen others predicted from them."""
+def profile(board):
+    """The tokens of a conversation that goes through the clocks in every turn, and the board's waits."""
     each = CALIBRATES + len(CLOCKS) * (STEADY + 1) + 2
     words = " ".join(f"{prompt} {each + (LOCKS if i == 0 else 0)}" for i, prompt in enumerate(PROMPTS))
     with Driver(os.path.join(scratch, "driver.sock"), board, [clocks for clocks, _ in CLOCKS]) as flamed:
         run, waits = converse(board, words, FLAMED_SOCKET=flamed.path, FLAMED_DEADLINE_NS="10000000000")
         flamed.settle()
-        tokens = flamed.tokens
-    points = points_of(tokens, waits)
-    left_out = sum(1 for token in tokens if lateness(waits, token[3], token[4]) > LATE)
+    wanted = len(CLOCKS) * len(PROMPTS) * STEADY
+    ok(
+        run.rc == 0 and 0.95 * wanted <= len(flamed.tokens) <= wanted,
+        "all tokens wanted are measured, but for those that compile",
+        f"{len(flamed.tokens)} of {wanted}; {run.err[-2000:]}",
+    )
+    return flamed.tokens, waits
+
+
+def one_surface(board):
+    """Ten (clocks, context) points profiled, fifteen others predicted from them."""
+    tokens, waits, points = [], [], {}
+    for _ in range(RUNS):
+        more = profile(board)
+        tokens, waits = tokens + more[0], waits + more[1]
+        points = points_of(tokens, waits)
+        if len(points) == len(CLOCKS) * len(PROMPTS):
+            break
     rows = {True: [], False: []}
     for (turn, clocks), (context, ns, _) in points.items():
         hz, profiled = CLOCKS[clocks]
         rows[turn in profiled].append(f"decode,{context},{hz[0]},{hz[1]},{hz[2]},{ns:.0f}")
-    whole = len(rows[True]) == 10 and len(rows[False]) == 15
-    # Fewer points are not what the name says: a run without them fails, or is skipped if the machine was late.
-    late = max(100 * lateness(waits, 0, waits[-1][0]), A_LITTLE if not whole and left_out else 0)
-    name = f"of 15 (clocks, context) points, predicted from 10 others, the mean error is {ERROR_MAX:g} % at most"
-    wanted = len(CLOCKS) * len(PROMPTS) * STEADY
-    ok(
-        run.rc == 0 and 0.95 * wanted <= len(tokens) <= wanted,
-        "all tokens wanted are measured, but for those that compile",
-        f"{len(tokens)} of {wanted}; {run.err[-2000:]}",
-    )
-    if len(rows[True]) < 5 or not rows[False]:
-        skip(
-            name,
-            f"the machine was busy with something else: {left_out} of {len(tokens)} tokens late by the board's word",
-        )
-        return
     said = subprocess.run(
         [
             RELEASE + "/flamectl",
@@ -185,15 +189,18 @@ def one_surface(board):
     error = float(score.group(2)) if score else float("inf")
     say(
         f"llama.cpp on an emulated board: {len(rows[True])} (clocks, context) points profiled, {len(rows[False])} "
-        f"predicted: mean error {error:.1f} %, largest {score.group(4) if score else '?'} %; {left_out} of "
-        f"{len(tokens)} tokens left out, as the machine was late by the board's word"
+        f"predicted: mean error {error:.1f} %, largest {score.group(4) if score else '?'} %; "
+        f"{sum(left_out for _, _, left_out in points.values())} of {len(tokens)} tokens left out, as the machine was "
+        "late by the board's word"
     )
-    judge(
-        whole and error <= ERROR_MAX,
-        error > GROSS_ERROR,
-        late,
+    name = f"of 15 (clocks, context) points, predicted from 10 others, the mean error is {ERROR_MAX:g} % at most"
+    if len(points) < len(CLOCKS) * len(PROMPTS):
+        skip(name, f"the machine delayed nearly all tokens at {len(CLOCKS) * len(PROMPTS) - len(points)} of them")
+        return
+    ok(
+        len(rows[True]) == 10 and len(rows[False]) == 15 and error <= ERROR_MAX,
         name,
-        f"{error:.1f} % of {len(rows[False])} points from {len(rows[True])}",
+        f"{error:.1f} % of {len(rows[False])} points from {len(rows[True])}; {said.stderr[-500:]}",
     )
 
 
@@ -220,6 +227,7 @@ class Flamed:
                 ],
                 stderr=log,
             )
+        tied(self.process)
         self.socket = self.run_dir + "/flamed.sock"
         board.wait(lambda: os.path.exists(self.socket))
 
@@ -230,8 +238,7 @@ class Flamed:
 
 class Stream:
     """A conversation at a rate, as the program saw it: tokens late after the first ones, in all and by decision (they
-    would have been late on a machine that is never late, too); the power of those that count, and whether the machine
-    let flamed be."""
+    would have been late on a machine that is never late, too), and the power of those that the machine let be."""
 
     def __init__(self, flamed, period_ns):
         command = (
@@ -251,51 +258,50 @@ class Stream:
         self.run, ns = run, [ms * 1e6 for ms in run.ms]
         tally = json.loads("{" + run.err.split("{", 1)[1].rsplit("}", 1)[0] + "}") if "{" in run.err else {}
         self.requests = int(tally.get("requests", 0))
+        self.whole = run.rc == 0 and len(waits) > 0 and LEARNT + COUNTED <= self.requests < len(ns)
         self.late = self.decided = 0
-        if not self.requests or not waits or len(ns) <= self.requests:
+        self.power = []  # of each token that the machine let be
+        if not self.whole:
             return
         end_ns = waits[-1][0]
-        start_ns = end_ns - sum(ns[-self.requests :])
+        ends = [end_ns - sum(ns[len(ns) - self.requests + k + 1 :]) for k in range(-1, self.requests)]  # from the start
+        ends = [min((at for at, _, _ in waits), key=lambda at, end=end: abs(at - end)) for end in ends]
+        self.lateness = lateness(waits, ends[0], ends[-1])
+        calm = [lateness(waits, begin, end) <= LATE for begin, end in zip(ends, ends[1:])]
         for k in range(self.requests - COUNTED, self.requests):
-            at_ns, due_ns = end_ns - sum(ns[len(ns) - self.requests + k + 1 :]), start_ns + (k + 1) * period_ns
-            machine_ns = sum(total - due for at, total, due in waits if start_ns < at <= at_ns)
+            at_ns, due_ns = ends[k + 1], ends[0] + (k + 1) * period_ns
+            machine_ns = sum(total - due for at, total, due in waits if ends[0] < at <= at_ns)
             self.late += at_ns > due_ns
             self.decided += at_ns - machine_ns > due_ns
-        self.machine_late = max(100 * lateness(waits, start_ns, end_ns), A_LITTLE if self.late != self.decided else 0)
-        self.power = power.mean(end_ns - sum(ns[-COUNTED:]), end_ns)
+            if all(calm[k - AFTER : k + 1]):
+                self.power.append(power.mean(ends[k], at_ns))
 
 
-def surface(board, state, context):
-    """Latency and power that flamed's samples predict at every point of the board."""
-    samples = next(
-        os.path.join(state, "models", name)
-        for name in sorted(os.listdir(state + "/models"))
-        if name.startswith("llm") and not name.endswith(".layers.csv")
-    )
-    axes = [[int(board.page.table_hz[c][i]) for i in range(board.page.steps[c])] for c in range(3)]
-    points = write_rows(
-        "grid.csv", [f"decode,{context},{c},{g},{m}," for c in axes[0] for g in axes[1] for m in axes[2]]
-    )
-    said = subprocess.run(
-        [RELEASE + "/flamectl", "predict", "--samples", samples, "--points", points],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return [
-        (
-            tuple(int(row[c + "_hz"]) for c in ("cpu", "gpu", "mem")),
-            float(row["latency_ns"]),
-            float(row["power_uw"] or 0),
-        )
-        for row in csv.DictReader(said.stdout.splitlines())
-    ]
+class Rate:
+    """Conversations at a rate, until the machine let enough tokens be."""
+
+    def __init__(self, flamed, period_ns):
+        self.streams = []
+        while len(self.streams) < RUNS and self.calm() < CALM:
+            self.streams.append(Stream(flamed, period_ns))
+            if not self.streams[-1].whole:
+                break
+
+    def calm(self):
+        return sum(len(stream.power) for stream in self.streams)
+
+    def power(self):
+        return statistics.mean(uw for stream in self.streams for uw in stream.power)
+
+    def room(self):
+        """The ratio by which this machine's delays make a token longer in the mean, which is what counts where slack
+        is banked: flamed cannot tell them from the model's own."""
+        return 1 + statistics.mean(stream.lateness for stream in self.streams)
 
 
-def sweep(board, clocks, calibrates=0):
-    """{clocks: (ns of a token, power)} at fixed clocks, of points where the machine let enough tokens be."""
-    if not clocks:
-        return {}
+def at_fixed(board, clocks, calibrates=0):
+    """{clocks: (ns of a token, power)} at fixed clocks, of points where the machine let enough tokens be; and the mean
+    of the board's work for a token, by clock."""
     with Driver(os.path.join(scratch, "sweep.sock"), board, clocks, calibrates) as driver, Power(board) as power:
         _, waits = converse(
             board,
@@ -306,62 +312,73 @@ def sweep(board, clocks, calibrates=0):
         driver.settle()
     out = {}
     for (_, at), (_, ns, _) in points_of(driver.tokens, waits).items():
-        mine = [token for token in driver.tokens if token[1] == at]
+        mine = [token for token in driver.tokens if token[1] == at and lateness(waits, token[3], token[4]) <= LATE]
         out[clocks[at]] = (ns, statistics.mean(power.mean(token[3], token[4]) for token in mine))
-    return out
+    return out, [statistics.mean(ns) for ns in zip(*driver.work)]
 
 
-def three_rates(board, top_ns):
+def three_rates(board, top_ns, work):
     """Under flamed at three rates: tokens in time, for the power of the cheapest point that is fast enough."""
     flamed = Flamed(board)
     try:
-        streams = {factor * top_ns: Stream(flamed, factor * top_ns) for factor in RATES}
+        rates = {factor * top_ns: Rate(flamed, factor * top_ns) for factor in RATES}
     finally:
         flamed.end()
-    for period_ns, stream in streams.items():
+    for period_ns, rate in rates.items():
+        last = rate.streams[-1]
         ok(
-            stream.run.rc == 0 and stream.requests >= LEARNT + COUNTED,
-            f"{1e9 / period_ns:.1f} tokens a second: each of them is a request",
-            stream.run.err[-1500:],
+            last.whole,
+            f"{1e9 / period_ns:.1f} tokens a second: each is a request",
+            f"{last.requests} requests; {last.run.err[-1500:]}",
         )
-        if stream.requests < LEARNT + COUNTED:
+        if not last.whole:
             return
-    grid = surface(board, flamed.state, 90)
-    hopeful = {}
-    for period_ns, stream in streams.items():
-        cheaper = sorted(
-            (g for g in grid if g[2] < stream.power / POWER_MAX and g[1] < 1.05 * period_ns),
-            key=lambda g: g[1] / period_ns + g[2] / stream.power,
-        )
-        hopeful[period_ns] = [g[0] for g in cheaper[:SWEEP]]
-    measured = sweep(board, sorted({clocks for some in hopeful.values() for clocks in some}))
-    for period_ns, stream in streams.items():
+    for period_ns, rate in list(rates.items()):
+        if rate.calm() < CALM:
+            skip(
+                f"{1e9 / period_ns:.1f} tokens a second: late and power",
+                f"the machine delayed all but {rate.calm()} tokens of {RUNS} conversations",
+            )
+            del rates[period_ns]
+
+    def measure(points):
+        out = {}
+        for i in range(0, len(points), SWEEP):
+            # at the highest clocks first: what compiles is as slow as the host
+            out.update(at_fixed(board, [tuple(board.page.max_hz), *points[i : i + SWEEP]])[0])
+        return out
+
+    # of the point, too: the same room is left for this machine's delays
+    due_ns = {period_ns: period_ns / rate.room() for period_ns, rate in rates.items()}
+    measured, left = boardlib.points_for_less(
+        board.page, work, {due_ns[period_ns]: rate.power() / POWER_MAX for period_ns, rate in rates.items()}, measure
+    )
+    for period_ns, rate in rates.items():
         name = f"{1e9 / period_ns:.1f} tokens a second"
-        enough = [
-            measured[clocks][1]
-            for clocks in hopeful[period_ns]
-            if clocks in measured and measured[clocks][0] <= period_ns
-        ]
-        ratio = stream.power / min([stream.power, *enough])
+        late, decided = (sum(getattr(stream, word) for stream in rate.streams) for word in ("late", "decided"))
+        counted = COUNTED * len(rate.streams)
+        least = min([rate.power(), *(uw for ns, uw in measured.values() if ns <= due_ns[period_ns])])
+        ratio = rate.power() / least
         say(
-            f"llama.cpp at {name}: {stream.late} of {COUNTED} late after the first {stream.requests - COUNTED}, "
-            f"{stream.late - stream.decided} of them because this machine was; {stream.power / 1e6:.2f} W, "
-            f"{ratio:.3f} x the cheapest of a sweep ({len(hopeful[period_ns])} cheaper candidates measured)"
+            f"llama.cpp at {name}: {late} of {counted} late after the first {LEARNT}, {late - decided} of them because "
+            f"this machine was; {rate.power() / 1e6:.2f} W over {rate.calm()} tokens, "
+            f"with room for {rate.room():.3f} x the board's time, "
+            + (f"{ratio:.3f} x the cheapest measured" if ratio != 1 else "no point measured keeps it for less")
         )
-        judge(
-            stream.decided <= LATE_MAX * COUNTED,
-            stream.decided > GROSS_LATE * COUNTED,
-            stream.machine_late,
-            f"{name}: at most {100 * LATE_MAX:g} % late",
-            f"{stream.late} late, {stream.decided} by decision",
+        ok(
+            decided <= LATE_MAX * counted,
+            f"{name}: at most {100 * LATE_MAX:g} % late, those apart that this machine delayed by the board's word",
+            f"{late} late, {decided} by decision",
         )
-        judge(
-            ratio <= POWER_MAX,
-            ratio > GROSS_POWER,
-            max(stream.machine_late, 0 if all(clocks in measured for clocks in hopeful[period_ns]) else A_LITTLE),
-            f"{name}: power <= {POWER_MAX:g} of the cheapest of a sweep",
-            f"{ratio:.3f}",
+        ok(
+            ratio <= POWER_MAX and not left,
+            f"{name}: power <= {POWER_MAX:g} of the cheapest point that keeps the rate, flamed's estimate unasked",
+            f"{ratio:.3f}; not measured: {left}",
         )
+    say(
+        f"{len(measured)} points measured; every other that could do it for less than 1/{POWER_MAX:g} is slower or "
+        "dearer than one of these"
+    )
 
 
 def main():
@@ -372,16 +389,17 @@ def main():
     board = slower_board()
     before = board.knobs()
     try:
-        if "--rates" in sys.argv:
-            top = tuple(board.page.max_hz)
-            seen = sweep(board, [top] * 4, CALIBRATES)
-            board.put_back(before)
+        one_surface(board)
+        top = tuple(board.page.max_hz)
+        for _ in range(RUNS):
+            seen, work_ns = at_fixed(board, [top] * 4, CALIBRATES)
             if seen:
-                three_rates(board, seen[top][0])
-            else:
-                skip("three rates", "the machine was busy with something else at the highest clocks")
+                break
+        board.put_back(before)
+        if not seen:
+            skip("three rates", "the machine delayed nearly all tokens at the highest clocks")
         else:
-            one_surface(board)
+            three_rates(board, seen[top][0], boardlib.Work(board.page, work_ns))
     finally:
         board.close()
 

@@ -1,10 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The Vulkan layer under programs with the habits of real ones, on a real driver
-without a GPU: same results, the inferences found, nothing that validation
-objects to, no effect when anything goes wrong."""
+without a GPU: same results, the inferences found, no error of the
+validation layer, no effect when anything goes wrong."""
 import csv
-import json
 import os
 import re
 import shutil
@@ -13,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 
-sys.path[:0] = [os.path.join(os.path.dirname(__file__), "..", folder) for folder in ("opencl", "")]
+sys.path[:0] = [os.path.join(os.path.dirname(__file__), "..", folder) for folder in ("opencl", "", "vulkan")]
 import fakeflamed  # noqa: E402
+import manifest  # noqa: E402
 from lines import done, ok, skip  # noqa: E402
 
 BUILD = os.environ.get("RELEASE_DIR", "build/release")
@@ -32,17 +32,6 @@ def driver():
     return None
 
 
-def explicit(name, library):
-    """A manifest for a layer that is named in VK_INSTANCE_LAYERS."""
-    folder = os.path.join(scratch, "explicit")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, f"{name}.json"), "w") as file:
-        json.dump({"file_format_version": "1.2.0", "layer": {
-            "name": name, "type": "GLOBAL", "library_path": os.path.abspath(library), "api_version": "1.3.0",
-            "implementation_version": "1", "description": "a test"}}, file)
-    return folder
-
-
 class Run:
     """One run of the engine. below: faults of the driver."""
 
@@ -53,8 +42,9 @@ class Run:
         full.pop("FLAMED_VULKAN", None)
         layers = ["VK_LAYER_KHRONOS_validation"] * validation
         if below is not None:
-            full["VK_LAYER_PATH"] = explicit("VK_LAYER_TEST_below",
-                                             f"{BUILD}/tests/vulkan/libbelow.so") + ":" + os.path.dirname(VALIDATION)
+            folder = manifest.write(os.path.join(scratch, "explicit"), "VK_LAYER_TEST_below",
+                                    f"{BUILD}/tests/vulkan/libbelow.so")
+            full["VK_LAYER_PATH"] = folder + ":" + os.path.dirname(VALIDATION)
             full["FLAMED_BELOW"] = below
             layers.append("VK_LAYER_TEST_below")
         if layers:
@@ -104,7 +94,8 @@ def boundaries():
                             ("wait=timelinepoll", 27), ("wait=queue", 27), ("wait=device", 27), ("submit2", 27),
                             ("submit2 wait=timeline submits=3", 27), ("resubmit", 27),
                             ("resubmit submits=3 wait=part", 27),
-                            ("secondary", 27), ("reset", 27)):
+                            ("secondary", 27), ("reset", 27), ("recycle submits=6", 27),
+                            ("recycle submits=3 wait=poll", 27)):
         run = Run(words)
         ok(run.rc == 0 and run.hash() == plain.hash(), f"{words or 'fence'}: the same result", run.out + run.err)
         ok(run.inferences() == expected,
@@ -113,6 +104,13 @@ def boundaries():
         model = model or run.summary("model")
         ok(run.summary("model") == model, f"{words or 'fence'}: one model, however it is submitted and waited for",
            run.err)
+    same, other, inlined = Run("inlined"), Run("other"), Run("inlined other")
+    ok(other.inferences() == 27 and other.summary("model") not in (model, None, "") and other.hash() != plain.hash(),
+       "another shader, of the same constants and sizes, is another model", other.err)
+    ok(same.inferences() == 27 and same.summary("model") == model and same.hash() == plain.hash(),
+       "code that the pipeline brings along instead of a module: the same model", same.out + same.err)
+    ok(inlined.summary("model") == other.summary("model") and inlined.hash() == other.hash(),
+       "... and another model where that code is another", inlined.out + inlined.err)
     run, plain = Run("upload"), Run("upload", layer=False)
     ok(run.inferences() == 27 and run.hash() == plain.hash() and run.summary("model") == model,
        "uploads are no launches", run.err)
@@ -125,24 +123,61 @@ def boundaries():
     ok(run.inferences() >= 54, "another shape that comes again is found as well", run.err)
     run = Run("compile")
     ok(12 <= run.inferences() <= 14, "inferences that compile a pipeline are left out", run.err)
+    for setting in ({"FLAMED_RATE_MHZ": "15000"}, {"FLAMED_DEADLINE_NS": "5000000000"}):
+        with fakeflamed.Server(os.path.join(scratch, "compile.sock")) as flamed:
+            Run("compile", FLAMED_SOCKET=flamed.path, **setting)
+            opens, begins = flamed.of("open"), flamed.of("begin")
+            withdrawn = [end.get("withdraw") for end in flamed.of("end")]
+            ok(len(opens) == 1 and len({b["session"] for b in begins}) == 1 and len(begins) == len(withdrawn) == 27
+               and not any("stream" in b for b in begins) and 12 <= withdrawn.count("1") <= 15,
+               f"... and their requests withdrawn, in a session that goes on: {setting}", (opens, withdrawn))
 
 
 def several():
     plain = Run("devices=2", layer=False)
     run = Run("devices=2")
-    ok(run.inferences() == 54 and run.hash() == plain.hash(), "two queues at once keep their own boundaries", run.err)
+    ok(run.inferences() == 54 and run.hash() == plain.hash(), "two devices at once keep their own boundaries", run.err)
+    plain = Run("devices=2 shared", below="queues", layer=False)
+    for words in ("", " submits=3 wait=queue", " wait=timeline"):
+        run = Run("devices=2 shared" + words, below="queues")
+        ok(run.rc == 0 and run.inferences() == 54 and run.hash() == plain.hash() is not None,
+           f"two queues of a device at once{words}: each its own boundaries", run.out + run.err)
     plain = Run("", layer=False)
     run = Run("crowd=17")
     ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash(),
        "seventeen other instances, and a device of each: the last one is still observed", run.out + run.err)
+    run = Run("again=5")
+    ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash() and run.summary("launches") == "210",
+       "five devices before it in the same process, each destroyed", run.out + run.err)
     plain, run = Run("flight=2 runs=100", layer=False), Run("flight=2 runs=100")
-    told = [line for line in run.said() if "FLAMED_BOUNDARY=count:N" in line]
-    ok(len(told) == 1 and "launches 6 kernels" in told[0] and run.inferences() == 0 and run.hash() == plain.hash(),
-       "inferences that overlap on a queue: said once, with the number", run.err)
+    told = run.said()
+    ok(len(told) == 1 and "FLAMED_BOUNDARY=count:N; it launches 6 kernels" in told[0] and run.inferences() == 0
+       and run.hash() == plain.hash(), "inferences that overlap on a queue: said in one line, with the number", run.err)
+    run = Run("flight=2 runs=100 devices=2")
+    ok(len(run.said()) == 1 and run.inferences() == 0, "... and on two devices: in one line as well", run.err)
     run = Run("flight=2 runs=100", FLAMED_BOUNDARY="count:6")
     ok(run.inferences() >= 95 and run.hash() == plain.hash(), "... and counted by it", run.err)
     run = Run("wait=none runs=30 resubmit flight=2")
     ok(run.rc in (0, 1) and run.inferences() == 0, "a program that never waits is never an inference", run.err)
+    ok(len(run.said()) == 1 and "in 180 launches: no sequence repeats 3 times between host waits" in run.said()[0],
+       "... which is said once, with the reason", run.err)
+
+
+def above():
+    """The loader puts implicit layers in the order in which it finds them: here another one before flamed's. A layer
+    that loses the device above flamed's returns the error without flamed's seeing a fault."""
+    folder = os.path.join(scratch, "above")
+    manifest.write(os.path.join(folder, "vulkan/implicit_layer.d"), "VK_LAYER_TEST_above",
+                   f"{BUILD}/tests/vulkan/libbelow.so", enable_environment={"TEST_ABOVE": "1"},
+                   disable_environment={"TEST_ABOVE_DISABLE": "1"})
+    env = {"TEST_ABOVE": "1", "XDG_DATA_DIRS": f"{folder}:{os.path.abspath(BUILD)}/share:/usr/share"}
+    plain = Run("", layer=False)
+    run, reps = trace_of("", **env)
+    ok(run.rc == 0 and run.inferences() == 27 and {len(rep) for rep in reps} == {6} and run.hash() == plain.hash(),
+       "below another layer: the same result, inferences and net layers", run.out + run.err)
+    run = Run("", FLAMED_BELOW="lost=20", **env)
+    ok(run.rc == 3 and "device was lost" not in run.err and run.summary("launches") == "120",
+       "... which is in fact above it", run.out + run.err)
 
 
 def timestamps():
@@ -159,8 +194,16 @@ def timestamps():
     run, reps = trace_of("resubmit")
     ok({len(rep) for rep in reps} == {6}, "buffers that are submitted again have times each time",
        f"{[len(rep) for rep in reps]}")
+    for group, layers in ((2, 3), (3, 2), (7, 1)):
+        run, reps = trace_of(f"group={group}")
+        ok({len(rep) for rep in reps} == {layers} and run.summary("launches") == "180",
+           f"a barrier after every {group} of 6 dispatches: {layers} net layers", f"{[len(rep) for rep in reps]}")
     run, reps = trace_of("kernels=64 submits=1 runs=20")
     ok({len(rep) for rep in reps} == {64}, "as many as there are", f"{[len(rep) for rep in reps]}")
+    run, reps = trace_of("recycle submits=6")
+    ok(run.inferences() == 27 and not reps,
+       "buffers whose pool is reset amid the inference have no times, rather than those of later launches",
+       f"{[len(rep) for rep in reps]}\n{run.err}")
     run, reps = trace_of("secondary")
     ok({len(rep) for rep in reps} == {1}, "a secondary buffer is one net layer", f"{[len(rep) for rep in reps]}")
     run, reps = trace_of("", below="nostamps")
@@ -168,6 +211,12 @@ def timestamps():
        "no timestamps: said once, timed as a whole", run.err)
     run, reps = trace_of("", FLAMED_TIMESTAMPS="off")
     ok(run.inferences() == 27 and not reps, "timestamps can be turned off", run.err)
+    run, reps = trace_of("", below="cheap", FLAMED_TIMESTAMPS="")
+    ok(reps and {row["gpu_ns"] for rep in reps for row in rep} == {"1"} and not run.said(),
+       "where they are cheap they are used without being asked for", run.err)
+    run, reps = trace_of("", below="costly", FLAMED_TIMESTAMPS="")
+    ok(not reps and len(run.said()) == 1 and "cost too much" in run.said()[0], "... and not where they are dear",
+       run.err)
     run, reps = trace_of("", FLAMED_TIMESTAMPS="")
     refused = [line for line in run.said() if "timestamps" in line]
     ok(bool(refused) != bool(reps) and run.inferences() == 27, "what they cost is tried: used, or said why not",
@@ -178,14 +227,22 @@ def validation():
     if not os.path.exists(VALIDATION):
         skip("validation", "vulkan-validationlayers is not installed")
         return
+    for layer in (False, True):
+        run = Run("wrong", layer=layer, validation=True, FLAMED_TRACE="/dev/null")
+        ok("VUID-VkFenceCreateInfo-flags-parameter" in run.out + run.err,
+           f"validation notices a wrong call, {'with' if layer else 'without'} the layer", run.out + run.err)
     for words in ("", "wait=part submits=3", "wait=timelinepoll submit2", "resubmit secondary",
-                  "reset upload devices=2",
+                  "reset upload devices=2", "recycle submits=6", "inlined other", "wait=part submits=3 polls=50",
                   "compile flight=2", "wait=device kernels=64 submits=8 resubmit"):
         bare, run = Run(words, layer=False, validation=True), Run(words, validation=True, FLAMED_TRACE="/dev/null")
         ok("Validation" not in bare.out + bare.err, f"{words or 'fence'}: the test program itself is clean",
            bare.out + bare.err)
         ok("Validation" not in run.out + run.err and run.hash() == bare.hash() is not None,
            f"{words or 'fence'}: validation has nothing to say of the layer", run.out + run.err)
+    run = Run("", below="impatient", validation=True, FLAMED_TRACE="/dev/null")
+    ok(run.rc == 0 and "Validation" not in run.out + run.err and run.inferences() == 27
+       and "could not be tried" in "".join(run.said()),
+       "... nor where timestamps are given up before they are complete", run.out + run.err)
 
 
 def requests():
@@ -205,13 +262,20 @@ def requests():
            "the first with their net layers",
            str([keys.get("layers") for keys in ends][:3]))
         flamed.clear()
+        run = Run("", FLAMED_SOCKET=path, FLAMED_RATE_MHZ="20000", FLAMED_MODEL="net")
+        begins, ends = flamed.of("begin"), flamed.of("end")
+        layered = [keys for keys in ends if "layers" in keys]
+        ok([keys.get("rate_mhz") for keys in flamed.of("open")] == ["20000"] and len(begins) == len(ends) == 27
+           and len(layered) >= 8 and all(len(keys["layers"].split(",")) == 6 for keys in layered),
+           "under a rate: every inference as well, the first with their net layers", f"{flamed.of('open')} {ends[:3]}")
+        flamed.clear()
         run = Run("devices=2", **env)
-        ok(len(flamed.of("begin")) == len(flamed.of("end")) == 54, "two queues: each its own requests")
+        ok(len(flamed.of("begin")) == len(flamed.of("end")) == 54, "two devices: each its own requests")
         flamed.clear()
         Run("fork", **env)
         ok(len(flamed.of("begin")) == 27, "the child of a fork says nothing", str(len(flamed.of("begin"))))
         flamed.clear()
-        run = Run("exec", **env)
+        run = Run("exec pause_us=20000", **env)  # each is answered before the next
         sessions = [keys["session"] for keys in flamed.of("begin")]
         requests = {keys["request"] for keys in flamed.of("end")}
         # The end of a request waits for the answer to its begin, and exec does not: the last may be lost.
@@ -241,6 +305,11 @@ def requests():
            run.err)
         flamed.refuse = False
         flamed.clear()
+        with fakeflamed.Server(os.path.join(scratch, "dies.sock")) as dying:
+            dying.dies_at = 10
+            run = Run("", **{**env, "FLAMED_SOCKET": dying.path})
+            ok(run.rc == 0 and run.hash() == plain.hash() and dying.dies_at == 0 and len(run.said()) == 1
+               and "broke" in run.said()[0], "a daemon that dies amid its requests: said once", run.err)
         flamed.points = 4
         run = Run("runs=60", FLAMED_SOCKET=path, FLAMED_PROFILE="1", FLAMED_MODEL="net")
         samples = [keys for keys in flamed.of("sample") if "latency_ns" in keys]
@@ -259,7 +328,7 @@ def trouble():
     ok(run.rc == 0 and run.hash() == plain.hash() and len(run.said()) == 1, "no daemon: said once", run.err)
     run = Run("", below="lost=20")
     ok(run.rc == 3 and [line for line in run.said() if "device was lost" in line] != [] and len(run.said()) == 1,
-       "a device that is lost: said once, and the program is told as ever", run.out + run.err)
+       "a device that is lost: one message, and the program gets the error as without the layer", run.out + run.err)
     run = Run("swapchain", below="swapchain")
     ok(run.rc == 0 and run.inferences() == 0 and len(run.said()) == 1 and run.hash() == plain.hash(),
        "a program that draws on a screen is left alone", run.out + run.err)
@@ -270,20 +339,41 @@ def trouble():
        run.out + run.err)
     run = Run("runs=10 single kernels=1")
     ok(run.rc == 0 and run.inferences() == 0, "one kernel alone must repeat longer", run.err)
+    # Another thread records a buffer again, with more launches, before the call that submitted it has returned.
+    plain, reuse = Run("", layer=False), "wait=timeline reuse"
+    for words in (reuse, reuse + " submit2"):
+        run = Run(words, tree=ASAN, below="slow", FLAMED_TRACE="/dev/null")
+        ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash() and "Sanitizer" not in run.err,
+           f"{words}: a buffer recorded again while the call that submitted it returns", run.out + run.err[-2000:])
     for words in ("", "devices=2 submits=3 wait=part", "compile reset", "flight=2 runs=80", "leave", "fork",
-                  "crowd=17"):
+                  "crowd=17", "again=3", "recycle submits=6", "inlined other"):
         run = Run(words, tree=ASAN, FLAMED_TRACE="/dev/null", FLAMED_BOUNDARY="count:6" if "flight" in words else "")
         ok(run.rc == 0 and "Sanitizer" not in run.err and "runtime error" not in run.err,
            f"{words or 'fence'}: clean under ASan and UBSan",
            run.err[-2000:])
 
 
+def no_program_by_name():
+    """Programs are recognised by what they launch: outside comments no source has the name of one."""
+    layers = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../layers")
+    paths = [os.path.join(layers, room, name) for room in ("core", "vulkan") for name in os.listdir(f"{layers}/{room}")
+             if name.endswith((".c", ".h"))]
+    named = []
+    for path in paths:
+        with open(path, encoding="utf-8") as source:
+            code = re.sub(r"/\*.*?\*/|//[^\n]*", "", source.read(), flags=re.DOTALL)
+        named += [(os.path.relpath(path, layers), name) for name in re.findall("llama|ggml", code, re.IGNORECASE)]
+    ok(len(paths) > 15 and not named, "neither the core nor the Vulkan layer names llama.cpp or ggml", named or paths)
+
+
 def main():
+    no_program_by_name()
     if not driver():
         skip("Vulkan", "no software driver (mesa-vulkan-drivers)")
     else:
         boundaries()
         several()
+        above()
         timestamps()
         validation()
         requests()

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Vulkan programs that know nothing of flamed, under the real daemon: by flamectl run, two at once, and what verify
-says of the layer."""
+"""Unmodified Vulkan programs under the real daemon: by flamectl run, two at once, and the output of verify on the
+layer."""
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,9 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 for room in ("../daemon", "."):
     sys.path.insert(0, os.path.join(HERE, room))
-from daemonlib import RELEASE, Daemon, done, ok, skip  # noqa: E402
+from daemonlib import RELEASE, Daemon, done, ok, skip, wait_for  # noqa: E402
 import llamalib  # noqa: E402
+import manifest  # noqa: E402
 
 RUNS, LOCKS = 40, 3  # inferences of a program; the layer has found the period after LOCKS of them
 folder = tempfile.TemporaryDirectory(prefix="flamed-vulkan-run-")
@@ -65,10 +67,53 @@ before = d.knobs()
 
 said = ctl("verify")
 ok(
-    re.search(r"ok +vulkan +flamectl run governs programs that use it", said) is not None,
+    re.search(r"ok +vulkan +flamectl run governs programs that use Vulkan", said) is not None,
     "verify: the layer would work here",
     said,
 )
+for variables in (
+    {"VK_ICD_FILENAMES": "/none:" + llamalib.DRIVER},
+    {"VK_ICD_FILENAMES": "/none", "VK_DRIVER_FILES": os.path.dirname(llamalib.DRIVER)},
+    {"VK_ICD_FILENAMES": "/none", "VK_ADD_DRIVER_FILES": llamalib.DRIVER},
+):
+    said = ctl("verify", **variables)
+    ok(re.search(r"ok +vulkan ", said) is not None, f"verify: a driver is among {' '.join(variables)}", said)
+said = ctl("verify", VK_ICD_FILENAMES="/none:/nor.json")
+ok(
+    re.search(r"note +vulkan +no driver for Vulkan: none is in VK_ICD_FILENAMES=/none:/nor.json\n", said) is not None,
+    "verify: no driver, where the variable names none that exists",
+    said,
+)
+said = ctl("verify", VK_DRIVER_FILES="/none")
+ok("none is in VK_DRIVER_FILES=/none" in said, "... which of two variables counts", said)
+# The folders of the loader: only those, wherever this machine has drivers of its own.
+none, drivers = folder.name + "/none", folder.name + "/drivers"
+for parent in (none, drivers):
+    os.makedirs(f"{parent}/vulkan/icd.d")
+    os.makedirs(f"{parent}/vulkan/implicit_layer.d")
+os.symlink(llamalib.DRIVER, drivers + "/vulkan/icd.d/driver.json")
+os.symlink(
+    os.path.abspath(RELEASE) + "/share/vulkan/implicit_layer.d/flamed-vulkan.json",
+    none + "/vulkan/implicit_layer.d/flamed-vulkan.json",
+)
+NOWHERE = {
+    "VK_ICD_FILENAMES": "",
+    "HOME": none,
+    "XDG_CONFIG_HOME": "",
+    "XDG_CONFIG_DIRS": none,
+    "XDG_DATA_HOME": "",
+    "XDG_DATA_DIRS": none,
+}
+if not os.path.exists("/etc/vulkan/icd.d") or not os.listdir("/etc/vulkan/icd.d"):
+    said = ctl("verify", **NOWHERE)
+    ok(
+        re.search(r"note +vulkan +no driver for Vulkan: none in vulkan/icd.d of ", said) is not None,
+        "verify: no driver, where XDG_DATA_DIRS leads elsewhere",
+        said,
+    )
+for variable in ("XDG_DATA_DIRS", "XDG_DATA_HOME", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME"):
+    said = ctl("verify", **{**NOWHERE, variable: drivers + ":" + none if variable.endswith("DIRS") else drivers})
+    ok(re.search(r"ok +vulkan ", said) is not None, f"verify: a driver is in a folder of {variable}", said)
 said = ctl("verify", XDG_DATA_DIRS="/nowhere")
 ok(
     re.search(r"vulkan +(not installed: there is no /|the Vulkan loader does not find its manifest)", said) is not None,
@@ -81,6 +126,14 @@ ok(run.process.returncode == 0 and run.result == plain["net"] != [], "the same r
 ok(
     f"net under 2.00 s: {RUNS - LOCKS} inferences" in run.err and f"vulkan saw {RUNS - LOCKS} inferences" in run.err,
     "run counts every inference, and says which layer saw it",
+    run.err,
+)
+ENV["VK_ICD_FILENAMES"] = "/none"
+run = Program(WORDS["net"], "--socket", d.socket, "run", "--model", "net", "--deadline", "2s").end()
+ENV["VK_ICD_FILENAMES"] = llamalib.DRIVER
+ok(
+    re.search(r"vulkan +no driver for Vulkan: none is in VK_ICD_FILENAMES=/none$", run.err, re.M) is not None,
+    "run says why the layer was not loaded",
     run.err,
 )
 run = Program(WORDS["net"], "--socket", d.socket, "run", "--model", "net", "--rate", "1/s").end()
@@ -119,5 +172,40 @@ ok(
     said,
 )
 ok(d.restored(before), "every knob is as it was found", d.difference(before))
+
+below = manifest.write(folder.name + "/below", "VK_LAYER_TEST_below", RELEASE + "/tests/vulkan/libbelow.so")
+ENV.update(VK_LAYER_PATH=below, VK_INSTANCE_LAYERS="VK_LAYER_TEST_below", FLAMED_TIMESTAMPS="on")
+for fault, status, counts, said in (
+    ("lost=40", 3, range(1, RUNS - LOCKS), "the device was lost; the program continues without flamed"),
+    ("nostamps", 0, [RUNS - LOCKS], "inferences are timed as a whole"),
+):
+    ENV["FLAMED_BELOW"] = fault
+    run = Program(WORDS["net"], "--socket", d.socket, "run", "--model", "net", "--deadline", "2s").end()
+    count = re.search(r"^flamectl run: net under 2.00 s: (\d+) inferences", run.err, re.M)
+    ok(
+        run.process.returncode == status and count and int(count[1]) in counts and run.err.count(said) == 1,
+        f"{fault}: the program ends as without flamed, told once, inferences until then were requests",
+        run.err,
+    )
+    ok(d.restored(before), f"{fault}: every knob is as it was found", d.difference(before))
+for variable in ("VK_LAYER_PATH", "VK_INSTANCE_LAYERS", "FLAMED_TIMESTAMPS", "FLAMED_BELOW"):
+    del ENV[variable]
+
+long = WORDS["net"] + " runs=150"
+program = Program(long, "--socket", d.socket, "run", "--model", "net", "--deadline", "2s")
+moved = wait_for(lambda: d.knobs() != before)
+d.stop(signal.SIGKILL)
+program.end()
+ok(
+    moved and program.process.returncode == 0 and program.result == Program(long).end().result != [],
+    "flamed is killed amid the requests: the same result",
+    program.err,
+)
+ok(
+    program.err.count("flamed-vulkan: the connection to flamed broke") == 1,
+    "... told once",
+    program.err,
+)
+ok(d.restored(before), "... and every knob is as it was found", d.difference(before))
 d.end()
 done()

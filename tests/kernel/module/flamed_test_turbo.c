@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Lowers what the hardware of every cpufreq policy can do, as a driver does
- * when boost is switched off.
+ * Lowers the hardware maximum of every cpufreq policy, as a driver does when boost is switched off.
  *   khz   the highest frequency there is
  */
 #include <linux/cpu.h>
@@ -17,7 +16,8 @@ static int khz_set(const char *text, const struct kernel_param *param)
 
 	if (rc)
 		return rc;
-	for_each_online_cpu(cpu) {
+	for_each_online_cpu(cpu)
+	{
 		struct cpufreq_policy *policy = cpufreq_cpu_get(cpu);
 
 		if (!policy)
@@ -29,7 +29,7 @@ static int khz_set(const char *text, const struct kernel_param *param)
 	return 0;
 }
 
-static const struct kernel_param_ops khz_ops = { .set = khz_set, .get = param_get_uint };
+static const struct kernel_param_ops khz_ops = {.set = khz_set, .get = param_get_uint};
 module_param_cb(khz, &khz_ops, &khz, 0600);
 
 static int __init turbo_init(void)

@@ -1,5 +1,5 @@
 # The configuration is the administrator's: a file that is there is never replaced, and one
-# that was changed is never removed. boards.d says what detection cannot find out; one file a board.
+# that was changed is never removed. boards.d has the properties that detection cannot find; one file a board.
 config_files = for file in etc/flamed.conf etc/boards.d/*.ini; do \
 	case $$file in etc/flamed.conf) to=$(DESTDIR)$(SYSCONFDIR)/flamed.conf ;; \
 	*) to=$(DESTDIR)$(BOARDSDIR)/$${file\#\#*/} ;; esac; \

@@ -3,7 +3,8 @@
 """The proof: Debian's OpenCV DNN, unmodified, on PoCL, slowed down to the clocks of an emulated board. Two networks
 are profiled at 8 operating points by flamectl, 12 others are predicted and then measured; and each runs under three
 deadlines. Inferences that the machine delayed, as the board's layer measured, are left out, of flamed's as of those at
-fixed clocks; runs are repeated until enough are left."""
+fixed clocks; runs are repeated until enough are left. Of several runs under a deadline, power is that of the one in
+which the machine was latest the least, whatever the power is."""
 import csv, io, json, math, os, random, re, shutil, statistics, subprocess, sys, tempfile, threading, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../board"))
@@ -22,6 +23,7 @@ COUNTED = 100        # and those that count
 WARM = 3             # of a measurement at fixed clocks
 AGREED = 2           # requests near the deadline that two clocks may see on either side of it
 LATE = 0.03          # of an inference's time by which the board was late: the machine was busy with something else
+STILL = 1 + LATE     # a run with less room than this for the machine's delays is not repeated
 MEASURED = 12        # inferences of a run at fixed clocks
 LEAST = 6            # of those in all runs, that the machine must not delay,
 CALM = 50            # and of those under a deadline,
@@ -276,33 +278,25 @@ class Tally:
         own."""
         return boardlib.upper(self.lateness)
 
-    def add(self, more):
-        self.missed, self.decided = self.missed + more.missed, self.decided + more.decided
-        self.calm, self.readings = self.calm + more.calm, self.readings + more.readings
-        self.lateness += more.lateness
-
 
 def under_deadline(proof, kind, deadline_ns, plain):
-    """Run under a deadline; repeated from the same state of flamed if the machine disturbed it."""
+    """Run under a deadline; repeated from the same state of flamed if the machine disturbed it. The tally of the run
+    that it disturbed least, None if too few inferences of each are left."""
     before, name = proof.board.dir + "/state.before", f"{kind}: deadline {deadline_ns / 1e6:.0f} ms"
     shutil.copytree(proof.state, before)
-    tally, runs = None, 0
-    while runs < RUNS and not (tally and tally.calm >= CALM):
+    runs = []
+    while len(runs) < RUNS and not any(run.calm >= CALM and run.room() <= STILL for run in runs):
         shutil.rmtree(proof.state)
         shutil.copytree(before, proof.state)
         proof.start()
-        one = run_once(proof, kind, deadline_ns, plain)
+        runs.append(run_once(proof, kind, deadline_ns, plain))
         proof.stop()
-        runs += 1
-        if tally:
-            tally.add(one)
-        else:
-            tally = one
     shutil.rmtree(before)
-    ok(tally.decided <= MISSED_MAX * COUNTED * runs,
+    missed, decided = (sum(getattr(run, word) for run in runs) for word in ("missed", "decided"))
+    ok(decided <= MISSED_MAX * COUNTED * len(runs),
        f"{name}: misses <= 1 % after {LEARNT_FROM}, those apart in which the machine was late by the board's word",
-       f"{tally.missed} missed of {runs * COUNTED}, {tally.decided} by decision")
-    return tally
+       f"{missed} missed of {len(runs) * COUNTED}, {decided} by decision")
+    return min((run for run in runs if run.calm >= CALM), key=Tally.room, default=None)
 
 
 def run_once(proof, kind, deadline_ns, plain):
@@ -340,9 +334,10 @@ def deadlines(proof, kind, path, layers):
     results = {deadline_ns: under_deadline(proof, kind, deadline_ns, plain)
                for deadline_ns in (int(fastest * factor) for factor in (1.6, 2.5, 4.5))}
     for deadline_ns, tally in list(results.items()):
-        if tally.calm < CALM:
+        if not tally or tally.room() > POWER_MAX:
             skip(f"{kind}: deadline {deadline_ns / 1e6:.0f} ms: power",
-                 f"the machine delayed all but {tally.calm} inferences of {RUNS} runs")
+                 f"in each of {RUNS} runs the machine " + (f"was late by more than the {POWER_MAX - 1:.0%} in question"
+                                                           if tally else "delayed most inferences"))
             del results[deadline_ns]
     # of the point, too: the same room is left for this machine's delays
     due_ns = {deadline_ns: deadline_ns / tally.room() for deadline_ns, tally in results.items()}

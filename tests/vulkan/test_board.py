@@ -334,10 +334,11 @@ def three_rates(board, top_ns, work):
         if not last.whole:
             return
     for period_ns, rate in list(rates.items()):
-        if rate.calm() < CALM:
+        if rate.calm() < CALM or rate.room() > POWER_MAX:
             skip(
                 f"{1e9 / period_ns:.1f} tokens a second: late and power",
-                f"the machine delayed all but {rate.calm()} tokens of {RUNS} conversations",
+                f"the machine delayed all but {rate.calm()} tokens of {len(rate.streams)} conversations, "
+                f"which took {rate.room():.3f} x the board's time",
             )
             del rates[period_ns]
 

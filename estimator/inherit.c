@@ -74,6 +74,8 @@ static double compare(struct model *model, enum phase phase, size_t rows)
 		d.log[d.count++] = cell->mean - log(p.latency_ns);
 	}
 	lsq.residuals = d.count;
+	if (!d.count)
+		return INFINITY; /* the others did not measure this phase */
 	/* the least sum is the chi-squared of the differences under the prior */
 	return sqrt((PRIOR_WEIGHT + lsq_solve(&lsq, x, NULL)) / (PRIOR_WEIGHT + (double)d.count));
 }

@@ -195,11 +195,35 @@ static void stranger(void **state)
 	assert_true(error[1] <= 1.2 * error[0] + 0.002);
 }
 
+/* What others measured of one phase says nothing of another. */
+static void other_phase(void **state)
+{
+	struct board_set set;
+	struct unit unit = draw_unit();
+	double sd;
+
+	(void)state;
+	assert_int_equal(board_make(100, &set), 0);
+	struct model *model = board_model(&set, NULL);
+	model_inherit(model, fleet(&set));
+	for (size_t i = 0; i < set.count; i += set.count / 4) {
+		struct sample s = set.row[i];
+		s.phase = PHASE_DECODE;
+		s.latency_ns = (uint64_t)latency_ns(&set, &unit, i);
+		assert_int_equal(model_learn_sample(model, &s), 0);
+	}
+	assert_int_not_equal(model_surface(model, PHASE_DECODE, 0)->state, SURFACE_NONE);
+	assert_false(model_inherited(model, PHASE_DECODE, &sd));
+	model_free(model);
+	free(set.row);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(eleventh),
 		cmocka_unit_test(stranger),
+		cmocka_unit_test(other_phase),
 	};
 
 	rng = (struct sim_rng){11};

@@ -115,7 +115,8 @@ static void decide(struct daemon *d, struct request *newest, uint64_t now_ns, st
 {
 	size_t count = view_others(d, newest, newest->session, now_ns, view);
 
-	view[count++] = view_request(d, newest, true, now_ns);
+	view[count] = view_request(d, newest, true, now_ns);
+	view_keep(d, view, count++);
 	governor_decide(&d->governor, &d->clocks.view, view, count, now_ns, decision);
 }
 
@@ -452,8 +453,9 @@ static struct governor_own own_of(struct daemon *d, struct request *request, uin
 	size_t count = view_others(d, request, request->session, now_ns, view),
 	       at = grid_nearest(&d->clocks.grid, clocks_point(&d->clocks));
 
-	view[count++] = view_request(d, request, true, now_ns);
-	return governor_own(&d->governor, view, count, count - 1, at, stood, run_ns(request, total_ns), now_ns);
+	view[count] = view_request(d, request, true, now_ns);
+	view_keep(d, view, count);
+	return governor_own(&d->governor, view, count + 1, count, at, stood, run_ns(request, total_ns), now_ns);
 }
 
 static double expected_ns(struct daemon *d, const struct request *request)
@@ -561,8 +563,10 @@ static void after_last(struct daemon *d, const struct session *session, uint64_t
 		return; /* they are not its own */
 	loop_timer_in(d->idle, d->config.release_after_ns);
 	count = view_others(d, NULL, session, now_ns, view);
-	if ((d->clocks.held || session->shadow) && view_expected(d, session, true, now_ns, &view[count]) &&
-	    governor_gap(&d->governor, &d->clocks.view, view, count + 1, now_ns, &point))
+	if (!(d->clocks.held || session->shadow) || !view_expected(d, session, true, now_ns, &view[count]))
+		return;
+	view_keep(d, view, count);
+	if (governor_gap(&d->governor, &d->clocks.view, view, count + 1, now_ns, &point))
 		session_apply(d, session, point);
 }
 

@@ -8,6 +8,12 @@
 #define OVERDUE       4  /* a request is overdue after this many bounds, */
 #define OVERDUE_LEAST 10 /* but not before request_expiry / OVERDUE_LEAST */
 
+/* Of the surfaces of view_others(). */
+static struct shown {
+	enum phase phase;
+	uint32_t context;
+} shown[REQUESTS_MAX];
+
 bool view_is_overdue(const struct daemon *d, const struct request *request)
 {
 	uint64_t most_ns = OVERDUE * request->bound_ns, expiry_ns = d->config.request_expiry_ns;
@@ -63,6 +69,7 @@ struct governor_request view_request(struct daemon *d, struct request *request, 
 		.deadline_ns = request->deadline_ns + shift_ns,
 		.gap_ns = pacing_gap_ns(&session->pacing),
 		.settling_ns = request->waiting ? clocks_settling_ns(&d->clocks) : 0,
+		.unlearned = !session->teaches || session->shadow,
 	};
 }
 
@@ -84,26 +91,60 @@ bool view_expected(struct daemon *d, const struct session *session, bool make, u
 		.begin_by_ns = by_ns + shift_ns,
 		.deadline_ns = begin_ns + shift_ns + session->deadline_ns,
 		.gap_ns = pacing_gap_ns(&session->pacing),
+		.unlearned = !session->teaches || session->shadow,
 	};
 	return true;
+}
+
+/* Whether to compute the surface of another request: only of its own user, and one of each model, as a model keeps
+ * few. */
+static bool makes(const struct daemon *d, const struct session *other, const struct session *session,
+		  const struct governor_request *view, size_t count)
+{
+	if (d->sessions > session->connection->user->sessions || other->entry == session->entry)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (view[i].model == model_id(d, other))
+			return false;
+	return true;
+}
+
+static void note_shown(size_t i, const struct surface *surface)
+{
+	shown[i] = (struct shown){surface->phase, surface->context};
 }
 
 size_t view_others(struct daemon *d, const struct request *last, const struct session *session, uint64_t now_ns,
 		   struct governor_request view[REQUESTS_MAX])
 {
-	bool alone = d->sessions == session->connection->user->sessions;
 	size_t count = 0, expected = 0;
 
-	for (size_t i = 0; i < d->request_top && d->requests > (last != NULL); i++)
-		if (d->request[i].id && &d->request[i] != last && count < REQUESTS_MAX - 1 &&
-		    !view_is_overdue(d, &d->request[i]) && d->request[i].session->shadow <= session->shadow)
-			view[count++] = view_request(d, &d->request[i], alone, now_ns);
+	for (size_t i = 0; i < d->request_top && d->requests > (last != NULL); i++) {
+		struct request *other = &d->request[i];
+		if (!other->id || other == last || count == REQUESTS_MAX - 1 || view_is_overdue(d, other) ||
+		    other->session->shadow > session->shadow)
+			continue;
+		view[count] = view_request(d, other, makes(d, other->session, session, view, count), now_ns);
+		note_shown(count, view[count].surface);
+		count++;
+	}
 	for (size_t i = 0; i < d->session_top && d->sessions > 1 && expected < COMPANY_MAX && count < REQUESTS_MAX - 1;
-	     i++)
-		if (d->session[i].id && &d->session[i] != session && d->session[i].shadow <= session->shadow &&
-		    view_expected(d, &d->session[i], alone, now_ns, &view[count])) {
-			count++;
-			expected++;
-		}
+	     i++) {
+		const struct session *other = &d->session[i];
+		if (!other->id || other == session || other->shadow > session->shadow ||
+		    !view_expected(d, other, makes(d, other, session, view, count), now_ns, &view[count]))
+			continue;
+		note_shown(count, view[count].surface);
+		count++;
+		expected++;
+	}
 	return count;
+}
+
+void view_keep(struct daemon *d, struct governor_request *view, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (view[i].surface->phase != shown[i].phase || view[i].surface->context != shown[i].context)
+			view[i].surface = model_surface_kept(d->library.entry[view[i].model].model, shown[i].phase,
+							     shown[i].context);
 }

@@ -29,10 +29,15 @@ struct governor_request view_request(struct daemon *d, struct request *request, 
 bool view_expected(struct daemon *d, const struct session *session, bool make, uint64_t now_ns,
 		   struct governor_request *out);
 
-/* Every request in flight except `last` (may be NULL), and the expected ones of sessions other than `session`. For
- * sessions of another user no surface is computed. Unless `session` is in shadow, requests in shadow are left out, as
- * they must not move its clocks. Returns their number, at most REQUESTS_MAX - 1, so that there is room for one more. */
+/* Every request in flight except `last` (may be NULL), and the expected ones of sessions other than `session`. A
+ * surface is computed for one request of each model but `session`'s, and for none while other users have sessions.
+ * Unless `session` is in shadow, requests in shadow are left out, as they must not move its clocks. Returns their
+ * number, at most REQUESTS_MAX - 1, so that there is room for one more. */
 size_t view_others(struct daemon *d, const struct request *last, const struct session *session, uint64_t now_ns,
 		   struct governor_request view[REQUESTS_MAX]);
+
+/* A model keeps few surfaces, and one that was computed for a request that joins the view may replace that of another
+ * of the same model: such surfaces of the `count` requests of view_others() are replaced by the nearest in memory. */
+void view_keep(struct daemon *d, struct governor_request *view, size_t count);
 
 #endif

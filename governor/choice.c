@@ -88,7 +88,7 @@ bool choice_being_learned(const struct governor_task *t, double worst)
 	if (worst > 1 - t->risk_max)
 		return false;
 	for (size_t p = 0; p < t->parties; p++)
-		if (t->party[p].surface->measured[t->board.current] == 0)
+		if (!t->party[p].request->unlearned && t->party[p].surface->measured[t->board.current] == 0)
 			return true;
 	return false;
 }

@@ -388,7 +388,7 @@ struct governor_own governor_own(struct governor *governor, const struct governo
 	own_ns = (double)run_ns - lost_ns;
 	expected_ns = (double)r->surface->latency_ns[at] * r->surface->slowdown;
 	sd = hypot((double)r->surface->sd[at], (double)r->surface->noise_sd);
-	if (stood && governor->alone[r->model] >= ALONE_KNOWN)
+	if (stood && expected_ns > 0 && governor->alone[r->model] >= ALONE_KNOWN)
 		learn_theta(governor, r->model, f, own_ns - expected_ns, expected_ns * expected_ns * sd * sd);
 	/* Of models that never run alone only the sum is observed: theta is 1 by definition, the rest is own time. */
 	if (governor->alone[r->model] < ALONE_KNOWN)

@@ -310,14 +310,27 @@ struct cost cost_floor(const struct governor_task *t, size_t point, double move_
 	return cost;
 }
 
+/* The power of a point: of the requests that run there, that which draws most. Without a sensor power is a relative
+ * cost, to which no cap in watts applies. */
+static bool over_power_max(const struct governor_task *t, size_t point)
+{
+	double most_uw = t->governor->options.power_max_uw;
+
+	for (size_t p = 0; most_uw > 0 && p < t->parties; p++) {
+		const struct surface *s = t->party[p].surface;
+		if ((p == t->newest || t->party[p].starts_ns <= 0) && s->power_known &&
+		    (double)s->power_uw[point] > most_uw)
+			return true;
+	}
+	return false;
+}
+
 bool cost_allowed(const struct governor_task *t, size_t point, const size_t low[CLOCK_COUNT])
 {
 	size_t axis[CLOCK_COUNT];
 
 	grid_axes(t->board.grid, point, axis);
-	return moves_within(axis, low, t->high) &&
-	       !(t->governor->options.power_max_uw > 0 &&
-		 (double)t->party[t->newest].surface->power_uw[point] > t->governor->options.power_max_uw);
+	return moves_within(axis, low, t->high) && !over_power_max(t, point);
 }
 
 /* The first bin from `k` on where the chance of a miss is at most `risk_max`; `own`: share of noise in the variance. */
@@ -481,6 +494,19 @@ static void block_ends(const struct governor_task *t, const struct linear_form *
 		ns[k] = ns[k] > 1 ? ns[k] : 1;
 }
 
+/* The point of least power within the limits of the clocks: where no point is under power_max. */
+static size_t least_power(const struct governor_task *t)
+{
+	size_t best = grid_index(t->board.grid, t->high), axis[CLOCK_COUNT];
+
+	for (size_t i = 0; i < t->board.grid->points; i++) {
+		grid_axes(t->board.grid, i, axis);
+		if (moves_within(axis, t->low, t->high) && cost_power_uw(t, i) < cost_power_uw(t, best))
+			best = i;
+	}
+	return best;
+}
+
 size_t cost_fastest(const struct governor_task *t)
 {
 	const struct party *urgent = &t->party[t->urgent];
@@ -508,5 +534,5 @@ size_t cost_fastest(const struct governor_task *t)
 			best = i + k;
 		}
 	}
-	return best;
+	return least < INFINITY ? best : least_power(t);
 }

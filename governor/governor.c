@@ -216,7 +216,7 @@ static void task_begin(struct governor *governor, const struct governor_board *b
 		t->soft[CLOCK_MEM] = t->from[CLOCK_MEM] < t->high[CLOCK_MEM] ? t->from[CLOCK_MEM] : t->high[CLOCK_MEM];
 	t->top_uw = (double)newest->surface->power_uw[grid_index(board->grid, t->high)];
 	t->risk_max = 1 - governor->options.quantile;
-	t->yield = (double)s->yield;
+	t->yield = requests[count - 1].unlearned ? 0 : (double)s->yield;
 	t->target = SIZE_MAX;
 	add_parties(t, requests, count, now_ns);
 	/* Conditions change with each session that joins or leaves: the more there are, the sooner. */
@@ -289,9 +289,9 @@ static void find_next(struct governor_task *t)
 	for (size_t p = 0; p < t->parties; p++) {
 		struct party *party = &t->party[p];
 		const struct governor_request *r = party->request;
+		party->later = p != t->newest && party->starts_ns > 0 && t->party[t->newest].starts_ns <= 0;
 		double whole_ns = (cost_end(t, party, top) - party->starts_ns) / party->left;
 		party->next_ns = party->next_deadline_ns - FASTEST_MARGIN * whole_ns;
-		party->later = p != t->newest && party->starts_ns > 0 && t->party[t->newest].starts_ns <= 0;
 		party->next = party->later;
 		bool shorter = party->next_deadline_ns < party->deadline_ns;
 		if ((p != t->newest || shorter) && !party->later && r->gap_ns != GAP_UNKNOWN) {
@@ -352,7 +352,7 @@ static void choose(struct governor_task *t, struct decision *out)
 	struct choice c = choice_least(t, feasible);
 
 	out->point = c.point;
-	out->feasible = c.now.worst <= fmax(t->risk_max, LIKELY);
+	out->feasible = c.now.worst <= fmax(t->risk_max, LIKELY) && cost_allowed(t, c.point, t->low);
 	out->reason = reason_of(t, &c, feasible);
 	out->late = c.now.newest;
 }

@@ -61,6 +61,7 @@ struct governor_request {
 	/* from its end to the next begin of its session; GAP_UNKNOWN: none is expected soon */
 	uint64_t gap_ns;
 	uint64_t settling_ns; /* until the move under way is over, before which it cannot start */
+	bool unlearned;       /* nothing is learned from it at the point decided */
 };
 #define GAP_UNKNOWN UINT64_MAX
 

@@ -19,7 +19,7 @@ void governor_session_reset(struct governor *governor, uint32_t session)
 /* Deadlines half an octave apart lead to other points, which are yet to be learned: they are of another kind. */
 static unsigned kind_of(double deadline_ns)
 {
-	return (unsigned)(2 * log2(deadline_ns + 1)) % 64;
+	return (unsigned)(2 * log2(deadline_ns + 1));
 }
 
 double session_next_deadline_ns(const struct governor_session *s, double deadline_ns)
@@ -33,7 +33,7 @@ void session_began(struct governor *governor, const struct governor_request *req
 {
 	struct governor_session *s = &governor->session[request->session];
 	uint64_t relative_ns = request->deadline_ns - request->begin_ns;
-	uint64_t band = 1ULL << kind_of((double)relative_ns);
+	uint64_t band = 1ULL << kind_of((double)relative_ns) % 64;
 	double budget = request->surface->state == SURFACE_READY ?
 				fmin(MISS_BUDGET_LASTING, governor->options.learning_misses) :
 				governor->options.learning_misses;

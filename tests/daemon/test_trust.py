@@ -355,6 +355,33 @@ def company():
     d.end()
 
 
+def contexts_together():
+    """Tokens of one language model at three contexts begin beside its prompt, whose surface they do not replace."""
+    d = Daemon()
+    c = d.client()
+    prompt, *decodes = (c.open("llm") for _ in range(4))
+    contexts = list(zip(decodes, (100, 1000, 3000)))
+    prefill_ns = lambda begun: 40 * latency_ns(begun)
+    for _ in range(30):
+        c.request(prompt, 20000, prefill_ns, phase="prefill", context=4096)
+        for session, context in contexts:
+            c.request(session, 60, latency_ns, phase="decode", context=context)
+    for deadline_ms in (50000, 500):
+        begun = [c.ask(op="begin", session=prompt, deadline_ns=deadline_ms * 10 ** 6, wait=1, phase="prefill",
+                       context=4096)]
+        begun += [c.ask(op="begin", session=session, deadline_ns=10 ** 10, wait=1, phase="decode", context=context)
+                  for session, context in contexts]
+        clocks = [(int(b["cpu_hz"]), int(b["gpu_hz"])) for b in begun]
+        if deadline_ms > 10000:
+            ok(max(clocks) == clocks[0], "requests of one model at four contexts, none of them urgent", clocks)
+        else:
+            ok(all(cpu >= clocks[0][0] and gpu >= clocks[0][1] for cpu, gpu in clocks),
+               "beside an urgent one the clocks do not come down", clocks)
+        for i, b in enumerate(begun):
+            c.ask(op="end", request=b["request"], total_ns=int((latency_ns if i else prefill_ns)(begun[-1])), ack=1)
+    d.end()
+
+
 def files_are_bounded():
     d = Daemon(config="[flamed]\nsave_interval = 1 s\n")
     c = d.client_of(1001) if USERS else d.client()
@@ -567,6 +594,7 @@ if USERS:
     turns = Turns()
     turns.next_turn()
 for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, company,
+             contexts_together,
              files_are_bounded, accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):
     test()
 for test in OTHER_USERS:

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "../../governor/state.h"
 #include "planes.h"
 
 #define ROUNDS 1500
@@ -173,6 +174,76 @@ static void test_options(void **state)
 	governor.options.power_max_uw = 2 * (double)plane[0].power[grid.points - 1];
 	d = decide(&board, 1, 1000 * MS, (uint64_t)(0.5 * (double)plane[0].latency[grid.points - 1]));
 	assert_int_equal(d.reason, REASON_FASTEST);
+	/* A cap below every point: the least power, at no deadline feasible. */
+	double least_uw = INFINITY;
+	for (size_t i = 0; i < grid.points; i++)
+		least_uw = fmin(least_uw, (double)plane[0].power[i]);
+	governor.options.power_max_uw = 0.9 * least_uw;
+	d = decide(&board, 2, 1000 * MS, (uint64_t)(100 * (double)plane[0].latency[0]));
+	assert_true(d.power_uw <= least_uw);
+	assert_false(d.feasible);
+	assert_int_equal(d.reason, REASON_CAP);
+	/* In watts it says nothing of a cost without a unit. */
+	plane[0].surface.power_known = false;
+	d = decide(&board, 3, 1000 * MS, (uint64_t)(1.05 * (double)plane[0].latency[grid.points - 1]));
+	assert_true(d.feasible);
+}
+
+/* The cap holds for what runs already, too: beside a request that draws more than twice as much at every point. */
+static void test_cap_together(void **state)
+{
+	struct governor_flight flight = {0};
+	struct governor_request r[2];
+	struct decision d;
+
+	(void)state;
+	one_model();
+	random_plane(&plane[1]);
+	for (size_t i = 0; i < grid.points; i++)
+		plane[1].power[i] = 2.2F * plane[0].power[i];
+	governor.options.power_max_uw = 1.3 * (double)plane[0].power[grid.points - 1];
+	struct governor_board board = make_board();
+	for (uint32_t k = 0; k < 2; k++)
+		r[k] = (struct governor_request){.surface = &plane[1 - k].surface,
+						 .flight = k ? NULL : &flight,
+						 .session = k,
+						 .model = k,
+						 .begin_ns = 1000 * MS,
+						 .deadline_ns = 1000 * MS + (k ? 30 : 30000) * MS,
+						 .gap_ns = GAP_UNKNOWN};
+	governor_decide(&governor, &board, r, 2, 1000 * MS, &d);
+	assert_true((double)plane[1].power[d.point] <= governor.options.power_max_uw);
+}
+
+/* Nothing stays where it is for a measurement that no request of it can make, nor explores for one. */
+static void test_unlearned(void **state)
+{
+	(void)state;
+	for (int unlearned = 0; unlearned < 2; unlearned++) {
+		one_model();
+		plane[0].measured[grid.points - 1] = 0;
+		struct governor_board board = make_board();
+		struct governor_request request = {.surface = &plane[0].surface,
+						   .begin_ns = 1000 * MS,
+						   .deadline_ns =
+							   1000 * MS + (uint64_t)(5 * (double)plane[0].latency[0]),
+						   .gap_ns = 0,
+						   .unlearned = unlearned};
+		struct decision d;
+		governor_decide(&governor, &board, &request, 1, 1000 * MS, &d);
+		assert_int_equal(d.point == grid.points - 1, !unlearned);
+	}
+}
+
+/* A deadline of a third is another kind, at any length. */
+static void test_kinds(void **state)
+{
+	(void)state;
+	for (uint64_t ns = 100; ns < 3600000 * MS; ns *= 2) {
+		struct governor_session s = {.tight_ns = ns};
+		assert_true(session_next_deadline_ns(&s, 3 * (double)ns) == (double)ns);
+		assert_true(session_next_deadline_ns(&s, (double)ns) == (double)ns);
+	}
 }
 
 /* A cheaper point that was never measured is explored if there is a miss budget, and never without. */
@@ -254,8 +325,8 @@ static void test_interference(void **state)
 	struct governor_board board = make_board();
 	uint64_t now_ns = 1000 * MS;
 	double own_ns = (double)plane[0].latency[board.current];
+	struct governor_request r[2];
 	for (int i = 0; i < 60; i++) {
-		struct governor_request r[2];
 		struct decision d;
 		bool alone = i < 10;
 		memset(flight, 0, sizeof(flight));
@@ -288,6 +359,12 @@ static void test_interference(void **state)
 	printf("# | theta %.3f, learned %.3f, variance of its log %.3f\n", theta, learned, var);
 	assert_true(fabs(learned - theta) < 0.1);
 	assert_true(var > 0 && var < 0.05); /* 0.5 before the first request */
+	/* A surface of which nothing is known says nothing of interference. */
+	memset(plane[0].latency, 0, sizeof(plane[0].latency));
+	governor_own(&governor, r, 2, 0, board.current, true, (uint64_t)(3 * own_ns), now_ns + (uint64_t)(3 * own_ns));
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
+		if (governor.pair[i].n && governor.pair[i].model == 0)
+			assert_true(exp((double)governor.pair[i].log_theta) == learned);
 	governor_model_reset(&governor, 0);
 	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
 		assert_true(!governor.pair[i].n || (governor.pair[i].model && governor.pair[i].other));
@@ -431,6 +508,36 @@ static void test_expected(void **state)
 	assert_true(plane[0].power[point[1]] > plane[0].power[alone]);
 }
 
+/* One that may begin just before the newest ends, with less time to spare than the clocks take to come up, has to be
+ * in time at the point chosen, even if it most likely begins later. */
+static void test_expected_soon(void **state)
+{
+	struct governor_flight flight = {0};
+	struct governor_request r[2];
+	struct decision d;
+
+	(void)state;
+	one_model();
+	governor.options.learning_misses = 0;
+	struct governor_board board = make_board();
+	double fastest_ns = (double)plane[0].latency[grid.points - 1];
+	uint64_t now_ns = 1000 * MS, begin_ns = now_ns + (uint64_t)(3.8 * fastest_ns);
+	for (int c = 0; c < CLOCK_COUNT; c++)
+		board.up_ns[c] = (uint64_t)fastest_ns;
+	for (uint32_t k = 0; k < 2; k++)
+		r[k] = (struct governor_request){.surface = &plane[0].surface,
+						 .session = k,
+						 .model = k,
+						 .begin_ns = k ? now_ns : begin_ns,
+						 .deadline_ns = k ? now_ns + (uint64_t)(4 * fastest_ns) :
+								    begin_ns + (uint64_t)(1.3 * fastest_ns),
+						 .gap_ns = GAP_UNKNOWN};
+	r[0].begin_by_ns = begin_ns + (uint64_t)(0.8 * fastest_ns);
+	r[1].flight = &flight;
+	governor_decide(&governor, &board, r, 2, now_ns, &d);
+	assert_true((double)plane[0].latency[d.point] < 1.3 * fastest_ns);
+}
+
 /* A model that never runs alone: theta is 1 by definition, and half of the time its own. */
 static void test_never_alone(void **state)
 {
@@ -489,7 +596,9 @@ int main(void)
 		cmocka_unit_test(test_company),       cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_idle),          cmocka_unit_test(test_idle_together),
 		cmocka_unit_test(test_expected),      cmocka_unit_test(test_never_alone),
-		cmocka_unit_test(test_many_requests),
+		cmocka_unit_test(test_many_requests), cmocka_unit_test(test_cap_together),
+		cmocka_unit_test(test_unlearned),     cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_expected_soon),
 	};
 
 	int failed = cmocka_run_group_tests_name("governor", tests, NULL, NULL);

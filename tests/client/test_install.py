@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: installs, and builds in build/release, which other tests run
 """The files that `make install` puts where a developer looks: header, library, pkg-config
 file, example, Python binding, completion."""
 

@@ -72,20 +72,24 @@ $(B)/tests/population/population: $(POPULATION) $(GOVERNOR) $(ESTIMATOR) $(COMMO
 # The daemon over the same population, in virtual time.
 POPULATION_DAEMON := $(addprefix $(B)/tests/population/,daemon.o flamed.o stage.o loop.o boards.o figures.o) \
 	$(addprefix $(B)/tests/vtime/,client.o plant.o world.o) $(B)/tests/sim/sim.o
-test-programs: $(B)/tests/population/daemon
 $(B)/tests/population/daemon: $(POPULATION_DAEMON) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 # The daemon with streams of tokens.
 POPULATION_STREAMS := $(addprefix $(B)/tests/population/,streams.o conversation.o) \
 	$(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
-bench-programs test-programs: $(B)/tests/population/streams
+bench-programs: $(B)/tests/population/streams
 $(B)/tests/population/streams: $(POPULATION_STREAMS) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 # The daemon compared with other policies for the clocks (docs/compare.md).
 RIVALS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/rivals/*.c)) \
 	$(filter-out $(B)/tests/population/daemon.o,$(POPULATION_DAEMON))
-bench-programs test-programs: $(B)/tests/rivals/rivals
+bench-programs: $(B)/tests/rivals/rivals
 $(B)/tests/rivals/rivals: $(RIVALS) $(GOVERNOR) $(ESTIMATOR) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# Arithmetic by the billion, too: tests run the release build's of these.
+ifndef SANITIZE
+test-programs: $(addprefix $(B)/tests/,population/daemon population/streams rivals/rivals)
+endif

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """flamed-board seen from outside: its files, and that it behaves as a kernel does."""
 import os, re, signal, subprocess, sys, tempfile, time, shutil
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """tools/demo: beside two busy processes it runs to its last line, keeps its promise and draws its pictures; one that is
 interrupted or killed leaves neither processes nor files; an ordinary user can run it."""
 import fcntl, os, pty, re, select, shutil, signal, struct, subprocess, sys, tempfile, termios, time

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The board's OpenCL layer under an unmodified program: same results, the board's times,
 its error measured."""
 import os, re, subprocess, sys

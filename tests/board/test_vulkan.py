@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The board's Vulkan layer under an unmodified program: same results, the board's times,
 query results too, its error measured."""
 import csv, os, re, shutil, subprocess, sys, tempfile

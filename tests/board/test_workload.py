@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The workload on a board: its latency follows the clocks in the tree, launch-bound, execution-bound and in between."""
 import os, re, signal, subprocess, sys, tempfile, time
 

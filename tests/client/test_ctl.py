@@ -246,7 +246,7 @@ def status_watch(directory):
     while len(fake.ops("status")) < 3 and time.monotonic() < give_up:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out = process.communicate(timeout=20)[0]
+    out = process.communicate(timeout=60)[0]
     equal(process.returncode, 0)
     within(out.count("NVIDIA Jetson"), 3, 1000, "frames")
     fake.close()
@@ -566,7 +566,7 @@ def run_signals(directory):
         process.send_signal(number)
         equal(process.stdout.readline(), answer)
     equal(process.stdout.read(), "")
-    equal(process.wait(timeout=20), 3)
+    equal(process.wait(timeout=60), 3)
     fake.close()
 
 
@@ -587,7 +587,7 @@ def run_group(directory):
         for number in (signal.SIGUSR1, signal.SIGCONT):
             os.killpg(process.pid, number)
         equal(process.stdout.read(), "1\n", word)
-        equal(process.wait(timeout=20), 0)
+        equal(process.wait(timeout=60), 0)
     fake.close()
 
 
@@ -627,7 +627,7 @@ def profile_progress(directory):
     contains(process.stdout.readline(), "mobilenet", "5/12", "1037/612/2133 MHz", "last 11.2 ms", "bound +14.2 %",
              "this point: -3.1 %")
     fake.busy = False
-    contains(process.communicate(timeout=20)[0], "Done")
+    contains(process.communicate(timeout=60)[0], "Done")
     equal(process.returncode, 0)
     contains(ctl("--socket", directory + "/s", "profile")[0], "No profile is running")
     count = directory + "/count"

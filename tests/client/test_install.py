@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: installs, and builds in build/release, which other tests run
 """The files that `make install` puts where a developer looks: header, library, pkg-config
 file, example, Python binding, completion."""
 
@@ -260,7 +261,9 @@ def uninstall(_):
 def other_prefix(directory):
     """After a plain make, make install PREFIX=/usr installs nothing that names /usr/local."""
     variables = ("PREFIX=/usr", "LIBDIR=/usr/lib/here", "SYSCONFDIR=/usr/etc", "DESTDIR=" + directory)
+    jobs = f"-j{os.cpu_count()}"
     try:
+        run("make", jobs, *variables, cwd=ROOT)
         run("make", "install", *variables, cwd=ROOT)
         contains(open(directory + "/usr/lib/systemd/system/flamed.service", encoding="utf-8").read(),
                  "ExecStart=/usr/sbin/flamed\n")
@@ -277,7 +280,7 @@ def other_prefix(directory):
         run("make", "uninstall", *variables, cwd=ROOT)
         equal([os.path.join(d, f) for d, _, names in os.walk(directory + "/usr") for f in names], [])
     finally:
-        run("make", cwd=ROOT)
+        run("make", jobs, cwd=ROOT)
     contains(run(os.environ["RELEASE_DIR"] + "/flamed", "--help"), "(default /etc/flamed.conf)")
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The clients with the real flamed, its keeper and a board in a directory: every
 verb, the library through a restart, run with its tally, verify's apply."""
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The CUDA layer under programs that come by the driver in every way there is and use it as frameworks
 do: same outputs, the same calls of the driver but for a few of its own, inferences found, nothing
 in a capture disturbed, and off where it makes no sense."""

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # Many connections and sessions at once, memory over a long run, and a client
 # beside others that flood, stall or send invalid messages.
 import subprocess

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # Work that takes longer than a request may wait: a helper process reads and saves files of models, or fits layers.
 import random
 import re

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # A sensor shows instantaneous power, which varies during an inference: the mean over all of it is learned. A
 # replay in which no time passes has a single reading.
 from daemonlib import *

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # Connections that wait: replies still owed to a client that has shut down its sending side, and the order in which
 # the questions of one user's connections are answered.
 import select

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # Shadow mode: the test acts as the kernel's governors and the board. flamed may read everything and write nothing. Its
 # estimated savings and misses are compared with the board's behaviour at the points that it chose.
 import ctypes

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # The time that a request waits for the clocks is not its latency. A measured total includes it, the total of a replay
 # does not, even if by chance as much time passed. And a request does not wait for earlier questions of its connection.
 import select

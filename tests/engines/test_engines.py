@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The layer for engines on the CPU, with llama.cpp and ONNX Runtime as npm ships them, and with
 stand-ins of versions that are not packaged."""
 import os

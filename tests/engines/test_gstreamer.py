@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The GStreamer tracer under gst-launch-1.0: each buffer through a named element is a request,
 with any kind of element."""
 import hashlib

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 # The figures that flamed counts, as text in both formats, over HTTP, through promtool, and through a real Prometheus.
 import json
 import re

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The real flamed and its keeper, killed in every combination at random moments: every knob compared, no journal left,
 and the time from flamed's death to the last knob restored."""
 import random

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """A keeper that hangs, for example in a write(2): flamed reports it, until the answer arrives. And a sensor with an
 implausibly low reading is not used as the board's power."""
 import os

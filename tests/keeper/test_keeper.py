@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The keeper with foreign writers, refused writes, lost devices and other faults of its surroundings."""
 import random
 import signal

@@ -47,7 +47,8 @@ session = c.open()
 c.request(session, 60, latency_ns)
 c.close()
 ok(wait_for(lambda: gpu(d) == "17000000.gpu"), "found again at the end of the last session, without a reload", gpu(d))
-ok(any("net" in k or v == "net" for k, v in d.client().ask(op="models").items()), "the models are there as before")
+ok(wait_for(lambda: any("net" in k or v == "net" for k, v in d.client().ask(op="models").items())),
+   "the models are there as before", d.client().ask(op="models"))
 ok(wait_for(lambda: d.restored(before)), "every knob as found", d.difference(before))
 d.end()
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """Clocks of a workstation's GPU, locked through NVML: only with a board file, reset to the default in all
 cases, journalled, checked under load. Against a stand-in for the library."""
 import signal

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The proxy in front of llama.cpp's server: flamed sees the schedule of each completion, the client sees the
 same as without the proxy, and an error is a line in the log. The server is llama.cpp if npm has it, and one with fixed
 replies."""

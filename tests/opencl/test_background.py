@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """Background profiling: flamectl profile --background with the command of [model NAME], against the
 real daemon on a board."""
 import os, re, socket, subprocess, sys, time

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The OpenCL layer under programs with the habits of real ones: same outputs, the
 inferences found, no event lost, no effect when anything goes wrong."""
 import csv

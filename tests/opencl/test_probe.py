@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """flamed-probe: the devices found, messages without one, and measurements on an emulated board."""
 import os, re, shutil, subprocess, sys, time
 

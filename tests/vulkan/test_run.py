@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
+# alone: judges wall-clock time
 """Unmodified Vulkan programs under the real daemon: by flamectl run, two at once, and the output of verify on the
 layer."""
 import json

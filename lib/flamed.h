@@ -123,7 +123,7 @@ FLAMED_API int flamed_stream(struct flamed *flamed, const char *model, uint64_t 
  * not a stream. */
 FLAMED_API int flamed_stream_start(struct flamed *flamed, int session);
 
-/* Close a session and its requests. */
+/* Close a session, its requests and, with $FLAMED_PROFILE, its profile. */
 FLAMED_API int flamed_session_close(struct flamed *flamed, int session);
 
 /* State of the model when the session was opened: enum flamed_state; -EAGAIN: no reply yet. */

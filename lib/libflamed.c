@@ -322,8 +322,10 @@ int flamed_session_close(struct flamed *flamed, int number)
 		for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
 			if (flamed->request[i].session == number)
 				request_drop(&flamed->request[i]);
-		if (flamed->profile.session == number)
-			flamed->profile = (struct client_profile){.session = -1};
+		if (flamed->profile.session == number) {
+			profile_drop(flamed);
+			flamed->profile.session = -1;
+		}
 		session->used = false;
 	}
 	handle_leave(flamed);

@@ -531,4 +531,68 @@ def profiles_sessions(directory):
     fake.close()
 
 
+class OneProfile(Fake):
+    """Has one profile at a time, as flamed does. Replies to operations in `late` wait for `go`."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.running, self.late, self.go, self.behave = None, (), threading.Event(), self.one
+
+    def one(self, op, message):
+        if op in self.late:
+            self.go.wait(60)
+        if op == "close" and "profile" in message:
+            if message["profile"] != str(self.running):
+                return [("errno", errno.ENOENT), ("message", "profile: none of that number")]
+            self.running = None
+        if op == "profile":
+            if self.running:
+                return [("errno", errno.EBUSY), ("message", "profile: another one is running")]
+            self.running, self.step = len(self.ops("profile")), 1
+        if op in ("profile", "sample"):
+            return [("profile", self.running)] + self.point(self.step)[1:]
+        return False
+
+
+@test
+def profiles_close(directory):
+    """A profile that was closed is closed in the daemon too, also if its reply comes later."""
+    fake = OneProfile(directory + "/s")
+    e = Exercise(directory + "/s", FLAMED_PROFILE="1")
+    for n in (1, 2):  # the next session of the handle is profiled in turn
+        number, sampled = e("session", "m", 33 * MS, 1000 * MS)[0], len(fake.ops("sample"))
+        until(lambda: e("end", e("begin", number, 0)[0], 5 * MS) and len(fake.ops("sample")) > sampled, "a sample")
+        equal(fake.running, n, "profile of the session")
+        e("close", number)
+        until(lambda: e("connected") == ["1"] and fake.running is None, "closed with its session")
+    e.end()
+
+    e = Exercise(directory + "/s")
+    seen = len(fake.seen)
+    fake.late = ("profile",)
+    equal(e("profile_open", "m", 20 * MS), [str(-errno.ETIMEDOUT)], "no reply to open")
+    equal(e("profile_open", "m", 20 * MS), [str(-errno.EBUSY)], "still waits for it")
+    equal(e("profile_close"), ["0"], "before its id is known")
+    equal(e("profile_open", "m", 20 * MS), [str(-errno.ETIMEDOUT)], "another one waits for the reply")
+    until(lambda: fake.seen[seen:], "profile")
+    equal([m["op"] for m in fake.seen[seen:]], ["profile"], "until then nothing else is sent")
+    fake.go.set()
+    equal(e("profile_open", "n", 10000 * MS), ["1"], "once that has come")
+    equal([(m["op"], m.get("profile")) for m in fake.seen[seen:]],
+          [("profile", None), ("close", "3"), ("profile", None)], "the first was closed")
+    equal(fake.running, 4, "the one that is open")
+
+    fake.late, fake.go = ("sample",), threading.Event()
+    equal(e("profile_sample", 5 * MS, 20 * MS), [str(-errno.ETIMEDOUT)], "no reply to sample")
+    equal(e("profile_close"), ["0"])
+    e.say("profile_open", "o", 10000 * MS)
+    fake.go.set()
+    equal(e.line(), ["1"], "its reply is not taken for that to the next open")
+    equal((fake.running, fake.ops("profile")[-1]["model"]), (5, "o"), "the daemon has the new one")
+    equal(e("profile_close"), ["0"])
+    until(lambda: e("connected") == ["1"] and fake.running is None, "closed")
+    e.end()
+    fake.close()
+
+
 main()

@@ -48,6 +48,7 @@ def absent(directory):
     """No daemon: every call answers -ENOTCONN or passes the number on."""
     e = Exercise(directory + "/none.sock")
     equal(e("connected"), ["0"])
+    equal(e("session", "resnet50", 999, 1000 * MS)[0], str(-errno.EINVAL), "deadline under 1 us")
     equal(e("session", "resnet50", 33 * MS, 1000 * MS)[0], "0", "session has a number all the same")
     equal(e("begin", 0, 0)[0], str(-errno.ENOTCONN))
     equal(e("wait", 0, 0, 1000 * MS)[0], str(-errno.ENOTCONN))
@@ -68,7 +69,8 @@ def arguments(directory):
     for name in ("a/b", "x" * 65, "\u00e9"):
         equal(e("session", name, 0, 0)[0], str(-errno.EINVAL), name)
     equal(e("session", "-", 0, 0)[0], str(-errno.EINVAL), "no FLAMED_MODEL")
-    equal(e("session", "m", 3600001 * 10**6, 0)[0], str(-errno.EINVAL))
+    for deadline_ns in (1, 999, 3600001 * 10**6):
+        equal(e("session", "m", deadline_ns, 0)[0], str(-errno.EINVAL), f"deadline of {deadline_ns} ns")
     equal(fake.seen, [])
     equal(e("session", "m", 0, 1000 * MS)[0], "0")
     equal(e("begin", 0, 0)[0], str(-errno.EINVAL), "no deadline known")

@@ -53,7 +53,7 @@ class Proxy:
 
 
 class Written(threading.Thread):
-    """A server with fixed replies: bytes by the path, piece by piece."""
+    """A server with fixed replies: bytes by the path, piece by piece; headers alone to HEAD."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -76,8 +76,10 @@ class Written(threading.Thread):
                     return
                 asked += data
             self.asked.append(asked)
+            method, path = asked.split(b" ", 2)[:2]
+            pieces = ANSWERS[path.decode()]
             try:
-                for piece in ANSWERS[asked.split(b" ", 2)[1].decode()]:
+                for piece in [headers(pieces)] if method == b"HEAD" else pieces:
                     time.sleep(piece) if isinstance(piece, float) else connection.sendall(piece)
             except OSError:
                 pass
@@ -89,6 +91,11 @@ class Written(threading.Thread):
         if b"chunked" in head.lower():
             return body.endswith(b"0\r\n\r\n")
         return len(body) >= int(length[1] if length else 0)
+
+
+def headers(pieces):
+    """The part of a fixed reply before its body."""
+    return pieces[0].partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
 def chunk(data):
@@ -113,6 +120,7 @@ ANSWERS = {
     "/completion": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", NATIVE],
     "/infill": [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
     "/health": [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}"],
+    "/kept": [b"HTTP/1.1 304 Not Modified\r\nContent-Length: 15\r\n\r\n"],
     "/slots": [b"HTTP/1.1 501 Not Implemented\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n",
                chunk(b"no!") + b"0\r\nX: 1\r\n\r\n"],
     "/cut": [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"],
@@ -265,8 +273,12 @@ def passing(daemon, server):
     for path in ("/health", "/slots", "/completion"):
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
         ok(raw(proxy.port, request) == raw(server.port, request) == b"".join(ANSWERS[path]), f"{path}: byte by byte")
-    ok(raw(proxy.port, b"GET /health HTTP/1.1\r\n\r\n" * 3 + b"HEAD /health HTTP/1.0\r\n\r\n") ==
-       ANSWERS["/health"][0] * 4, "four requests on a connection")
+    paths = [("GET", "/health"), ("HEAD", "/health"), ("HEAD", "/slots"), ("GET", "/kept"), ("GET", "/health")]
+    ok(raw(proxy.port, b"".join(f"{method} {path} HTTP/1.1\r\n\r\n".encode() for method, path in paths)
+           + b"HEAD /health HTTP/1.0\r\n\r\n") ==
+       b"".join([ANSWERS["/health"][0], *(headers(ANSWERS[path]) for path in ("/health", "/slots", "/kept")),
+                 ANSWERS["/health"][0], headers(ANSWERS["/health"])]),
+       "six requests on a connection; to HEAD, and with 304, a length announces no body")
     chunked = b"POST /infill HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunk(b'{"x":') + \
         chunk(b"1}") + b"0\r\n\r\n"
     ok(raw(proxy.port, chunked) == b"".join(ANSWERS["/infill"]) and server.asked[-1] == chunked,

@@ -342,11 +342,12 @@ class Proxy:
                 raise self._gone("closed without a reply")
             writer.write(head.raw)
         empty = request.start[0] == "HEAD" or head.start[1] in ("204", "304")
-        async for raw, data in pieces(answers, head, not empty):
-            if completion:
-                completion.feed(data)
-            writer.write(raw)
-            await writer.drain()
+        if not empty:  # such a reply may still have the length of one
+            async for raw, data in pieces(answers, head, True):
+                if completion:
+                    completion.feed(data)
+                writer.write(raw)
+                await writer.drain()
         await writer.drain()
         told = empty or head.chunked or head.length is not None
         return told and not request.closes() and not head.closes()

@@ -120,6 +120,7 @@ ANSWERS = {
     "/completion": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", NATIVE],
     "/infill": [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
     "/health": [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}"],
+    "/load": [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
     "/kept": [b"HTTP/1.1 304 Not Modified\r\nContent-Length: 15\r\n\r\n"],
     "/slots": [b"HTTP/1.1 501 Not Implemented\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n",
                chunk(b"no!") + b"0\r\nX: 1\r\n\r\n"],
@@ -148,12 +149,16 @@ def raw(port, data):
     """All that comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(data)
-        got = b""
-        while True:
-            more = connection.recv(65536)
-            if not more:
-                return got
-            got += more
+        return all_of(connection)
+
+
+def all_of(connection):
+    got = b""
+    while True:
+        more = connection.recv(65536)
+        if not more:
+            return got
+        got += more
 
 
 class Seen:
@@ -289,6 +294,16 @@ def passing(daemon, server):
         ok(connection.recv(100).startswith(b"HTTP/1.1 100"), "a client that waits to be let in is let in")
     ok(wait_for(lambda: len(proxy.lines()) == 1) and "ended" in proxy.lines()[0],
        "and when it then goes, a line says so", proxy.lines())
+    let_in = b"HTTP/1.1 100 Continue\r\n\r\n"
+    for path in ("/infill", "/load"):
+        request = waits.replace(b"/infill", path.encode())
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as connection:
+            connection.sendall(request)
+            ok(connection.recv(len(let_in), socket.MSG_WAITALL) == let_in, f"{path}: let in before its body is sent")
+            connection.sendall(b"{}")
+            ok(all_of(connection) == b"".join(ANSWERS[path]) and server.asked[-1] ==
+               request.replace(b"Expect: 100-continue\r\n", b"") + b"{}", "the server gets it without Expect",
+               server.asked[-1])
     proxy.end()
 
 

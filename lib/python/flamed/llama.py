@@ -282,13 +282,10 @@ class Proxy:
             return None
         return Completion(session, terms.prompt)
 
-    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                       head: Head) -> Tuple[Optional[Completion], List[bytes]]:
+    async def _request(self, reader: asyncio.StreamReader, head: Head) -> Tuple[Optional[Completion], List[bytes]]:
         """The completion of a request, and the part of its body that was read."""
         if head.start[0] != "POST" or head.start[1].split("?")[0] not in COMPLETIONS:
             return None, []
-        if head.get("expect").lower() == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         raws, text = [], b""
         try:
             async for raw, data in pieces(reader, head, False):
@@ -305,7 +302,10 @@ class Proxy:
         head = await read_head(reader)
         if not head:
             return False
-        completion, raws = await self._request(reader, writer, head)
+        expects = head.get("expect").lower() == "100-continue"
+        if expects:  # the server's own would only be read once the body was sent on
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        completion, raws = await self._request(reader, head)
         server: Optional[asyncio.StreamWriter] = None
         try:
             try:
@@ -313,7 +313,7 @@ class Proxy:
             except OSError as error:
                 raise self._gone(reason(error)) from error
             try:
-                server.write((head.without("expect") if raws else head.raw) + b"".join(raws))
+                server.write((head.without("expect") if expects else head.raw) + b"".join(raws))
                 if not raws:
                     async for raw, _ in pieces(reader, head, False):
                         server.write(raw)

@@ -225,10 +225,10 @@ def streams(daemon, server):
     plain = ask(server.port, CHAT, body)
     ok(ask(proxy.port, CHAT, body) == plain and int(seen.ask()["sessions"]) == 0,
        "without a rate nothing is asked of flamed")
-    ok(ask(proxy.port, CHAT, body, Flamed_Rate="25/s", Flamed_First="800ms", Flamed_Model="chat") == plain,
+    ok(ask(proxy.port, CHAT, body, Flamed_Rate="25/s", Flamed_First="800ms", Flamed_Model="chat:8b") == plain,
        "headers give one: the answer is the same")
     told, tally = seen.stream(4)
-    ok(told == (25000, 800 * 10**6, 4, 1) and tally["model"] == "chat", "flamed has them, and four tokens", tally)
+    ok(told == (25000, 800 * 10**6, 4, 1) and tally["model"] == "chat:8b", "flamed has them, and four tokens", tally)
     first_s = int(tally["stream.first_median_ns"]) / 1e9
     ok(FIRST_S <= first_s < FIRST_S + 1, "the first token came when the server sent it", first_s)
     pace = int(tally["stream.reached_mhz"]) / 1000
@@ -246,9 +246,9 @@ def streams(daemon, server):
     ok(told == (30000, 1500 * 10**6, 4, 1) and tally["model"] == "set", "flamed has the fields'", tally)
     ok(json.dumps(fields)[1:-1].encode() in server.asked[-1] and server.asked[-1].split(b"\r\n\r\n")[1] ==
        server.asked[-2].split(b"\r\n\r\n")[1], "the server has read the same request")
-    ask(proxy.port, "/completion", {"prompt": "x", "stream": True, **fields}, Flamed_Rate="40/s")
+    ask(proxy.port, "/completion", {"prompt": "x", "stream": True, **fields}, Flamed_Rate="40/s", Flamed_First="20s")
     told, tally = seen.stream(10)
-    ok(told[0] == 40000 and told[2:] == (10, 2), "headers come before fields; llama.cpp's own events count too", tally)
+    ok(told == (40000, 20 * 10**9, 10, 2), "headers come before fields; llama.cpp's own events count too", tally)
     ask(proxy.port, CHAT, body)
     told, tally = seen.stream(14)
     ok(told == (5000, 2 * 10**9, 14, 3), "and the configuration last", tally)
@@ -328,6 +328,14 @@ def refused(daemon, server):
     bad("a rate that nobody has", ask(proxy.port, CHAT, {**body, "flamed": {"rate": 1e12}}), 400, "rate")
     bad("a rate of another type", ask(proxy.port, CHAT, {**body, "flamed": {"rate": [1]}}), 400, "flamed:")
     bad("a name that is none", ask(proxy.port, CHAT, {**body, "flamed": {"model": "a b"}}), 400, "'a b'")
+    bad("a name that is a number", ask(proxy.port, CHAT, {**body, "flamed": {"model": 5}}), 400, "model name: 5")
+    digits = "9" * 400
+    bad("an infinite rate", ask(proxy.port, CHAT, b'{"stream": true, "flamed": {"rate": 1e999}}'), 400, "rate: ", "inf")
+    bad("a rate of 400 digits", ask(proxy.port, CHAT, body, Flamed_Rate=digits + "/s"), 400, "rate: ", digits)
+    bad("and as a number", ask(proxy.port, CHAT, {**body, "flamed": {"rate": int(digits)}}), 400, "rate: ")
+    bad("a time of 400 digits", ask(proxy.port, CHAT, body, Flamed_First=digits + "s"), 400, "first: ", digits)
+    bad("and as a number", ask(proxy.port, CHAT, {**body, "flamed": {"first": int(digits)}}), 400, "first: ")
+    bad("a first token after two hours", ask(proxy.port, CHAT, body, Flamed_First="2h"), 400, "first ", "1 us to 1 h")
     bad("no object", ask(proxy.port, CHAT, {**body, "flamed": "fast"}), 400, "not an object")
     bad("no HTTP", raw(proxy.port, b"hello\r\n\r\n"), 400, "hello")
     bad("half of the headers", raw_half(proxy.port, b"GET / HTTP/1.1\r\nHost"), 400, "early")
@@ -341,7 +349,7 @@ def refused(daemon, server):
     bad("one that speaks otherwise", ask(proxy.port, "/garbage"), 502, "SSH-2.0")
     ok(ask(proxy.port, "/cut")[2] == b"half" and wait_for(lambda: "within a message" in proxy.lines()[-1]),
        "an answer that is cut off is cut off for the client too", proxy.lines())
-    ok(ask(proxy.port, CHAT, b"{")[0] == 200 and ask(proxy.port, CHAT, b"[1]")[0] == 200,
+    ok(all(ask(proxy.port, CHAT, text)[0] == 200 for text in (b"{", b"[1]", b"[" * 10000)),
        "what is wrong with a body is the server's to say")
     run = lambda *words: subprocess.run([*proxy.process.args[:3], *words], capture_output=True, text=True,
                                         env={**os.environ, "PYTHONPATH": ROOT + "/lib/python",
@@ -349,10 +357,12 @@ def refused(daemon, server):
     used = run("--listen", f"127.0.0.1:{proxy.port}")
     ok(used.returncode == 1 and f"127.0.0.1:{proxy.port}" in used.stderr and used.stderr.count("\n") == 1,
        "an address that is taken", used.stderr)
-    for words, said in ((["--rate", "fast"], "'fast'"), (["--first", "800"], "'800'"), (["--upstream", "no"], "'no'"),
+    for words, said in ((["--rate", "fast"], "'fast'"), (["--rate", digits + "/s"], digits),
+                        (["--first", "800"], "'800'"), (["--upstream", "no"], "'no'"),
                         (["--listen", "1.2.3.4:99999"], "99999")):
         out = run(*words)
-        ok(out.returncode == 2 and words[0] in out.stderr and said in out.stderr, " ".join(words), out.stderr)
+        ok(out.returncode == 2 and words[0] in out.stderr and said in out.stderr and "Traceback" not in out.stderr,
+           " ".join(words)[:40], out.stderr)
     proxy.end()
     closed = socket.create_server(("127.0.0.1", 0))
     port = closed.getsockname()[1]

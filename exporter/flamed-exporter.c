@@ -96,14 +96,20 @@ static void complain(const struct exporter *x, int error)
 			    x->socket, strerror(-error));
 }
 
+/* To HEAD without the text: libevent would send it all the same, and no length. */
 static void reply(struct evhttp_request *request, int code, const char *type, const char *text, size_t len)
 {
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	bool head = evhttp_request_get_command(request) == EVHTTP_REQ_HEAD;
 	struct evbuffer *body = evbuffer_new();
+	char length[24];
 
-	if (!body || evbuffer_add(body, text, len) < 0) {
+	snprintf(length, sizeof(length), "%zu", len);
+	if (!body || (!head && evbuffer_add(body, text, len) < 0)) {
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	} else {
-		evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", type);
+		evhttp_add_header(headers, "Content-Type", type);
+		evhttp_add_header(headers, "Content-Length", length);
 		evhttp_send_reply(request, code, NULL, body);
 	}
 	if (body)

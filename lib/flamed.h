@@ -105,8 +105,8 @@ FLAMED_API int flamed_connected(struct flamed *flamed);
  * its requests. 0: $FLAMED_DEADLINE_NS, else that of the model in flamed.conf, else each request gives its own; with
  * $FLAMED_RATE_MHZ set, or a rate in flamed.conf, it opens a stream (below). Blocks for the reply, `timeout_ns` at
  * most. A session that was not confirmed in time, or was opened without a daemon, is opened by a later flamed_begin().
- * Returns the session's number, connected or not, or -EINVAL (bad name, no model), -ENOSPC (64 sessions of a handle),
- * or the daemon's error. */
+ * Returns the session's number, connected or not, or -EINVAL (bad name, no model, a deadline not from 1 us to 1 h),
+ * -ENOSPC (64 sessions of a handle), or the daemon's error. */
 FLAMED_API int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_ns, uint64_t timeout_ns);
 
 /* Open a session for a stream (tokens, frames), which has a schedule instead of a deadline for each request: request k,
@@ -123,7 +123,7 @@ FLAMED_API int flamed_stream(struct flamed *flamed, const char *model, uint64_t 
  * not a stream. */
 FLAMED_API int flamed_stream_start(struct flamed *flamed, int session);
 
-/* Close a session and its requests. */
+/* Close a session, its requests and, with $FLAMED_PROFILE, its profile. */
 FLAMED_API int flamed_session_close(struct flamed *flamed, int session);
 
 /* State of the model when the session was opened: enum flamed_state; -EAGAIN: no reply yet. */

@@ -36,6 +36,8 @@ static void forget(struct flamed *flamed)
 		request_drop(&flamed->request[i]);
 	if (flamed->profile.state != PROFILE_DONE)
 		flamed->profile.state = PROFILE_NONE;
+	flamed->profile.id = 0;
+	flamed->profile.owed = false;
 	flamed->retry_ns = RETRY_NS_MIN;
 	flamed->retry_at_ns = clock_now_ns() + RETRY_NS_MIN;
 }

@@ -77,6 +77,7 @@ struct client_profile {
 	enum profile_state state;
 	int session; /* that is profiled instead of governed ($FLAMED_PROFILE); -1: by the program's own calls */
 	int error;
+	bool owed; /* a reply to op=profile or op=sample is to come, maybe of a profile that was closed meanwhile */
 	uint64_t id;
 	struct flamed_point point;
 	/* a session's inferences at this point so far; the first only warms up */
@@ -147,6 +148,8 @@ void request_begun(struct flamed *flamed, int64_t serial, int error);
 void request_ended(struct flamed *flamed, const struct expected *expected, int error);
 /* A reply to op=profile or op=sample is in flamed->wire. */
 void profile_reply(struct flamed *flamed, int error);
+/* Close the handle's profile here and in the daemon. */
+void profile_drop(struct flamed *flamed);
 /* Begin and end of an inference of the session that is profiled. */
 int64_t profile_begin(struct flamed *flamed, int session);
 void profile_end(struct flamed *flamed, const struct client_request *request, uint64_t total_ns,

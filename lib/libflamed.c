@@ -258,11 +258,17 @@ static void stream_defaults(struct client_session *wanted)
 		wanted->first_ns = environment_u64("FLAMED_FIRST_NS", DEADLINE_NS_MIN, DEADLINE_NS_MAX);
 }
 
+/* 0: none, or the default. */
+static bool deadline_valid(uint64_t deadline_ns)
+{
+	return deadline_ns == 0 || (deadline_ns >= DEADLINE_NS_MIN && deadline_ns <= DEADLINE_NS_MAX);
+}
+
 int flamed_session(struct flamed *flamed, const char *model, uint64_t deadline_ns, uint64_t timeout_ns)
 {
 	struct client_session wanted = {.deadline_ns = deadline_ns};
 
-	if (deadline_ns > DEADLINE_NS_MAX)
+	if (!deadline_valid(deadline_ns))
 		return -EINVAL;
 	if (deadline_ns == 0)
 		stream_defaults(&wanted);
@@ -275,7 +281,7 @@ int flamed_stream(struct flamed *flamed, const char *model, uint64_t rate_mhz, u
 {
 	struct client_session wanted = {.rate_mhz = rate_mhz, .first_ns = first_ns};
 
-	if (rate_mhz > RATE_MHZ_MAX || first_ns > DEADLINE_NS_MAX || (first_ns && first_ns < DEADLINE_NS_MIN))
+	if (rate_mhz > RATE_MHZ_MAX || !deadline_valid(first_ns))
 		return -EINVAL;
 	stream_defaults(&wanted);
 	if (wanted.rate_mhz == 0)
@@ -322,8 +328,10 @@ int flamed_session_close(struct flamed *flamed, int number)
 		for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
 			if (flamed->request[i].session == number)
 				request_drop(&flamed->request[i]);
-		if (flamed->profile.session == number)
-			flamed->profile = (struct client_profile){.session = -1};
+		if (flamed->profile.session == number) {
+			profile_drop(flamed);
+			flamed->profile.session = -1;
+		}
 		session->used = false;
 	}
 	handle_leave(flamed);
@@ -474,7 +482,7 @@ static int64_t begin(struct flamed *flamed, int number, uint64_t deadline_ns, bo
 		return profile_begin(flamed, number);
 	if (deadline_ns == 0)
 		deadline_ns = session->deadline_ns;
-	if (deadline_ns && (deadline_ns < DEADLINE_NS_MIN || deadline_ns > DEADLINE_NS_MAX))
+	if (!deadline_valid(deadline_ns))
 		return -EINVAL;
 	rc = await_open(flamed, session, number, until_ns);
 	if (rc < 0)

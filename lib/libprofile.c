@@ -20,13 +20,34 @@ static uint32_t reply_u32(const struct flamed *flamed, const char *key)
 	return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
 }
 
+static void send_close(struct flamed *flamed, uint64_t id)
+{
+	handle_message(flamed, "close");
+	kv_add_u64(&flamed->message, "profile", id);
+	handle_send(flamed, (struct expected){.kind = EXPECT_CLOSE});
+}
+
+void profile_drop(struct flamed *flamed)
+{
+	struct client_profile *profile = &flamed->profile;
+
+	if (handle_refresh(flamed) == 0 && profile->id)
+		send_close(flamed, profile->id);
+	*profile = (struct client_profile){.session = profile->session, .owed = profile->owed};
+}
+
 void profile_reply(struct flamed *flamed, int error)
 {
 	struct client_profile *profile = &flamed->profile;
 	const struct wire *wire = &flamed->wire;
+	uint64_t id = wire_u64(wire, "profile", 0);
 
-	if (profile->state != PROFILE_ASKED)
-		return; /* closed meanwhile */
+	profile->owed = false;
+	if (profile->state != PROFILE_ASKED) { /* closed meanwhile, maybe before its id was known */
+		if (error == 0 && id)
+			send_close(flamed, id);
+		return;
+	}
 	profile->error = error;
 	if (error) {
 		profile->state = PROFILE_FAILED;
@@ -36,7 +57,8 @@ void profile_reply(struct flamed *flamed, int error)
 		profile->state = PROFILE_DONE;
 		return;
 	}
-	profile->id = wire_u64(wire, "profile", profile->id);
+	if (id)
+		profile->id = id;
 	if (wire_u64(wire, "pause", 0)) {
 		profile->state = PROFILE_PAUSED;
 		profile->again_ns = clock_now_ns() + PAUSE_NS;
@@ -59,10 +81,20 @@ void profile_reply(struct flamed *flamed, int error)
 	};
 }
 
+/* Send the message; its reply gives the next point. */
+static int send_asking(struct flamed *flamed)
+{
+	int rc = handle_send(flamed, (struct expected){.kind = EXPECT_PROFILE});
+
+	if (rc == 0) {
+		flamed->profile.state = PROFILE_ASKED;
+		flamed->profile.owed = true;
+	}
+	return rc;
+}
+
 static int ask(struct flamed *flamed, const char *model, enum phase phase, uint32_t context, uint32_t budget)
 {
-	int rc;
-
 	handle_message(flamed, "profile");
 	kv_add(&flamed->message, "model", "%s", model);
 	if (budget)
@@ -71,17 +103,12 @@ static int ask(struct flamed *flamed, const char *model, enum phase phase, uint3
 		kv_add(&flamed->message, "phase", "%s", phase_name(phase));
 		kv_add_u64(&flamed->message, "context", context);
 	}
-	rc = handle_send(flamed, (struct expected){.kind = EXPECT_PROFILE});
-	if (rc == 0)
-		flamed->profile.state = PROFILE_ASKED;
-	return rc;
+	return send_asking(flamed);
 }
 
 /* NULL: ask for the paused point again. */
 static int send_sample(struct flamed *flamed, const struct flamed_measurement *measurement)
 {
-	int rc;
-
 	handle_message(flamed, "sample");
 	kv_add_u64(&flamed->message, "profile", flamed->profile.id);
 	if (measurement) {
@@ -91,10 +118,7 @@ static int send_sample(struct flamed *flamed, const struct flamed_measurement *m
 		kv_add_u64(&flamed->message, "max_ns", measurement->max_ns);
 		handle_add_layers(flamed, measurement->layers, measurement->layers ? measurement->layer_count : 0);
 	}
-	rc = handle_send(flamed, (struct expected){.kind = EXPECT_PROFILE});
-	if (rc == 0)
-		flamed->profile.state = PROFILE_ASKED;
-	return rc;
+	return send_asking(flamed);
 }
 
 /* Block for the reply to the last message of the profile. */
@@ -133,6 +157,9 @@ int flamed_profile_open(struct flamed *flamed, const char *model, const char *ph
 	if (handle_enter(flamed) < 0)
 		return -ENOTCONN;
 	rc = handle_refresh(flamed);
+	/* The reply to a profile that was closed sends its close; before that the daemon would refuse another one. */
+	while (rc == 0 && flamed->profile.owed && flamed->profile.state != PROFILE_ASKED)
+		rc = handle_wait(flamed, until_ns);
 	if (rc == 0 && flamed->profile.state == PROFILE_ASKED)
 		rc = -EBUSY;
 	if (rc == 0)
@@ -166,12 +193,7 @@ int flamed_profile_close(struct flamed *flamed)
 {
 	if (handle_enter(flamed) < 0)
 		return -ENOTCONN;
-	if (flamed->profile.id && handle_refresh(flamed) == 0) {
-		handle_message(flamed, "close");
-		kv_add_u64(&flamed->message, "profile", flamed->profile.id);
-		handle_send(flamed, (struct expected){.kind = EXPECT_CLOSE});
-	}
-	flamed->profile = (struct client_profile){.session = flamed->profile.session};
+	profile_drop(flamed);
 	handle_leave(flamed);
 	return 0;
 }
@@ -243,7 +265,7 @@ int64_t profile_begin(struct flamed *flamed, int number)
 		return rc;
 	if (!text || parse_u64(text, &budget) < 0 || budget > BUDGET_MAX)
 		budget = 0;
-	if (profile->state == PROFILE_NONE)
+	if (profile->state == PROFILE_NONE && !profile->owed)
 		rc = ask(flamed, session->model, session->phase, session->context, (uint32_t)budget);
 	else if (profile->state == PROFILE_PAUSED && clock_now_ns() >= profile->again_ns)
 		rc = send_sample(flamed, NULL);

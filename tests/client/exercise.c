@@ -129,6 +129,7 @@ int main(void)
 	setvbuf(stdin, NULL, _IONBF, 0); /* a forked child must not share read-ahead */
 	while (fgets(line, sizeof(line), stdin)) {
 		struct flamed_decision decision = {0};
+		struct flamed_point point;
 		int n = sscanf(line, "%99s %99s %99s %99s", word[0], word[1], word[2], word[3]);
 		long long number = n > 1 ? atoll(word[1]) : 0;
 		uint64_t second = n > 2 ? strtoull(word[2], NULL, 10) : 0,
@@ -185,6 +186,14 @@ int main(void)
 			int calls = 0, rc = flamed_profile(flamed, word[1], NULL, 0, (uint32_t)second, infer, &calls);
 
 			printf("%d %d\n", rc, calls);
+		} else if (!strcmp(verb, "profile_open")) {
+			printf("%d\n", flamed_profile_open(flamed, word[1], NULL, 0, 0, second, &point));
+		} else if (!strcmp(verb, "profile_sample")) {
+			const struct flamed_measurement measurement = {.latency_ns = (uint64_t)number, .n = 1};
+
+			printf("%d\n", flamed_profile_sample(flamed, &measurement, second, &point));
+		} else if (!strcmp(verb, "profile_close")) {
+			printf("%d\n", flamed_profile_close(flamed));
 		} else if (!strcmp(verb, "threads")) {
 			threads((int)number, (int)second, (int)third);
 		} else if (!strcmp(verb, "fork")) {

@@ -48,6 +48,7 @@ def absent(directory):
     """No daemon: every call answers -ENOTCONN or passes the number on."""
     e = Exercise(directory + "/none.sock")
     equal(e("connected"), ["0"])
+    equal(e("session", "resnet50", 999, 1000 * MS)[0], str(-errno.EINVAL), "deadline under 1 us")
     equal(e("session", "resnet50", 33 * MS, 1000 * MS)[0], "0", "session has a number all the same")
     equal(e("begin", 0, 0)[0], str(-errno.ENOTCONN))
     equal(e("wait", 0, 0, 1000 * MS)[0], str(-errno.ENOTCONN))
@@ -68,7 +69,8 @@ def arguments(directory):
     for name in ("a/b", "x" * 65, "\u00e9"):
         equal(e("session", name, 0, 0)[0], str(-errno.EINVAL), name)
     equal(e("session", "-", 0, 0)[0], str(-errno.EINVAL), "no FLAMED_MODEL")
-    equal(e("session", "m", 3600001 * 10**6, 0)[0], str(-errno.EINVAL))
+    for deadline_ns in (1, 999, 3600001 * 10**6):
+        equal(e("session", "m", deadline_ns, 0)[0], str(-errno.EINVAL), f"deadline of {deadline_ns} ns")
     equal(fake.seen, [])
     equal(e("session", "m", 0, 1000 * MS)[0], "0")
     equal(e("begin", 0, 0)[0], str(-errno.EINVAL), "no deadline known")
@@ -222,14 +224,14 @@ def streams(directory):
         equal((begin.get("deadline_ns"), begin.get("stream")), (None, expected), "begin")
     e("end", e("wait", 0, 33 * MS, 1000 * MS)[0], 5 * MS)
     equal(fake.ops("begin")[-1]["deadline_ns"], str(33 * MS), "a deadline of its own")
-    counted = e("counts", 0)
+    until(lambda: e("counts", 0)[1] == "4", "acknowledged")
     for begin in ("wait", "begin"):  # after the reply to it, and before
         request = e(begin, 0, 0, 1000 * MS)[0]
         equal(e("withdraw", request), ["0"])
         equal(e("withdraw", request), [str(-errno.ENOENT)], "withdrawn once")
         e("end", e("wait", 0, 0, 1000 * MS)[0], 5 * MS)
         until(lambda: [end.get("withdraw") for end in fake.ops("end")[-2:]] == ["1", None], "withdrawn")
-    until(lambda: int(e("counts", 0)[1]) == int(counted[1]) + 2, "withdrawn requests are not counted")
+    until(lambda: e("counts", 0)[1] == "6", "withdrawn requests are not counted")
     fake.drop()  # opened again, as a stream
     until(lambda: e("begin", 0, 0)[0].isdigit() and len(fake.ops("open")) > 1, "open again")
     equal(fake.ops("open")[-1]["rate_mhz"], "15000", "open again")
@@ -527,6 +529,70 @@ def profiles_sessions(directory):
     equal(fake.ops("profile")[0]["budget"], "9")
     equal([(m["latency_ns"], m["n"]) for m in fake.ops("sample")], [("5000001", "3")] * 3)
     within(len(fake.ops("begin")), 1, 200, "governed once all is measured")
+    e.end()
+    fake.close()
+
+
+class OneProfile(Fake):
+    """Has one profile at a time, as flamed does. Replies to operations in `late` wait for `go`."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.running, self.late, self.go, self.behave = None, (), threading.Event(), self.one
+
+    def one(self, op, message):
+        if op in self.late:
+            self.go.wait(60)
+        if op == "close" and "profile" in message:
+            if message["profile"] != str(self.running):
+                return [("errno", errno.ENOENT), ("message", "profile: none of that number")]
+            self.running = None
+        if op == "profile":
+            if self.running:
+                return [("errno", errno.EBUSY), ("message", "profile: another one is running")]
+            self.running, self.step = len(self.ops("profile")), 1
+        if op in ("profile", "sample"):
+            return [("profile", self.running)] + self.point(self.step)[1:]
+        return False
+
+
+@test
+def profiles_close(directory):
+    """A profile that was closed is closed in the daemon too, also if its reply comes later."""
+    fake = OneProfile(directory + "/s")
+    e = Exercise(directory + "/s", FLAMED_PROFILE="1")
+    for n in (1, 2):  # the next session of the handle is profiled in turn
+        number, sampled = e("session", "m", 33 * MS, 1000 * MS)[0], len(fake.ops("sample"))
+        until(lambda: e("end", e("begin", number, 0)[0], 5 * MS) and len(fake.ops("sample")) > sampled, "a sample")
+        equal(fake.running, n, "profile of the session")
+        e("close", number)
+        until(lambda: e("connected") == ["1"] and fake.running is None, "closed with its session")
+    e.end()
+
+    e = Exercise(directory + "/s")
+    seen = len(fake.seen)
+    fake.late = ("profile",)
+    equal(e("profile_open", "m", 20 * MS), [str(-errno.ETIMEDOUT)], "no reply to open")
+    equal(e("profile_open", "m", 20 * MS), [str(-errno.EBUSY)], "still waits for it")
+    equal(e("profile_close"), ["0"], "before its id is known")
+    equal(e("profile_open", "m", 20 * MS), [str(-errno.ETIMEDOUT)], "another one waits for the reply")
+    until(lambda: fake.seen[seen:], "profile")
+    equal([m["op"] for m in fake.seen[seen:]], ["profile"], "until then nothing else is sent")
+    fake.go.set()
+    equal(e("profile_open", "n", 10000 * MS), ["1"], "once that has come")
+    equal([(m["op"], m.get("profile")) for m in fake.seen[seen:]],
+          [("profile", None), ("close", "3"), ("profile", None)], "the first was closed")
+    equal(fake.running, 4, "the one that is open")
+
+    fake.late, fake.go = ("sample",), threading.Event()
+    equal(e("profile_sample", 5 * MS, 20 * MS), [str(-errno.ETIMEDOUT)], "no reply to sample")
+    equal(e("profile_close"), ["0"])
+    e.say("profile_open", "o", 10000 * MS)
+    fake.go.set()
+    equal(e.line(), ["1"], "its reply is not taken for that to the next open")
+    equal((fake.running, fake.ops("profile")[-1]["model"]), (5, "o"), "the daemon has the new one")
+    equal(e("profile_close"), ["0"])
+    until(lambda: e("connected") == ["1"] and fake.running is None, "closed")
     e.end()
     fake.close()
 

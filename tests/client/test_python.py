@@ -56,6 +56,13 @@ def times(_):
         refused(lambda: governor.stream("net"), "rate")
         refused(lambda: governor.stream("net", rate="15 bananas"), "15 bananas")
         refused(lambda: governor.session("no good"), "no good")
+        for bad in ("0.5us", "2h"):
+            refused(lambda: governor.session("net", bad), "deadline", "1 us to 1 h", repr(bad))
+            refused(lambda: governor.stream("net", rate="15/s", first=bad), "first", "1 us to 1 h", repr(bad))
+        for bad in ("9" * 400 + "s", float("inf"), float("nan")):
+            refused(lambda: governor.session("net", "33ms", timeout=bad), "a time", repr(bad))
+        for bad in ("9" * 400 + "/s", "1000001/s", float("inf"), float("nan"), 1e30, -1):
+            refused(lambda: governor.stream("net", rate=bad), "1000000/s", repr(bad))
         governor.session("net", deadline=9.5)
 
 

@@ -199,6 +199,12 @@ ok(status == 200 and kind.startswith("text/plain; version=0.0.4") and "# EOF" no
    "HTTP: the older format otherwise", plain[:500])
 ok(samples(plain).keys() == samples(text).keys(), "both hold the same series")
 ok(x.get("/healthz")[0] == 200, "healthz says ok")
+with socket.create_connection(("127.0.0.1", x.port), timeout=60) as connection:
+    connection.sendall(b"HEAD /healthz HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    replies = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+head, get, body = replies.split("\r\n\r\n")
+ok(all(reply.startswith("HTTP/1.1 200") and "\r\nContent-Length: 3" in reply for reply in (head, get)) and
+   body == "ok\n", "the reply to HEAD has no body, but its length", replies)
 ok(x.get("/nothing")[0] == 404 and x.get("/metrics", method="DELETE")[0] in (405, 501),
    "what is not there is 404, what is not allowed is refused")
 with socket.socket() as listener:  # as systemd's socket unit passes it; LISTEN_PID is known to a shell that becomes it

@@ -54,7 +54,7 @@ class Proxy:
 
 
 class Written(threading.Thread):
-    """A server with fixed replies: bytes by the path, piece by piece."""
+    """A server with fixed replies: bytes by the path, piece by piece; headers alone to HEAD."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -77,8 +77,10 @@ class Written(threading.Thread):
                     return
                 asked += data
             self.asked.append(asked)
+            method, path = asked.split(b" ", 2)[:2]
+            pieces = ANSWERS[path.decode()]
             try:
-                for piece in ANSWERS[asked.split(b" ", 2)[1].decode()]:
+                for piece in [headers(pieces)] if method == b"HEAD" else pieces:
                     time.sleep(piece) if isinstance(piece, float) else connection.sendall(piece)
             except OSError:
                 pass
@@ -90,6 +92,11 @@ class Written(threading.Thread):
         if b"chunked" in head.lower():
             return body.endswith(b"0\r\n\r\n")
         return len(body) >= int(length[1] if length else 0)
+
+
+def headers(pieces):
+    """The part of a fixed reply before its body."""
+    return pieces[0].partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
 def chunk(data):
@@ -114,6 +121,8 @@ ANSWERS = {
     "/completion": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", NATIVE],
     "/infill": [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
     "/health": [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}"],
+    "/load": [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
+    "/kept": [b"HTTP/1.1 304 Not Modified\r\nContent-Length: 15\r\n\r\n"],
     "/slots": [b"HTTP/1.1 501 Not Implemented\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n",
                chunk(b"no!") + b"0\r\nX: 1\r\n\r\n"],
     "/cut": [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"],
@@ -141,12 +150,16 @@ def raw(port, data):
     """All that comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(data)
-        got = b""
-        while True:
-            more = connection.recv(65536)
-            if not more:
-                return got
-            got += more
+        return all_of(connection)
+
+
+def all_of(connection):
+    got = b""
+    while True:
+        more = connection.recv(65536)
+        if not more:
+            return got
+        got += more
 
 
 class Seen:
@@ -213,10 +226,10 @@ def streams(daemon, server):
     plain = ask(server.port, CHAT, body)
     ok(ask(proxy.port, CHAT, body) == plain and int(seen.ask()["sessions"]) == 0,
        "without a rate nothing is asked of flamed")
-    ok(ask(proxy.port, CHAT, body, Flamed_Rate="25/s", Flamed_First="800ms", Flamed_Model="chat") == plain,
+    ok(ask(proxy.port, CHAT, body, Flamed_Rate="25/s", Flamed_First="800ms", Flamed_Model="chat:8b") == plain,
        "headers give one: the answer is the same")
     told, tally = seen.stream(4)
-    ok(told == (25000, 800 * 10**6, 4, 1) and tally["model"] == "chat", "flamed has them, and four tokens", tally)
+    ok(told == (25000, 800 * 10**6, 4, 1) and tally["model"] == "chat:8b", "flamed has them, and four tokens", tally)
     first_s = int(tally["stream.first_median_ns"]) / 1e9
     ok(FIRST_S <= first_s < FIRST_S + 1, "the first token came when the server sent it", first_s)
     pace = int(tally["stream.reached_mhz"]) / 1000
@@ -234,9 +247,9 @@ def streams(daemon, server):
     ok(told == (30000, 1500 * 10**6, 4, 1) and tally["model"] == "set", "flamed has the fields'", tally)
     ok(json.dumps(fields)[1:-1].encode() in server.asked[-1] and server.asked[-1].split(b"\r\n\r\n")[1] ==
        server.asked[-2].split(b"\r\n\r\n")[1], "the server has read the same request")
-    ask(proxy.port, "/completion", {"prompt": "x", "stream": True, **fields}, Flamed_Rate="40/s")
+    ask(proxy.port, "/completion", {"prompt": "x", "stream": True, **fields}, Flamed_Rate="40/s", Flamed_First="20s")
     told, tally = seen.stream(10)
-    ok(told[0] == 40000 and told[2:] == (10, 2), "headers come before fields; llama.cpp's own events count too", tally)
+    ok(told == (40000, 20 * 10**9, 10, 2), "headers come before fields; llama.cpp's own events count too", tally)
     ask(proxy.port, CHAT, body)
     told, tally = seen.stream(14)
     ok(told == (5000, 2 * 10**9, 14, 3), "and the configuration last", tally)
@@ -266,8 +279,12 @@ def passing(daemon, server):
     for path in ("/health", "/slots", "/completion"):
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
         ok(raw(proxy.port, request) == raw(server.port, request) == b"".join(ANSWERS[path]), f"{path}: byte by byte")
-    ok(raw(proxy.port, b"GET /health HTTP/1.1\r\n\r\n" * 3 + b"HEAD /health HTTP/1.0\r\n\r\n") ==
-       ANSWERS["/health"][0] * 4, "four requests on a connection")
+    paths = [("GET", "/health"), ("HEAD", "/health"), ("HEAD", "/slots"), ("GET", "/kept"), ("GET", "/health")]
+    ok(raw(proxy.port, b"".join(f"{method} {path} HTTP/1.1\r\n\r\n".encode() for method, path in paths)
+           + b"HEAD /health HTTP/1.0\r\n\r\n") ==
+       b"".join([ANSWERS["/health"][0], *(headers(ANSWERS[path]) for path in ("/health", "/slots", "/kept")),
+                 ANSWERS["/health"][0], headers(ANSWERS["/health"])]),
+       "six requests on a connection; to HEAD, and with 304, a length announces no body")
     chunked = b"POST /infill HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunk(b'{"x":') + \
         chunk(b"1}") + b"0\r\n\r\n"
     ok(raw(proxy.port, chunked) == b"".join(ANSWERS["/infill"]) and server.asked[-1] == chunked,
@@ -278,6 +295,16 @@ def passing(daemon, server):
         ok(connection.recv(100).startswith(b"HTTP/1.1 100"), "a client that waits to be let in is let in")
     ok(wait_for(lambda: len(proxy.lines()) == 1) and "ended" in proxy.lines()[0],
        "and when it then goes, a line says so", proxy.lines())
+    let_in = b"HTTP/1.1 100 Continue\r\n\r\n"
+    for path in ("/infill", "/load"):
+        request = waits.replace(b"/infill", path.encode())
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as connection:
+            connection.sendall(request)
+            ok(connection.recv(len(let_in), socket.MSG_WAITALL) == let_in, f"{path}: let in before its body is sent")
+            connection.sendall(b"{}")
+            ok(all_of(connection) == b"".join(ANSWERS[path]) and server.asked[-1] ==
+               request.replace(b"Expect: 100-continue\r\n", b"") + b"{}", "the server gets it without Expect",
+               server.asked[-1])
     proxy.end()
 
 
@@ -302,6 +329,14 @@ def refused(daemon, server):
     bad("a rate that nobody has", ask(proxy.port, CHAT, {**body, "flamed": {"rate": 1e12}}), 400, "rate")
     bad("a rate of another type", ask(proxy.port, CHAT, {**body, "flamed": {"rate": [1]}}), 400, "flamed:")
     bad("a name that is none", ask(proxy.port, CHAT, {**body, "flamed": {"model": "a b"}}), 400, "'a b'")
+    bad("a name that is a number", ask(proxy.port, CHAT, {**body, "flamed": {"model": 5}}), 400, "model name: 5")
+    digits = "9" * 400
+    bad("an infinite rate", ask(proxy.port, CHAT, b'{"stream": true, "flamed": {"rate": 1e999}}'), 400, "rate: ", "inf")
+    bad("a rate of 400 digits", ask(proxy.port, CHAT, body, Flamed_Rate=digits + "/s"), 400, "rate: ", digits)
+    bad("and as a number", ask(proxy.port, CHAT, {**body, "flamed": {"rate": int(digits)}}), 400, "rate: ")
+    bad("a time of 400 digits", ask(proxy.port, CHAT, body, Flamed_First=digits + "s"), 400, "first: ", digits)
+    bad("and as a number", ask(proxy.port, CHAT, {**body, "flamed": {"first": int(digits)}}), 400, "first: ")
+    bad("a first token after two hours", ask(proxy.port, CHAT, body, Flamed_First="2h"), 400, "first ", "1 us to 1 h")
     bad("no object", ask(proxy.port, CHAT, {**body, "flamed": "fast"}), 400, "not an object")
     bad("no HTTP", raw(proxy.port, b"hello\r\n\r\n"), 400, "hello")
     bad("half of the headers", raw_half(proxy.port, b"GET / HTTP/1.1\r\nHost"), 400, "early")
@@ -315,7 +350,7 @@ def refused(daemon, server):
     bad("one that speaks otherwise", ask(proxy.port, "/garbage"), 502, "SSH-2.0")
     ok(ask(proxy.port, "/cut")[2] == b"half" and wait_for(lambda: "within a message" in proxy.lines()[-1]),
        "an answer that is cut off is cut off for the client too", proxy.lines())
-    ok(ask(proxy.port, CHAT, b"{")[0] == 200 and ask(proxy.port, CHAT, b"[1]")[0] == 200,
+    ok(all(ask(proxy.port, CHAT, text)[0] == 200 for text in (b"{", b"[1]", b"[" * 10000)),
        "what is wrong with a body is the server's to say")
     run = lambda *words: subprocess.run([*proxy.process.args[:3], *words], capture_output=True, text=True,
                                         env={**os.environ, "PYTHONPATH": ROOT + "/lib/python",
@@ -323,10 +358,12 @@ def refused(daemon, server):
     used = run("--listen", f"127.0.0.1:{proxy.port}")
     ok(used.returncode == 1 and f"127.0.0.1:{proxy.port}" in used.stderr and used.stderr.count("\n") == 1,
        "an address that is taken", used.stderr)
-    for words, said in ((["--rate", "fast"], "'fast'"), (["--first", "800"], "'800'"), (["--upstream", "no"], "'no'"),
+    for words, said in ((["--rate", "fast"], "'fast'"), (["--rate", digits + "/s"], digits),
+                        (["--first", "800"], "'800'"), (["--upstream", "no"], "'no'"),
                         (["--listen", "1.2.3.4:99999"], "99999")):
         out = run(*words)
-        ok(out.returncode == 2 and words[0] in out.stderr and said in out.stderr, " ".join(words), out.stderr)
+        ok(out.returncode == 2 and words[0] in out.stderr and said in out.stderr and "Traceback" not in out.stderr,
+           " ".join(words)[:40], out.stderr)
     proxy.end()
     closed = socket.create_server(("127.0.0.1", 0))
     port = closed.getsockname()[1]

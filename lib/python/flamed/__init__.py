@@ -44,6 +44,8 @@ __all__ = ["Decision", "Flamed", "LEARNING", "NONE", "Point", "READY", "Request"
 NONE, LEARNING, READY = range(3)
 TIMEOUT = 1.0
 DEADLINE_MAX_S = 10.0  # a number above this was most likely meant in milliseconds
+_DEADLINE_NS_MIN, _DEADLINE_NS_MAX, _RATE_MHZ_MAX = 1000, 3600 * 10**9, 10**9  # of libflamed
+_TIME_MAX_S = 1e9  # fits 64 bits in ns
 
 Time = Union[float, int, str, datetime.timedelta]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -159,8 +161,8 @@ def seconds(time: Time) -> float:
 
 def _ns(time: Time) -> int:
     value = seconds(time)
-    if value < 0:
-        raise ValueError(f"a time has to be 0 or more: {time!r}")
+    if not 0 <= value <= _TIME_MAX_S:
+        raise ValueError(f"a time has to be from 0 to {_TIME_MAX_S:g} s: {time!r}")
     return round(value * 1e9)
 
 
@@ -172,6 +174,14 @@ def _deadline_ns(name: str, time: Time) -> int:
     return _ns(time)
 
 
+def _accepted_ns(name: str, time: Time) -> int:
+    """A deadline that libflamed accepts; 0: none, or the default."""
+    value = _deadline_ns(name, time)
+    if value and not _DEADLINE_NS_MIN <= value <= _DEADLINE_NS_MAX:
+        raise ValueError(f"{name} has to be from 1 us to 1 h: {time!r}")
+    return value
+
+
 def _rate_mhz(rate: Union[float, int, str]) -> int:
     if isinstance(rate, str):
         number, unit = _number_and_unit(rate)
@@ -179,8 +189,8 @@ def _rate_mhz(rate: Union[float, int, str]) -> int:
             raise ValueError(f'no rate such as "15/s", "30fps" or "60hz": {rate!r}')
     else:
         number = float(rate)
-    if number < 0:
-        raise ValueError(f"a rate has to be over 0: {rate!r}")
+    if not 0 <= number <= _RATE_MHZ_MAX / 1000:
+        raise ValueError(f"a rate has to be over 0 and at most {_RATE_MHZ_MAX // 1000}/s: {rate!r}")
     return round(number * 1000)
 
 
@@ -330,7 +340,7 @@ class Flamed:
 
     def session(self, model: Optional[str] = None, deadline: Time = 0, timeout: Time = TIMEOUT) -> Session:
         """Open a session; `deadline` is the usual deadline of its requests."""
-        number = self.library.flamed_session(self.handle, _encode(model), _deadline_ns("deadline", deadline),
+        number = self.library.flamed_session(self.handle, _encode(model), _accepted_ns("deadline", deadline),
                                              _ns(timeout))
         if number == -errno.EINVAL:
             raise ValueError(f"no model, or no model name: {model!r}")
@@ -340,7 +350,7 @@ class Flamed:
                timeout: Time = TIMEOUT) -> Session:
         """Open a session with a schedule: `rate` requests a second ("15/s", "30fps", 15), the first
         due `first` after the start."""
-        number = self.library.flamed_stream(self.handle, _encode(model), _rate_mhz(rate), _deadline_ns("first", first),
+        number = self.library.flamed_stream(self.handle, _encode(model), _rate_mhz(rate), _accepted_ns("first", first),
                                             _ns(timeout))
         if number == -errno.EINVAL:
             raise ValueError(f"no model, no model name, or no rate: {model!r}, {rate!r}")

@@ -20,7 +20,7 @@ import signal
 import sys
 from typing import Any, AsyncIterator, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
-from . import Flamed, Session, _deadline_ns, _rate_mhz
+from . import Flamed, Session, _accepted_ns, _rate_mhz
 
 COMPLETIONS = ("/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions", "/completion", "/infill")
 HEAD_MAX = 64 << 10
@@ -28,7 +28,7 @@ BODY_MAX = 64 << 20
 EVENT_MAX = 1 << 20
 PIECE = 64 << 10
 LETTERS_PER_TOKEN = 4  # of a prompt's text; its tokens are not known before the server has read it
-MODEL_MAX = 64
+MODEL_MAX, MODEL_LETTERS = 64, "A-Za-z0-9._:-"
 CONTEXT_MAX = 1 << 24
 
 Answer = TypeVar("Answer")
@@ -162,19 +162,20 @@ def read_terms(head: Head, body: Dict[str, Any], default: Terms) -> Terms:
         return head.get("flamed-" + name) or fields.get(name)
 
     model = said("model")
-    if model is not None and not re.fullmatch(rf"[A-Za-z0-9._-]{{1,{MODEL_MAX}}}", str(model)):
+    if model is not None and not (isinstance(model, str) and
+                                  re.fullmatch(rf"[{MODEL_LETTERS}]{{1,{MODEL_MAX}}}", model)):
         raise Refusal("400 Bad Request", f"flamed: no model name: {model!r}")
     found = []
     for name, parse, otherwise in (("rate", _rate_mhz, default.rate_mhz),
-                                   ("first", lambda value: _deadline_ns("first", value), default.first_ns)):
+                                   ("first", lambda value: _accepted_ns("first", value), default.first_ns)):
         value = said(name)
         try:
             found.append(parse(value) if value is not None else otherwise)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise Refusal("400 Bad Request", f"flamed: {name}: {error}") from error
     if not model and not default.model and isinstance(body.get("model"), str):
         # Servers take a file's name for it, or anything.
-        model = re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.basename(body["model"]))[:MODEL_MAX]
+        model = re.sub(rf"[^{MODEL_LETTERS}]+", "-", os.path.basename(body["model"]))[:MODEL_MAX]
     text = body.get("messages", body.get("prompt", ""))
     letters = len(text if isinstance(text, str) else json.dumps(text))
     return Terms(model or default.model or "llama", found[0], found[1],
@@ -196,7 +197,7 @@ def read_event(data: bytes) -> Event:
         part = choice.get("delta", choice)
         token = any(part.get(key) for key in ("content", "text", "reasoning_content", "tool_calls"))
         return Event(token, bool(choice.get("finish_reason") or choice.get("stop") or "error" in event))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return Event(False, False)
 
 
@@ -265,7 +266,7 @@ class Proxy:
         """A completion's stream; None if it has no schedule."""
         try:
             body = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None  # the server replies with the error
         if not isinstance(body, dict) or body.get("stream") is not True:
             return None
@@ -274,7 +275,7 @@ class Proxy:
             return None
         try:
             session = await aside(lambda: self._governor.stream(terms.model, rate=terms.rate_mhz / 1000,
-                                                                first=terms.first_ns / 1e9))
+                                                                first=f"{terms.first_ns}ns"))
         except ValueError as error:
             raise Refusal("400 Bad Request", f"flamed: {error}") from error
         if session._number < 0:
@@ -282,13 +283,10 @@ class Proxy:
             return None
         return Completion(session, terms.prompt)
 
-    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                       head: Head) -> Tuple[Optional[Completion], List[bytes]]:
+    async def _request(self, reader: asyncio.StreamReader, head: Head) -> Tuple[Optional[Completion], List[bytes]]:
         """The completion of a request, and the part of its body that was read."""
         if head.start[0] != "POST" or head.start[1].split("?")[0] not in COMPLETIONS:
             return None, []
-        if head.get("expect").lower() == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         raws, text = [], b""
         try:
             async for raw, data in pieces(reader, head, False):
@@ -305,7 +303,10 @@ class Proxy:
         head = await read_head(reader)
         if not head:
             return False
-        completion, raws = await self._request(reader, writer, head)
+        expects = head.get("expect").lower() == "100-continue"
+        if expects:  # the server's own would only be read once the body was sent on
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        completion, raws = await self._request(reader, head)
         server: Optional[asyncio.StreamWriter] = None
         try:
             try:
@@ -313,7 +314,7 @@ class Proxy:
             except OSError as error:
                 raise self._gone(reason(error)) from error
             try:
-                server.write((head.without("expect") if raws else head.raw) + b"".join(raws))
+                server.write((head.without("expect") if expects else head.raw) + b"".join(raws))
                 if not raws:
                     async for raw, _ in pieces(reader, head, False):
                         server.write(raw)
@@ -342,11 +343,12 @@ class Proxy:
                 raise self._gone("closed without a reply")
             writer.write(head.raw)
         empty = request.start[0] == "HEAD" or head.start[1] in ("204", "304")
-        async for raw, data in pieces(answers, head, not empty):
-            if completion:
-                completion.feed(data)
-            writer.write(raw)
-            await writer.drain()
+        if not empty:  # such a reply may still have the length of one
+            async for raw, data in pieces(answers, head, True):
+                if completion:
+                    completion.feed(data)
+                writer.write(raw)
+                await writer.drain()
         await writer.drain()
         told = empty or head.chunked or head.length is not None
         return told and not request.closes() and not head.closes()
@@ -391,7 +393,7 @@ def arguments(words: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--model", help="flamed's name of the model; default: what the request names")
     parser.add_argument("--rate", type=checked(_rate_mhz), default=0,
                         help="tokens a second, such as 15/s; without it only requests that name a rate are streams")
-    parser.add_argument("--first", type=checked(lambda text: _deadline_ns("first", text)), default=0,
+    parser.add_argument("--first", type=checked(lambda text: _accepted_ns("first", text)), default=0,
                         help="when the first token is due, such as 800ms; default: one period")
     parser.add_argument("--socket", help="flamed's socket")
     return parser.parse_args(words)

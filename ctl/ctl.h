@@ -66,6 +66,10 @@ int ctl_ask(struct ctl *ctl, const char *op);
 /* The same from a place on that an earlier reply named as `next`; 0: the beginning. */
 int ctl_ask_from(struct ctl *ctl, const char *op, uint64_t from);
 
+/* Ask for the models, and find `name` in the current power mode: the user's own, else the administrator's. Returns 1 if
+ * it is model.N of the reply, 0 if there is none, or -errno. */
+int ctl_find_model(struct ctl *ctl, const char *name, size_t *n);
+
 /* Print "flamectl VERB: ..." on stderr. */
 void ctl_error(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -259,6 +259,29 @@ int ctl_ask_from(struct ctl *ctl, const char *op, uint64_t from)
 	return rc;
 }
 
+int ctl_find_model(struct ctl *ctl, const char *name, size_t *n)
+{
+	uint64_t from = 0;
+
+	do {
+		int rc = ctl_ask_from(ctl, "models", from);
+
+		if (rc < 0)
+			return rc;
+		for (*n = 0; *ctl_text(ctl, "model.%zu.name", *n); ++*n) {
+			uint64_t owner = ctl_u64(ctl, "model.%zu.uid", *n);
+
+			/* the administrator's reply has the models of all users, and any has those of all modes */
+			if (!strcmp(ctl_text(ctl, "model.%zu.name", *n), name) &&
+			    !strcmp(ctl_text(ctl, "model.%zu.mode", *n), ctl_text(ctl, "mode")) &&
+			    (owner == 0 || owner == ctl_u64(ctl, "uid")))
+				return 1;
+		}
+		from = ctl_u64(ctl, "next");
+	} while (from);
+	return 0;
+}
+
 static void look_at_terminal(struct ctl *ctl)
 {
 	struct winsize size;

@@ -670,6 +670,47 @@ def profile_command(directory):
 
 
 @test
+def model_of_whom(directory):
+    """A model's state is that of the user's own in the current power mode, else of the administrator's.
+    These may be on any page, before or after those of other modes and users."""
+    fake = Fake(directory + "/s")
+    pages = []
+
+    def models(op, message):
+        if op == "models":
+            page = int(message.get("from", 0))
+            listed = [("mode", "15W"), ("uid", 7)] + ([("next", page + 1)] if page + 1 < len(pages) else [])
+            for i, (name, mode, uid, state, phases, samples) in enumerate(pages[page]):
+                listed += [(f"model.{i}.{key}", value) for key, value in (
+                    ("name", name), ("mode", mode), ("uid", uid), ("state", state), ("phases", phases),
+                    ("samples", samples))]
+            return listed
+        if op == "surface":
+            return [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"),
+                    ("mem_hz", "0"), ("row.0.0", "0:0:0:0:0:0:0")]
+        return False
+
+    fake.behave = models
+    config = directory + "/conf"
+    with open(config, "w", encoding="utf-8") as file:
+        file.write("[model m]\ncommand = exit 3\n")
+    own, admin = ("m", "15W", 7, "learning", "prefill,decode", 3), ("m", "15W", 0, "ready", "prefill,run", 9)
+    other_mode, other_user = ("m", "30W", 7, "ready", "run", 20), ("m", "15W", 8, "ready", "decode,run", 30)
+    for pages[:], state, samples, phases, background in (
+            ([[other_mode, own, admin, other_user]], "learning", 3, "prefill,decode", "failed with status 3"),
+            ([[other_mode, other_user, ("n", "15W", 7, "none", "", 0)], [admin, other_user]], "ready", 9, "prefill,run",
+             "m is ready, 9 operating points known"),
+            ([[other_mode, other_user]], None, 0, None, "failed with status 3")):
+        out = ctl("--socket", directory + "/s", "profile", "m", "--", "true", status=0 if state else 1)[0]
+        contains(out, f"m: {state}, {samples} operating points" if state else "m: nothing was measured")
+        contains(ctl("--socket", directory + "/s", "profile", "m", "--background", "--config", config,
+                     status=1 if "failed" in background else 0)[1], background)
+        out = ctl("--socket", directory + "/s", "surface", "m")[0]
+        contains(out, f"Measured: --phase {phases}." if phases else "was not measured yet. Requests")
+    fake.close()
+
+
+@test
 def verify(directory):
     """verify: an apply is tried when idle, compared with the values read back, and restored."""
     path = directory + "/s"

@@ -57,7 +57,11 @@ int ctl_connect(struct ctl *ctl);
  * the daemon's error. Returns 0 or -errno. */
 int ctl_call(struct ctl *ctl, struct kv_out *message);
 
-/* Print on stderr why wire_call() returned the negative `rc`. */
+/* The same on an existing connection and without messages. If no reply comes in time, the connection is closed, since a
+ * late reply would be taken for that of the next message. Returns 0 or -errno; -ENOTCONN: not connected. */
+int ctl_exchange(struct ctl *ctl, struct kv_out *message);
+
+/* Print on stderr why ctl_exchange() returned the negative `rc`. */
 void ctl_failed(const struct ctl *ctl, int rc);
 
 /* ctl_call() with a message of one key, `op`. */

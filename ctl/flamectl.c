@@ -227,15 +227,25 @@ void ctl_failed(const struct ctl *ctl, int rc)
 		ctl_error(ctl, "connection lost: %s", strerror(-rc));
 }
 
+int ctl_exchange(struct ctl *ctl, struct kv_out *out)
+{
+	int rc;
+
+	kv_end(out);
+	rc = wire_call(&ctl->wire, out, CTL_TIMEOUT_NS);
+	disarm(&ctl->wire);
+	if (rc == -ETIMEDOUT && ctl->wire.reply.count == 0)
+		wire_close(&ctl->wire);
+	return rc;
+}
+
 int ctl_call(struct ctl *ctl, struct kv_out *out)
 {
 	int rc = ctl_connect(ctl);
 
 	if (rc < 0)
 		return rc;
-	kv_end(out);
-	rc = wire_call(&ctl->wire, out, CTL_TIMEOUT_NS);
-	disarm(&ctl->wire);
+	rc = ctl_exchange(ctl, out);
 	if (rc < 0)
 		ctl_failed(ctl, rc);
 	return rc;

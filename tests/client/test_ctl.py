@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import termios
 import time
 import xml.dom.minidom
@@ -707,6 +708,54 @@ def model_of_whom(directory):
                      status=1 if "failed" in background else 0)[1], background)
         out = ctl("--socket", directory + "/s", "surface", "m")[0]
         contains(out, f"Measured: --phase {phases}." if phases else "was not measured yet. Requests")
+    fake.close()
+
+
+@test
+def run_late_reply(directory):
+    """run --report asks no more once a reply did not come: a late one would be taken for that of the next message."""
+    fake = Fake(directory + "/s")
+    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == 3 else False
+    page = directory + "/page.html"
+    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report", page, "--",
+                      "sh", "-c", "sleep 1; echo out; exit 4", status=4)
+    equal((out, len(fake.ops("tally"))), ("out\n", 3), errors)
+    contains(errors, "flamed did not answer during the run: no summary")
+    fake.close()
+
+
+@test
+def run_late_report(directory):
+    """The command runs also if flamed stops answering just before."""
+    fake = Fake(directory + "/s")
+    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == 2 else False
+    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report",
+                      directory + "/page.html", "--", "echo", "out")
+    equal((out, len(fake.ops("tally"))), ("out\n", 2), errors)
+    contains(errors, "flamed did not answer during the run: no summary")
+    fake.close()
+
+
+@test
+def report_late_reply(directory):
+    """report: a reply that comes late is not taken for the next one."""
+    fake = Fake(directory + "/s")
+    text = lambda pairs: "".join(f"{k}={v}\n" for k, v in [("errno", 0), *pairs])
+
+    def late(op, message):
+        if op == "status":
+            return None
+        if op == "explain" and len(fake.connections) == 1:
+            return (text([("text", "the late one")]) + "\n" + text([("text", "of explain")]) + "\n").encode()
+        return [("text", "of explain")] if op == "explain" else False
+
+    fake.behave = late
+    path = directory + "/report.tar"
+    ctl("--socket", directory + "/s", "report", path, "--sysroot", directory, "--config", "/dev/null", "--log",
+        "/dev/null")
+    with tarfile.open(path) as tar:
+        found = {name: tar.extractfile(name + ".txt").read().decode() for name in ("status", "explain")}
+    equal(found, {"status": "no answer\n", "explain": "errno=0\ntext=of explain\n"})
     fake.close()
 
 

@@ -19,6 +19,7 @@
 #include "scrub.h"
 
 #define REPORT_FILE     "flamed-report.tar"
+#define CONFIG_FILE     SYSCONFDIR "/flamed.conf"
 #define TEXT_BYTES_MAX  (1 << 20) /* of a configuration; of a log, its end */
 #define VALUE_BYTES_MAX 4096      /* of a sysfs file */
 #define TAR_BLOCK       512
@@ -324,25 +325,45 @@ static void add_reply(struct archive *a, struct ctl *ctl, const struct private_w
 	free(text);
 }
 
-/* Add the end of the log: of a file, or of both services' journal. */
-static void add_log(struct archive *a, const struct private_words *words, const char *path)
+/* Read the configuration; without one, and if none was named, *text stays NULL. Returns 0, or -errno and a message. */
+static int read_config(const struct ctl *ctl, const char *path, char **text)
 {
-	CLEANUP_MEM char *text = malloc(TEXT_BYTES_MAX + 1);
+	int rc = file_read(path ? path : CONFIG_FILE, TEXT_BYTES_MAX, text, NULL);
+
+	if (rc == -ENOENT && !path)
+		return 0;
+	if (rc < 0)
+		ctl_error(ctl, "%s: %s", path ? path : CONFIG_FILE, strerror(-rc));
+	return rc;
+}
+
+/* Read the end of the log: of a file or, if `path` is NULL, of both services' journal, which may be missing. Returns 0,
+ * or -errno after a message. */
+static int read_log(const struct ctl *ctl, const char *path, char **text)
+{
 	FILE *in = path ? fopen(path, "re") : popen(LOG_COMMAND, "r");
+	int rc = in ? 0 : -errno;
 	size_t n = 0;
 
+	*text = malloc(TEXT_BYTES_MAX + 1);
+	if (!*text)
+		rc = -ENOMEM;
 	if (in && path && fseek(in, -TEXT_BYTES_MAX, SEEK_END) < 0)
 		rewind(in);
-	if (in && text)
-		n = fread(text, 1, TEXT_BYTES_MAX, in);
+	if (rc == 0) {
+		n = fread(*text, 1, TEXT_BYTES_MAX, in);
+		rc = ferror(in) ? -errno : 0;
+	}
 	if (in)
 		path ? fclose(in) : pclose(in);
-	if (!text)
-		return;
+	if (rc < 0) {
+		ctl_error(ctl, "%s: %s", path ? path : "journalctl", strerror(-rc));
+		return rc;
+	}
 	for (size_t i = 0; i < n; i++)
-		text[i] = text[i] ? text[i] : '?';
-	text[n] = '\0';
-	add_text(a, words, "log.txt", text);
+		(*text)[i] = (*text)[i] ? (*text)[i] : '?';
+	(*text)[n] = '\0';
+	return 0;
 }
 
 static void add_boards(struct archive *a, const struct private_words *words)
@@ -361,6 +382,7 @@ static void add_boards(struct archive *a, const struct private_words *words)
 	globfree(&found);
 }
 
+/* `config` and `log` are their texts; no configuration: NULL. */
 static int write_archive(struct archive *a, struct ctl *ctl, const char *config, const char *log)
 {
 	static const char end[2 * TAR_BLOCK];
@@ -372,21 +394,23 @@ static int write_archive(struct archive *a, struct ctl *ctl, const char *config,
 		 "Written by flamectl report. sys/ is as the kernel shows it; host and user names are replaced by "
 		 "PRIVATE, other paths by PATH, network addresses by ADDRESS.\n");
 	add_sysfs(a);
-	add_host_file(a, &words, "flamed.conf", config);
+	if (config)
+		add_text(a, &words, "flamed.conf", config);
 	add_boards(a, &words);
 	if (ctl_connect(ctl) == 0) {
 		add_reply(a, ctl, &words, "status");
 		add_reply(a, ctl, &words, "explain");
 		add_reply(a, ctl, &words, "models");
 	}
-	add_log(a, &words, log);
+	add_text(a, &words, "log.txt", log);
 	put(a, end, sizeof(end));
 	return a->error;
 }
 
 int cmd_report(struct ctl *ctl, int argc, char **argv)
 {
-	const char *sysroot = "", *config = SYSCONFDIR "/flamed.conf", *log = NULL;
+	const char *sysroot = "", *config = NULL, *log = NULL;
+	CLEANUP_MEM char *config_text = NULL, *log_text = NULL;
 	const struct ctl_option options[] = {{"--sysroot", &sysroot, NULL},
 					     {"--config", &config, NULL},
 					     {"--log", &log, NULL}};
@@ -402,12 +426,14 @@ int cmd_report(struct ctl *ctl, int argc, char **argv)
 		ctl_error(ctl, "%s: %s", sysroot, strerror(errno));
 		return 1;
 	}
+	if (read_config(ctl, config, &config_text) < 0 || read_log(ctl, log, &log_text) < 0)
+		return 1;
 	a.fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (a.fd < 0) {
 		ctl_error(ctl, "%s: %s", path, strerror(errno));
 		return 1;
 	}
-	rc = write_archive(&a, ctl, config, log);
+	rc = write_archive(&a, ctl, config_text, log_text);
 	if (close(a.fd) < 0 && !rc)
 		rc = -errno;
 	if (rc < 0) {

@@ -156,6 +156,7 @@ def keeps(root, state):
 
 d = Daemon("intel-xe-laptop", start=False)
 processors(d.sys)
+open(d.log, "w").close()
 report(d, d.dir + "/report.tar")
 again = d.dir + "/again"
 unpack(d.dir + "/report.tar", again)
@@ -193,5 +194,17 @@ ok(len(first_writes(trees + "from-report.writes")) == 4 and "ff9a0000.gpu/max_fr
    "with the writes that the keeper makes on it", open(trees + "from-report.writes").read()[:800])
 run = report(d, d.dir + "/report.tar")
 ok(run.returncode == 1 and "exists" in run.stderr, "an archive that is there is not written over", run.stderr)
+
+# a file that is named has to be there; before that is known no archive is made
+words = [os.path.join(BUILD, "flamectl"), "--socket", d.socket, "report", d.dir + "/none.tar", "--sysroot", d.sys]
+with open(d.dir + "/large.conf", "w") as f:
+    f.write("# 14 characters\n" * (1 << 16) + "#\n")
+for option, other, name in (("--config", "--log", "nosuch"), ("--log", "--config", "nosuch"),
+                            ("--config", "--log", "large.conf"), ("--log", "--config", "run")):
+    path = f"{d.dir}/{name}"
+    run = subprocess.run([*words, option, path, other, "/dev/null"], capture_output=True, text=True)
+    ok(run.returncode == 1 and path + ": " in run.stderr and not os.path.exists(words[4]),
+       f"{option} {name} is an error that names the file", (run.returncode, run.stdout, run.stderr))
+
 d.end()
 done()

@@ -199,6 +199,8 @@ static void add_text(struct archive *a, const struct private_words *words, const
 
 	if (clean)
 		add_bytes(a, name, clean, strlen(clean));
+	else
+		a->error = -ENOMEM;
 }
 
 /* Add a symbolic link under its real path: its directory may itself have been reached through a
@@ -309,8 +311,10 @@ static void add_reply(struct archive *a, struct ctl *ctl, const struct private_w
 	FILE *out = open_memstream(&text, &size);
 
 	snprintf(name, sizeof(name), "%s.txt", op);
-	if (!out)
+	if (!out) {
+		a->error = -ENOMEM;
 		return;
+	}
 	do {
 		if (ctl_ask_from(ctl, op, from) < 0) {
 			fprintf(out, "no answer\n");
@@ -320,8 +324,10 @@ static void add_reply(struct archive *a, struct ctl *ctl, const struct private_w
 			fprintf(out, "%s=%s\n", ctl->wire.reply.pair[i].key, ctl->wire.reply.pair[i].value);
 		from = ctl_u64(ctl, "next");
 	} while (from);
-	fclose(out);
-	add_text(a, words, name, text);
+	if (fclose(out) == 0)
+		add_text(a, words, name, text);
+	else
+		a->error = -ENOMEM;
 	free(text);
 }
 
@@ -388,7 +394,10 @@ static int write_archive(struct archive *a, struct ctl *ctl, const char *config,
 	static const char end[2 * TAR_BLOCK];
 	struct private_words words;
 
-	scrub_find_words(&words);
+	/* rather no report than one with names */
+	a->error = scrub_find_words(&words);
+	if (a->error)
+		goto out;
 	add_text(a, &words, "report.txt",
 		 "flamed " FLAMED_VERSION "\n"
 		 "Written by flamectl report. sys/ is as the kernel shows it; host and user names are replaced by "
@@ -404,6 +413,8 @@ static int write_archive(struct archive *a, struct ctl *ctl, const char *config,
 	}
 	add_text(a, &words, "log.txt", log);
 	put(a, end, sizeof(end));
+out:
+	scrub_free_words(&words);
 	return a->error;
 }
 

@@ -66,21 +66,21 @@ static int read_wanted(const struct ctl *ctl, const char *config, struct wanted 
 
 static int ask_state(struct ctl *ctl, const char *model, struct state *state)
 {
+	size_t n;
+	int rc;
+
 	*state = (struct state){0};
 	if (ctl_ask(ctl, "status") < 0)
 		return -EIO;
 	state->busy = ctl_u64(ctl, "sessions") > 0;
 	for (size_t i = 0; *ctl_text(ctl, "profile.%zu.id", i); i++)
 		state->measuring |= strcmp(model, ctl_text(ctl, "profile.%zu.model", i)) == 0;
-	if (ctl_ask(ctl, "models") < 0)
-		return -EIO;
-	for (size_t i = 0; *ctl_text(ctl, "model.%zu.name", i); i++) {
-		if (strcmp(model, ctl_text(ctl, "model.%zu.name", i)) != 0)
-			continue;
-		state->ready = strcmp(ctl_text(ctl, "model.%zu.state", i), "ready") == 0;
-		state->samples = ctl_u64(ctl, "model.%zu.samples", i);
+	rc = ctl_find_model(ctl, model, &n);
+	if (rc > 0) {
+		state->ready = strcmp(ctl_text(ctl, "model.%zu.state", n), "ready") == 0;
+		state->samples = ctl_u64(ctl, "model.%zu.samples", n);
 	}
-	return 0;
+	return rc < 0 ? rc : 0;
 }
 
 static int wait_for_idle(struct ctl *ctl, const struct wanted *wanted, struct state *state)

@@ -57,7 +57,11 @@ int ctl_connect(struct ctl *ctl);
  * the daemon's error. Returns 0 or -errno. */
 int ctl_call(struct ctl *ctl, struct kv_out *message);
 
-/* Print on stderr why wire_call() returned the negative `rc`. */
+/* The same on an existing connection and without messages. If no reply comes in time, the connection is closed, since a
+ * late reply would be taken for that of the next message. Returns 0 or -errno; -ENOTCONN: not connected. */
+int ctl_exchange(struct ctl *ctl, struct kv_out *message);
+
+/* Print on stderr why ctl_exchange() returned the negative `rc`. */
 void ctl_failed(const struct ctl *ctl, int rc);
 
 /* ctl_call() with a message of one key, `op`. */
@@ -65,6 +69,10 @@ int ctl_ask(struct ctl *ctl, const char *op);
 
 /* The same from a place on that an earlier reply named as `next`; 0: the beginning. */
 int ctl_ask_from(struct ctl *ctl, const char *op, uint64_t from);
+
+/* Ask for the models, and find `name` in the current power mode: the user's own, else the administrator's. Returns 1 if
+ * it is model.N of the reply, 0 if there is none, or -errno. */
+int ctl_find_model(struct ctl *ctl, const char *name, size_t *n);
 
 /* Print "flamectl VERB: ..." on stderr. */
 void ctl_error(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));

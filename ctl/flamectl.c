@@ -227,15 +227,25 @@ void ctl_failed(const struct ctl *ctl, int rc)
 		ctl_error(ctl, "connection lost: %s", strerror(-rc));
 }
 
+int ctl_exchange(struct ctl *ctl, struct kv_out *out)
+{
+	int rc;
+
+	kv_end(out);
+	rc = wire_call(&ctl->wire, out, CTL_TIMEOUT_NS);
+	disarm(&ctl->wire);
+	if (rc == -ETIMEDOUT && ctl->wire.reply.count == 0)
+		wire_close(&ctl->wire);
+	return rc;
+}
+
 int ctl_call(struct ctl *ctl, struct kv_out *out)
 {
 	int rc = ctl_connect(ctl);
 
 	if (rc < 0)
 		return rc;
-	kv_end(out);
-	rc = wire_call(&ctl->wire, out, CTL_TIMEOUT_NS);
-	disarm(&ctl->wire);
+	rc = ctl_exchange(ctl, out);
 	if (rc < 0)
 		ctl_failed(ctl, rc);
 	return rc;
@@ -257,6 +267,29 @@ int ctl_ask_from(struct ctl *ctl, const char *op, uint64_t from)
 	rc = ctl_call(ctl, &out);
 	kv_free(&out);
 	return rc;
+}
+
+int ctl_find_model(struct ctl *ctl, const char *name, size_t *n)
+{
+	uint64_t from = 0;
+
+	do {
+		int rc = ctl_ask_from(ctl, "models", from);
+
+		if (rc < 0)
+			return rc;
+		for (*n = 0; *ctl_text(ctl, "model.%zu.name", *n); ++*n) {
+			uint64_t owner = ctl_u64(ctl, "model.%zu.uid", *n);
+
+			/* the administrator's reply has the models of all users, and any has those of all modes */
+			if (!strcmp(ctl_text(ctl, "model.%zu.name", *n), name) &&
+			    !strcmp(ctl_text(ctl, "model.%zu.mode", *n), ctl_text(ctl, "mode")) &&
+			    (owner == 0 || owner == ctl_u64(ctl, "uid")))
+				return 1;
+		}
+		from = ctl_u64(ctl, "next");
+	} while (from);
+	return 0;
 }
 
 static void look_at_terminal(struct ctl *ctl)

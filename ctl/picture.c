@@ -253,12 +253,9 @@ static int fetch(struct picture *picture, struct ctl *ctl, const char *model, co
 /* Phases in which a model was measured, comma-separated; "" for none. */
 static const char *measured_phases(struct ctl *ctl, const char *model)
 {
-	if (ctl_ask(ctl, "models") < 0)
-		return "";
-	for (size_t i = 0; *ctl_text(ctl, "model.%zu.name", i); i++)
-		if (strcmp(ctl_text(ctl, "model.%zu.name", i), model) == 0)
-			return ctl_text(ctl, "model.%zu.phases", i);
-	return "";
+	size_t i;
+
+	return ctl_find_model(ctl, model, &i) > 0 ? ctl_text(ctl, "model.%zu.phases", i) : "";
 }
 
 int picture_fetch(struct picture *picture, struct ctl *ctl, const char *model, const char *phase, const char *context)

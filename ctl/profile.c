@@ -114,17 +114,12 @@ static int show_progress(struct ctl *ctl, struct progress *progress, const char 
 /* State and number of samples of a model; "" when it is not known. */
 static int model_state(struct ctl *ctl, const char *model, char state[16], uint64_t *samples)
 {
-	*state = '\0';
-	*samples = 0;
-	if (ctl_ask(ctl, "models") < 0)
-		return -EIO;
-	for (size_t i = 0; *ctl_text(ctl, "model.%zu.name", i); i++) {
-		if (strcmp(model, ctl_text(ctl, "model.%zu.name", i)) != 0)
-			continue;
-		snprintf(state, 16, "%s", ctl_text(ctl, "model.%zu.state", i));
-		*samples = ctl_u64(ctl, "model.%zu.samples", i);
-	}
-	return 0;
+	size_t i;
+	int rc = ctl_find_model(ctl, model, &i);
+
+	snprintf(state, 16, "%s", rc > 0 ? ctl_text(ctl, "model.%zu.state", i) : "");
+	*samples = rc > 0 ? ctl_u64(ctl, "model.%zu.samples", i) : 0;
+	return rc < 0 ? rc : 0;
 }
 
 /* Print the state of the model at the end. Returns the exit status. */

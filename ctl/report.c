@@ -19,6 +19,7 @@
 #include "scrub.h"
 
 #define REPORT_FILE     "flamed-report.tar"
+#define CONFIG_FILE     SYSCONFDIR "/flamed.conf"
 #define TEXT_BYTES_MAX  (1 << 20) /* of a configuration; of a log, its end */
 #define VALUE_BYTES_MAX 4096      /* of a sysfs file */
 #define TAR_BLOCK       512
@@ -198,6 +199,8 @@ static void add_text(struct archive *a, const struct private_words *words, const
 
 	if (clean)
 		add_bytes(a, name, clean, strlen(clean));
+	else
+		a->error = -ENOMEM;
 }
 
 /* Add a symbolic link under its real path: its directory may itself have been reached through a
@@ -308,8 +311,10 @@ static void add_reply(struct archive *a, struct ctl *ctl, const struct private_w
 	FILE *out = open_memstream(&text, &size);
 
 	snprintf(name, sizeof(name), "%s.txt", op);
-	if (!out)
+	if (!out) {
+		a->error = -ENOMEM;
 		return;
+	}
 	do {
 		if (ctl_ask_from(ctl, op, from) < 0) {
 			fprintf(out, "no answer\n");
@@ -319,30 +324,52 @@ static void add_reply(struct archive *a, struct ctl *ctl, const struct private_w
 			fprintf(out, "%s=%s\n", ctl->wire.reply.pair[i].key, ctl->wire.reply.pair[i].value);
 		from = ctl_u64(ctl, "next");
 	} while (from);
-	fclose(out);
-	add_text(a, words, name, text);
+	if (fclose(out) == 0)
+		add_text(a, words, name, text);
+	else
+		a->error = -ENOMEM;
 	free(text);
 }
 
-/* Add the end of the log: of a file, or of both services' journal. */
-static void add_log(struct archive *a, const struct private_words *words, const char *path)
+/* Read the configuration; without one, and if none was named, *text stays NULL. Returns 0, or -errno and a message. */
+static int read_config(const struct ctl *ctl, const char *path, char **text)
 {
-	CLEANUP_MEM char *text = malloc(TEXT_BYTES_MAX + 1);
+	int rc = file_read(path ? path : CONFIG_FILE, TEXT_BYTES_MAX, text, NULL);
+
+	if (rc == -ENOENT && !path)
+		return 0;
+	if (rc < 0)
+		ctl_error(ctl, "%s: %s", path ? path : CONFIG_FILE, strerror(-rc));
+	return rc;
+}
+
+/* Read the end of the log: of a file or, if `path` is NULL, of both services' journal, which may be missing. Returns 0,
+ * or -errno after a message. */
+static int read_log(const struct ctl *ctl, const char *path, char **text)
+{
 	FILE *in = path ? fopen(path, "re") : popen(LOG_COMMAND, "r");
+	int rc = in ? 0 : -errno;
 	size_t n = 0;
 
+	*text = malloc(TEXT_BYTES_MAX + 1);
+	if (!*text)
+		rc = -ENOMEM;
 	if (in && path && fseek(in, -TEXT_BYTES_MAX, SEEK_END) < 0)
 		rewind(in);
-	if (in && text)
-		n = fread(text, 1, TEXT_BYTES_MAX, in);
+	if (rc == 0) {
+		n = fread(*text, 1, TEXT_BYTES_MAX, in);
+		rc = ferror(in) ? -errno : 0;
+	}
 	if (in)
 		path ? fclose(in) : pclose(in);
-	if (!text)
-		return;
+	if (rc < 0) {
+		ctl_error(ctl, "%s: %s", path ? path : "journalctl", strerror(-rc));
+		return rc;
+	}
 	for (size_t i = 0; i < n; i++)
-		text[i] = text[i] ? text[i] : '?';
-	text[n] = '\0';
-	add_text(a, words, "log.txt", text);
+		(*text)[i] = (*text)[i] ? (*text)[i] : '?';
+	(*text)[n] = '\0';
+	return 0;
 }
 
 static void add_boards(struct archive *a, const struct private_words *words)
@@ -361,32 +388,40 @@ static void add_boards(struct archive *a, const struct private_words *words)
 	globfree(&found);
 }
 
+/* `config` and `log` are their texts; no configuration: NULL. */
 static int write_archive(struct archive *a, struct ctl *ctl, const char *config, const char *log)
 {
 	static const char end[2 * TAR_BLOCK];
 	struct private_words words;
 
-	scrub_find_words(&words);
+	/* rather no report than one with names */
+	a->error = scrub_find_words(&words);
+	if (a->error)
+		goto out;
 	add_text(a, &words, "report.txt",
 		 "flamed " FLAMED_VERSION "\n"
 		 "Written by flamectl report. sys/ is as the kernel shows it; host and user names are replaced by "
 		 "PRIVATE, other paths by PATH, network addresses by ADDRESS.\n");
 	add_sysfs(a);
-	add_host_file(a, &words, "flamed.conf", config);
+	if (config)
+		add_text(a, &words, "flamed.conf", config);
 	add_boards(a, &words);
 	if (ctl_connect(ctl) == 0) {
 		add_reply(a, ctl, &words, "status");
 		add_reply(a, ctl, &words, "explain");
 		add_reply(a, ctl, &words, "models");
 	}
-	add_log(a, &words, log);
+	add_text(a, &words, "log.txt", log);
 	put(a, end, sizeof(end));
+out:
+	scrub_free_words(&words);
 	return a->error;
 }
 
 int cmd_report(struct ctl *ctl, int argc, char **argv)
 {
-	const char *sysroot = "", *config = SYSCONFDIR "/flamed.conf", *log = NULL;
+	const char *sysroot = "", *config = NULL, *log = NULL;
+	CLEANUP_MEM char *config_text = NULL, *log_text = NULL;
 	const struct ctl_option options[] = {{"--sysroot", &sysroot, NULL},
 					     {"--config", &config, NULL},
 					     {"--log", &log, NULL}};
@@ -402,12 +437,14 @@ int cmd_report(struct ctl *ctl, int argc, char **argv)
 		ctl_error(ctl, "%s: %s", sysroot, strerror(errno));
 		return 1;
 	}
+	if (read_config(ctl, config, &config_text) < 0 || read_log(ctl, log, &log_text) < 0)
+		return 1;
 	a.fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (a.fd < 0) {
 		ctl_error(ctl, "%s: %s", path, strerror(errno));
 		return 1;
 	}
-	rc = write_archive(&a, ctl, config, log);
+	rc = write_archive(&a, ctl, config_text, log_text);
 	if (close(a.fd) < 0 && !rc)
 		rc = -errno;
 	if (rc < 0) {

@@ -33,7 +33,8 @@ struct report {
 	struct report_page *page;
 };
 
-/* Without messages: `run` works without a daemon too. */
+/* Without messages: `run` works without a daemon too. A tally ends with its connection: after one reply that does not
+ * come, all others are -ENOTCONN. */
 static int ask_tally(struct ctl *ctl, const char *tag, bool shadow, struct report_page *page)
 {
 	struct kv_out out = {0};
@@ -45,8 +46,7 @@ static int ask_tally(struct ctl *ctl, const char *tag, bool shadow, struct repor
 		kv_add_u64(&out, "shadow", 1);
 	if (page)
 		kv_add_u64(&out, "trace", 1);
-	kv_end(&out);
-	rc = wire_call(&ctl->wire, &out, CTL_TIMEOUT_NS);
+	rc = ctl_exchange(ctl, &out);
 	kv_free(&out);
 	if (rc == 0 && page)
 		page_take(page, ctl);
@@ -235,15 +235,18 @@ static void print_summary(const struct ctl *ctl, const char *model, uint64_t dea
 	summary_layers(seen);
 }
 
-/* Open the page before the program runs, so that an error is found at once: flamed records from here on. */
+/* Open the page before the program runs, so that an error is found at once: flamed records from here on. If flamed does
+ * not answer any more, the program runs all the same. */
 static int open_report(struct ctl *ctl, const char *tag, struct report *report)
 {
 	if (!report->path)
 		return 0;
 	report->out = fopen(report->path, "we");
 	report->page = calloc(1, sizeof(*report->page));
-	if (report->out && report->page)
-		return ask_tally(ctl, tag, false, report->page);
+	if (report->out && report->page) {
+		(void)ask_tally(ctl, tag, false, report->page);
+		return 0;
+	}
 	ctl_error(ctl, "--report %s: %s", report->path, strerror(errno));
 	return -1;
 }
@@ -278,9 +281,11 @@ static int run_governed(struct ctl *ctl, char **argv, struct child_setup *setup,
 			(void)ask_tally(ctl, setup->tag, false, report->page);
 	if (fd >= 0)
 		layers_read_summary(fd, &seen);
-	bool answered = ask_last_tally(ctl, setup->tag, report->page) == 0;
+	int rc = ask_last_tally(ctl, setup->tag, report->page);
+	bool answered = rc == 0;
 	if (!answered)
-		ctl_error(ctl, "flamed exited during the run: no summary");
+		ctl_error(ctl, "flamed %s during the run: no summary",
+			  rc == -ETIMEDOUT || rc == -ENOTCONN ? "did not answer" : "exited");
 	else if (ctl->json)
 		json_summary(ctl, fd >= 0 ? &seen : NULL, !setup->profile && ctl_u64(ctl, "requests") == 0);
 	else if (!setup->profile || ctl_u64(ctl, "requests"))

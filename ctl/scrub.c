@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <errno.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -11,50 +12,96 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "../common/file.h"
 #include "installation.h"
 
 #define PEOPLE_UID_MIN       1000  /* smaller uids belong to system services, */
-#define PEOPLE_UID_MAX       60000 /* and so do larger ones */
-#define DEVICE_ADDRESS_CHARS 17    /* six bytes in hexadecimal, with separators */
-#define IP_ADDRESS_CHARS_MIN 3     /* ::1 */
+#define DYNAMIC_UID_MIN      61184 /* and so do those that systemd gives to services while they run */
+#define DYNAMIC_UID_MAX      65519
+#define NOBODY_UID           65534
+#define DEVICE_ADDRESS_CHARS 17 /* six bytes in hexadecimal, with separators */
+#define IP_ADDRESS_CHARS_MIN 3  /* ::1 */
 
 static bool is_alnum(char c)
 {
 	return isalnum((unsigned char)c);
 }
 
-static void add_word(struct private_words *words, const char *word)
+/* Each word once. Returns 0 or -ENOMEM. */
+static int add_word(struct private_words *words, const char *word)
 {
-	if (strlen(word) < 2 || strlen(word) >= sizeof(words->word[0]) || !strcmp(word, "root") ||
-	    !strcmp(word, "flamed") || !strcmp(word, "localhost") ||
-	    words->count == sizeof(words->word) / sizeof(words->word[0]))
-		return;
-	strcpy(words->word[words->count++], word);
+	char *copy;
+
+	if (strlen(word) < 2 || !strcmp(word, "root") || !strcmp(word, "flamed") || !strcmp(word, "localhost"))
+		return 0;
+	for (size_t i = 0; i < words->count; i++)
+		if (!strcasecmp(words->word[i], word))
+			return 0;
+	if (words->count == words->room) {
+		size_t room = words->room ? 2 * words->room : 64;
+		char **grown = realloc(words->word, room * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		words->word = grown;
+		words->room = room;
+	}
+	copy = strdup(word);
+	if (!copy)
+		return -ENOMEM;
+	words->word[words->count++] = copy;
+	return 0;
 }
 
-void scrub_find_words(struct private_words *words)
+/* Local accounts, and those of homed and of directories (LDAP, Active Directory), which have uids far above. */
+static bool is_person(uid_t uid)
+{
+	return uid >= PEOPLE_UID_MIN && uid != NOBODY_UID && !(uid >= DYNAMIC_UID_MIN && uid <= DYNAMIC_UID_MAX);
+}
+
+/* The login name, and the person's name at the beginning of GECOS. */
+static int add_user(struct private_words *words, const struct passwd *user)
+{
+	const char *gecos = user->pw_gecos ? user->pw_gecos : "";
+	CLEANUP_MEM char *name = strndup(gecos, strcspn(gecos, ","));
+	int rc = name ? add_word(words, user->pw_name) : -ENOMEM;
+
+	return rc < 0 ? rc : add_word(words, name);
+}
+
+int scrub_find_words(struct private_words *words)
 {
 	static const char *const variables[] = {"USER", "LOGNAME", "SUDO_USER"};
 	const struct passwd *user;
 	char host[HOST_NAME_MAX + 1] = "";
+	int rc;
 
-	words->count = 0;
+	*words = (struct private_words){0};
 	gethostname(host, sizeof(host) - 1);
-	add_word(words, host);
+	rc = add_word(words, host);
 	host[strcspn(host, ".")] = '\0';
-	add_word(words, host);
-	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++)
-		add_word(words, getenv(variables[i]) ? getenv(variables[i]) : "");
+	rc = rc < 0 ? rc : add_word(words, host);
+	for (size_t i = 0; rc == 0 && i < sizeof(variables) / sizeof(variables[0]); i++)
+		rc = add_word(words, getenv(variables[i]) ? getenv(variables[i]) : "");
 	setpwent();
-	while ((user = getpwent()) != NULL)
-		if (user->pw_uid >= PEOPLE_UID_MIN && user->pw_uid <= PEOPLE_UID_MAX) {
-			add_word(words, user->pw_name);
-			char name[256];
-			snprintf(name, sizeof(name), "%s", user->pw_gecos ? user->pw_gecos : "");
-			name[strcspn(name, ",")] = '\0';
-			add_word(words, name);
-		}
+	errno = 0;
+	while (rc == 0 && (user = getpwent()) != NULL) {
+		if (is_person(user->pw_uid))
+			rc = add_user(words, user);
+		errno = 0;
+	}
+	if (rc == 0 && errno == ENOMEM)
+		rc = -ENOMEM;
 	endpwent();
+	return rc;
+}
+
+void scrub_free_words(struct private_words *words)
+{
+	for (size_t i = 0; i < words->count; i++)
+		free(words->word[i]);
+	free(words->word);
+	*words = (struct private_words){0};
 }
 
 /* Length of a private word at `p`, with digits after it; 0: none. It may be a part of a longer name: my-HOST-2. */

@@ -8,11 +8,13 @@
 
 /* Names of the host and of its users, which are removed from all text that does not come from the kernel. */
 struct private_words {
-	size_t count;
-	char word[64][64];
+	size_t count, room;
+	char **word;
 };
 
-void scrub_find_words(struct private_words *words);
+/* Returns 0, or -ENOMEM: then some may be missing. The caller frees them in either case. */
+int scrub_find_words(struct private_words *words);
+void scrub_free_words(struct private_words *words);
 
 /* Copy the text with names replaced by PRIVATE, paths outside sysfs and flamed's own files by PATH, and addresses
  * (e-mail, IP, Bluetooth, Ethernet) by ADDRESS. The caller frees the copy. NULL when out of memory. */

@@ -156,9 +156,8 @@ static int ask(struct top *top, const char *op, uint64_t session)
 	kv_add(&out, "op", "%s", op);
 	if (session)
 		kv_add_u64(&out, "session", session);
-	kv_end(&out);
 	if (rc == 0)
-		rc = wire_call(&top->ctl->wire, &out, CTL_TIMEOUT_NS);
+		rc = ctl_exchange(top->ctl, &out);
 	kv_free(&out);
 	return rc;
 }

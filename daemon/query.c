@@ -321,6 +321,8 @@ void query_models(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	struct library_place place = library_place(&d->library, from);
 	out = reply_begin(c);
+	kv_add(out, "mode", "%s", d->library.mode);
+	kv_add_u64(out, "uid", own);
 	for (int whose = WHOSE_OWN; whose < (is_admin(c) ? WHOSE_COUNT : WHOSE_OTHERS); whose++) {
 		for (size_t i = 0; i < d->library.count; i++) {
 			const struct entry *entry = &d->library.entry[i];

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import termios
 import time
 import xml.dom.minidom
@@ -666,6 +667,95 @@ def profile_command(directory):
              "no inference of true was seen", "--time")
     contains(ctl("--socket", directory + "/s", "profile", "m", "--", "sh", "-c", "exit 4", status=1)[1],
              "failed with status 4")
+    fake.close()
+
+
+@test
+def model_of_whom(directory):
+    """A model's state is that of the user's own in the current power mode, else of the administrator's.
+    These may be on any page, before or after those of other modes and users."""
+    fake = Fake(directory + "/s")
+    pages = []
+
+    def models(op, message):
+        if op == "models":
+            page = int(message.get("from", 0))
+            listed = [("mode", "15W"), ("uid", 7)] + ([("next", page + 1)] if page + 1 < len(pages) else [])
+            for i, (name, mode, uid, state, phases, samples) in enumerate(pages[page]):
+                listed += [(f"model.{i}.{key}", value) for key, value in (
+                    ("name", name), ("mode", mode), ("uid", uid), ("state", state), ("phases", phases),
+                    ("samples", samples))]
+            return listed
+        if op == "surface":
+            return [("state", "none"), ("phase", "run"), ("current", "-1"), ("cpu_hz", "1"), ("gpu_hz", "1"),
+                    ("mem_hz", "0"), ("row.0.0", "0:0:0:0:0:0:0")]
+        return False
+
+    fake.behave = models
+    config = directory + "/conf"
+    with open(config, "w", encoding="utf-8") as file:
+        file.write("[model m]\ncommand = exit 3\n")
+    own, admin = ("m", "15W", 7, "learning", "prefill,decode", 3), ("m", "15W", 0, "ready", "prefill,run", 9)
+    other_mode, other_user = ("m", "30W", 7, "ready", "run", 20), ("m", "15W", 8, "ready", "decode,run", 30)
+    for pages[:], state, samples, phases, background in (
+            ([[other_mode, own, admin, other_user]], "learning", 3, "prefill,decode", "failed with status 3"),
+            ([[other_mode, other_user, ("n", "15W", 7, "none", "", 0)], [admin, other_user]], "ready", 9, "prefill,run",
+             "m is ready, 9 operating points known"),
+            ([[other_mode, other_user]], None, 0, None, "failed with status 3")):
+        out = ctl("--socket", directory + "/s", "profile", "m", "--", "true", status=0 if state else 1)[0]
+        contains(out, f"m: {state}, {samples} operating points" if state else "m: nothing was measured")
+        contains(ctl("--socket", directory + "/s", "profile", "m", "--background", "--config", config,
+                     status=1 if "failed" in background else 0)[1], background)
+        out = ctl("--socket", directory + "/s", "surface", "m")[0]
+        contains(out, f"Measured: --phase {phases}." if phases else "was not measured yet. Requests")
+    fake.close()
+
+
+@test
+def run_late_reply(directory):
+    """run --report asks no more once a reply did not come: a late one would be taken for that of the next message."""
+    fake = Fake(directory + "/s")
+    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == 3 else False
+    page = directory + "/page.html"
+    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report", page, "--",
+                      "sh", "-c", "sleep 1; echo out; exit 4", status=4)
+    equal((out, len(fake.ops("tally"))), ("out\n", 3), errors)
+    contains(errors, "flamed did not answer during the run: no summary")
+    fake.close()
+
+
+@test
+def run_late_report(directory):
+    """The command runs also if flamed stops answering just before."""
+    fake = Fake(directory + "/s")
+    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == 2 else False
+    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report",
+                      directory + "/page.html", "--", "echo", "out")
+    equal((out, len(fake.ops("tally"))), ("out\n", 2), errors)
+    contains(errors, "flamed did not answer during the run: no summary")
+    fake.close()
+
+
+@test
+def report_late_reply(directory):
+    """report: a reply that comes late is not taken for the next one."""
+    fake = Fake(directory + "/s")
+    text = lambda pairs: "".join(f"{k}={v}\n" for k, v in [("errno", 0), *pairs])
+
+    def late(op, message):
+        if op == "status":
+            return None
+        if op == "explain" and len(fake.connections) == 1:
+            return (text([("text", "the late one")]) + "\n" + text([("text", "of explain")]) + "\n").encode()
+        return [("text", "of explain")] if op == "explain" else False
+
+    fake.behave = late
+    path = directory + "/report.tar"
+    ctl("--socket", directory + "/s", "report", path, "--sysroot", directory, "--config", "/dev/null", "--log",
+        "/dev/null")
+    with tarfile.open(path) as tar:
+        found = {name: tar.extractfile(name + ".txt").read().decode() for name in ("status", "explain")}
+    equal(found, {"status": "no answer\n", "explain": "errno=0\ntext=of explain\n"})
     fake.close()
 
 

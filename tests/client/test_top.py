@@ -270,5 +270,32 @@ def no_terminal(directory):
     fake.close()
 
 
+@test
+def late_reply(directory):
+    """A reply that comes after the limit is not taken for the next one: top connects again, and goes on."""
+    held = []
+
+    def late(op, message):
+        if op == "explain" and held == ["next"]:
+            held[:] = ["withheld"]
+            return None
+        reply = answers(op, message)
+        if held != ["withheld"] or len(fake.connections) > 1:
+            return reply
+        held[:] = []
+        pairs = fake.reply(op, message) if reply is False else reply
+        return "".join(f"{k}={v}\n" for k, v in [("errno", 0), ("text", "it comes late\n\nerrno=0"), *pairs]
+                       ).encode() + b"\n"
+
+    with top(directory, shows=("aaa-cnn", "the cheapest of 37")) as (fake, terminal):
+        fake.behave = late
+        held[:] = ["next"]
+        until(lambda: held == ["withheld"] and len(fake.connections) == 2, "a second connection", 60)
+        asked = len(fake.ops("explain"))
+        until(lambda: len(fake.ops("explain")) > asked + 1, "it asks again", 60)
+        terminal.shows("aaa-cnn", "zzz-llm", "the cheapest of 37")
+        equal("it comes late" in terminal.screen(), False)
+
+
 if __name__ == "__main__":
     main()

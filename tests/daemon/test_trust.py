@@ -176,6 +176,8 @@ def shared_model():
     known = admin.ask(op="models")
     ok(known["model.0.name"] == "net" and known["model.0.uid"] == "0" and int(known["model.0.samples"]) > 0,
        "a shared model is one, and taught by whom the administrator lets", known)
+    asked = (known["uid"], user.ask(op="models")["uid"])
+    ok(asked == ("0", "1002"), "models names the owner of the asking user's models", asked)
     opened = user.ask(op="open", model="net")
     ok(opened["surface"] != "none", "others use it", opened)
     requests(user, opened["session"], 40, lambda begun: 3 * latency_ns(begun), 90)

@@ -40,8 +40,13 @@ printf '%s\n' CapabilityBoundingSet=CAP_SYS_ADMIN 'DeviceAllow=/dev/nvidia0 rw' 
 result $? "which opens one GPU and nothing else"
 exposed "$dir/flamed-keeper.service" 1.4 "flamed-keeper.service with the drop-in for NVML"
 
-# UNIT LINE: lines that prevent a user from stopping the service, the keeper from outliving it, and access to the
-# metrics from other machines.
+user=$(grep -x 'User=.*' "$RELEASE_DIR/systemd/flamed.service")
+[ -n "$user" ] && grep -qxF -- "$user" "$RELEASE_DIR/systemd/flamed-profile@.service" &&
+	! grep -q '^DynamicUser=' "$RELEASE_DIR/systemd/flamed-profile@.service"
+result $? "flamed-profile@.service has flamed's user: what it measures is the administrator's"
+
+# UNIT LINE: lines that prevent a user from stopping the service, the keeper from outliving it, access of a command in
+# the background to flamed's memory, models and keeper, and access to the metrics from other machines.
 : >"$log"
 while read -r unit line; do
 	case $unit in *.socket) file=systemd/$unit ;; *) file=$RELEASE_DIR/systemd/$unit ;; esac
@@ -54,6 +59,11 @@ flamed-keeper.service StartLimitIntervalSec=0
 flamed-keeper.service MemoryMax=[0-9]+M
 flamed-keeper.service PartOf=flamed.service
 flamed-keeper.service ReadWritePaths=-/sys/devices/17000000.ga10b
+flamed-profile@.service PrivateUsers=yes
+flamed-profile@.service InaccessiblePaths=-/var/lib/flamed
+flamed-profile@.service TemporaryFileSystem=/run/flamed:ro
+flamed-profile@.service BindReadOnlyPaths=/run/flamed/flamed\.sock
+flamed-profile@.service SystemCallFilter=~process_vm_readv process_vm_writev
 flamed-exporter.socket ListenStream=127\.0\.0\.1:9756
 LINES
 exit $fail

@@ -65,6 +65,21 @@ def report(d, path, **env):
     return run
 
 
+PASSWD = "/etc/passwd"
+
+
+def with_accounts(accounts, args):
+    """A command that sees an /etc/passwd of these lines; None where nothing may be mounted."""
+    names = os.path.join(d.dir, "passwd")
+    with open(names, "w") as f:
+        f.writelines(line + "\n" for line in accounts)
+    mount = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount", "sh", "-c",
+             f'mount --bind "$0" {PASSWD} && exec "$@"', names]
+    if shutil.which("unshare") and subprocess.run([*mount, "true"], capture_output=True).returncode == 0:
+        return [*mount, *args]
+    return None
+
+
 def unpack(path, folder):
     with tarfile.open(path) as tar:
         (tar.extractall(folder, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(folder))
@@ -156,6 +171,7 @@ def keeps(root, state):
 
 d = Daemon("intel-xe-laptop", start=False)
 processors(d.sys)
+open(d.log, "w").close()
 report(d, d.dir + "/report.tar")
 again = d.dir + "/again"
 unpack(d.dir + "/report.tar", again)
@@ -193,5 +209,38 @@ ok(len(first_writes(trees + "from-report.writes")) == 4 and "ff9a0000.gpu/max_fr
    "with the writes that the keeper makes on it", open(trees + "from-report.writes").read()[:800])
 run = report(d, d.dir + "/report.tar")
 ok(run.returncode == 1 and "exists" in run.stderr, "an archive that is there is not written over", run.stderr)
+
+# a file that is named has to be there; before that is known no archive is made
+words = [os.path.join(BUILD, "flamectl"), "--socket", d.socket, "report", d.dir + "/none.tar", "--sysroot", d.sys]
+with open(d.dir + "/large.conf", "w") as f:
+    f.write("# 14 characters\n" * (1 << 16) + "#\n")
+for option, other, name in (("--config", "--log", "nosuch"), ("--log", "--config", "nosuch"),
+                            ("--config", "--log", "large.conf"), ("--log", "--config", "run")):
+    path = f"{d.dir}/{name}"
+    run = subprocess.run([*words, option, path, other, "/dev/null"], capture_output=True, text=True)
+    ok(run.returncode == 1 and path + ": " in run.stderr and not os.path.exists(words[4]),
+       f"{option} {name} is an error that names the file", (run.returncode, run.stdout, run.stderr))
+
+# every person's names are replaced: of many accounts, of homed and of directories; not those of services
+services = [("root", 0), ("daemon", 1), ("nobody", 65534), ("dyn-first", 61184), ("dyn-last", 65519)]
+people = [(f"person{chr(97 + i % 26)}{chr(97 + i // 26)}", 1000 + i) for i in range(40)]
+people += [("homed-user", 60513), ("ldap-user", 1234567), ("longest-" + 92 * "x", 1999)]
+accounts = [f"{name}:x:{uid}:{uid}:Ms {name[::-1]},room 4:/:/bin/sh" for name, uid in services + people]
+accounts += accounts[-3:]
+with open(d.dir + "/names.log", "w") as f:
+    f.writelines(f"{name} and Ms {name[::-1]} ended\n" for name, _ in services + people)
+words[4] = d.dir + "/names.tar"
+args = with_accounts(accounts, [*words, "--config", "/dev/null", "--log", d.dir + "/names.log"])
+if args:
+    run = subprocess.run(args, capture_output=True, text=True, env={**os.environ, "USER": "", "LOGNAME": ""})
+    ok(run.returncode == 0, "a report of a machine with 43 accounts", run.stderr)
+    with tarfile.open(words[4]) as tar:
+        log = tar.extractfile("log.txt").read().decode()
+    found = [name for name, _ in people if name in log or name[::-1] in log]
+    ok(not found and log.count("PRIVATE and PRIVATE ended") == len(people), "names no person", (found, log))
+    kept = [name for name, _ in services if f"{name} and Ms {name[::-1]} ended\n" not in log]
+    ok(not kept, "and the services", (kept, log))
+else:
+    skip("no name of 43 accounts is left", "an /etc/passwd of the test's cannot be mounted here")
 d.end()
 done()

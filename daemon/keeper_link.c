@@ -25,7 +25,8 @@ struct keeper_link {
 	struct keeper_link_options options;
 	struct keeper_link_events events;
 	int fd;
-	pid_t pid; /* of the keeper started here, or of the peer */
+	pid_t pid;   /* of the keeper started here, or of the peer */
+	pid_t ended; /* a child that has closed its socket and is not reaped; 0: none */
 	bool child;
 	enum keeper_link_state state;
 	struct loop_watch *watch, *retry;
@@ -115,12 +116,12 @@ static void retry_later(struct keeper_link *link)
 	loop_timer_in(link->retry, link->retry_ns);
 }
 
-static void reap(struct keeper_link *link)
+/* False while the child has not exited. */
+static bool reaped(pid_t pid)
 {
 	int status;
 
-	if (link->child && link->pid > 0)
-		waitpid(link->pid, &status, WNOHANG);
+	return waitpid(pid, &status, WNOHANG) != 0;
 }
 
 static void lose(struct keeper_link *link)
@@ -130,7 +131,8 @@ static void lose(struct keeper_link *link)
 	close(link->fd);
 	link->fd = -1;
 	link->full = false;
-	reap(link);
+	if (link->child && !reaped(link->pid))
+		link->ended = link->pid;
 	link->pid = 0;
 	link->state = KEEPER_RESTARTING;
 	log_error("the keeper exited unexpectedly; the next one restores the knobs that it left");
@@ -224,6 +226,11 @@ static void start(void *arg)
 {
 	struct keeper_link *link = arg;
 
+	if (link->ended && !reaped(link->ended)) { /* the clocks are still its own */
+		retry_later(link);
+		return;
+	}
+	link->ended = 0;
 	link->fd = link->options.socket ? connect_service(link) : start_child(link);
 	if (link->fd >= 0)
 		link->watch = loop_fd(link->loop, link->fd, LOOP_READ, on_ready, link);
@@ -235,8 +242,10 @@ static void start(void *arg)
 		if (log_first("keeper start"))
 			log_error("%s: %s; no clock is moved until the keeper answers", what,
 				  strerror(link->fd < 0 ? -link->fd : ENOMEM));
-		if (link->fd >= 0)
+		if (link->fd >= 0) {
 			close(link->fd);
+			link->ended = link->child ? link->pid : 0;
+		}
 		link->fd = -1;
 		link->state = KEEPER_ABSENT;
 		retry_later(link);

@@ -33,6 +33,7 @@ struct keeper_link {
 	uint64_t retry_ns, serial;
 	struct keeper_request newest; /* not sent yet, while `full` */
 	bool full;
+	bool rescan; /* KEEPER_RESCAN is to be sent after `newest` */
 };
 
 /* In the child: keep only its socket and the three standard descriptors. */
@@ -130,7 +131,7 @@ static void lose(struct keeper_link *link)
 	link->watch = NULL;
 	close(link->fd);
 	link->fd = -1;
-	link->full = false;
+	link->full = link->rescan = false;
 	if (link->child && !reaped(link->pid))
 		link->ended = link->pid;
 	link->pid = 0;
@@ -214,8 +215,9 @@ static void on_ready(void *arg, unsigned events)
 	struct keeper_link *link = arg;
 	int rc = 1;
 
-	if ((events & LOOP_WRITE) && link->full)
-		(void)!send_newest(link); /* take_reply() below finds out if the connection ended */
+	/* take_reply() below finds out if the connection ended */
+	if ((events & LOOP_WRITE) && link->full && send_newest(link) == 0 && link->rescan)
+		keeper_link_rescan(link);
 	for (int i = 0; i < REPLIES_AT_ONCE && rc > 0 && link->fd >= 0; i++)
 		rc = take_reply(link);
 	if (rc < 0 && link->fd >= 0)
@@ -329,14 +331,19 @@ uint64_t keeper_link_release(struct keeper_link *link)
 	return send_request(link, KEEPER_RELEASE, (struct op_point){0});
 }
 
-uint64_t keeper_link_rescan(struct keeper_link *link)
+/* While the socket is full, `newest` is a target or a release that must not be lost, or may be replaced by one. */
+void keeper_link_rescan(struct keeper_link *link)
 {
-	return send_request(link, KEEPER_RESCAN, (struct op_point){0});
+	if (!link->full)
+		send_request(link, KEEPER_RESCAN, (struct op_point){0});
+	link->rescan = link->full;
 }
 
 uint64_t keeper_link_sensors(struct keeper_link *link)
 {
-	return link->full ? 0 : send_request(link, KEEPER_SENSORS, (struct op_point){0});
+	uint64_t serial = link->full ? 0 : send_request(link, KEEPER_SENSORS, (struct op_point){0});
+
+	return link->full ? 0 : serial; /* a target may replace one that is not sent */
 }
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link)

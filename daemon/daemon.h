@@ -48,6 +48,7 @@ struct daemon {
 	uint32_t work_session; /* `work` prepares the next requests of this session; 0: of none */
 	struct loop_watch *hello, *expiry, *idle, *save, *read, *work, *watchdog, *reload, *terminate[2];
 	bool save_set, save_awaited; /* `save` is running; a connection waits for it */
+	uint64_t expires_ns;         /* when `expiry` is due */
 	uint64_t requests_ended;
 	struct keeper_reply found;  /* the keeper's first reply: devices and limits that only the keeper can read */
 	uint32_t boards;            /* device changes, as counted by the keeper */

@@ -165,6 +165,7 @@ static void arm_expiry(struct daemon *d)
 	for (size_t i = 0; i < d->request_top && d->requests; i++)
 		if (d->request[i].id && d->request[i].expires_ns < earliest_ns)
 			earliest_ns = d->request[i].expires_ns;
+	d->expires_ns = earliest_ns;
 	if (earliest_ns == UINT64_MAX)
 		loop_timer_stop(d->expiry);
 	else
@@ -346,8 +347,10 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 		request->moving = request->serial != 0;
 		lower(d);
 	}
-	if (d->requests == 1)
+	if (d->requests == 1 || request->expires_ns < d->expires_ns) {
+		d->expires_ns = request->expires_ns;
 		loop_timer_in(d->expiry, request->expires_ns - request->arrived_ns);
+	}
 	explain(d, message.session, &before);
 	if (request->session->shadow)
 		shadow_begin(d, request);

@@ -15,16 +15,19 @@ USERS = os.geteuid() == 0  # other users are simulated by peer credentials
 def expiry_is_answered():
     """A begin that waits for a hanging keeper: its error is sent when it expires, then the replies to the messages
     after it."""
-    d = Daemon(config="[flamed]\nrequest_expiry = 500 ms\n")
+    d = Daemon(config="[flamed]\nrequest_expiry = 2 s\n")
     keeper = d.keeper_pid()
-    c = d.client(timeout=30)
-    session = c.open("net")
+    other, c = d.client(), d.client(timeout=30)
+    long, session = other.open("long"), c.open("net")
     os.kill(keeper, signal.SIGSTOP)
     try:
+        other.ask(op="begin", session=long, deadline_ns=3600 * 10 ** 9)  # expires after 20 s
         c.send(op="begin", session=session, deadline_ns=20000000, wait=1)
         c.send(op="hello")
         c.send(op="end", request=4242, ack=1)
         first, second, third = c.reply(), c.reply(), c.reply()
+        left = d.status()["requests"]
+        ok(left == "1", "a request with an hour's deadline that began before delays the expiry of no other", left)
         ok(first["errno"] == "110" and first["message"].startswith("request:"), "an expired begin is answered", first)
         ok("protocol" in second, "the reply behind it is that of its own message", second)
         ok(third["errno"] == "2" and "4242" in third["message"], "so is the one behind that", third)

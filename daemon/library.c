@@ -275,6 +275,16 @@ bool library_keep(struct entry *entry)
 	return !entry->unread;
 }
 
+bool library_fit(struct entry *entry)
+{
+	if (entry->unread || entry->users || entry->dirty || entry->saving ||
+	    library_has_room(entry->library, entry, 0))
+		return true;
+	model_forget(entry->model);
+	entry->unread = true;
+	return false;
+}
+
 bool library_has_unread(const struct library *library)
 {
 	return next_unread(library) < library->count;

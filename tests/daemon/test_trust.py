@@ -377,6 +377,37 @@ def files_are_bounded():
     d.end()
 
 
+def questions_keep_to_the_share():
+    """A question about a model for which there is no room beside those in use is refused."""
+    d = Daemon(start=False)
+    os.makedirs(d.state + "/models")
+    clocks = [(int(cpu) * 1000, gpu * 1000000) for gpu in range(306, 1021, 102) for cpu in
+              d.read("/sys/devices/system/cpu/cpufreq/policy0/scaling_available_frequencies").split()]
+    contexts = [round(100 * 1.25 ** i) for i in range(4000 // len(clocks))]
+    for i in range(6):
+        with open(f"{d.state}/models/m{i}@MAXN_SUPER@1001.csv", "w") as f:
+            f.write("phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n\n")
+            for context, (cpu, gpu) in [(context, point) for context in contexts for point in clocks]:
+                took_ns = latency_ns({"cpu_hz": cpu, "gpu_hz": gpu}) * (1 + context / 1e5)
+                f.write(f"decode,{context},{cpu},{gpu},3199000000,{took_ns:.0f},1\n")
+    d.start()
+    c = d.client_of(1001)
+    opened = [c.ask(op="open", model=f"m{i}") for i in range(6)]
+    refused = [i for i in range(6) if opened[i]["errno"] == "122"]
+    ok(refused == [4, 5] and opened[0]["errno"] == "0", "a user opens as many large models as its share holds", opened)
+    asked = [c.ask(op="surface", model=f"m{i}", phase="decode", context=1000) for i in refused]
+    ok([(r["errno"], r.get("message")) for r in asked] ==
+       [("122", "model: no room for it beside those in use")] * len(refused), "questions about others are refused",
+       asked)
+    listed = c.ask(op="models")
+    held = {v for k, v in listed.items() if k.endswith(".name") and int(listed[k[:-4] + "samples"]) > 0}
+    ok(held == {f"m{i}" for i in range(6) if i not in refused}, "and those are not kept", held)
+    c.ask(op="close", session=opened[0]["session"])
+    asked = c.ask(op="surface", model=f"m{refused[0]}", phase="decode", context=1000)
+    ok(asked["errno"] == "0" and asked["state"] != "none", "one that is closed makes room", asked.get("message"))
+    d.end()
+
+
 def accounts_are_bounded():
     """In shadow mode a model whose requests are no samples has an account and nothing else on disk."""
     d = Daemon(config="[flamed]\nmode = shadow\n[clocks]\nmem = leave\n")
@@ -564,7 +595,7 @@ def environment():
 
 
 OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, shared_model, begins_with_admins, shares,
-               connections_are_shared, reported_time)
+               questions_keep_to_the_share, connections_are_shared, reported_time)
 
 if USERS:
     turns = Turns()

@@ -553,16 +553,17 @@ static void learn_layers(struct daemon *d, const struct request *request, struct
 	library_learn_layers(&d->library, request->session->entry, layers, count, total_ns);
 }
 
-/* Nothing runs any more: move down, or to the point for the next request. */
+/* If nothing runs any more, move down, or to the point for the next request. */
 static void after_last(struct daemon *d, const struct session *session, uint64_t now_ns)
 {
+	bool last = !d->requests && !profiles_count(d);
 	size_t point, count;
 
-	if (d->requests || profiles_count(d))
-		return;
-	if (session->shadow && d->clocks.held)
+	if (session->shadow && (!last || d->clocks.held))
 		return; /* they are not its own */
 	loop_timer_in(d->idle, d->config.release_after_ns);
+	if (!last)
+		return;
 	count = view_others(d, NULL, session, now_ns, view);
 	if ((d->clocks.held || session->shadow) && view_expected(d, session, true, now_ns, &view[count]) &&
 	    governor_gap(&d->governor, &d->clocks.view, view, count + 1, now_ns, &point))
@@ -643,6 +644,7 @@ void requests_expire(void *daemon)
 {
 	struct daemon *d = daemon;
 	uint64_t now_ns = clock_now_ns();
+	bool governed = false;
 
 	for (size_t i = 0; i < d->request_top && d->requests; i++) {
 		struct request *request = &d->request[i];
@@ -655,6 +657,7 @@ void requests_expire(void *daemon)
 				    request->session->entry->name, request->id, (int)request->session->connection->pid);
 		request->session->unended++;
 		metrics_expired(request);
+		governed |= !request->session->shadow;
 		owed = request->waiting ? request->session->connection : NULL;
 		request_drop(d, request);
 		if (!owed)
@@ -663,7 +666,7 @@ void requests_expire(void *daemon)
 		reply_error(owed, ETIMEDOUT, "request: expired before the clocks were in force");
 		connection_resume(owed);
 	}
-	if (d->requests == 0)
+	if (governed || d->requests == 0)
 		loop_timer_in(d->idle, d->config.release_after_ns);
 	arm_expiry(d);
 }

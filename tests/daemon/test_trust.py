@@ -344,6 +344,40 @@ def forgotten():
     d.end()
 
 
+def left_behind():
+    """Clocks that a session, a profile or a request leaves go back to the kernel while others do nothing."""
+    d = Daemon(config="[flamed]\nrequest_expiry = 60 s\nrelease_after = 200 ms\n")
+    before = d.knobs()
+    idle = d.client()
+    idle.open("idle")
+    for way in ("disconnects", "closes its session"):
+        c = d.client()
+        session = c.open("net")
+        c.ask(op="begin", session=session, deadline_ns=10 ** 9, wait=1)
+        moved = d.knobs() != before
+        if way == "disconnects":
+            c.close()
+        else:
+            c.ask(op="close", session=session)
+        ok(moved and d.restored(before), f"a client {way} while its request runs, beside a session that does nothing: "
+                                         "every knob as found", d.difference(before))
+    c = d.client()
+    for way in ("is done", "is closed"):
+        point = c.ask(op="profile", model="other", budget=1)
+        moved = d.knobs() != before
+        last = c.ask(op="sample", profile=point["profile"], latency_ns=9000000, n=5) if way == "is done" else \
+            c.ask(op="close", profile=point["profile"])
+        ok(moved and last["errno"] == "0" and d.restored(before), f"so it is when a profile {way}",
+           (last, d.difference(before)))
+    watched = d.client()
+    watched.ask(op="tally", tag="watched", shadow=1)
+    seen = watched.ask(op="begin", session=watched.open("net", tag="watched"), deadline_ns=10 ** 9)
+    c.request(c.open("net"), 60, latency_ns)
+    ok(seen.get("shadow") == "1" and d.restored(before), "and when a request ends beside one that is only watched",
+       (seen, d.difference(before)))
+    d.end()
+
+
 def company():
     """A request that is never ended does not count as concurrent for ever: a new model beside it is learned."""
     d = Daemon(config="[flamed]\nrequest_expiry = 5 s\n")
@@ -600,7 +634,8 @@ OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, share
 if USERS:
     turns = Turns()
     turns.next_turn()
-for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, company,
+for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, left_behind,
+             company,
              files_are_bounded, accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):
     test()
 for test in OTHER_USERS:

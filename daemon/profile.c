@@ -489,9 +489,11 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	struct sample sample = {p->phase, p->context, clocks_point(&d->clocks),        latency_ns, (uint32_t)n,
 				sd_ns,    max_ns,     measured_power(p, latency_ns, n)};
-	if (!model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
-		library_reset_refuted(&d->library, p->entry, c->user);
-		/* counts towards the budget, so that a client with contradictory samples only also finishes */
+	bool in_force = clocks_in_force(&d->clocks);
+	if (!in_force || !model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
+		if (in_force)
+			library_reset_refuted(&d->library, p->entry, c->user);
+		/* counts towards the budget, so that a client without a valid sample also finishes */
 		p->step++;
 		next(p);
 		return;

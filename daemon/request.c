@@ -410,14 +410,8 @@ void requests_applied(struct daemon *d)
 /* Did the clocks stay at the known point while the request ran? */
 static bool clocks_stood(const struct daemon *d, const struct request *request, uint64_t total_ns)
 {
-	const struct clocks *clocks = &d->clocks;
-	bool managed = clocks->managed[CLOCK_CPU] || clocks->managed[CLOCK_GPU] || clocks->managed[CLOCK_MEM];
-
-	if (!managed)
-		return true;
-	if (!clocks->held || request->epoch != clocks->epoch || clocks->last.serial < clocks->serial)
-		return false;
-	return (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
+	return clocks_in_force(&d->clocks) && request->epoch == d->clocks.epoch &&
+	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
 }
 
 /* A client that once reports a total longer than the elapsed time replays a recording. This marks

@@ -171,6 +171,7 @@ void board_rescan(void *daemon)
 		changed |= !same_clock(d, &d->board.clock[id], &now->clock[id]);
 	if (!same_rails(&d->board, now))
 		take_rails(d, now);
+	changed |= d->library.options.power_sensor != (d->power.meter != NULL);
 	if (changed)
 		take_clocks(d, now);
 }

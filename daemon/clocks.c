@@ -104,18 +104,20 @@ uint64_t clocks_apply(struct clocks *clocks, size_t point)
 	if (!anything_managed(clocks) || !clocks->keeper)
 		return 0;
 	clocks_stop_pretending(clocks);
+	bool same = clocks->held && !clocks->unsent && clocks->target == point;
 	/* The move is under way, or done. A knob that did not take its value is written again with
 	 * the next request. */
-	if (clocks->held && clocks->target == point && clocks->last.serial < clocks->serial)
+	if (same && clocks->last.serial < clocks->serial)
 		return clocks->serial;
-	if (clocks->held && clocks->target == point && !clocks_fault(clocks)[0])
+	if (same && !clocks_fault(clocks)[0])
 		return 0;
-	clocks->epoch += !clocks->held || clocks->target != point;
+	clocks->epoch += !same;
 	clocks->held = true;
 	clocks->released = false;
 	clocks->target = clocks->wanted = point;
 	clocks->target_point = target;
 	uint64_t serial = keeper_link_apply(clocks->keeper, target);
+	clocks->unsent = !serial;
 	if (!serial)
 		return 0;
 	if (clocks->last.serial >= clocks->serial)
@@ -216,6 +218,21 @@ struct op_point clocks_point(const struct clocks *clocks)
 		if (clocks->managed[i] && clocks->last.actual.hz[i])
 			point.hz[i] = clocks->last.actual.hz[i];
 	return point;
+}
+
+bool clocks_in_force(const struct clocks *clocks)
+{
+	const struct keeper_reply *last = &clocks->last;
+
+	if (!anything_managed(clocks))
+		return true;
+	if (!clocks->held || clocks->unsent || last->serial < clocks->serial || last->journal_error)
+		return false;
+	/* A device that sleeps was not read back either, but its clock is off. */
+	for (int i = 0; i < CLOCK_COUNT; i++)
+		if (clocks->managed[i] && !last->actual.hz[i] && last->state[i] != KNOB_OK)
+			return false;
+	return true;
 }
 
 /* With these methods write(2) returns once the clock has changed (measured on Orin: CPU 1.4 ms, GPU
@@ -343,6 +360,8 @@ const char *clocks_owner(const struct clocks *clocks, enum clock_id id)
 {
 	if (clocks->last.state[id] == KNOB_FOREIGN)
 		return "foreign";
-	return clocks->held && clocks->managed[id] && keeper_link_state(clocks->keeper) == KEEPER_RUNNING ? "flamed" :
-													    "kernel";
+	return clocks->held && !clocks->unsent && clocks->managed[id] &&
+			       keeper_link_state(clocks->keeper) == KEEPER_RUNNING ?
+		       "flamed" :
+		       "kernel";
 }

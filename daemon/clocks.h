@@ -26,6 +26,7 @@ struct clocks {
 	bool shadow;     /* mode = shadow in flamed.conf: there is no keeper, and the kernel always sets the clocks */
 	bool pretended;  /* view.current is where a session in shadow would have put them */
 	bool held;       /* flamed sets the clocks; else the kernel does */
+	bool unsent;     /* the target did not reach the keeper: it is sent again with the next request */
 	bool released;   /* by op=release: nothing is written until the next begin */
 	size_t target;   /* grid point asked for, while held */
 	size_t wanted;   /* the point decided: clocks that come down move there once the others are up */
@@ -62,6 +63,10 @@ uint64_t clocks_settling_ns(const struct clocks *clocks);
 
 /* Do the configuration and others' ceilings allow a grid point? */
 bool clocks_allow(const struct clocks *clocks, size_t point);
+
+/* Are the clocks at the point in force? Not while the keeper is absent or has not answered, nor where it could not set
+ * one of them, or left it to another program. True on a board without a clock that can be moved. */
+bool clocks_in_force(const struct clocks *clocks);
 
 /* Return the clocks to the kernel, with every knob as it was found. */
 void clocks_release(struct clocks *clocks);

@@ -48,6 +48,7 @@ struct daemon {
 	uint32_t work_session; /* `work` prepares the next requests of this session; 0: of none */
 	struct loop_watch *hello, *expiry, *idle, *save, *read, *work, *watchdog, *reload, *terminate[2];
 	bool save_set, save_awaited; /* `save` is running; a connection waits for it */
+	uint64_t expires_ns;         /* when `expiry` is due */
 	uint64_t requests_ended;
 	struct keeper_reply found;  /* the keeper's first reply: devices and limits that only the keeper can read */
 	uint32_t boards;            /* device changes, as counted by the keeper */
@@ -99,6 +100,9 @@ void models_save_now(struct daemon *d);
 /* Whether the message has to wait for a helper process, which reads this model or saves others to make room for it. If
  * so, the connection is held and the message is passed again. */
 bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner);
+/* Read the files of the entry that a question is about. Returns false if the connection waits for a helper process that
+ * does so, as above, or after an error reply: its owner's share of memory is in use. */
+bool model_read(struct daemon *d, struct connection *c, struct entry *entry);
 
 /* profile.c */
 void profile_open(struct daemon *d, struct connection *c, const struct kv *kv);

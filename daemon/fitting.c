@@ -109,6 +109,8 @@ static void on_ended(void *daemon, unsigned events)
 		loop_timer_in(d->work, 0);
 	profiles_fitted(d);
 	server_repeat(d->server, uid);
+	if (reads)
+		library_fit(entry); /* whoever asked may have gone */
 }
 
 static void on_overrun(void *daemon)

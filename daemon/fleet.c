@@ -71,12 +71,8 @@ void fleet_export(struct daemon *d, struct connection *c, const struct kv *kv)
 	if (!need_model(c, kv, &model) || !need_admin(c, "export"))
 		return;
 	struct entry *entry = library_find(&d->library, model, USER_ADMIN);
-	if (fitting_read(d, entry, c->uid)) {
-		connection_repeat(c);
+	if (entry && !model_read(d, c, entry))
 		return;
-	}
-	if (entry)
-		library_read(entry);
 	long count = entry ? model_samples(entry->model, &samples) : 0;
 	if (count == 0) {
 		reply_error(c, ENOENT,

@@ -25,13 +25,15 @@ struct keeper_link {
 	struct keeper_link_options options;
 	struct keeper_link_events events;
 	int fd;
-	pid_t pid; /* of the keeper started here, or of the peer */
+	pid_t pid;   /* of the keeper started here, or of the peer */
+	pid_t ended; /* a child that has closed its socket and is not reaped; 0: none */
 	bool child;
 	enum keeper_link_state state;
 	struct loop_watch *watch, *retry;
 	uint64_t retry_ns, serial;
 	struct keeper_request newest; /* not sent yet, while `full` */
 	bool full;
+	bool rescan; /* KEEPER_RESCAN is to be sent after `newest` */
 };
 
 /* In the child: keep only its socket and the three standard descriptors. */
@@ -115,12 +117,12 @@ static void retry_later(struct keeper_link *link)
 	loop_timer_in(link->retry, link->retry_ns);
 }
 
-static void reap(struct keeper_link *link)
+/* False while the child has not exited. */
+static bool reaped(pid_t pid)
 {
 	int status;
 
-	if (link->child && link->pid > 0)
-		waitpid(link->pid, &status, WNOHANG);
+	return waitpid(pid, &status, WNOHANG) != 0;
 }
 
 static void lose(struct keeper_link *link)
@@ -129,8 +131,9 @@ static void lose(struct keeper_link *link)
 	link->watch = NULL;
 	close(link->fd);
 	link->fd = -1;
-	link->full = false;
-	reap(link);
+	link->full = link->rescan = false;
+	if (link->child && !reaped(link->pid))
+		link->ended = link->pid;
 	link->pid = 0;
 	link->state = KEEPER_RESTARTING;
 	log_error("the keeper exited unexpectedly; the next one restores the knobs that it left");
@@ -212,8 +215,9 @@ static void on_ready(void *arg, unsigned events)
 	struct keeper_link *link = arg;
 	int rc = 1;
 
-	if ((events & LOOP_WRITE) && link->full)
-		(void)!send_newest(link); /* take_reply() below finds out if the connection ended */
+	/* take_reply() below finds out if the connection ended */
+	if ((events & LOOP_WRITE) && link->full && send_newest(link) == 0 && link->rescan)
+		keeper_link_rescan(link);
 	for (int i = 0; i < REPLIES_AT_ONCE && rc > 0 && link->fd >= 0; i++)
 		rc = take_reply(link);
 	if (rc < 0 && link->fd >= 0)
@@ -224,6 +228,11 @@ static void start(void *arg)
 {
 	struct keeper_link *link = arg;
 
+	if (link->ended && !reaped(link->ended)) { /* the clocks are still its own */
+		retry_later(link);
+		return;
+	}
+	link->ended = 0;
 	link->fd = link->options.socket ? connect_service(link) : start_child(link);
 	if (link->fd >= 0)
 		link->watch = loop_fd(link->loop, link->fd, LOOP_READ, on_ready, link);
@@ -235,8 +244,10 @@ static void start(void *arg)
 		if (log_first("keeper start"))
 			log_error("%s: %s; no clock is moved until the keeper answers", what,
 				  strerror(link->fd < 0 ? -link->fd : ENOMEM));
-		if (link->fd >= 0)
+		if (link->fd >= 0) {
 			close(link->fd);
+			link->ended = link->child ? link->pid : 0;
+		}
 		link->fd = -1;
 		link->state = KEEPER_ABSENT;
 		retry_later(link);
@@ -320,14 +331,19 @@ uint64_t keeper_link_release(struct keeper_link *link)
 	return send_request(link, KEEPER_RELEASE, (struct op_point){0});
 }
 
-uint64_t keeper_link_rescan(struct keeper_link *link)
+/* While the socket is full, `newest` is a target or a release that must not be lost, or may be replaced by one. */
+void keeper_link_rescan(struct keeper_link *link)
 {
-	return send_request(link, KEEPER_RESCAN, (struct op_point){0});
+	if (!link->full)
+		send_request(link, KEEPER_RESCAN, (struct op_point){0});
+	link->rescan = link->full;
 }
 
 uint64_t keeper_link_sensors(struct keeper_link *link)
 {
-	return link->full ? 0 : send_request(link, KEEPER_SENSORS, (struct op_point){0});
+	uint64_t serial = link->full ? 0 : send_request(link, KEEPER_SENSORS, (struct op_point){0});
+
+	return link->full ? 0 : serial; /* a target may replace one that is not sent */
 }
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link)

@@ -37,10 +37,9 @@ void keeper_link_free(struct keeper_link *link);
 /* Each returns the serial that the reply will carry or exceed; 0 when no keeper is connected. */
 uint64_t keeper_link_apply(struct keeper_link *link, struct op_point point);
 uint64_t keeper_link_release(struct keeper_link *link);
-/* Make the keeper detect devices again; it answers with a notice. */
-uint64_t keeper_link_rescan(struct keeper_link *link);
-/* Make the keeper find the power sensors again; it answers with a HELLO. Replaces no message that is not sent yet: 0 if
- * there is one. */
+/* Make the keeper detect devices again, after any message that is not sent yet; it answers with a notice. */
+void keeper_link_rescan(struct keeper_link *link);
+/* Make the keeper find the power sensors again; it answers with a HELLO. 0 if that cannot be sent at once. */
 uint64_t keeper_link_sensors(struct keeper_link *link);
 
 enum keeper_link_state keeper_link_state(const struct keeper_link *link);

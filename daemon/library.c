@@ -38,17 +38,14 @@ static struct model *inherited(const struct library *library, const struct entry
 	return NULL;
 }
 
-static void inherit(const struct library *library, struct entry *entry)
+/* Takes over `from`, unless it is empty or NULL. */
+static void inherit(struct entry *entry, struct model *from)
 {
-	struct model *model = inherited(library, entry);
-	struct sample *samples = NULL;
-
-	if (model && model_samples(model, &samples) <= 0) {
-		model_free(model);
-		model = NULL;
+	if (from && !model_measured_bytes(from)) {
+		model_free(from);
+		from = NULL;
 	}
-	free(samples);
-	model_inherit(entry->model, model);
+	model_inherit(entry->model, from);
 }
 
 /* The least recently used entry of this owner (NULL: any) that is unused and saved. If there is none and one is unused
@@ -130,16 +127,17 @@ static int read_measured(struct library *library, struct entry *entry)
 	return rc < 0 ? rc : 0;
 }
 
-/* The rest. Returns 0 or -ENOMEM. */
-static int read_others(struct library *library, struct entry *entry, int rc)
+/* The rest; `from` are the measurements of other boards, which are taken over. Returns 0 or -ENOMEM. */
+static int read_others(struct library *library, struct entry *entry, struct model *from, int rc)
 {
 	if (rc >= 0)
 		rc = files_load_savings(library->dir, entry);
 	if (rc < 0) {
 		model_forget(entry->model);
+		model_free(from);
 		return -ENOMEM;
 	}
-	inherit(library, entry);
+	inherit(entry, from);
 	files_load_company(library->dir, entry);
 	entry->unread = false;
 	return 0;
@@ -147,7 +145,9 @@ static int read_others(struct library *library, struct entry *entry, int rc)
 
 static int read_files(struct library *library, struct entry *entry)
 {
-	return read_others(library, entry, read_measured(library, entry));
+	int rc = read_measured(library, entry);
+
+	return read_others(library, entry, rc < 0 ? NULL : inherited(library, entry), rc);
 }
 
 static struct entry *find(struct library *library, const char *name, const char *mode, uid_t owner)
@@ -201,18 +201,27 @@ bool library_reads_long(const struct entry *entry)
 	off_t bytes = files_bytes(entry->library->dir, entry, entry->owner);
 	if (!bytes && entry->owner != USER_ADMIN)
 		bytes = files_bytes(entry->library->dir, entry, USER_ADMIN);
-	return bytes > READ_BYTES_QUICK;
+	return bytes + files_inherited_bytes(entry->library->dir, entry) > READ_BYTES_QUICK;
 }
 
-/* Result of a helper process, which library_take() reads. */
+/* Result of a helper process, which library_take() reads: an image of the model and one of the measurements of other
+ * boards. */
 struct read_apart {
 	bool done;
 	_Alignas(max_align_t) char image[];
 };
 
+/* Distance of the two images. */
+static size_t image_stride(const struct entry *entry)
+{
+	size_t align = _Alignof(max_align_t);
+
+	return (model_image_bytes(entry->model) + align - 1) / align * align;
+}
+
 size_t library_read_bytes(const struct entry *entry)
 {
-	return sizeof(struct read_apart) + model_image_bytes(entry->model);
+	return sizeof(struct read_apart) + 2 * image_stride(entry);
 }
 
 void library_read_apart(struct entry *entry, void *out)
@@ -221,7 +230,11 @@ void library_read_apart(struct entry *entry, void *out)
 
 	if (read_measured(entry->library, entry) < 0)
 		return;
+	const struct model *others = inherited(entry->library, entry);
+	if (!others)
+		return;
 	model_image_put(entry->model, apart->image);
+	model_image_put(others, apart->image + image_stride(entry));
 	apart->done = true;
 }
 
@@ -231,10 +244,14 @@ void library_take(struct entry *entry, const void *in)
 
 	if (!entry->unread)
 		return;
-	if (apart->done && model_image_take(entry->model, apart->image) == 0)
-		(void)!read_others(entry->library, entry, 0);
-	else
-		(void)!read_files(entry->library, entry);
+	struct model *others = apart->done ? model_new(entry->library->grid, &entry->library->options) : NULL;
+	if (others && model_image_take(others, apart->image + image_stride(entry)) == 0 &&
+	    model_image_take(entry->model, apart->image) == 0) {
+		(void)!read_others(entry->library, entry, others, 0);
+		return;
+	}
+	model_free(others);
+	(void)!read_files(entry->library, entry);
 }
 
 void library_read(struct entry *entry)
@@ -273,6 +290,16 @@ bool library_keep(struct entry *entry)
 		entry->unread = entry->no_room = true;
 	}
 	return !entry->unread;
+}
+
+bool library_fit(struct entry *entry)
+{
+	if (entry->unread || entry->users || entry->dirty || entry->saving ||
+	    library_has_room(entry->library, entry, 0))
+		return true;
+	model_forget(entry->model);
+	entry->unread = true;
+	return false;
 }
 
 bool library_has_unread(const struct library *library)
@@ -513,7 +540,7 @@ int library_inherit(struct library *library, const char *name, char *text, char 
 		struct entry *entry = &library->entry[i];
 
 		if (strcmp(entry->name, name) == 0 && strcmp(entry->mode, library->mode) == 0)
-			inherit(library, entry);
+			inherit(entry, inherited(library, entry));
 	}
 	return (int)count;
 }

@@ -86,6 +86,9 @@ struct entry *library_wanted(struct library *library);
 /* Such an entry has been read: keep it, or set `no_room` until models are saved, as those can be evicted. Returns
  * whether it is kept. */
 bool library_keep(struct entry *entry);
+/* A question has had an entry read: keep it, unless it is not in use and there is no room for it beside those that are.
+ * Returns whether it is kept. */
+bool library_fit(struct entry *entry);
 
 /* For a helper process: only files of the models' directory can be opened from now on. */
 void library_sandbox(const struct library *library);

@@ -67,17 +67,22 @@ bool files_missing(const char *dir, const struct entry *entry)
 	return entry_path(dir, entry, entry->owner, SAMPLES, path) == 0 && access(path, F_OK) < 0;
 }
 
-off_t files_bytes(const char *dir, const struct entry *entry, uid_t owner)
+static off_t file_bytes(const char *dir, const struct entry *entry, uid_t owner, const char *suffix)
 {
-	static const char *const suffix[] = {SAMPLES, LAYERS SAMPLES};
 	char path[PATH_MAX];
-	off_t bytes = 0;
 	struct stat st;
 
-	for (size_t i = 0; i < sizeof(suffix) / sizeof(*suffix); i++)
-		if (entry_path(dir, entry, owner, suffix[i], path) == 0 && stat(path, &st) == 0)
-			bytes += st.st_size;
-	return bytes;
+	return entry_path(dir, entry, owner, suffix, path) == 0 && stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+off_t files_bytes(const char *dir, const struct entry *entry, uid_t owner)
+{
+	return file_bytes(dir, entry, owner, SAMPLES) + file_bytes(dir, entry, owner, LAYERS SAMPLES);
+}
+
+off_t files_inherited_bytes(const char *dir, const struct entry *entry)
+{
+	return file_bytes(dir, entry, USER_ADMIN, INHERITED);
 }
 
 static void on_warning(void *arg, const char *text)

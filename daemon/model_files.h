@@ -40,8 +40,9 @@ int files_save(const char *dir, const struct entry *entry);
 /* Save the measurements of other boards. */
 int files_save_inherited(const char *dir, const struct entry *entry, const struct sample *samples, size_t count);
 
-/* Size in bytes of the samples and layers of `owner`; 0: there are none. */
+/* Size in bytes of the samples and layers of `owner`, and of the measurements of other boards; 0: there are none. */
 off_t files_bytes(const char *dir, const struct entry *entry, uid_t owner);
+off_t files_inherited_bytes(const char *dir, const struct entry *entry);
 
 /* Whether the entry has no samples file yet. */
 bool files_missing(const char *dir, const struct entry *entry);

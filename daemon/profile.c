@@ -75,9 +75,11 @@ static struct profile *find(const struct connection *c, uint64_t id)
 	return p;
 }
 
+/* The clocks stay at its last point for a while, unless another session moves them. */
 static void drop(struct profile *p)
 {
 	struct profile **at = &profiles;
+	struct daemon *d = p->daemon;
 
 	while (*at != p)
 		at = &(*at)->next;
@@ -90,6 +92,7 @@ static void drop(struct profile *p)
 		p->connection->held = false;
 	library_put(p->entry);
 	free(p);
+	loop_timer_in(d->idle, d->config.release_after_ns);
 }
 
 bool profile_close(struct daemon *d, struct connection *c, uint64_t id)
@@ -167,7 +170,6 @@ static uint64_t silence_ns(struct profile *p)
 static void on_silence(void *arg)
 {
 	struct profile *p = arg;
-	struct daemon *d = p->daemon;
 	struct connection *owed = p->waiting ? p->connection : NULL;
 
 	if (user_may_log(p->connection->user, USER_LOG_PROFILE_ENDED))
@@ -178,7 +180,6 @@ static void on_silence(void *arg)
 		reply_error(owed, ETIMEDOUT, "profile: ended because the clocks do not answer");
 		connection_resume(owed);
 	}
-	loop_timer_in(d->idle, d->config.release_after_ns);
 }
 
 static void reply_point(struct profile *p)
@@ -488,9 +489,11 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	struct sample sample = {p->phase, p->context, clocks_point(&d->clocks),        latency_ns, (uint32_t)n,
 				sd_ns,    max_ns,     measured_power(p, latency_ns, n)};
-	if (!model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
-		library_reset_refuted(&d->library, p->entry, c->user);
-		/* counts towards the budget, so that a client with contradictory samples only also finishes */
+	bool in_force = clocks_in_force(&d->clocks);
+	if (!in_force || !model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
+		if (in_force)
+			library_reset_refuted(&d->library, p->entry, c->user);
+		/* counts towards the budget, so that a client without a valid sample also finishes */
 		p->step++;
 		next(p);
 		return;

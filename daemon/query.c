@@ -420,11 +420,8 @@ void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_error(c, ENOENT, "model: %s is not known; flamectl models lists the known ones", model);
 		return;
 	}
-	if (fitting_read(d, entry, c->uid)) {
-		connection_repeat(c);
+	if (!model_read(d, c, entry))
 		return;
-	}
-	library_read(entry);
 	s = newest_surface(d, c, entry, phase, context);
 	if (!s) {
 		connection_repeat(c);

@@ -166,6 +166,7 @@ static void arm_expiry(struct daemon *d)
 	for (size_t i = 0; i < d->request_top && d->requests; i++)
 		if (d->request[i].id && d->request[i].expires_ns < earliest_ns)
 			earliest_ns = d->request[i].expires_ns;
+	d->expires_ns = earliest_ns;
 	if (earliest_ns == UINT64_MAX)
 		loop_timer_stop(d->expiry);
 	else
@@ -347,8 +348,10 @@ void request_begin(struct daemon *d, struct connection *c, const struct kv *kv)
 		request->moving = request->serial != 0;
 		lower(d);
 	}
-	if (d->requests == 1)
+	if (d->requests == 1 || request->expires_ns < d->expires_ns) {
+		d->expires_ns = request->expires_ns;
 		loop_timer_in(d->expiry, request->expires_ns - request->arrived_ns);
+	}
 	explain(d, message.session, &before);
 	if (request->session->shadow)
 		shadow_begin(d, request);
@@ -408,14 +411,8 @@ void requests_applied(struct daemon *d)
 /* Did the clocks stay at the known point while the request ran? */
 static bool clocks_stood(const struct daemon *d, const struct request *request, uint64_t total_ns)
 {
-	const struct clocks *clocks = &d->clocks;
-	bool managed = clocks->managed[CLOCK_CPU] || clocks->managed[CLOCK_GPU] || clocks->managed[CLOCK_MEM];
-
-	if (!managed)
-		return true;
-	if (!clocks->held || request->epoch != clocks->epoch || clocks->last.serial < clocks->serial)
-		return false;
-	return (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
+	return clocks_in_force(&d->clocks) && request->epoch == d->clocks.epoch &&
+	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
 }
 
 /* A client that once reports a total longer than the elapsed time replays a recording. This marks
@@ -552,16 +549,17 @@ static void learn_layers(struct daemon *d, const struct request *request, struct
 	library_learn_layers(&d->library, request->session->entry, layers, count, total_ns);
 }
 
-/* Nothing runs any more: move down, or to the point for the next request. */
+/* If nothing runs any more, move down, or to the point for the next request. */
 static void after_last(struct daemon *d, const struct session *session, uint64_t now_ns)
 {
+	bool last = !d->requests && !profiles_count(d);
 	size_t point, count;
 
-	if (d->requests || profiles_count(d))
-		return;
-	if (session->shadow && d->clocks.held)
+	if (session->shadow && (!last || d->clocks.held))
 		return; /* they are not its own */
 	loop_timer_in(d->idle, d->config.release_after_ns);
+	if (!last)
+		return;
 	count = view_others(d, NULL, session, now_ns, view);
 	if (!(d->clocks.held || session->shadow) || !view_expected(d, session, true, now_ns, &view[count]))
 		return;
@@ -644,6 +642,7 @@ void requests_expire(void *daemon)
 {
 	struct daemon *d = daemon;
 	uint64_t now_ns = clock_now_ns();
+	bool governed = false;
 
 	for (size_t i = 0; i < d->request_top && d->requests; i++) {
 		struct request *request = &d->request[i];
@@ -656,6 +655,7 @@ void requests_expire(void *daemon)
 				    request->session->entry->name, request->id, (int)request->session->connection->pid);
 		request->session->unended++;
 		metrics_expired(request);
+		governed |= !request->session->shadow;
 		owed = request->waiting ? request->session->connection : NULL;
 		request_drop(d, request);
 		if (!owed)
@@ -664,7 +664,7 @@ void requests_expire(void *daemon)
 		reply_error(owed, ETIMEDOUT, "request: expired before the clocks were in force");
 		connection_resume(owed);
 	}
-	if (d->requests == 0)
+	if (governed || d->requests == 0)
 		loop_timer_in(d->idle, d->config.release_after_ns);
 	arm_expiry(d);
 }

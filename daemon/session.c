@@ -28,6 +28,8 @@ uint32_t session_slot(const struct daemon *d, const struct session *session)
 
 static void session_drop(struct daemon *d, struct session *session)
 {
+	if (session->active && !session->shadow) /* no end of theirs will */
+		loop_timer_in(d->idle, d->config.release_after_ns);
 	requests_drop(d, session);
 	if (d->last_decided == session)
 		d->last_decided = NULL;

@@ -95,3 +95,20 @@ bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid
 	connection_repeat(c);
 	return true;
 }
+
+bool model_read(struct daemon *d, struct connection *c, struct entry *entry)
+{
+	bool unread = entry->unread;
+
+	if (fitting_read(d, entry, c->uid)) {
+		connection_repeat(c);
+		return false;
+	}
+	library_read(entry);
+	if (unread && entry->users)
+		sessions_take(d, entry);
+	if (library_fit(entry))
+		return true;
+	reply_error(c, EDQUOT, "model: no room for it beside those in use");
+	return false;
+}

@@ -230,7 +230,7 @@ static void apply(struct keeper *k, enum apply_which which, enum keeper_op op)
 	if (k->replay_owed && k->table.journal.fd < 0 &&
 	    keeper_restore(k->table.root, k->table.journal.path, &replay) >= 0)
 		k->replay_owed = table_take_leftovers(&k->table) < 0;
-	if (table_resumed(&k->table) && which == APPLY_CHECK)
+	if (table_resumed(&k->table)) /* found out once: every knob may have its original value again */
 		which = APPLY_ALL;
 	table_apply(&k->table, &k->target, which, &times);
 	k->check_ns = clock_now_ns() + CHECK_NS;

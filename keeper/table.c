@@ -384,6 +384,7 @@ static void back_off(struct keeper_table *t, enum clock_id id)
 			group_give_back(t, &t->group[i]);
 			memcpy(t->text, text, sizeof(text));
 			t->group[i].state = KNOB_FOREIGN;
+			t->group[i].actual_hz = 0;
 			t->group[i].retry_ns = 0;
 		}
 }

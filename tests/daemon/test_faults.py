@@ -259,6 +259,107 @@ def state():
     ok(d.end() == 0, "exit 0")
 
 
-for test in (descriptors, state, full, no_memory, memory):
+def samples(c, model):
+    """Number of measurements of a model."""
+    models = c.ask(op="models")
+    return next((int(models[k[:-4] + "samples"]) for k in models if k.endswith(".name") and models[k] == model), 0)
+
+
+def measured(c, model):
+    """Sends samples of a profile until it is done. Returns the last reply."""
+    r = c.ask(op="profile", model=model, budget=3)
+    for _ in range(10):
+        if "profile" in r:
+            r = c.ask(op="sample", profile=r["profile"], latency_ns=int(latency_ns(r)), n=r["repeat"])
+    return r
+
+
+def pinned(d, begun):
+    """Is the CPU at the clock that the reply names?"""
+    return {d.read(f"/sys/devices/system/cpu/cpufreq/policy4/scaling_{m}_freq") for m in ("min", "max")} == {
+        str(int(begun["cpu_hz"]) // 1000)}
+
+
+def no_keeper():
+    """While no keeper runs nobody sets the clocks: nothing is learned of them. The next keeper sets them, even if the
+    decision is the same."""
+    d = Daemon(start=False)
+    d.build = os.path.join(d.dir, "bin")
+    os.mkdir(d.build)
+    for name in ("flamed", "flamed-keeper"):
+        shutil.copy(os.path.join(BUILD, name), d.build)
+    d.start()
+    before = d.knobs()
+    c = d.client()
+    session = c.open("net")
+    begun, _ = c.request(session, 50, latency_ns)
+    ok(pinned(d, begun) and samples(c, "net") == 1, "a request at its clocks is learned", (begun, samples(c, "net")))
+    os.chmod(d.build + "/flamed-keeper", 0)
+    os.kill(d.keeper_pid(), signal.SIGKILL)
+    ok(wait_for(lambda: d.status()["keeper.state"] == "absent"), "the keeper is killed, and none can be started",
+       d.status()["keeper.state"])
+    late = c.open("late")
+    replies = [r["errno"] for _ in range(10) for r in c.request(late, 50, latency_ns)]
+    ok(set(replies) == {"0"} and samples(c, "late") == 0, "requests are served, and not learned from",
+       (replies, samples(c, "late")))
+    done = measured(c, "profiled")
+    ok(done.get("done") == "1" and samples(c, "profiled") == 0, "nor is a profile, which ends",
+       (done, samples(c, "profiled")))
+    last, _ = c.request(late, 50, latency_ns)
+    os.chmod(d.build + "/flamed-keeper", 0o755)
+    ok(wait_for(lambda: d.status()["keeper.state"] == "running" and d.knobs() == before, 60),
+       "the next keeper finds the clocks released", d.difference(before))
+    begun, _ = c.request(late, 50, latency_ns)
+    ok(begun["cpu_hz"] == last["cpu_hz"] and pinned(d, begun), "a request with the same decision has its clocks set",
+       (begun, last, d.difference(before)))
+    ok(samples(c, "late") == 1, "and is learned", samples(c, "late"))
+    c.close()
+    ok(d.restored(before), "every knob as found", d.difference(before))
+    ok(d.end() == 0, "exit 0")
+
+
+def no_journal():
+    """No knob is written without a journal: nothing is learned of clocks that were not set."""
+    d = Daemon()
+    before = d.knobs()
+    journal = os.path.join(d.state, "journal")
+    os.mkdir(journal)
+    c = d.client()
+    session = c.open("net")
+    replies = [r["errno"] for _ in range(10) for r in c.request(session, 50, latency_ns)]
+    ok(set(replies) == {"0"} and d.status()["keeper.journal_errno"] == "17" and d.knobs() == before,
+       "no journal can be written: requests are served, no knob is moved", (replies, d.difference(before)))
+    ok(samples(c, "net") == 0, "and nothing is learned", samples(c, "net"))
+    os.rmdir(journal)
+    ok(wait_for(lambda: c.request(session, 50, latency_ns)[0]["errno"] == "0" and samples(c, "net") > 0),
+       "with one it is", d.status()["state_reason"])
+    c.close()
+    ok(d.restored(before), "every knob as found", d.difference(before))
+    ok(d.end() == 0, "exit 0")
+
+
+def another_owner():
+    """Another program takes a clock over: nothing is learned at its value."""
+    d = Daemon(config="[flamed]\nrelease_after = 1 min\n")
+    c = d.client()
+    c.request(c.open("net"), 50, latency_ns)
+    d.write("/sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq", 1036800)
+    ok(wait_for(lambda: d.status()["clock.cpu.state"] == "foreign"), "another program writes a limit of a policy",
+       d.status()["clock.cpu.state"])
+    session = c.open("beside")
+    replies = [r["errno"] for _ in range(10) for r in c.request(session, 50, latency_ns)]
+    ok(set(replies) == {"0"} and samples(c, "beside") == 0, "requests are served, and not learned from",
+       (replies, samples(c, "beside")))
+    c.close()
+    ok(wait_for(lambda: d.status()["clock.cpu.state"] == "ok"), "its limit is as found for the next session",
+       d.status()["clock.cpu.state"])
+    c = d.client()
+    c.request(c.open("next"), 50, latency_ns)
+    ok(samples(c, "next") == 1, "which is learned from", samples(c, "next"))
+    c.close()
+    ok(d.end() == 0, "exit 0")
+
+
+for test in (no_keeper, no_journal, another_owner, descriptors, state, full, no_memory, memory):
     test()
 done()

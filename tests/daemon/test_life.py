@@ -291,6 +291,40 @@ def lacking():
         ok(d.end() == 0, f"{tree}: exit 0")
 
 
+def states(pid):
+    """The state of each child of a process."""
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        children = f.read().split()
+    found = {}
+    for child in children:
+        try:
+            with open(f"/proc/{child}/stat") as f:
+                found[int(child)] = f.read().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            pass
+    return found
+
+
+def keepers_are_reaped():
+    """Keepers that close their socket before they exit leave no zombies."""
+    d = Daemon(start=False)
+    d.build = os.path.join(d.dir, "bin")
+    keeper = d.build + "/flamed-keeper"
+    os.mkdir(d.build)
+    shutil.copy(os.path.join(BUILD, "flamed"), d.build)
+    with open(keeper, "w") as f:
+        f.write("#!/bin/sh\nexec 3>&-\nsleep 0.2\n")
+    os.chmod(keeper, 0o755)
+    d.start()
+    ok(wait_for(lambda: d.text().count("the keeper exited unexpectedly") >= 4), "keepers exit at once", d.text()[-400:])
+    shutil.copy(os.path.join(BUILD, "flamed-keeper"), keeper + ".new")
+    os.rename(keeper + ".new", keeper)
+    ok(wait_for(lambda: d.status()["state"] == "idle", 60), "the next one serves", d.status())
+    left = states(d.process.pid)
+    ok(list(left) == [d.keeper_pid()] and "Z" not in left.values(), "it is the only child", left)
+    ok(d.end() == 0, "exit 0")
+
+
 def manager():
     d = Daemon(start=False)
     path = os.path.join(d.dir, "notify")
@@ -341,6 +375,7 @@ def manager():
     d.end()
 
 
-for test in (configuration, reload, quantile, learning, told, profile, expiry, prepared, lacking, manager):
+for test in (configuration, reload, quantile, learning, told, profile, expiry, prepared, lacking, keepers_are_reaped,
+             manager):
     test()
 done()

@@ -177,6 +177,32 @@ def nobody_waits_for_files():
     d.end()
 
 
+def nobody_waits_for_imports():
+    """Measurements of other boards, and none of this one."""
+    d = Daemon(start=False)
+    os.rename(write_samples(d, "net", 0, MODE), f"{d.state}/models/net@{MODE}.inherited")
+    d.start()
+    other, asker = d.client(), d.client_of(1501) if os.geteuid() == 0 else d.client()
+    session = other.open("quick")
+    known, before = children(d.process.pid), bytes_read(d.process.pid)
+    helper = helper_for(d, asker, op="open", model="net", phase="decode")
+    if ok(helper is not None, "a large import is read by a helper process"):
+        served_meanwhile(other, session)
+        os.kill(helper, signal.SIGCONT)
+        opened = asker.reply()
+        wait_for(lambda: not set(children(d.process.pid)) - set(known))
+        # a process that was waited for counts too
+        own, size = bytes_read(d.process.pid) - before, os.path.getsize(f"{d.state}/models/net@{MODE}.inherited")
+        ok(opened["errno"] == "0" and size < own < 1.5 * size, "and by nobody else", (opened, own, size))
+        for _ in range(3):
+            asker.request(opened["session"], 100, lambda begun: 3.03 * latency_ns(begun), context=1000)
+        asker.ask(op="surface", model="net", phase="decode", context=1000)
+        listed = asker.ask(op="models")
+        own = next(k[:-4] for k in listed if k.endswith(".name") and listed[k] == "net")
+        ok(int(listed[own + "inherited_permille"]) > 0, "predictions rest on it", listed)
+    d.end()
+
+
 def samples_of(d, uid):
     """Number of samples of each of a user's models in the mode LESS."""
     c, found, page = d.client(), {}, {"next": 0}
@@ -424,6 +450,7 @@ def gone_before_the_answer():
 
 nobody_waits_for_a_fit()
 nobody_waits_for_files()
+nobody_waits_for_imports()
 nobody_waits_for_a_power_mode()
 nobody_waits_for_saves()
 saves_are_not_put_off()

@@ -85,6 +85,38 @@ def closed_while_held():
     d.end()
 
 
+def reload_while_full():
+    """The keeper hangs until its socket is full: a reload takes the place of no release."""
+    d = Daemon()
+    before = d.knobs()
+    keeper = d.keeper_pid()
+    reloads = 0
+
+    def reload():
+        nonlocal reloads
+        reloads += 1
+        d.process.send_signal(signal.SIGHUP)
+        return wait_for(lambda: d.text().count("configuration reloaded") == reloads)
+    for first in (False, True):  # there is room for an even or an odd number of messages: a release or a target is last
+        c = d.client()
+        session = c.open("net")
+        os.kill(keeper, signal.SIGSTOP)
+        errors = set()
+        if first:
+            reload()
+        for _ in range(300):
+            begun = c.ask(op="begin", session=session, deadline_ns=50000000)
+            errors |= {begun["errno"], c.ask(op="end", request=begun["request"], total_ns=20000000, ack=1)["errno"],
+                       c.ask(op="release")["errno"]}
+        ok(errors == {"0"}, "many targets and releases while the keeper hangs", errors)
+        ok(reload(), "a reload", d.text()[-300:])
+        c.close()
+        os.kill(keeper, signal.SIGCONT)
+        time.sleep(1)  # all that is in the socket has been read by then
+        ok(d.restored(before), "the keeper goes on: the last release arrives", d.difference(before))
+    d.end()
+
+
 def one_queue():
     """Beside another user the questions of one user are answered in the order of their arrival over all its
     connections."""
@@ -117,7 +149,7 @@ def one_queue():
     d.end()
 
 
-for test in (half_closed, half_closed_while_held, closed_while_held):
+for test in (half_closed, half_closed_while_held, closed_while_held, reload_while_full):
     test()
 if os.geteuid() == 0:
     one_queue()

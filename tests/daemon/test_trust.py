@@ -15,16 +15,19 @@ USERS = os.geteuid() == 0  # other users are simulated by peer credentials
 def expiry_is_answered():
     """A begin that waits for a hanging keeper: its error is sent when it expires, then the replies to the messages
     after it."""
-    d = Daemon(config="[flamed]\nrequest_expiry = 500 ms\n")
+    d = Daemon(config="[flamed]\nrequest_expiry = 2 s\n")
     keeper = d.keeper_pid()
-    c = d.client(timeout=30)
-    session = c.open("net")
+    other, c = d.client(), d.client(timeout=30)
+    long, session = other.open("long"), c.open("net")
     os.kill(keeper, signal.SIGSTOP)
     try:
+        other.ask(op="begin", session=long, deadline_ns=3600 * 10 ** 9)  # expires after 20 s
         c.send(op="begin", session=session, deadline_ns=20000000, wait=1)
         c.send(op="hello")
         c.send(op="end", request=4242, ack=1)
         first, second, third = c.reply(), c.reply(), c.reply()
+        left = d.status()["requests"]
+        ok(left == "1", "a request with an hour's deadline that began before delays the expiry of no other", left)
         ok(first["errno"] == "110" and first["message"].startswith("request:"), "an expired begin is answered", first)
         ok("protocol" in second, "the reply behind it is that of its own message", second)
         ok(third["errno"] == "2" and "4242" in third["message"], "so is the one behind that", third)
@@ -343,6 +346,40 @@ def forgotten():
     d.end()
 
 
+def left_behind():
+    """Clocks that a session, a profile or a request leaves go back to the kernel while others do nothing."""
+    d = Daemon(config="[flamed]\nrequest_expiry = 60 s\nrelease_after = 200 ms\n")
+    before = d.knobs()
+    idle = d.client()
+    idle.open("idle")
+    for way in ("disconnects", "closes its session"):
+        c = d.client()
+        session = c.open("net")
+        c.ask(op="begin", session=session, deadline_ns=10 ** 9, wait=1)
+        moved = d.knobs() != before
+        if way == "disconnects":
+            c.close()
+        else:
+            c.ask(op="close", session=session)
+        ok(moved and d.restored(before), f"a client {way} while its request runs, beside a session that does nothing: "
+                                         "every knob as found", d.difference(before))
+    c = d.client()
+    for way in ("is done", "is closed"):
+        point = c.ask(op="profile", model="other", budget=1)
+        moved = d.knobs() != before
+        last = c.ask(op="sample", profile=point["profile"], latency_ns=9000000, n=5) if way == "is done" else \
+            c.ask(op="close", profile=point["profile"])
+        ok(moved and last["errno"] == "0" and d.restored(before), f"so it is when a profile {way}",
+           (last, d.difference(before)))
+    watched = d.client()
+    watched.ask(op="tally", tag="watched", shadow=1)
+    seen = watched.ask(op="begin", session=watched.open("net", tag="watched"), deadline_ns=10 ** 9)
+    c.request(c.open("net"), 60, latency_ns)
+    ok(seen.get("shadow") == "1" and d.restored(before), "and when a request ends beside one that is only watched",
+       (seen, d.difference(before)))
+    d.end()
+
+
 def company():
     """A request that is never ended does not count as concurrent for ever: a new model beside it is learned."""
     d = Daemon(config="[flamed]\nrequest_expiry = 5 s\n")
@@ -400,6 +437,37 @@ def files_are_bounded():
     ok({n.rsplit(".", 1)[0] for n in files} == {n[:-4] for n in names}, "and no file of the others", files)
     ok(any(n.startswith("name299@") for n in names) and not any(n.startswith("name0@") for n in names),
        "those used last", sorted(names)[:5])
+    d.end()
+
+
+def questions_keep_to_the_share():
+    """A question about a model for which there is no room beside those in use is refused."""
+    d = Daemon(start=False)
+    os.makedirs(d.state + "/models")
+    clocks = [(int(cpu) * 1000, gpu * 1000000) for gpu in range(306, 1021, 102) for cpu in
+              d.read("/sys/devices/system/cpu/cpufreq/policy0/scaling_available_frequencies").split()]
+    contexts = [round(100 * 1.25 ** i) for i in range(4000 // len(clocks))]
+    for i in range(6):
+        with open(f"{d.state}/models/m{i}@MAXN_SUPER@1001.csv", "w") as f:
+            f.write("phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n\n")
+            for context, (cpu, gpu) in [(context, point) for context in contexts for point in clocks]:
+                took_ns = latency_ns({"cpu_hz": cpu, "gpu_hz": gpu}) * (1 + context / 1e5)
+                f.write(f"decode,{context},{cpu},{gpu},3199000000,{took_ns:.0f},1\n")
+    d.start()
+    c = d.client_of(1001)
+    opened = [c.ask(op="open", model=f"m{i}") for i in range(6)]
+    refused = [i for i in range(6) if opened[i]["errno"] == "122"]
+    ok(refused == [4, 5] and opened[0]["errno"] == "0", "a user opens as many large models as its share holds", opened)
+    asked = [c.ask(op="surface", model=f"m{i}", phase="decode", context=1000) for i in refused]
+    ok([(r["errno"], r.get("message")) for r in asked] ==
+       [("122", "model: no room for it beside those in use")] * len(refused), "questions about others are refused",
+       asked)
+    listed = c.ask(op="models")
+    held = {v for k, v in listed.items() if k.endswith(".name") and int(listed[k[:-4] + "samples"]) > 0}
+    ok(held == {f"m{i}" for i in range(6) if i not in refused}, "and those are not kept", held)
+    c.ask(op="close", session=opened[0]["session"])
+    asked = c.ask(op="surface", model=f"m{refused[0]}", phase="decode", context=1000)
+    ok(asked["errno"] == "0" and asked["state"] != "none", "one that is closed makes room", asked.get("message"))
     d.end()
 
 
@@ -590,13 +658,13 @@ def environment():
 
 
 OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, shared_model, begins_with_admins, shares,
-               connections_are_shared, reported_time)
+               questions_keep_to_the_share, connections_are_shared, reported_time)
 
 if USERS:
     turns = Turns()
     turns.next_turn()
-for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, company,
-             contexts_together,
+for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, left_behind,
+             company, contexts_together,
              files_are_bounded, accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):
     test()
 for test in OTHER_USERS:

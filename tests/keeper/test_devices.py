@@ -4,6 +4,7 @@
 socket passed on."""
 import array
 import shutil
+import signal
 
 from keeper import *
 
@@ -175,6 +176,37 @@ def reset_by_a_suspend():
             tap.equal((k.close(), [read(b.root, file) for file in files]), (0, before), "and all is as found")
 
 
+def reset_beside_one_that_fails():
+    """A suspend that is noticed when a policy is tried again: the others are set again too."""
+    with Board("jetson-orin-nano") as b:
+        os.makedirs(b.root + "/sys/power/suspend_stats", exist_ok=True)
+        write(b.root, "/sys/power/suspend_stats/success", 0)
+        files = [CPU0 + "scaling_max_freq", CPU0 + "scaling_min_freq"]
+        before = [read(b.root, file) for file in files]
+        k = b.start()
+        # a knob that cannot be read: its policy is tried again after 10, 20, 40 ms, before targets are checked
+        os.rename(b.root + CPU4 + "scaling_max_freq", b.path + "/kept")
+        os.mkdir(b.root + CPU4 + "scaling_max_freq")
+        reply = k.apply(806400000)
+        ours = [read(b.root, file) for file in files]
+        tap.equal((reply.state[0], ours), (DEGRADED, ["806400"] * 2), "one policy fails, the other one is set")
+        k.process.send_signal(signal.SIGSTOP)
+        for file, text in zip(files, before):
+            write(b.root, file, text)
+        write(b.root, "/sys/power/suspend_stats/success", 1)
+        time.sleep(0.7)
+        k.process.send_signal(signal.SIGCONT)
+        tap.ok(wait_for(lambda: [read(b.root, file) for file in files] == ours, 5),
+               "originals that are in force again after a suspend are replaced",
+               [read(b.root, file) for file in files])
+        os.rmdir(b.root + CPU4 + "scaling_max_freq")
+        os.rename(b.path + "/kept", b.root + CPU4 + "scaling_max_freq")
+        reply = k.apply(806400000)
+        tap.equal((reply.state[0], read(b.root, CPU4 + "scaling_max_freq")), (OK, "806400"),
+                  "nobody else's write is seen")
+        tap.equal((k.close(), [read(b.root, file) for file in files]), (0, before), "and all is as found")
+
+
 def boost_of_i915():
     with Board("intel-laptop") as b:
         boost = I915 + "card0/gt/gt0/rps_boost_freq_mhz"
@@ -295,8 +327,8 @@ def write_times():
         tap.ok(times[0] == 0 and times[3] == 0, "staying is neither", (reply.write_ns, times))
 
 
-for test in (suspended, suspended_intel, levels, lost_masks, reset_by_a_suspend, boost_of_i915, renumbered,
-             gone_for_good, one_owner, passed_on, write_times):
+for test in (suspended, suspended_intel, levels, lost_masks, reset_by_a_suspend, reset_beside_one_that_fails,
+             boost_of_i915, renumbered, gone_for_good, one_owner, passed_on, write_times):
     try:
         test()
     except (OSError, TimeoutError, AttributeError) as e:

@@ -90,4 +90,23 @@ session = c.open()
 ok(c.request(session, 60, latency_ns)[1]["errno"] == "0", "requests are served on")
 c.close()
 d.end()
+
+# a board whose only sensor comes after the start: models learn power from then on
+d = Daemon("intel-laptop", start=False)
+rapl, battery = d.sys + "/sys/class/powercap/intel-rapl:0", d.sys + "/sys/class/power_supply/BAT0"
+os.unlink(rapl) if os.path.islink(rapl) else shutil.rmtree(rapl)
+os.rename(battery, d.dir + "/battery")
+d.start()
+ok(d.status()["power.sensor"] == "", "no sensor at the start", d.status()["power.sensor"])
+os.rename(d.dir + "/battery", battery)
+d.process.send_signal(signal.SIGHUP)
+ok(wait_for(lambda: d.status()["power.sensor"] != ""), "one that appears is shown", d.status()["power.why_not"])
+c = d.client()
+session = c.open()
+for _ in range(30):
+    c.request(session, 60, latency_ns)
+known = c.ask(op="surface", model="net")["power_known"]
+ok(known == "1", "and models learn from it", known)
+c.close()
+d.end()
 done()

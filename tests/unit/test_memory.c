@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <unistd.h>
 #include "../../common/clock.h"
@@ -267,6 +268,56 @@ static void samples_of_users(void **state)
 	close_library(dir);
 }
 
+/* A question reads a model: it is kept as long as there is room for it beside those in use. */
+static void asked_about(void **state)
+{
+	char dir[] = "/tmp/flamed-memory-XXXXXX", path[PATH_MAX];
+	const size_t rows = 4000;
+	struct entry *asked, *used[4];
+	(void)state;
+
+	open_library(dir);
+	for (unsigned i = 0; i <= 4; i++) {
+		snprintf(path, sizeof(path), "%s/models/m%u@@1001.csv", dir, i);
+		FILE *file = fopen(path, "w");
+		assert_non_null(file);
+		fprintf(file, "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n\n");
+		for (unsigned k = 0; k < rows; k++) {
+			struct op_point p = grid_point(&grid, k % grid.points);
+			uint32_t context = 100u << k / grid.points;
+
+			fprintf(file, "decode,%u,%" PRIu64 ",%" PRIu64 ",0,%" PRIu64 ",1\n", context, p.hz[0], p.hz[1],
+				truth_ns(p, context));
+		}
+		fclose(file);
+	}
+	assert_true(5 * rows * MODEL_SAMPLE_BYTES > MEASURED_PER_UID_MAX);
+	assert_true(4 * rows * MODEL_SAMPLE_BYTES <= MEASURED_PER_UID_MAX);
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "m%u", i);
+		used[i] = use(path, 1001);
+		assert_int_equal(model_measured_bytes(used[i]->model), rows * MODEL_SAMPLE_BYTES);
+	}
+	asked = library_enter(&library, "m4", 1001);
+	library_read(asked);
+	assert_false(asked->unread);
+	assert_false(library_fit(asked));
+	assert_true(asked->unread && !asked->no_room);
+	assert_int_equal(model_measured_bytes(asked->model), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_true(library_fit(used[i]));
+	library_put(used[0]);
+	library_read(asked);
+	assert_true(library_fit(asked));
+	assert_int_equal(model_measured_bytes(asked->model), rows * MODEL_SAMPLE_BYTES);
+	assert_int_equal(model_measured_bytes(used[0]->model), 0);
+	for (unsigned i = 0; i <= 4; i++) {
+		snprintf(path, sizeof(path), "%s/models/m%u@@1001.csv", dir, i);
+		assert_int_equal(unlink(path), 0);
+	}
+	close_library(dir);
+}
+
 /* More models on disk than a share holds: none is lost, whenever it is read. */
 static void read_in_pieces(void **state)
 {
@@ -335,6 +386,7 @@ int main(void)
 		cmocka_unit_test(kept),
 		cmocka_unit_test(surfaces_of_users),
 		cmocka_unit_test(samples_of_users),
+		cmocka_unit_test(asked_about),
 		cmocka_unit_test(read_in_pieces),
 		cmocka_unit_test(debts_of_users),
 	};

@@ -242,6 +242,16 @@ static size_t pass(struct restoring *r)
 	return open;
 }
 
+/* True while a limit that accepted its original reads as ours: LOOKS_TAKEN decides about it, however long the attempts
+ * take. */
+static bool looks_on(const struct restoring *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (r->fate[i] == FATE_OPEN && r->taken[i])
+			return true;
+	return false;
+}
+
 void knobs_restore(const struct sysroot *root, const struct journal_entry *const *entries, size_t count,
 		   uint64_t patience_ns, struct restore_result *out)
 {
@@ -255,8 +265,12 @@ void knobs_restore(const struct sysroot *root, const struct journal_entry *const
 			if (knob_same_device(entries[r.device[i]]->path, entries[i]->path))
 				break;
 	}
-	while (pass(&r) > 0 && clock_now_ns() < give_up_ns)
+	for (unsigned passes = 1; pass(&r) > 0; passes++) {
+		bool looks = patience_ns && passes < LOOKS_TAKEN && looks_on(&r);
+		if (clock_now_ns() >= give_up_ns && !looks)
+			break;
 		clock_sleep_ns(RESTORE_WAIT_NS);
+	}
 	for (size_t i = 0; i < count; i++) {
 		out->restored += r.fate[i] == FATE_RESTORED;
 		out->left += r.fate[i] == FATE_LEFT;

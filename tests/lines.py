@@ -31,12 +31,14 @@ def tied(process):
     return process
 
 
-def real_time(pid=0):
-    """Real-time priority where that is permitted: times are the process's own, not the scheduler's."""
+def real_time(pid=0, policy=os.SCHED_FIFO):
+    """Real-time priority where that is permitted: times are the process's own, not the scheduler's. Returns whether
+    it is."""
     try:
-        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(pid, policy, os.sched_param(1))
     except PermissionError:
-        pass
+        return False
+    return True
 
 
 def done():

@@ -113,7 +113,7 @@ class Board:
         self.file.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(10)
+        status = self.process.wait(20)
         self.process.stdout.close()
         shutil.rmtree(self.dir)
         return status

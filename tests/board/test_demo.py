@@ -34,7 +34,7 @@ def running(dir):
     return found
 
 
-def gone(dir, seconds=5):
+def gone(dir, seconds=20):
     end = time.monotonic() + seconds
     while running(dir) and time.monotonic() < end:
         time.sleep(0.05)

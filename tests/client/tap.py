@@ -41,7 +41,7 @@ def contains(text, *parts):
             raise AssertionError(f"{part!r} is not in: {text!r}")
 
 
-def until(condition, what, seconds=10):
+def until(condition, what, seconds=20):
     """Wait for an effect of another thread or process."""
     give_up = time.monotonic() + seconds
     while not condition():

@@ -49,9 +49,9 @@ def absent(directory):
     e = Exercise(directory + "/none.sock")
     equal(e("connected"), ["0"])
     equal(e("session", "resnet50", 999, 1000 * MS)[0], str(-errno.EINVAL), "deadline under 1 us")
-    equal(e("session", "resnet50", 33 * MS, 1000 * MS)[0], "0", "session has a number all the same")
+    equal(e("session", "resnet50", 33 * MS, 20000 * MS)[0], "0", "session has a number all the same")
     equal(e("begin", 0, 0)[0], str(-errno.ENOTCONN))
-    equal(e("wait", 0, 0, 1000 * MS)[0], str(-errno.ENOTCONN))
+    equal(e("wait", 0, 0, 20000 * MS)[0], str(-errno.ENOTCONN))
     equal(e("end", -errno.ENOTCONN, 0), [str(-errno.ENOTCONN)], "negative request")
     equal(e("begin", -22, 0)[0], "-22", "negative session")
     equal(e("state", 0), [str(-errno.ENOTCONN)])
@@ -72,7 +72,7 @@ def arguments(directory):
     for deadline_ns in (1, 999, 3600001 * 10**6):
         equal(e("session", "m", deadline_ns, 0)[0], str(-errno.EINVAL), f"deadline of {deadline_ns} ns")
     equal(fake.seen, [])
-    equal(e("session", "m", 0, 1000 * MS)[0], "0")
+    equal(e("session", "m", 0, 20000 * MS)[0], "0")
     equal(e("begin", 0, 0)[0], str(-errno.EINVAL), "no deadline known")
     equal(e("begin", 0, 999)[0], str(-errno.EINVAL), "deadline under 1 us")
     equal(e("begin", 7, 33 * MS)[0], str(-errno.ENOENT))
@@ -80,7 +80,7 @@ def arguments(directory):
     equal(e("phase", 0, "sprint", 0), [str(-errno.EINVAL)])
     equal(e("end", 999, 0), [str(-errno.ENOENT)])
     for i in range(1, 64):
-        equal(e("session", "m", 0, 1000 * MS)[0], str(i))
+        equal(e("session", "m", 0, 20000 * MS)[0], str(i))
     equal(e("session", "m", 0, 0)[0], str(-errno.ENOSPC))
     e.end()
     fake.close()
@@ -92,11 +92,11 @@ def messages(directory):
     fake = Fake(directory + "/s")
     e = Exercise(None, FLAMED_SOCKET=directory + "/s", FLAMED_MODEL="from.env", FLAMED_DEADLINE_NS="20000000",
                  FLAMED_TAG="tag-1")
-    equal(e("session", "-", 0, 1000 * MS)[0], "0")
+    equal(e("session", "-", 0, 20000 * MS)[0], "0")
     equal(fake.ops("open"), [{"op": "open", "model": "from.env", "deadline_ns": "20000000", "tag": "tag-1"}])
     equal(e("state", 0), ["2"], "ready")
     e("phase", 0, "decode", 731)
-    answer = e("wait", 0, 0, 1000 * MS)
+    answer = e("wait", 0, 0, 20000 * MS)
     equal(answer[1:], ["applied=1", "feasible=1", "cpu=1344000000", "gpu=510000000", "predicted=27900000",
                        "bound=30400000", "settle=5200000"])
     begin = fake.ops("begin")[0]
@@ -122,9 +122,9 @@ def long_layers(directory):
     """1,500 layers go out in lines of at most 4 KiB; too many are left out."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
     for count in (1500, 30000):
-        request = e("wait", 0, 0, 1000 * MS)[0]
+        request = e("wait", 0, 0, 20000 * MS)[0]
         equal(e("layers", request, count), ["0"])
     until(lambda: len(fake.ops("end")) == 2, "end")
     first, second = fake.ops("end")
@@ -139,7 +139,7 @@ def long_layers(directory):
     for word in ("cupti", None):
         if word is None:
             equal(e("layer_source"), ["0"])
-        request = e("wait", 0, 0, 1000 * MS)[0]
+        request = e("wait", 0, 0, 20000 * MS)[0]
         e("layers", request, 2)
     until(lambda: len(fake.ops("end")) == 4, "end")
     equal([m.get("layer_source") for m in fake.ops("end")], [None, None, "cupti", None],
@@ -164,13 +164,13 @@ def other_shapes(directory):
         if op == "close":
             equal(e("close", 0), ["0"])
             number = e("session", "m", 33 * MS, 200 * MS)[0]
-        first = e("wait", number, 0, 1000 * MS)
+        first = e("wait", number, 0, 20000 * MS)
         if int(first[0]) > 0:
             e("end", first[0], 1000)
         until(lambda: wrong, op)
         # The connection is closed, and a new one works.
         answers = []
-        until(lambda: answers.append(e("wait", number, 0, 1000 * MS))
+        until(lambda: answers.append(e("wait", number, 0, 20000 * MS))
               or answers[-1][1:3] == ["applied=1", "feasible=1"], op + " again")
         equal(e("end", answers[-1][0], 1000), ["0"])
         until(lambda: e("counts", number)[1] != "0", op + " counted")
@@ -183,7 +183,7 @@ def stolen_descriptors(directory):
     """A program that closes every descriptor and opens its own: its file is neither written to nor closed."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
     equal(e("steal", directory + "/file", 0), ["1", "0"], "every descriptor is still the file, which is empty")
     equal(open(directory + "/file").read(), "")
     until(lambda: e("connected") == ["1"], "reconnected")
@@ -202,7 +202,7 @@ def silent(directory):
     within(int(took), 90 * MS, 20000 * MS, "session waited")
     rc, took = e("begin", 0, 0)
     equal(rc, str(-errno.EAGAIN))
-    within(int(took), 0, 5000 * MS, "begin took")  # blocked it would be for ever
+    within(int(took), 0, 20000 * MS, "begin took")  # blocked it would be for ever
     equal(e("wait", 0, 0, 50 * MS)[0], str(-errno.EAGAIN))
     e.end()
     fake.close()
@@ -219,17 +219,17 @@ def streams(directory):
     for expected in (None, "1", None):
         if expected:
             equal(e("start", 0), ["0"])
-        e("end", e("wait", 0, 0, 1000 * MS)[0], 5 * MS)
+        e("end", e("wait", 0, 0, 20000 * MS)[0], 5 * MS)
         begin = fake.ops("begin")[-1]
         equal((begin.get("deadline_ns"), begin.get("stream")), (None, expected), "begin")
-    e("end", e("wait", 0, 33 * MS, 1000 * MS)[0], 5 * MS)
+    e("end", e("wait", 0, 33 * MS, 20000 * MS)[0], 5 * MS)
     equal(fake.ops("begin")[-1]["deadline_ns"], str(33 * MS), "a deadline of its own")
     until(lambda: e("counts", 0)[1] == "4", "acknowledged")
     for begin in ("wait", "begin"):  # after the reply to it, and before
-        request = e(begin, 0, 0, 1000 * MS)[0]
+        request = e(begin, 0, 0, 20000 * MS)[0]
         equal(e("withdraw", request), ["0"])
         equal(e("withdraw", request), [str(-errno.ENOENT)], "withdrawn once")
-        e("end", e("wait", 0, 0, 1000 * MS)[0], 5 * MS)
+        e("end", e("wait", 0, 0, 20000 * MS)[0], 5 * MS)
         until(lambda: [end.get("withdraw") for end in fake.ops("end")[-2:]] == ["1", None], "withdrawn")
     until(lambda: e("counts", 0)[1] == "6", "withdrawn requests are not counted")
     fake.drop()  # opened again, as a stream
@@ -238,14 +238,14 @@ def streams(directory):
     equal(e("stream", "llama", 0, 0)[0], str(-errno.EINVAL), "no rate")
     equal(e("stream", "llama", 10**9 + 1, 0)[0], str(-errno.EINVAL), "rate too high")
     equal(e("stream", "llama", 15000, 999)[0], str(-errno.EINVAL), "first under 1 us")
-    number = e("session", "net", 33 * MS, 1000 * MS)[0]
+    number = e("session", "net", 33 * MS, 20000 * MS)[0]
     equal(e("start", number)[0], str(-errno.EINVAL), "no stream")
     e.end()
     e = Exercise(directory + "/s", FLAMED_RATE_MHZ="30000", FLAMED_DEADLINE_NS=str(20 * MS))
-    e("session", "net", 0, 1000 * MS)
+    e("session", "net", 0, 20000 * MS)
     equal(fake.ops("open")[-1].get("rate_mhz"), "30000",
           "a session without a deadline takes the rate of the environment")
-    e("session", "net", 25 * MS, 1000 * MS)
+    e("session", "net", 25 * MS, 20000 * MS)
     equal(fake.ops("open")[-1].get("rate_mhz"), None, "one with a deadline does not")
     e.end()
     fake.close()
@@ -259,12 +259,12 @@ def of_the_daemon(directory):
     replies = {"due": ("deadline_ns", 40 * MS), "paced": ("rate_mhz", 20000)}
     fake.behave = lambda op, message: ([("session", 1), ("surface", "none"), replies[message["model"]]]
                                        if message.get("model") in replies else False)
-    equal(e("session", "due", 0, 1000 * MS)[0], "0")
-    equal(e("session", "paced", 0, 1000 * MS)[0], "1")
-    equal(e("session", "neither", 0, 1000 * MS)[0], "2")
-    e("end", e("wait", 0, 0, 1000 * MS)[0], 5 * MS)
-    e("end", e("wait", 0, 20 * MS, 1000 * MS)[0], 5 * MS)
-    e("end", e("wait", 1, 0, 1000 * MS)[0], 5 * MS)
+    equal(e("session", "due", 0, 20000 * MS)[0], "0")
+    equal(e("session", "paced", 0, 20000 * MS)[0], "1")
+    equal(e("session", "neither", 0, 20000 * MS)[0], "2")
+    e("end", e("wait", 0, 0, 20000 * MS)[0], 5 * MS)
+    e("end", e("wait", 0, 20 * MS, 20000 * MS)[0], 5 * MS)
+    e("end", e("wait", 1, 0, 20000 * MS)[0], 5 * MS)
     equal([m.get("deadline_ns") for m in fake.ops("begin")], [str(40 * MS), str(20 * MS), None], "begins")
     equal((e("start", 0), e("start", 1)), ([str(-errno.EINVAL)], ["0"]), "which one is a stream")
     equal(e("begin", 2, 0)[0], str(-errno.EINVAL), "no deadline known")
@@ -280,13 +280,13 @@ def slow_begin(directory):
     """A begin answered late: returned as not applied, ended once it is known, with its layers."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
 
     go = threading.Event()
 
     def late(op, message):
         if op == "begin":
-            go.wait(10)
+            go.wait(60)
             go.clear()
         return False
 
@@ -322,7 +322,7 @@ def slow_begin(directory):
         until(lambda: len(fake.ops("close")) == n + 1, "close")
         if answered - closing < 0.1:  # for which the library waits: else this test was too late
             break
-        equal(e("session", "m", 33 * MS, 1000 * MS), [str(n + 1)])
+        equal(e("session", "m", 33 * MS, 20000 * MS), [str(n + 1)])
     order = [m["op"] for m in fake.seen[seen:] if m["op"] in ("end", "close")]
     equal(order, ["end", "close"], "requests that ended are reported before the session closes")
     e.end()
@@ -334,20 +334,20 @@ def refused(directory):
     """The daemon's refusals come back as their errno."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
     fake.behave = lambda op, m: [("errno", errno.EDQUOT), ("message", "too many")] if op in ("open", "begin",
                                                                                              "end") else False
-    equal(e("session", "n", 33 * MS, 1000 * MS)[0], str(-errno.EDQUOT))
-    equal(e("wait", 0, 0, 1000 * MS)[0], str(-errno.EDQUOT))
+    equal(e("session", "n", 33 * MS, 20000 * MS)[0], str(-errno.EDQUOT))
+    equal(e("wait", 0, 0, 20000 * MS)[0], str(-errno.EDQUOT))
     request = e("begin", 0, 0)[0]
     until(lambda: e("decision", request)[0] == str(-errno.EDQUOT), "refusal")
     equal(e("end", request, 0), [str(-errno.EDQUOT)])
     fake.behave = None
-    request = e("wait", 0, 0, 1000 * MS)[0]
+    request = e("wait", 0, 0, 20000 * MS)[0]
     fake.behave = lambda op, m: [("errno", errno.ENOENT), ("message", "request: expired")] if op == "end" else False
     equal(e("end", request, 5), ["0"])
     fake.behave = None
-    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "an error to end is not taken for the answer to begin")
+    within(int(e("wait", 0, 0, 20000 * MS)[0]), 1, 10**6, "an error to end is not taken for the answer to begin")
     e.end()
     fake.close()
 
@@ -358,16 +358,16 @@ def restart(directory):
     path = directory + "/s"
     fake = Fake(path)
     e = Exercise(path)
-    e("session", "m", 33 * MS, 1000 * MS)
-    e("session", "n", 33 * MS, 1000 * MS)
-    request = e("wait", 0, 0, 1000 * MS)[0]
+    e("session", "m", 33 * MS, 20000 * MS)
+    e("session", "n", 33 * MS, 20000 * MS)
+    request = e("wait", 0, 0, 20000 * MS)[0]
     fake.close()
     equal(e("end", request, 0)[0] in ("0", str(-errno.ENOENT), str(-errno.ENOTCONN)), True)
     for _ in range(20):
         equal(e("begin", 0, 0)[0], str(-errno.ENOTCONN))
     fake = Fake(path)
     until(lambda: int(e("begin", 1, 0)[0]) > 0, "begin after the restart")
-    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "the other session")
+    within(int(e("wait", 0, 0, 20000 * MS)[0]), 1, 10**6, "the other session")
     equal(sorted(m["model"] for m in fake.ops("open")), ["m", "n"])
     equal(e("end", request, 0), [str(-errno.ENOENT)], "a request of the lost connection")
     e.end()
@@ -380,7 +380,7 @@ def refused_again(directory):
     path = directory + "/s"
     fake = Fake(path)
     e = Exercise(path)
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
     fake.behave = lambda op, m: [("errno", errno.EDQUOT), ("message", "too many")] if op == "open" else False
     fake.drop()
     equal(e("session", "n", 33 * MS, 0)[0], "1", "a session that was not waited for")
@@ -389,12 +389,12 @@ def refused_again(directory):
         before = opens(name)
         until(lambda: e("begin", number, 0)[0] == str(-errno.EDQUOT), "refusal")
         begin = time.monotonic()
-        until(lambda: int(e("begin", number, 0)[0]) < 0 and opens(name) >= max(before, 1) + 3, "three more tries", 8)
-        within(time.monotonic() - begin, 0.29, 8, "seconds of at least 100 and 200 ms")
+        until(lambda: int(e("begin", number, 0)[0]) < 0 and opens(name) >= max(before, 1) + 3, "three more tries")
+        within(time.monotonic() - begin, 0.29, 60, "seconds of at least 100 and 200 ms")
     fake.behave = None
     connections = len(fake.connections)
     for number in (0, 1):
-        until(lambda: int(e("begin", number, 0)[0]) > 0, "begin once there is room", 8)
+        until(lambda: int(e("begin", number, 0)[0]) > 0, "begin once there is room")
     equal(len(fake.connections), connections, "connections")
     e.end()
     fake.close()
@@ -411,7 +411,7 @@ def backs_off(directory):
         slowest = max(slowest, int(e("begin", 0, 0)[1]))
         calls += 1
     fake = Fake(directory + "/none")
-    until(lambda: int(e("begin", 0, 0)[0]) > 0, "found", 8)
+    until(lambda: int(e("begin", 0, 0)[0]) > 0, "found")
     print(f"# | without a daemon: {calls} begins, the slowest {slowest / 1000:.0f} us")
     e.end()
     fake.close()
@@ -422,7 +422,7 @@ def dropped_while_waiting(directory):
     """The connection ends while begin_wait blocks: it returns at once."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
 
     def drop(op, message):
         if op == "begin":
@@ -432,8 +432,8 @@ def dropped_while_waiting(directory):
 
     fake.behave = drop
     begin = time.monotonic()
-    equal(e("wait", 0, 0, 20000 * MS)[0], str(-errno.ENOTCONN))
-    within(time.monotonic() - begin, 0, 10, "seconds")
+    equal(e("wait", 0, 0, 120000 * MS)[0], str(-errno.ENOTCONN))
+    within(time.monotonic() - begin, 0, 60, "seconds")
     e.end()
     fake.close()
 
@@ -456,16 +456,16 @@ def forks(directory):
     """A forked child gets a connection and sessions of its own; the parent's live on."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
-    before = e("wait", 0, 0, 1000 * MS)[0]
+    e("session", "m", 33 * MS, 20000 * MS)
+    before = e("wait", 0, 0, 20000 * MS)[0]
     equal(e("fork"), ["forked"])
     equal(e("end", before, 0), [str(-errno.ENOENT)], "the parent's request")
-    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "child")
+    within(int(e("wait", 0, 0, 20000 * MS)[0]), 1, 10**6, "child")
     equal(len(fake.connections), 2)
     equal(e("exit"), ["back"])
     equal(e("end", before, 77), ["0"], "parent")
     until(lambda: any(m.get("total_ns") == "77" for m in fake.ops("end")), "the parent's end")
-    within(int(e("wait", 0, 0, 1000 * MS)[0]), 1, 10**6, "parent")
+    within(int(e("wait", 0, 0, 20000 * MS)[0]), 1, 10**6, "parent")
     equal(len(fake.connections), 2, "the parent has not reconnected")
     e.end()
     fake.close()
@@ -476,7 +476,7 @@ def threads(directory):
     """Eight threads on one handle: every request is ended once, none mixed up."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
     equal(e("threads", 0, 8, 100), ["done"])
     # The last begins may still be on their way to the daemon.
     until(lambda: int(e("counts", 0)[1]) == len(fake.ops("begin")), "ends")
@@ -519,7 +519,7 @@ def profiles_sessions(directory):
     """FLAMED_PROFILE: a program's own begins and ends become measurements."""
     fake = Fake(directory + "/s")
     e = Exercise(directory + "/s", FLAMED_PROFILE="1", FLAMED_BUDGET="9")
-    e("session", "m", 33 * MS, 1000 * MS)
+    e("session", "m", 33 * MS, 20000 * MS)
     for _ in range(200):
         request = e("begin", 0, 0)[0]
         e("end", request, 5 * MS)

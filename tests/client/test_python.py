@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -138,8 +139,20 @@ def streams(directory):
 def loop(directory):
     """In asyncio a request that waits for the clocks does not block the loop."""
     fake = Fake(directory + "/s")
-    fake.behave = lambda op, message: bool(op == "begin" and time.sleep(0.3))  # False: as usual, after 300 ms
-    ticks = []
+    begun, go, ticks = threading.Event(), threading.Event(), []
+
+    def late(op, _message):
+        number = len(fake.ops("begin"))
+        if op == "begin" and number == 1:
+            give_up = time.monotonic() + 15
+            while len(ticks) < 5 and time.monotonic() < give_up:
+                time.sleep(0.01)
+        if op == "begin" and number == 3:  # the one that is given up
+            begun.set()
+            go.wait()
+        return bool(op == "begin" and time.sleep(0.3))  # False: as usual, after 300 ms
+
+    fake.behave = late
 
     async def tick():
         while True:
@@ -151,7 +164,7 @@ def loop(directory):
             session = governor.session("net", deadline="33ms")
             ticking = asyncio.create_task(tick())
             began = time.monotonic()
-            async with session.request(wait=True, timeout=5) as request:
+            async with session.request(wait=True, timeout=20) as request:
                 took, count = time.monotonic() - began, len(ticks)
                 equal(request.decision.applied, 1, "applied")
 
@@ -160,16 +173,16 @@ def loop(directory):
                 await asyncio.sleep(0)
                 return value
             equal(await infer(7), 7, "decorated coroutine")
-            given_up = asyncio.create_task(session.request(wait=True, timeout=5).__aenter__())
-            await asyncio.sleep(0.05)
+            given_up = asyncio.create_task(session.request(wait=True, timeout=20).__aenter__())
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
             given_up.cancel()
+            go.set()
             try:
                 await given_up
                 raise AssertionError("not cancelled")
             except asyncio.CancelledError:
                 pass
-            while len(fake.ops("begin")) < 3:
-                await asyncio.sleep(0.01)
             while len(fake.ops("end")) < 3:  # of the block that was never entered
                 await asyncio.sleep(0.01)
             ticking.cancel()

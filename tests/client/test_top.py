@@ -154,7 +154,7 @@ def refreshes(directory):
         equal(len(fake.ops("status")), before, "nothing is asked before the delay is over, nor for k")
         for key in ("Space", "Enter"):
             terminal.press(key)
-            until(lambda: len(fake.ops("status")) == before + 1, f"{key} asks at once", 5)
+            until(lambda: len(fake.ops("status")) == before + 1, f"{key} asks at once", 20)
             before += 1
         terminal.press("q")
         terminal.shows("left with 0")

@@ -171,8 +171,11 @@ class Daemon:
             return f.read().strip()
 
     def write(self, path, text):
-        with open(self.sys + path, "w") as f:
-            f.write(f"{text}\n")
+        """In place, as to a file of sysfs, which nobody finds empty."""
+        data = f"{text}\n".encode()
+        with open(os.open(self.sys + path, os.O_WRONLY | os.O_CREAT, 0o666), "wb", buffering=0) as f:
+            f.write(data.ljust(os.fstat(f.fileno()).st_size, b"\n"))
+            f.truncate(len(data))
 
     def learned(self, model):
         """The only row of a model's file; None where there is no file, or more rows."""

@@ -142,7 +142,7 @@ def no_memory():
         calls = max(int(line.split()[1]) for line in f if line.startswith("alloc"))
     d.env["SHIM_FAIL"] = f"alloc:{calls + 20}:1000000000:12"
     d.start()
-    c = d.client(timeout=5)
+    c = d.client(timeout=20)
     session = c.open("other")
     ok(served(c, session), "before memory ends, a session is served")
     replies = [c.ask(op="open", model=f"m{i}") for i in range(60)]

@@ -126,7 +126,7 @@ ok(mode() == "25W", "a file in place of the mode's counts at once", mode())
 os.unlink(d.sys + STATUS)
 ok(mode() not in ("25W", "MAXN_SUPER"), "without it the mode is not known", mode())
 d.write(STATUS, "pmode:0002 fmode:quiet")
-ok(wait_for(lambda: mode() == "MAXN_SUPER", 5), "and known again soon after it is back", mode())
+ok(wait_for(lambda: mode() == "MAXN_SUPER"), "and known again soon after it is back", mode())
 d.stop()
 
 # Also across a restart, in the mode that is in force then.

@@ -9,6 +9,7 @@ from daemonlib import *
 
 OTHER_UID = 65534
 QUESTIONS = 60
+ROUNDS = 20  # at most
 
 
 def to_the_end(c):
@@ -46,10 +47,10 @@ def half_closed():
 
 def half_closed_while_held():
     """The keeper answers late: the begin is answered all the same, before the connection ends."""
-    d = Daemon(config="[flamed]\nrequest_expiry = 1 s\n")
-    before = d.knobs()
-    keeper = d.keeper_pid()
-    for late_s, what in ((0.3, "in force"), (0, "expired")):
+    for late_s, expiry_s, what in ((0.3, 60, "in force"), (0, 5, "expired")):
+        d = Daemon(config=f"[flamed]\nrequest_expiry = {expiry_s} s\n")
+        before = d.knobs()
+        keeper = d.keeper_pid()
         c = d.client()
         session = c.open("held")
         os.kill(keeper, signal.SIGSTOP)
@@ -66,8 +67,8 @@ def half_closed_while_held():
            replies[0])
         os.kill(keeper, signal.SIGCONT)
         ok(wait_for(lambda: d.status()["sessions"] == "0"), f"{what}: then the session ends", d.status())
-    ok(d.restored(before), "every knob is as found", d.difference(before))
-    d.end()
+        ok(d.restored(before), f"{what}: every knob is as found", d.difference(before))
+        d.end()
 
 
 def closed_while_held():
@@ -80,7 +81,7 @@ def closed_while_held():
     c.send(op="begin", session=session, deadline_ns=50000000, wait=1)
     ok(wait_for(lambda: d.status()["requests"] == "1"), "a begin waits for the keeper")
     c.close()
-    ok(wait_for(lambda: d.status()["sessions"] == "0", 5), "its client is gone: the session ends at once", d.status())
+    ok(wait_for(lambda: d.status()["sessions"] == "0"), "its client is gone: the session ends at once", d.status())
     os.kill(keeper, signal.SIGCONT)
     d.end()
 
@@ -125,23 +126,27 @@ def one_queue():
     session = bystander.open("net")
     bystander.request(session, 60, latency_ns)
     clients = [d.client_of(OTHER_UID) for _ in range(QUESTIONS)]
-    for c in clients:  # in debt, so that the next question has to wait
-        c.send(op="surface", model="net")
-    for c in clients:
-        c.reply()
     order = [(7 * k) % QUESTIONS for k in range(QUESTIONS)]
-    for k in order:
-        clients[k].send(op="hello")
-        time.sleep(0.002)
-    came, waiting = [], {clients[k].s: k for k in order}
-    early = len(select.select(list(waiting), [], [], 0)[0])
+    for _ in range(ROUNDS):
+        for c in clients:  # in debt, for at most a second, so that the next question has to wait
+            c.send(op="surface", model="net")
+        for c in clients:
+            c.reply()
+        for k in order:
+            clients[k].send(op="hello")
+            time.sleep(0.002)
+        came, waiting = [], {clients[k].s: k for k in order}
+        early = len(select.select(list(waiting), [], [], 0)[0])
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [], 20)
+            if not ready:
+                break
+            for s in sorted(ready, key=lambda s: order.index(waiting[s])):  # together: no order is seen
+                came.append(waiting.pop(s))
+                clients[came[-1]].reply()
+        if early < QUESTIONS // 2 or came != order:
+            break  # else this test was too late: the debt was paid before the last question was sent
     ok(early < QUESTIONS // 2, "most of them wait", early)
-    while waiting:
-        ready, _, _ = select.select(list(waiting), [], [], 20)
-        if not ready:
-            break
-        for s in sorted(ready, key=lambda s: order.index(waiting[s])):  # together: no order is seen
-            came.append(waiting.pop(s))
     ok(len(came) == QUESTIONS, "every question is answered", len(came))
     ok(came == order, "in the order in which they came", (came, order))
     begun = bystander.request(session, 60, latency_ns)[0]

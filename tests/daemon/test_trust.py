@@ -15,13 +15,13 @@ USERS = os.geteuid() == 0  # other users are simulated by peer credentials
 def expiry_is_answered():
     """A begin that waits for a hanging keeper: its error is sent when it expires, then the replies to the messages
     after it."""
-    d = Daemon(config="[flamed]\nrequest_expiry = 2 s\n")
+    d = Daemon(config="[flamed]\nrequest_expiry = 3 s\n")
     keeper = d.keeper_pid()
     other, c = d.client(), d.client(timeout=30)
     long, session = other.open("long"), c.open("net")
     os.kill(keeper, signal.SIGSTOP)
     try:
-        other.ask(op="begin", session=long, deadline_ns=3600 * 10 ** 9)  # expires after 20 s
+        other.ask(op="begin", session=long, deadline_ns=3600 * 10 ** 9)  # expires after 30 s
         c.send(op="begin", session=session, deadline_ns=20000000, wait=1)
         c.send(op="hello")
         c.send(op="end", request=4242, ack=1)
@@ -162,8 +162,9 @@ def poisoned_file():
         f.write("run,0,115200000,306000000,0,1,400,0,1,0\n")
         f.write("run,0,1728000000,1020000000,0,9600000,80,90000,9900000,0\n")
     d.start()
-    names = os.listdir(d.state + "/models")
-    ok("net@MAXN_SUPER.csv.damaged" in names, "a file that contradicts itself is set aside", names)
+    names = lambda: os.listdir(d.state + "/models")
+    ok(wait_for(lambda: "net@MAXN_SUPER.csv.damaged" in names()), "a file that contradicts itself is set aside",
+       names())
     ok("contradicts that at" in d.text(), "the log says which rows", d.text())
     c = d.client()
     opened = c.ask(op="open", model="net")
@@ -236,8 +237,8 @@ def file_names():
         f.write("phase,context,cpu_hz,gpu_hz,mem_hz,rep,layer,cpu_ns,gpu_ns,sync\n"
                 "run,0,1000000000,0,0,0,0,1000,20000,1\n")
     d.start()
-    names = os.listdir(d.state + "/models")
-    ok(names == ["old@.layers.csv"], "layers as version 0.1 named them are taken over", names)
+    names = lambda: os.listdir(d.state + "/models")
+    ok(wait_for(lambda: names() == ["old@.layers.csv"]), "layers as version 0.1 named them are taken over", names())
     c = d.client()
     vic, layers = c.open("vic"), c.open("vic.layers")
     for i in range(20):
@@ -329,11 +330,13 @@ def reported_time():
 
 def forgotten():
     """A begin with an hour's deadline and a silent profile: both end, and the clocks are the kernel's."""
-    d = Daemon(config="[flamed]\nrequest_expiry = 100 ms\nrelease_after = 200 ms\n")
+    d = Daemon(config="[flamed]\nrequest_expiry = 300 ms\nrelease_after = 200 ms\n")
     before = d.knobs()
     c = d.client()
+    written = lambda: {path: os.stat(d.sys + path).st_mtime_ns for path in before}
+    found = written()
     begun = c.ask(op="begin", session=c.open("net"), deadline_ns=3600 * 10 ** 9)
-    ok(d.knobs() != before or wait_for(lambda: d.knobs() != before), "the clocks move for it")
+    ok(wait_for(lambda: written() != found), "the clocks move for it")
     ok(d.restored(before), "a request with an hour's deadline expires by request_expiry's cap", d.difference(before))
     ok(c.ask(op="end", request=begun["request"], ack=1)["errno"] == "2", "and its end is refused")
     point = c.ask(op="profile", model="other", budget=4)
@@ -527,16 +530,18 @@ def buffers_are_bounded():
             c.raw(b"op=hello\n" + (b"k=" + b"v" * 1000 + b"\n") * 30)
         except OSError:
             pass
-    bystander.ask(op="hello")
-    time.sleep(0.5)
-    held = [c for c in senders if not c.gone()]
-    ok(30 <= len(held) <= 38, "of 150 unfinished messages of 30 KB one user's megabyte is held", len(held))
+    held = lambda: [c for c in senders if not c.gone()]
+    accepted = lambda more: d.status()["connections"] == str(len(held()) + more + 2)  # bystander, who asks for it
+    wait_for(lambda: accepted(0) and len(held()) <= 38)
+    for _ in range(5):  # turns of every connection
+        bystander.ask(op="hello")
+    ok(30 <= len(held()) <= 38, "of 150 unfinished messages of 30 KB one user's megabyte is held", len(held()))
     ok("incomplete messages" in d.text(), "the log says why the others were closed")
     ok(bystander.request(session, 60, latency_ns)[0]["errno"] == "0", "and a sender of whole messages is served")
     short = [d.client() for _ in range(100)]
     for c in short:
         c.raw(b"op=he")
-    time.sleep(0.2)
+    ok(wait_for(lambda: accepted(len(short))), "short pieces of a hundred more connections", d.status()["connections"])
     try:
         errors = [bystander.ask(op="hello")["errno"], bystander.request(session, 60, latency_ns)[0]["errno"]]
     except (Closed, OSError) as e:
@@ -631,7 +636,7 @@ class Turns:
     def long_profile(self):
         self.last, begin = self.again.ask(op="profile", model="net", budget=4096), time.monotonic()
         noise = random.Random(1)
-        while "profile" in self.last and self.took_s < 90:
+        while "profile" in self.last and self.took_s < 120:
             self.refused.add(self.second.ask(op="profile", model="net")["errno"])
             time.sleep(1)
             self.took_s = time.monotonic() - begin
@@ -640,7 +645,7 @@ class Turns:
 
     def gives_way(self):
         self.thread.join()
-        ok(self.last.get("done") == "1" and 59 <= self.took_s < 90 and self.refused == {"16"},
+        ok(self.last.get("done") == "1" and 59 <= self.took_s < 120 and self.refused == {"16"},
            "a profile gives way to another user's after a minute", (self.took_s, self.last, self.refused))
         ok("profile" in self.second.ask(op="profile", model="net"), "who then has the clocks")
         self.d.end()

@@ -4,7 +4,7 @@
  * (a write that fails changes nothing), and makes chosen calls fail.
  *
  *   SHIM_ROOT=DIR SHIM_STATE=DIR   the directories that are watched
- *   SHIM_LOG=FILE                  one line a write or fsync
+ *   SHIM_LOG=FILE                  one line a write, fsync, or read of an offline policy
  *   SHIM_CROSSED=1                 a limit that crosses its partner: EINVAL
  *   SHIM_CEILING=NAME:VALUE        a max file reads at most VALUE after a write
  *   SHIM_IGNORE=NAME               a file that accepts a value and keeps its own
@@ -352,12 +352,16 @@ ssize_t read(int fd, void *buf, size_t n)
 	char path[PATH_MAX], text[64];
 	bool state;
 
-	if (ours(fd_path(fd, path), &state) && fails(READ))
+	const char *name = ours(fd_path(fd, path), &state);
+	if (name && fails(READ))
 		return -1;
 	settle_late(false);
 	int shows = cpufreq_shows(path, text);
-	if (shows < 0)
+	if (shows < 0) {
+		record("%s read EBUSY\n", name ? name : path);
+		errno = EBUSY;
 		return -1;
+	}
 	if (shows > 0) {
 		size_t len = strlen(text), at = (size_t)lseek(fd, 0, SEEK_CUR);
 		len = at < len ? len - at : 0;

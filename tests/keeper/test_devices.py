@@ -159,7 +159,7 @@ def reset_by_a_suspend():
             for file, text in zip(files, before):
                 write(b.root, file, text)
             write(b.root, "/sys/power/suspend_stats/success", 1)
-            tap.ok(wait_for(lambda: [read(b.root, file) for file in files] == ours, 5),
+            tap.ok(wait_for(lambda: [read(b.root, file) for file in files] == ours),
                    "originals that are in force again after a suspend: the target is written again",
                    [read(b.root, file) for file in files])
             for file, text in zip(files, before):
@@ -298,7 +298,7 @@ def passed_on():
         here.send(b"x")
         os.waitpid(pid, 0)
         tap.equal(held, "1036800", "the clocks are held")
-        tap.ok(wait_for(lambda: read(b.root, CPU0 + "scaling_max_freq") == "1728000" and os.listdir(b.state) == [], 5),
+        tap.ok(wait_for(lambda: read(b.root, CPU0 + "scaling_max_freq") == "1728000" and os.listdir(b.state) == []),
                "all is given back when flamed dies, whoever has its socket", read(b.root, CPU0 + "scaling_max_freq"))
         os.close(kept)
         here.close()

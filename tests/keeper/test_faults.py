@@ -60,7 +60,7 @@ def healed(f, k):
     k.apply(*(v * MHZ for v in STEPS[-1]))
     return wait_for(lambda: read(f.root, CPU4 + "scaling_max_freq") == "960000"
                     and read(f.root, ORIN_GPU + "max_freq") == "612000000" and
-                    read(f.root, EMC + "mrq_rate_locked") == "1", 5)
+                    read(f.root, EMC + "mrq_rate_locked") == "1")
 
 
 def run(call, position, count, error):

@@ -34,6 +34,14 @@ class Board:
         env.update({"SHIM_" + k.upper(): str(v) for k, v in settings.items()})
         return {"env": env, "binary": os.path.join(RELEASE, "flamed-keeper")}
 
+    def appears(self, folder, files):
+        """A device of these files, all at once."""
+        os.mkdir(self.path + "/new")
+        for name, text in files.items():
+            with open(self.path + "/new/" + name[len(folder):], "w") as f:
+                f.write(text)
+        os.rename(self.path + "/new", (self.root + folder).rstrip("/"))
+
     def diff(self):
         return differences(self.before, snapshot(self.root))
 
@@ -248,22 +256,15 @@ def hotplug():
         tap.equal((reply.state[0], read(b.root, CPU0 + "scaling_max_freq")), (LOST, "1267200"),
                   "a policy that disappears is lost, the other one goes on")
         remove(b.path + "/gone")
-        os.makedirs(b.root + CPU4)
-        for name, text in b.before.items():
-            if name.startswith(CPU4):
-                with open(b.root + name, "w") as f:
-                    f.write(text)
+        b.appears(CPU4, {name: text for name, text in b.before.items() if name.startswith(CPU4)})
         tap.ok(wait_for(lambda: read(b.root, CPU4 + "scaling_max_freq") == "1267200"), "it comes back and is set again")
         tap.equal((k.close(), b.diff()), (0, []), "hotplug: all restored")
     with Board() as b:  # removed and back between two targets, with other defaults
         k = b.start()
         k.apply(GHZ)
-        remove(b.root + CPU4)
-        os.makedirs(b.root + CPU4)
-        for name, text in b.before.items():
-            if name.startswith(CPU4):
-                with open(b.root + name, "w") as f:
-                    f.write("1651200\n" if name.endswith("scaling_max_freq") else text)
+        os.rename(b.root + CPU4, b.path + "/gone")
+        b.appears(CPU4, {name: "1651200\n" if name.endswith("scaling_max_freq") else text
+                         for name, text in b.before.items() if name.startswith(CPU4)})
         reply = k.apply(1200 * MHZ)
         tap.equal((reply.state[0], read(b.root, CPU4 + "scaling_max_freq")), (OK, "1267200"),
                   "a policy that was created again is no foreign write")
@@ -284,10 +285,7 @@ def hotplug():
         remove(b.root + ORIN_GPU)
         k = b.start()
         k.apply(0, 510 * MHZ)
-        os.makedirs(b.root + ORIN_GPU)
-        for name, text in gpu.items():
-            with open(b.root + name, "w") as f:
-                f.write(text)
+        b.appears(ORIN_GPU, gpu)
         reply = k.rescan()
         tap.equal((reply.op, read(b.root, ORIN_GPU + "max_freq")), (NOTICE, "510000000"),
                   "a device that is there at a rescan is set to the standing target")
@@ -461,23 +459,24 @@ def sensors():
 
 
 def restore_time():
-    times = []
+    if os.access("/dev/shm", os.W_OK):
+        tempfile.tempdir = "/dev/shm"  # other programs may keep the disk busy
+    took_ms, ran_ms = [], []
     for name in ("jetson-agx-orin", "intel-laptop"):
         for _ in range(15):
             with Board(name, binary=os.path.join(RELEASE, "flamed-keeper")) as b:
                 k = b.start()
                 k.apply(GHZ, 500 * MHZ, 700 * MHZ)
-                real_time(k.process.pid)
-                begin = time.monotonic()
+                undisturbed = real_time(k.process.pid)
+                begin, ran_before_ms = time.monotonic(), run_ms(k.process.pid)
                 k.sock.close()
-                status = k.process.wait()  # with a timeout it would look only every 50 ms
-                times.append((time.monotonic() - begin) * 1000)
+                status, all_ms = reaped_ms(k.process.pid)
+                took_ms.append((time.monotonic() - begin) * 1000)
+                ran_ms.append(all_ms - ran_before_ms)
+                k.process.returncode = status
                 if status or b.diff():
                     tap.ok(False, "restore time: all restored", b.diff())
-    times.sort()
-    tap.table(f"end of file to every knob restored and the keeper gone, {len(times)} runs: "
-              f"median {times[len(times) // 2]:.1f} ms, worst {times[-1]:.1f} ms (wanted: 50 ms)")
-    tap.ok(times[len(times) // 2] <= 50, "from end of file to the last knob: half the runs within 50 ms", times)
+    within_50_ms(tap, "end of file to every knob restored and the keeper gone", took_ms, ran_ms, undisturbed)
 
 
 for test in (newest_target_wins, foreign_writer, foreign_while_standing, other_methods, foreign_at_restore, ceilings,

@@ -19,11 +19,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 for room in ("../daemon", "../vulkan"):
     sys.path.insert(0, os.path.join(HERE, room))
-from daemonlib import RELEASE, ROOT, Daemon, done, ok, skip, wait_for  # noqa: E402
+from daemonlib import RELEASE, ROOT, Daemon, done, ok, real_time, skip, wait_for  # noqa: E402
 import llamalib  # noqa: E402
 
 CHAT = "/v1/chat/completions"
 FIRST_S, TOKEN_S = 0.15, 0.03  # of the written answers
+GO = threading.Event()         # CHAT's waits for it
+GO.set()
 folder = tempfile.TemporaryDirectory(prefix="flamed-llama-")
 
 
@@ -36,6 +38,10 @@ class Proxy:
         self.process = subprocess.Popen([sys.executable, "-m", "flamed.llama", "--listen", "127.0.0.1:0", "--upstream",
                                          f"127.0.0.1:{upstream}", *words], env=environment,
                                         stderr=open(self.log.name, "w"))
+        # A request that flamed answers too late for the library is not counted.
+        for pid in (self.process.pid, *((daemon.process.pid, daemon.keeper_pid()) if daemon else ())):
+            if pid:
+                real_time(pid)
         wait_for(lambda: "listening" in self.text() or self.process.poll() is not None)
         found = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.text())
         self.port = int(found[1]) if found else 0
@@ -81,7 +87,10 @@ class Written(threading.Thread):
             pieces = ANSWERS[path.decode()]
             try:
                 for piece in [headers(pieces)] if method == b"HEAD" else pieces:
-                    time.sleep(piece) if isinstance(piece, float) else connection.sendall(piece)
+                    if piece is GO:
+                        GO.wait()
+                    else:
+                        time.sleep(piece) if isinstance(piece, float) else connection.sendall(piece)
             except OSError:
                 pass
 
@@ -113,11 +122,12 @@ LAST = [event(delta={}, finish_reason="stop"), b"data: [DONE]\n\n"]
 SPLIT = HEAD + b"".join(chunk(part) for part in [event(delta={"role": "assistant"}), *TOKENS, *LAST]) + b"0\r\n\r\n"
 NATIVE = b"".join(b'data: {"content":"w%d","stop":%s}\n\n' % (i, b"true" if i == 5 else b"false") for i in range(6))
 ANSWERS = {
-    CHAT: [HEAD, FIRST_S, chunk(event(delta={"role": "assistant"}) + TOKENS[0]),
+    CHAT: [HEAD, GO, FIRST_S, chunk(event(delta={"role": "assistant"}) + TOKENS[0]),
            *(part for token in TOKENS[1:] for part in (TOKEN_S, chunk(token))), TOKEN_S,
            chunk(LAST[0]), chunk(LAST[1]), b"0\r\n\r\n"],
     "/v1/completions": [SPLIT[i:i + 1] for i in range(len(SPLIT))],
     "/chat/completions": [HEAD, chunk(b"".join(TOKENS * 5 + LAST)), b"0\r\n\r\n"],
+    "/completions": [HEAD, *(part for _ in range(10**5) for part in (TOKEN_S, chunk(TOKENS[0])))],
     "/completion": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", NATIVE],
     "/infill": [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
     "/health": [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}"],
@@ -181,11 +191,11 @@ class Seen:
 
 
 def real():
-    """llama.cpp itself, on the CPU."""
+    """llama.cpp itself, on the CPU. flamed leaves the clocks: a prompt during which they moved would teach nothing."""
     server = subprocess.Popen([llamalib.NODE, os.path.join(HERE, "server.mjs"), llamalib.MODULES,
                                llamalib.model(folder.name)], stdout=subprocess.PIPE, text=True)
     port = int(server.stdout.readline().split()[1])
-    daemon = Daemon()
+    daemon = Daemon(config="[clocks]\ncpu = leave\ngpu = leave\nmem = leave\n")
     seen = Seen(daemon, "real")
     proxy = Proxy(daemon, port, "--rate", "20/s", "--first", "900ms", tag="real")
     body = {"model": "/models/noise.gguf", "messages": [{"role": "user", "content": "What is it? " * 8}],
@@ -199,19 +209,13 @@ def real():
     ok(tally["model"] == "noise.gguf" and tally["requests"] == "24", "of the model that the request names", tally)
     c = daemon.client()
     known = c.ask(op="models")
-    streams = 1
-    while "prefill" not in known["model.0.phases"] and streams < 6:
-        # A prompt during which clocks moved teaches nothing.
-        ask(proxy.port, CHAT, body)
-        streams += 1
-        known = c.ask(op="models")
     ok(sorted(known["model.0.phases"].split(",")) == ["decode", "prefill"], "the prompt and the tokens are two phases",
        known)
     c.close()
     whole = {**body, "stream": False}
     ok(ask(port, CHAT, whole) == ask(proxy.port, CHAT, whole) and ask(port, "/none") == ask(proxy.port, "/none"),
        "what is no stream, and what is not there, are the same as well")
-    ok(seen.ask()["requests"] == str(24 * streams) and not proxy.lines(), "and no requests of flamed's", proxy.text())
+    ok(seen.ask()["requests"] == "24" and not proxy.lines(), "and no requests of flamed's", proxy.text())
     ok(proxy.end() == 0, "SIGTERM ends it with 0", proxy.text())
     server.terminate()
     server.wait(20)
@@ -226,14 +230,17 @@ def streams(daemon, server):
     plain = ask(server.port, CHAT, body)
     ok(ask(proxy.port, CHAT, body) == plain and int(seen.ask()["sessions"]) == 0,
        "without a rate nothing is asked of flamed")
+    begin_s = time.monotonic()
     ok(ask(proxy.port, CHAT, body, Flamed_Rate="25/s", Flamed_First="800ms", Flamed_Model="chat:8b") == plain,
        "headers give one: the answer is the same")
     told, tally = seen.stream(4)
+    took_s = time.monotonic() - begin_s
     ok(told == (25000, 800 * 10**6, 4, 1) and tally["model"] == "chat:8b", "flamed has them, and four tokens", tally)
     first_s = int(tally["stream.first_median_ns"]) / 1e9
-    ok(FIRST_S <= first_s < FIRST_S + 1, "the first token came when the server sent it", first_s)
-    pace = int(tally["stream.reached_mhz"]) / 1000
-    ok(5 < pace <= 1 / TOKEN_S, "the others at its pace, the end of the text not counted", pace)
+    ok(FIRST_S <= first_s <= took_s - 3 * TOKEN_S, "the first token came when the server sent it", (first_s, took_s))
+    pace, others_s = int(tally["stream.reached_mhz"]) / 1000, FIRST_S + 3 * TOKEN_S - first_s  # at least
+    ok(3 / (took_s - FIRST_S) <= pace and pace * others_s <= 3,
+       "the others at its pace, the end of the text not counted", (pace, first_s, took_s))
     ok(int(tally["requests"]) == 4 and tally["open"] == "0", "nothing is left open", tally)
     proxy.end()
 
@@ -256,18 +263,20 @@ def streams(daemon, server):
     ask(proxy.port, "/chat/completions", body)
     told, tally = seen.stream(34)
     ok(told[2:] == (34, 4), "twenty tokens that come at once are twenty", tally)
+    GO.clear()
     together = [threading.Thread(target=ask, args=(proxy.port, CHAT, body)) for _ in range(3)]
     for thread in together:
         thread.start()
     ok(wait_for(lambda: seen.ask()["open"] == "3"), "three at once are three streams", seen.ask())
+    GO.set()
     for thread in together:
         thread.join()
     told, tally = seen.stream(46)
     ok(told[2:] == (46, 7), "of four tokens each", tally)
     with socket.create_connection(("127.0.0.1", proxy.port)) as gone:
         text = json.dumps(body).encode()
-        gone.sendall(b"POST %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(text), text))
-        wait_for(lambda: seen.ask()["open"] == "1")
+        gone.sendall(b"POST /completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+        ok(wait_for(lambda: seen.ask()["open"] == "1"), "a stream that does not end by itself", seen.ask())
     ok(wait_for(lambda: seen.ask()["open"] == "0"), "a client that goes away takes its stream with it", seen.ask())
     ok(not proxy.lines(), "the proxy logs nothing of all this", proxy.lines())
     proxy.end()
@@ -319,7 +328,7 @@ def refused(daemon, server):
         body = json.loads(reply[2])["error"]["message"] if isinstance(reply, tuple) else reply.decode()
         got = reply[0] if isinstance(reply, tuple) else int(reply.split()[1])
         ok(got == status and all(word in body for word in words) and
-           wait_for(lambda: len(proxy.lines()) == count, 5) and all(word in proxy.lines()[-1] for word in words),
+           wait_for(lambda: len(proxy.lines()) == count) and all(word in proxy.lines()[-1] for word in words),
            name, (reply, proxy.lines()))
 
     body = {"prompt": "x", "stream": True}

@@ -52,7 +52,7 @@ def main():
            "OPENCL_LAYERS": BIN + "/libflamed-board-opencl.so"}
     flamed = tied(subprocess.Popen([BIN + "/flamed", "--sysroot", board.root, "--runtime-dir", board.dir + "/run",
                                     "--state-dir", board.dir + "/state", "--config", conf], stderr=subprocess.DEVNULL))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while time.monotonic() < end and not os.path.exists(env["FLAMED_SOCKET"]):
         time.sleep(0.1)
     r = probe("--output", file, **env)

@@ -82,7 +82,7 @@ class Proof:
         self.flamed = tied(subprocess.Popen([BIN + "/flamed", "--sysroot", self.board.root, "--runtime-dir",
                                              self.run_dir, "--state-dir", self.state, "--config", self.conf],
                                             stderr=self.log))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         while time.monotonic() < end and self.ctl("models").returncode != 0:
             time.sleep(0.1)
 

@@ -70,7 +70,7 @@ class Place:
 
     def ctl(self, *words, **env):
         return subprocess.run([BIN + "/flamectl", *words], env=dict(self.env, **env), capture_output=True, text=True,
-                              timeout=120)
+                              timeout=300)
 
     def words(self, model, program, *options):
         return [BIN + "/flamectl", "--json", "run", "--model", model, "--deadline", "40ms", *options, "--", ENGINE,
@@ -96,21 +96,21 @@ def programs(place):
     """Each beside a session that must not notice. Of inferences shorter than flamed takes to answer,
     some may be no requests."""
     for name, program, status, requests, sessions in (
-            ("a plain one", "runs=60 gap=1000 size=65536", 0, 40, 1),
-        ("one that asks instead of waiting", "runs=60 gap=1000 size=65536 poll", 0, 40, 1),
-            ("one that waits for a callback", "runs=80 gap=1000 size=65536 notify", 0, 40, 1),
-        ("prefill, then decode", "runs=80 gap=1000 decode", 0, 40, 2),
-            ("one whose shapes keep changing", "runs=60 kernels=4 shapes size=1024 gap=1000", 0, 0, None),
-            ("one that never waits", "runs=60 no-wait gap=1000", 0, 0, 0),
-            ("one that forks", "runs=60 gap=1000 fork", 0, 40, 1),
-        ("one that execs", "runs=40 gap=1000 exec", 0, 40, 2),
-            ("one that is killed", "runs=60 gap=1000 kill", -signal.SIGKILL, 8, 1),
-        ("one that leaves without a word", "runs=60 gap=1000 abandon", 0, 8, 1)):
-        plain = subprocess.run([ENGINE, *program.split()], env=place.env, capture_output=True, text=True, timeout=60)
+            ("a plain one", "runs=60 gap=10000 size=65536", 0, 40, 1),
+        ("one that asks instead of waiting", "runs=60 gap=10000 size=65536 poll", 0, 40, 1),
+            ("one that waits for a callback", "runs=80 gap=10000 size=65536 notify", 0, 40, 1),
+        ("prefill, then decode", "runs=80 gap=10000 decode", 0, 40, 2),
+            ("one whose shapes keep changing", "runs=60 kernels=4 shapes size=1024 gap=10000", 0, 0, None),
+            ("one that never waits", "runs=60 no-wait gap=10000", 0, 0, 0),
+            ("one that forks", "runs=60 gap=10000 fork", 0, 40, 1),
+        ("one that execs", "runs=40 gap=10000 exec", 0, 40, 2),
+            ("one that is killed", "runs=60 gap=10000 kill", -signal.SIGKILL, 8, 1),
+        ("one that leaves without a word", "runs=60 gap=10000 abandon", 0, 8, 1)):
+        plain = subprocess.run([ENGINE, *program.split()], env=place.env, capture_output=True, text=True, timeout=300)
         other = Session(place.env["FLAMED_SOCKET"])
         undisturbed = other.request()
         run = subprocess.run(place.words("net", program), env=dict(place.env, FLAMED_SUMMARY="2"), capture_output=True,
-                             text=True, timeout=60)
+                             text=True, timeout=300)
         seen = tally(run.stderr)
         ok(run.returncode == status and run.stdout == plain.stdout, f"{name}: its own output and status",
            f"{run.returncode} {run.stderr[-800:]}")
@@ -123,10 +123,10 @@ def programs(place):
 
 def two_at_once(place):
     """Under the same name: one model, two sessions, both counted."""
-    runs = [subprocess.Popen(place.words("same", "runs=60 gap=2000 size=65536"), env=place.env, stdout=subprocess.PIPE,
+    runs = [subprocess.Popen(place.words("same", "runs=60 gap=10000 size=65536"), env=place.env, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, text=True)
             for _ in range(2)]
-    said = [run.communicate(timeout=60) for run in runs]
+    said = [run.communicate(timeout=300) for run in runs]
     ok([run.returncode for run in runs] == [0, 0] and said[0][0] == said[1][0],
        "two at once under the same name: both run as alone", said)
     ok(all(40 <= tally(err).get("requests", 0) <= 57 and tally(err)["sessions"] == 1 for _, err in said)
@@ -147,8 +147,8 @@ def profiled(place):
 
 def no_daemon(place):
     run = subprocess.run(place.words("net", "runs=10"), env=dict(place.env, FLAMED_SOCKET="/nonexistent/s"),
-                         capture_output=True, text=True, timeout=60)
-    plain = subprocess.run([ENGINE, "runs=10"], env=place.env, capture_output=True, text=True, timeout=60)
+                         capture_output=True, text=True, timeout=300)
+    plain = subprocess.run([ENGINE, "runs=10"], env=place.env, capture_output=True, text=True, timeout=300)
     ok(run.returncode == 0 and run.stdout == plain.stdout and len(re.findall("warning",
                                                                              run.stderr)) == 1
        == len(run.stderr.strip().splitlines()),

@@ -486,9 +486,9 @@ static CUresult other_call(struct worker *worker, const struct line *line)
 {
 	const struct timespec gap = {0, (long)strtoul(line->word[1], NULL, 10) * 1000};
 
-	if (range_call(line, is(line, "start") ? slot(worker, line->word[2]) :
-			     is(line, "stop")  ? slot(worker, line->word[1]) :
-						 NULL))
+	if (range_call(line, is(line, "start")                              ? slot(worker, line->word[2]) :
+			     is(line, "stop") || is(line, "stop-elsewhere") ? slot(worker, line->word[1]) :
+									      NULL))
 		return CUDA_SUCCESS;
 	if (is(line, "launch"))
 		return launch(worker, line);

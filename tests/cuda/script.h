@@ -16,7 +16,7 @@
  *	capture S global|local|relaxed   endcapture S G   clone G G   instantiate G X [flags]   update X G   replay X S
  *	drop-graph G   drop-exec X   drop-stream S   sleep US   fork   reset   expect-error CODE (of the next call)
  *	push NAME   push-w NAME (wide)   pop   push-in NAME   pop-in (of a domain)   start NAME R   stop R
- *	                                     NVTX ranges (engine-nvtx)
+ *	stop-elsewhere R (in another thread) NVTX ranges (engine-nvtx)
  *	inference                            one is over here */
 #ifndef TESTS_CUDA_SCRIPT_H
 #define TESTS_CUDA_SCRIPT_H

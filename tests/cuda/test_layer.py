@@ -125,9 +125,11 @@ def old_drivers():
     for name in ("plain", "graph-replay"):
         old = {"LD_LIBRARY_PATH": RELEASE + "/tests/cuda/before-11.3"}
         plain = Run(name, "resolve=dlsym", layer=False, **old)
-        run = Run(name, "resolve=dlsym", FLAMED_DEADLINE_NS="50000000", **old)
-        ok(run.rc == 0 and run.out == plain.out and run.calls == plain.calls and len(run.said()) == 1 and
-           "older than 11.3" in run.said()[0], f"{name}, a driver before CUDA 11.3: one line, and left alone", run.err)
+        for rule in ("", "nvtx:infer"):
+            run = Run(name, "resolve=dlsym", FLAMED_DEADLINE_NS="50000000", FLAMED_BOUNDARY=rule, **old)
+            ok(run.rc == 0 and run.out == plain.out and run.calls == plain.calls and len(run.said()) == 1 and
+               "older than 11.3" in run.said()[0],
+               f"{name}, a driver before CUDA 11.3: one line, and left alone {rule}", f"{run.rc} {run.err}")
 
 
 def graphs():

@@ -55,6 +55,9 @@ bound = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", BINDS="1")
 # 8 runs, 8 with bindings that succeed (as many fail), and of llama.cpp's 5 at most.
 ok(bound[0] == 0 and bound[1].count("rc 0") == 8 and 16 <= int(key(bound[2], "inferences") or 0) <= 21,
    "a run of ONNX Runtime with bindings is an inference, unless it fails", bound)
+nulls = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", NULLS="1")
+ok(nulls[0] == 0 and nulls[1].count("rc 0") == 8 and 8 <= int(key(nulls[2], "inferences") or 0) <= 13,
+   "NULL for an input, its name, all of them or a path is ONNX Runtime's error, and no inference", nulls)
 plain, with_layer = run([PROGRAM, STRANGE, "5"], layer=False), run([PROGRAM, STRANGE, "5"], FLAMED_SUMMARY="2")
 ok(plain[0] == 0 and with_layer[:2] == plain[:2] and plain[1].count("rc 0") == 5
    and with_layer[2].count("unknown version of llama.cpp, whose batches differ: passed through\n") == 1

@@ -124,6 +124,20 @@ static struct functions find_engine(const void *caller, const void *context)
 	return found;
 }
 
+/* The function `name` for `context`, called from `caller`; NULL: its engine is not known, or lacks it. */
+static void *find_function(const char *name, const void *caller, const void *context)
+{
+	void *found = engine_real(name, caller);
+
+	if (!found) { /* a caller without an engine: any function of the context's one leads to the others */
+		const struct functions engine = find_engine(caller, context);
+
+		if (engine.decode)
+			found = engine_real(name, *(void *const *)&engine.decode);
+	}
+	return found;
+}
+
 /* Identifies a model across processes: hash of the engine's description. */
 static uint64_t fingerprint(const struct functions *engine, void *context)
 {
@@ -268,10 +282,10 @@ PUBLIC int32_t llama_decode(void *context, struct llama_batch batch)
 	{ \
 		type(*real) parameters; \
 \
-		*(void **)&real = engine_real(#name, __builtin_return_address(0)); \
+		*(void **)&real = find_function(#name, __builtin_return_address(0), context); \
 		if (engines_on()) \
 			look_at_wait(context); \
-		return real arguments; \
+		return real ? real arguments : (type)0; \
 	}
 
 WAITS(void, llama_synchronize, (void *context), (context))
@@ -285,10 +299,10 @@ PUBLIC int32_t llama_sampler_sample(void *sampler, void *context, int32_t i)
 {
 	int32_t (*real)(void *, void *, int32_t);
 
-	*(void **)&real = engine_real("llama_sampler_sample", __builtin_return_address(0));
+	*(void **)&real = find_function("llama_sampler_sample", __builtin_return_address(0), context);
 	if (engines_on())
 		look_at_wait(context);
-	return real(sampler, context, i);
+	return real ? real(sampler, context, i) : -1; /* LLAMA_TOKEN_NULL */
 }
 
 /* A new context may have the address of one that was freed. */
@@ -297,11 +311,12 @@ PUBLIC void llama_free(void *context)
 {
 	void (*real)(void *);
 
-	*(void **)&real = engine_real("llama_free", __builtin_return_address(0));
+	*(void **)&real = find_function("llama_free", __builtin_return_address(0), context);
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; context && i < CONTEXTS_MAX; i++)
 		if (places[i].context == context)
 			places[i] = (struct context_state){0};
 	pthread_mutex_unlock(&lock);
-	real(context);
+	if (real)
+		real(context);
 }

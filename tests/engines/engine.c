@@ -2,6 +2,7 @@
 /* A stand-in for an engine's library, with the batch of an old llama.cpp: three fields more at the end than today's.
  * With WAITS, its caller waits for a step as it begins the next (not with NEVER_WAITS in the environment), and ONNX
  * Runtime is of a version that is known. With STRANGE, a batch begins with other fields. */
+#include <pthread.h>
 #include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ struct old_batch {
 static const char copy;
 static struct context {
 	const void *owner;
-	int calls;
+	int calls, waits;
 } context = {.owner = &copy};
 
 static void check(const struct context *of)
@@ -51,6 +52,20 @@ PUBLIC void llama_synchronize(void *of);
 void llama_synchronize(void *of)
 {
 	check(of);
+}
+
+PUBLIC float *llama_get_logits(void *of);
+float *llama_get_logits(void *of)
+{
+	check(of);
+	((struct context *)of)->waits++;
+	return NULL;
+}
+
+/* Its last call is one that the compiler turns into a jump: the thread's own start is then the caller. */
+static void *waits_last(void *of)
+{
+	return llama_get_logits(of);
 }
 #endif
 
@@ -192,13 +207,19 @@ int addon(int tokens)
 {
 	struct old_batch batch = {.n_tokens = tokens, .all_pos_0 = 11, .all_pos_1 = 22, .all_seq_id = 33};
 	int rc;
-
 #ifdef WAITS
+	pthread_t thread;
+
 	if (!getenv("NEVER_WAITS"))
 		llama_synchronize(&context);
 	infer();
 #endif
 	rc = llama_decode(&context, batch);
-	printf("decode %d rc %d calls %d ort %s\n", tokens, rc, context.calls, OrtGetApiBase()->get_version_string());
+#ifdef WAITS
+	if (getenv("WAITS_LAST") && pthread_create(&thread, NULL, waits_last, &context) == 0)
+		pthread_join(thread, NULL);
+#endif
+	printf("decode %d rc %d calls %d waits %d ort %s\n", tokens, rc, context.calls, context.waits,
+	       OrtGetApiBase()->get_version_string());
 	return rc;
 }

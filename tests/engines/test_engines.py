@@ -58,6 +58,10 @@ ok(bound[0] == 0 and bound[1].count("rc 0") == 8 and 16 <= int(key(bound[2], "in
 nulls = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", NULLS="1")
 ok(nulls[0] == 0 and nulls[1].count("rc 0") == 8 and 8 <= int(key(nulls[2], "inferences") or 0) <= 13,
    "NULL for an input, its name, all of them or a path is ONNX Runtime's error, and no inference", nulls)
+plain = run([PROGRAM, WAITS1, "8"], layer=False, WAITS_LAST="1")
+with_layer = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", WAITS_LAST="1")
+ok(plain[0] == 0 and with_layer[:2] == plain[:2] and "calls 8 waits 8 " in plain[1],
+   "a wait that is the last call of a thread reaches the engine of its context", (plain, with_layer))
 plain, with_layer = run([PROGRAM, STRANGE, "5"], layer=False), run([PROGRAM, STRANGE, "5"], FLAMED_SUMMARY="2")
 ok(plain[0] == 0 and with_layer[:2] == plain[:2] and plain[1].count("rc 0") == 5
    and with_layer[2].count("unknown version of llama.cpp, whose batches differ: passed through\n") == 1

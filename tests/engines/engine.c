@@ -7,9 +7,11 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#define PUBLIC __attribute__((visibility("default")))
+#define PUBLIC     __attribute__((visibility("default")))
+#define TOKENS_MAX 64
 
 struct old_batch {
 #ifdef STRANGE
@@ -69,15 +71,29 @@ static void *waits_last(void *of)
 }
 #endif
 
-PUBLIC int llama_decode(void *of, struct old_batch batch);
-int llama_decode(void *of, struct old_batch batch)
+/* For sequence 0 there is no place: the program may try again. */
+static int compute(void *of, struct old_batch batch)
 {
 	check(of);
 	((struct context *)of)->calls++;
 #ifdef WAITS
 	usleep(2000); /* long beside the wait: the call is the whole step */
 #endif
+	if (batch.all_seq_id == 0)
+		return 1;
 	return batch.all_pos_0 == 11 && batch.all_pos_1 == 22 && batch.all_seq_id == 33 && batch.n_tokens > 0 ? 0 : -7;
+}
+
+PUBLIC int llama_decode(void *of, struct old_batch batch);
+int llama_decode(void *of, struct old_batch batch)
+{
+	return compute(of, batch);
+}
+
+PUBLIC int llama_encode(void *of, struct old_batch batch);
+int llama_encode(void *of, struct old_batch batch)
+{
+	return compute(of, batch);
 }
 
 /* ONNX Runtime: sessions are contexts, a run is a call. */
@@ -201,6 +217,41 @@ static void infer(void)
 }
 #endif
 
+/* The next word of $BATCHES: a letter, and a number of tokens. p: a prompt or, of one, a token; for all others each
+ * token's logits are wanted. e: a text from its begin; v: tokens amid a sequence; s: one token each of as many
+ * sequences; E: as e, for the encoder; f: as p, but there is no place for it. */
+static int batch_of(const char *words)
+{
+	static int next;
+	static int32_t pos[TOKENS_MAX], counts[TOKENS_MAX], ids[TOKENS_MAX], *id[TOKENS_MAX];
+	static int8_t logits[TOKENS_MAX];
+	struct old_batch batch = {.all_pos_0 = 11, .all_pos_1 = 22, .all_seq_id = 33};
+	char kind = 0;
+	int rc;
+
+	for (int i = 0; i < next && words; i++)
+		words = strchr(words, ' ') ? strchr(words, ' ') + 1 : NULL;
+	next++;
+	if (!words || sscanf(words, "%c%d", &kind, &batch.n_tokens) != 2 || batch.n_tokens > TOKENS_MAX)
+		return -1;
+	for (int i = 0; i < batch.n_tokens; i++) {
+		pos[i] = kind == 's' ? 7 : kind == 'v' ? 100 + i : i;
+		counts[i] = logits[i] = 1;
+		ids[i] = kind == 's' ? i : 0;
+		id[i] = &ids[i];
+	}
+	if (kind != 'p' && kind != 'f') {
+		batch.pos = pos;
+		batch.n_seq_id = counts;
+		batch.seq_id = id;
+		batch.logits = logits;
+	}
+	if (kind == 'f')
+		batch.all_seq_id = 0;
+	rc = kind == 'E' ? llama_encode(&context, batch) : llama_decode(&context, batch);
+	return rc == (kind == 'f') ? 0 : -1;
+}
+
 PUBLIC int addon(int tokens);
 /* The calls of an add-on that was loaded privately with its engine. */
 int addon(int tokens)
@@ -209,7 +260,11 @@ int addon(int tokens)
 	int rc;
 #ifdef WAITS
 	pthread_t thread;
+#endif
 
+	if (getenv("BATCHES"))
+		return batch_of(getenv("BATCHES"));
+#ifdef WAITS
 	if (!getenv("NEVER_WAITS"))
 		llama_synchronize(&context);
 	infer();

@@ -83,6 +83,21 @@ with fakeflamed.Server(folder.name + "/stand-in") as server:
         ok([(b.get("phase"), b.get("stream", "")) for b in begins] == [("prefill", start) for start in starts]
            + [("decode", "")] * 3, name, begins)
 
+    server.clear()
+    seen = run([PROGRAM, ADDON, "8"], BATCHES="e37 s3 v4 E12 p1 f1 p1 p20", FLAMED_DEADLINE_NS="33000000",
+               FLAMED_MODEL="old", FLAMED_SOCKET=server.path)
+    opens, begins = server.of("open"), server.of("begin")
+    sessions = list(dict.fromkeys(begin["session"] for begin in begins))
+    ok(seen[0] == 0 and len(opens) == 3
+       and [(sessions.index(b["session"]), b["phase"], b["context"]) for b in begins]
+       == [(0, "prefill", "37"), (1, "decode", "8"), (2, "decode", "104"), (0, "prefill", "12"), (0, "decode", "105"),
+           (0, "decode", "106"), (0, "decode", "106"), (0, "prefill", "20")],
+       "a text to be embedded is a prompt, as is one for the encoder; sequences, or drafted tokens, are a step of a "
+       "model of their own; tokens of a step that fails are not counted", (seen, begins))
+    # The program may be over before the last ones are answered, and so sent.
+    ok([end.get("withdraw") for end in server.of("end")][:6] == [None] * 5 + ["1"],
+       "... and its request is withdrawn", server.of("end"))
+
 # ---- bad input: the program computes the same, with one message ----
 DEADLINE = {"FLAMED_DEADLINE_NS": "33000000", "FLAMED_MODEL": "old"}
 plain = run([PROGRAM, ADDON, "12"], layer=False)

@@ -97,6 +97,13 @@ with fakeflamed.Server(folder.name + "/stand-in") as server:
     # The program may be over before the last ones are answered, and so sent.
     ok([end.get("withdraw") for end in server.of("end")][:6] == [None] * 5 + ["1"],
        "... and its request is withdrawn", server.of("end"))
+    server.clear()
+    seen = run([PROGRAM, ADDON, "9"], BATCHES="p40 p1 s2 s2 p1 p1 p40 s2 p1", FLAMED_RATE_MHZ="1000",
+               FLAMED_MODEL="old", FLAMED_SOCKET=server.path)
+    begins = server.of("begin")
+    ok(seen[0] == 0 and [begin.get("stream", "") for begin in begins] == ["1", "", "1", "", "1", "", "1", "1", "1"]
+       and len({begin["session"] for begin in begins}) == 2,
+       "a stream that resumes after another number of sequences, or their prompt, starts again", (seen, begins))
 
 # ---- bad input: the program computes the same, with one message ----
 DEADLINE = {"FLAMED_DEADLINE_NS": "33000000", "FLAMED_MODEL": "old"}

@@ -64,6 +64,14 @@ float *llama_get_logits(void *of)
 	return NULL;
 }
 
+PUBLIC float *llama_get_embeddings_seq(void *of, int32_t sequence);
+float *llama_get_embeddings_seq(void *of, int32_t sequence)
+{
+	check(of);
+	(void)sequence;
+	return NULL;
+}
+
 /* Its last call is one that the compiler turns into a jump: the thread's own start is then the caller. */
 static void *waits_last(void *of)
 {
@@ -265,7 +273,9 @@ int addon(int tokens)
 	if (getenv("BATCHES"))
 		return batch_of(getenv("BATCHES"));
 #ifdef WAITS
-	if (!getenv("NEVER_WAITS"))
+	if (getenv("EMBEDS"))
+		llama_get_embeddings_seq(&context, 0);
+	else if (!getenv("NEVER_WAITS"))
 		llama_synchronize(&context);
 	infer();
 #endif

@@ -58,6 +58,10 @@ ok(bound[0] == 0 and bound[1].count("rc 0") == 8 and 16 <= int(key(bound[2], "in
 nulls = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", NULLS="1")
 ok(nulls[0] == 0 and nulls[1].count("rc 0") == 8 and 8 <= int(key(nulls[2], "inferences") or 0) <= 13,
    "NULL for an input, its name, all of them or a path is ONNX Runtime's error, and no inference", nulls)
+embeds = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", EMBEDS="1")
+# 8 of ONNX Runtime, and of llama.cpp's those after three have shown that the call is the whole step.
+ok(embeds[0] == 0 and 8 < int(key(embeds[2], "inferences") or 0) <= 13,
+   "reading an embedding by its sequence is a wait", embeds)
 plain = run([PROGRAM, WAITS1, "8"], layer=False, WAITS_LAST="1")
 with_layer = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", WAITS_LAST="1")
 ok(plain[0] == 0 and with_layer[:2] == plain[:2] and "calls 8 waits 8 " in plain[1],

@@ -418,11 +418,14 @@ void session_end(struct layer_session *session, struct session_request request, 
 }
 
 /* The session and, in a stream, its schedule go on. */
-void session_cancel(struct layer_session *session, struct session_request request)
+void session_cancel(struct layer_session *session, struct session_request request, bool again)
 {
 	pthread_mutex_lock(&session->lock);
 	if (request.id > 0) {
-		flamed_withdraw(shared, request.id);
+		if (again)
+			flamed_put_back(shared, request.id);
+		else
+			flamed_withdraw(shared, request.id);
 		end_stream(session, request.session);
 	}
 	pthread_mutex_unlock(&session->lock);

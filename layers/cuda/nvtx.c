@@ -121,7 +121,7 @@ static struct range *take(uint64_t *id)
 	}
 	pthread_mutex_unlock(&lock);
 	if (before.used)
-		session_cancel(before.session, before.request);
+		session_cancel(before.session, before.request, false);
 	return found;
 }
 

@@ -190,7 +190,7 @@ static void *run(const struct build *build, void *session, const void *options, 
 	call = engine_begin(boundary_hash(hash, "onnxruntime", 11), PHASE_RUN, 0);
 	status = real(session, options, input_names, inputs, input_count, output_names, output_count, outputs);
 	if (status)
-		engine_cancel(&call);
+		engine_cancel(&call, false);
 	else
 		engine_end(&call);
 	return status;
@@ -208,7 +208,7 @@ static void *run_bound(const struct build *build, void *session, const void *opt
 	call = engine_begin(boundary_hash(model_of(session), "onnxruntime", 11), PHASE_RUN, 0);
 	status = real(session, options, binding);
 	if (status)
-		engine_cancel(&call);
+		engine_cancel(&call, false);
 	else
 		engine_end(&call);
 	return status;

@@ -99,8 +99,8 @@ with fakeflamed.Server(folder.name + "/stand-in") as server:
        "a text to be embedded is a prompt, as is one for the encoder; sequences, or drafted tokens, are a step of a "
        "model of their own; tokens of a step that fails are not counted", (seen, begins))
     # The program may be over before the last ones are answered, and so sent.
-    ok([end.get("withdraw") for end in server.of("end")][:6] == [None] * 5 + ["1"],
-       "... and its request is withdrawn", server.of("end"))
+    ok([end.get("withdraw") for end in server.of("end")][:6] == [None] * 5 + ["2"],
+       "... and its request is withdrawn, its place in a stream given back", server.of("end"))
     server.clear()
     seen = run([PROGRAM, ADDON, "9"], BATCHES="p40 p1 s2 s2 p1 p1 p40 s2 p1", FLAMED_RATE_MHZ="1000",
                FLAMED_MODEL="old", FLAMED_SOCKET=server.path)

@@ -27,7 +27,8 @@ struct traced_layer {
 
 /* One inference: the host events that belong to it. */
 struct inference_span {
-	size_t first, last; /* indices of host events */
+	size_t first, last; /* indices of host events, */
+	uint64_t thread;    /* of a range: only those of its thread */
 	uint64_t begin_ns, end_ns, fingerprint;
 };
 
@@ -202,13 +203,22 @@ static uint64_t device_ns(const struct import *import, const struct trace_event 
 	return n ? end - begin : 0;
 }
 
+/* Whether a host event from the first to the last of an inference is its own, and not another thread's. */
+static bool belongs(const struct import *import, const struct inference_span *span, const struct trace_event *event)
+{
+	return !import->range || event->thread == span->thread;
+}
+
 /* Inferences from ranges of this name: from the begin to the end, or to the wait for what was
  * launched in the range. */
 static void spans_by_range(struct import *import)
 {
 	for (size_t i = 0; i < import->trace.count; i++) {
 		const struct trace_event *range = &import->trace.event[i];
-		struct inference_span span = {.begin_ns = range->begin_ns, .end_ns = range->end_ns, .fingerprint = 1};
+		struct inference_span span = {.thread = range->thread,
+					      .begin_ns = range->begin_ns,
+					      .end_ns = range->end_ns,
+					      .fingerprint = 1};
 		bool any = false;
 
 		if (range->kind != TRACE_RANGE || !range->name || strcmp(range->name, import->range) != 0)
@@ -218,7 +228,7 @@ static void spans_by_range(struct import *import)
 			uint64_t end_ns;
 
 			if (event->begin_ns < range->begin_ns || event->begin_ns > range->end_ns ||
-			    event->kind != TRACE_LAUNCH)
+			    event->kind != TRACE_LAUNCH || !belongs(import, &span, event))
 				continue;
 			if (!any)
 				span.first = h;
@@ -346,8 +356,14 @@ static int write_layers(const struct import *import, const char *path)
 
 		for (size_t h = span->first; h < span->last && layer < LAYERS_MAX; h++) {
 			const struct trace_event *event = import->host[h];
-			bool sync = h + 1 < import->hosts && import->host[h + 1]->kind == TRACE_WAIT;
+			size_t next = h + 1;
+			bool sync;
 
+			if (!belongs(import, span, event))
+				continue;
+			while (next < import->hosts && !belongs(import, span, import->host[next]))
+				next++;
+			sync = next < import->hosts && import->host[next]->kind == TRACE_WAIT;
 			if (event->kind == TRACE_LAUNCH) {
 				put_point(out, import);
 				fprintf(out, ",%zu,%zu,%llu,%llu,%d,trace\n", rep, layer++,

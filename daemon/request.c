@@ -22,6 +22,8 @@
 #define EXPLAIN_NS       (10 * NS_PER_MS) /* between two explanations of a session's decisions, which people read */
 #define REPLAY_SHARE     8                /* a total that is over the time that passed by more than 1/8 is a replay's */
 
+#define WITHDRAW_PUT_BACK 2 /* of op=end: the request gives its place in the schedule back */
+
 uint64_t daemon_now_ns(const struct daemon *d)
 {
 	return clock_now_ns() + d->ahead_ns;
@@ -606,7 +608,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	}
 	if (!want_u64(c, kv, "total_ns", 1, DEADLINE_NS_MAX * 10, &total_ns) || !want_u64(c, kv, "ack", 0, 1, &ack) ||
-	    !want_u64(c, kv, "withdraw", 0, 1, &withdraw) ||
+	    !want_u64(c, kv, "withdraw", 0, WITHDRAW_PUT_BACK, &withdraw) ||
 	    (!withdraw && !read_layers(d, c, request, kv, &layers, &layer_count)))
 		return;
 	session = request->session;
@@ -624,7 +626,9 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		learn_layers(d, request, layers, layer_count, total_ns);
 	}
 	pacing_ended(&session->pacing, now_ns);
-	if (request->scheduled)
+	if (request->scheduled && withdraw == WITHDRAW_PUT_BACK)
+		schedule_put_back(&session->schedule, request->number);
+	else if (request->scheduled)
 		tally_streamed(session,
 			       schedule_ended(&session->schedule, request->number, request->begin_ns + total_ns));
 	request_drop(d, request);

@@ -38,6 +38,13 @@ uint64_t schedule_take(struct schedule *schedule, enum phase phase, uint64_t now
 	return schedule->next++;
 }
 
+/* The parts of a prompt have one place. */
+void schedule_put_back(struct schedule *schedule, uint64_t k)
+{
+	if (schedule->next == k + 1 && !schedule->prompt)
+		schedule->next = k;
+}
+
 uint64_t schedule_due_ns(const struct schedule *schedule, uint64_t k)
 {
 	return schedule->due_ns + (uint64_t)((unsigned __int128)k * MHZ_NS / schedule->rate_mhz);

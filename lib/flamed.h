@@ -158,6 +158,10 @@ FLAMED_API int flamed_end_layers(struct flamed *flamed, int64_t request, uint64_
  * stream it keeps its place in the schedule. Returns as flamed_end(). */
 FLAMED_API int flamed_withdraw(struct flamed *flamed, int64_t request);
 
+/* The inference was not run, and the program will try it again: as flamed_withdraw(), but in a stream the next request
+ * takes its place in the schedule, unless another has begun since. */
+FLAMED_API int flamed_put_back(struct flamed *flamed, int64_t request);
+
 /* The method by which times of layers sent from now on were measured, which gives their precision: "cupti", "trace",
  * "events" or "wall" (docs/protocol.md, layer_source); "" (the default): the device's own timestamps. Sends nothing.
  * Returns 0, -EINVAL (no word of up to 15 letters) or -ENOTCONN (no handle). */

@@ -73,6 +73,13 @@ public:
 			flamed_withdraw(flamed_, number_);
 		number_ = -1;
 	}
+	/* Instead of end(): it was not run, and will be tried again. */
+	void put_back()
+	{
+		if (number_ > 0)
+			flamed_put_back(flamed_, number_);
+		number_ = -1;
+	}
 
 private:
 	struct ::flamed *flamed_;

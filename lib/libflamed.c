@@ -48,7 +48,7 @@ static int send_end(struct flamed *flamed, struct client_request *request, const
 	kv_add_u64(&flamed->message, "total_ns", request->total_ns);
 	kv_add(&flamed->message, "ack", "1");
 	if (request->withdrawn)
-		kv_add(&flamed->message, "withdraw", "1");
+		kv_add(&flamed->message, "withdraw", request->put_back ? "2" : "1");
 	handle_add_layers(flamed, layers, count);
 	return handle_send(flamed, (struct expected){.kind = EXPECT_END,
 						     .session = request->session,
@@ -581,7 +581,7 @@ static int end(struct flamed *flamed, struct client_request *request, const stru
 }
 
 static int end_request(struct flamed *flamed, int64_t serial, uint64_t total_ns, const struct flamed_layer *layers,
-		       size_t count, bool withdrawn)
+		       size_t count, bool withdrawn, bool put_back)
 {
 	uint64_t now_ns = clock_now_ns();
 	struct client_request *request;
@@ -596,6 +596,7 @@ static int end_request(struct flamed *flamed, int64_t serial, uint64_t total_ns,
 	if (request) {
 		request->total_ns = total_ns ? total_ns : now_ns - request->begin_ns;
 		request->withdrawn = withdrawn;
+		request->put_back = put_back;
 		rc = end(flamed, request, layers, count);
 	}
 	handle_leave(flamed);
@@ -605,12 +606,17 @@ static int end_request(struct flamed *flamed, int64_t serial, uint64_t total_ns,
 int flamed_end_layers(struct flamed *flamed, int64_t request, uint64_t total_ns, const struct flamed_layer *layers,
 		      size_t count)
 {
-	return end_request(flamed, request, total_ns, layers, count, false);
+	return end_request(flamed, request, total_ns, layers, count, false, false);
 }
 
 int flamed_withdraw(struct flamed *flamed, int64_t request)
 {
-	return end_request(flamed, request, 0, NULL, 0, true);
+	return end_request(flamed, request, 0, NULL, 0, true, false);
+}
+
+int flamed_put_back(struct flamed *flamed, int64_t request)
+{
+	return end_request(flamed, request, 0, NULL, 0, true, true);
 }
 
 int flamed_end(struct flamed *flamed, int64_t request, uint64_t total_ns)

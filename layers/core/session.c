@@ -35,6 +35,7 @@ struct layer_session {
 		uint64_t prompt_until_ns;
 	} model[MODELS_OF_SESSION];
 	size_t models;
+	int newest;               /* of a stream: libflamed's session of its newest inference; -1: there is none */
 	struct flamed *profiling; /* a separate handle */
 	struct flamed_point point;
 	uint32_t left; /* inferences still to run at this point */
@@ -79,8 +80,10 @@ struct layer_session *session_new(void)
 {
 	struct layer_session *session = calloc(1, sizeof(*session));
 
-	if (session)
+	if (session) {
 		pthread_mutex_init(&session->lock, NULL);
+		session->newest = -1;
+	}
 	return session;
 }
 
@@ -118,6 +121,7 @@ void session_reset(struct layer_session *session)
 	pthread_mutex_lock(&session->lock);
 	leave(session);
 	session->main = session->inferences = 0;
+	session->newest = -1;
 	session->stopped = false;
 	pthread_mutex_unlock(&session->lock);
 }
@@ -307,14 +311,17 @@ static uint64_t *prompt_until(struct layer_session *session, int id)
 }
 
 /* A prompt starts the stream, unless it is a further part of the newest prompt: engines compute a long one in several
- * steps, which follow one another at once. After a pause of a token's time it is another prompt. */
-static int64_t begin_stream(struct layer_session *session, int id, bool prompt)
+ * steps, which follow one another at once. After a pause of a token's time it is another prompt. A token that follows
+ * an inference of another shape starts its own shape's stream, whose schedule went on meanwhile. */
+static int64_t begin_stream(struct layer_session *session, int id, enum phase phase)
 {
 	uint64_t *until_ns = prompt_until(session, id);
+	bool prompt = phase == PHASE_PREFILL, other = session->newest >= 0 && session->newest != id;
 	int64_t request;
 
-	if (prompt && until_ns && clock_now_ns() >= *until_ns)
+	if (prompt ? until_ns && clock_now_ns() >= *until_ns : phase == PHASE_DECODE && other)
 		flamed_stream_start(shared, id);
+	session->newest = id;
 	request = flamed_begin(shared, id, 0);
 	if (until_ns)
 		*until_ns = prompt && request > 0 ? UINT64_MAX : 0;
@@ -348,7 +355,7 @@ struct session_request session_begin(struct layer_session *session, const struct
 		request.session = model_session(session, inference->fingerprint);
 		flamed_phase(shared, request.session, phase_name(inference->phase), inference->context);
 		if (core.config.rate_mhz)
-			request.id = begin_stream(session, request.session, inference->phase == PHASE_PREFILL);
+			request.id = begin_stream(session, request.session, inference->phase);
 		else
 			request.id = flamed_begin(shared, request.session, core.config.deadline_ns - spent_ns);
 		if (request.id == -ENOTCONN)
@@ -411,11 +418,14 @@ void session_end(struct layer_session *session, struct session_request request, 
 }
 
 /* The session and, in a stream, its schedule go on. */
-void session_cancel(struct layer_session *session, struct session_request request)
+void session_cancel(struct layer_session *session, struct session_request request, bool again)
 {
 	pthread_mutex_lock(&session->lock);
 	if (request.id > 0) {
-		flamed_withdraw(shared, request.id);
+		if (again)
+			flamed_put_back(shared, request.id);
+		else
+			flamed_withdraw(shared, request.id);
 		end_stream(session, request.session);
 	}
 	pthread_mutex_unlock(&session->lock);

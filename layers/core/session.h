@@ -47,7 +47,8 @@ struct session_request session_begin(struct layer_session *session, const struct
 void session_end(struct layer_session *session, struct session_request request, uint64_t total_ns,
 		 const struct flamed_layer *layers, size_t count, bool may_block);
 
-/* The inference was not the announced one: withdraw the request. */
-void session_cancel(struct layer_session *session, struct session_request request);
+/* The inference was not the announced one, or failed: withdraw the request. `again`: it was not run, and is tried
+ * again. */
+void session_cancel(struct layer_session *session, struct session_request request, bool again);
 
 #endif

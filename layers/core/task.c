@@ -67,7 +67,7 @@ struct launch_record *task_report(struct task *task, struct layer_session *sessi
 			count = harvest(task, layers, rows);
 	}
 	if (task->cancel)
-		session_cancel(session, task->request);
+		session_cancel(session, task->request, false);
 	else
 		session_end(session, task->request, task->total_ns, layers, count, may_block);
 	if (count > 0)

@@ -164,6 +164,7 @@ enum { CU_STREAM_NON_BLOCKING = 1, CU_EVENT_BLOCKING_SYNC = 1, CU_EVENT_DISABLE_
 	X(cuDeviceGetAttribute, (int *value, CUdevice_attribute attribute, CUdevice device)) \
 	X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device)) \
 	X(cuDevicePrimaryCtxRelease_v2, (CUdevice device)) \
+	X(cuDevicePrimaryCtxGetState, (CUdevice device, unsigned int *flags, int *active)) \
 	X(cuDevicePrimaryCtxReset_v2, (CUdevice device)) \
 	X(cuCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice device)) \
 	X(cuCtxDestroy_v2, (CUcontext context)) \

@@ -258,8 +258,23 @@ GONE(cuCtxDestroy, (CUcontext context), event_context_gone(context), (context))
 GONE(cuCtxDestroy_v2, (CUcontext context), event_context_gone(context), (context))
 GONE(cuDevicePrimaryCtxReset, (CUdevice device), event_context_gone(NULL), (device))
 GONE(cuDevicePrimaryCtxReset_v2, (CUdevice device), event_context_gone(NULL), (device))
-GONE(cuDevicePrimaryCtxRelease, (CUdevice device), event_context_gone(NULL), (device))
-GONE(cuDevicePrimaryCtxRelease_v2, (CUdevice device), event_context_gone(NULL), (device))
+
+/* The context is gone only if nothing else in the program retains it. */
+static CUresult released(enum fn fn, CUdevice device)
+{
+	CUresult rc = cuda_fn(fn) ? REAL(cuDevicePrimaryCtxRelease_v2)(device) : MISSING;
+	unsigned int flags = 0;
+	int active = 0;
+
+	if (rc != CUDA_SUCCESS || !layer_on())
+		return rc;
+	if (!own.cuDevicePrimaryCtxGetState ||
+	    own.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || !active)
+		event_context_gone(NULL);
+	return rc;
+}
+ONE(cuDevicePrimaryCtxRelease, false, (CUdevice device), released(fn, device))
+ONE(cuDevicePrimaryCtxRelease_v2, false, (CUdevice device), released(fn, device))
 
 static CUresult graph_clone(enum fn fn, CUgraph *clone, CUgraph graph)
 {

@@ -40,40 +40,55 @@ static CUevent make(void)
 	return own.cuEventCreate && own.cuEventCreate(&event, 0) == CUDA_SUCCESS ? event : NULL;
 }
 
+/* How well an anchor may become another of this context: its event can be recorded again, there is none yet, or it is
+ * of another context, and has to be made anew. */
+static int fitness(const struct anchor *anchor, CUcontext context)
+{
+	return !anchor->event ? 1 : anchor->context == context ? 2 : 0;
+}
+
 /* The newest anchor in this context; a new one if it is old, or if `renew`. */
 static struct anchor *anchor_for(CUcontext context, CUstream stream, bool renew)
 {
 	uint64_t now_ns = clock_now_ns();
 	struct anchor *best = NULL, *spare = NULL;
-	CUevent event;
+	CUevent event = NULL;
+	bool recorded;
 
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < ANCHORS; i++) {
+		int better = spare ? fitness(&anchors[i], context) - fitness(spare, context) : 1;
+
 		if (!renew && anchors[i].event && anchors[i].context == context &&
 		    now_ns - anchors[i].at_ns < ANCHOR_NS && (!best || anchors[i].at_ns > best->at_ns))
 			best = &anchors[i];
-		if (anchors[i].users == 0 && (!spare || anchors[i].at_ns < spare->at_ns))
+		if (anchors[i].users == 0 && (better > 0 || (better == 0 && anchors[i].at_ns < spare->at_ns)))
 			spare = &anchors[i];
 	}
-	if (best)
+	if (best) {
 		best->users++;
-	else if (spare)
+	} else if (spare) {
 		spare->users++;
+		event = spare->event;
+		spare->event = NULL; /* no anchor for another thread until it is recorded */
+	}
 	pthread_mutex_unlock(&lock);
 	if (best || !spare)
 		return best;
-	event = spare->context == context ? spare->event : NULL;
+	if (event && spare->context != context && own.cuEventDestroy_v2) {
+		own.cuEventDestroy_v2(event);
+		event = NULL;
+	}
 	if (!event)
 		event = make();
-	if (event && own.cuEventRecord(event, stream) != CUDA_SUCCESS)
-		event = NULL;
+	recorded = event && own.cuEventRecord(event, stream) == CUDA_SUCCESS;
 	pthread_mutex_lock(&lock);
 	spare->event = event;
 	spare->context = context;
-	spare->at_ns = now_ns;
-	spare->users -= event == NULL;
+	spare->at_ns = recorded ? now_ns : 0;
+	spare->users -= !recorded;
 	pthread_mutex_unlock(&lock);
-	return event ? spare : NULL;
+	return recorded ? spare : NULL;
 }
 
 static struct pair *take_pair(CUcontext context)

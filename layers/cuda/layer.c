@@ -49,7 +49,10 @@ void cuda_start(void)
 	/* CUDA 11.3, or 11.4 on Jetson with JetPack 5: earlier versions cannot identify captures. */
 	if (!own.cuCtxGetCurrent || !own.cuStreamGetCaptureInfo_v2 || !own.cuThreadExchangeStreamCaptureMode ||
 	    !cuda_fn(FN_cuLaunchKernel) || !cuda_fn(FN_cuStreamSynchronize)) {
-		layer_say("this CUDA driver is older than 11.3: the program runs without flamed");
+		if (layer_on()) /* for ranges */
+			layer_off("this CUDA driver is older than 11.3");
+		else
+			layer_say("this CUDA driver is older than 11.3: the program runs without flamed");
 		return;
 	}
 	if (!nvtx_on())

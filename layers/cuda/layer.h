@@ -48,7 +48,9 @@ void cuda_start(void);
 /* Driver functions that the layer calls itself; their errors are ignored. NULL: the driver lacks it. */
 #define CUDA_OWN(X) \
 	X(cuCtxGetCurrent) \
+	X(cuDevicePrimaryCtxGetState) \
 	X(cuEventCreate) \
+	X(cuEventDestroy_v2) \
 	X(cuEventRecord) \
 	X(cuEventQuery) \
 	X(cuEventElapsedTime) \

@@ -15,7 +15,7 @@
 #include "../core/session.h"
 
 #define RANGES_MAX  16 /* in flight; further ones are not followed */
-#define NO_RANGE    (-1)
+#define ID_BITS     8  /* of a range's id, that give its slot and 1; 0: it is not followed */
 #define DOMAINS_MAX 32 /* with the default one; any further domains share a stack of pushed ranges */
 
 /* Callback numbers, and the table they are written to. */
@@ -60,6 +60,7 @@ struct attributes {
 
 struct range {
 	bool used, closed;
+	uint64_t id; /* until it ends; 0 after that */
 	struct layer_session *session;
 	struct session_request request;
 	uint64_t begin_ns;
@@ -73,41 +74,63 @@ static uint64_t waited_for[TRACKS_MAX], started;
 static uint64_t fingerprint;
 static char domains[DOMAINS_MAX]; /* their addresses are the handles; the first one is the default domain */
 static size_t domain_count = 1;
-static __thread int open_range = NO_RANGE;   /* the newest range of this thread */
+static __thread uint64_t open_range;         /* the newest range that this thread began; any thread may end it */
 static __thread unsigned depth[DOMAINS_MAX]; /* number of pushed ranges, of each domain */
-static __thread size_t open_domain;          /* of that range */
-static __thread unsigned open_depth;
+static __thread uint64_t pushed_range;       /* of these, the one that is followed, */
+static __thread size_t pushed_domain;        /* its domain, and its place in the stack */
+static __thread unsigned pushed_depth;
 
-/* A free range, else the oldest one that has ended without a wait. */
-static int take(void)
+/* With the lock held: the range of this id; NULL: it has ended, or is not followed. */
+static struct range *find(uint64_t id)
 {
-	struct range before = {0};
-	int found = NO_RANGE;
+	size_t slot = (size_t)(id & ((1U << ID_BITS) - 1)) - 1; /* of none: too large */
+
+	return slot < RANGES_MAX && ranges[slot].id == id ? &ranges[slot] : NULL;
+}
+
+static bool is_open(uint64_t id)
+{
+	bool open;
 
 	pthread_mutex_lock(&lock);
-	for (int i = 0; i < RANGES_MAX; i++) {
+	open = find(id) != NULL;
+	pthread_mutex_unlock(&lock);
+	return open;
+}
+
+/* A free range, else the oldest one that has ended without a wait; NULL: there is none. `id` receives an id, with or
+ * without a range. */
+static struct range *take(uint64_t *id)
+{
+	struct range before = {0}, *found = NULL;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < RANGES_MAX && layer_on(); i++) {
 		if (!ranges[i].used) {
-			found = i;
+			found = &ranges[i];
 			break;
 		}
-		if (ranges[i].closed && (found == NO_RANGE || ranges[i].begin_ns < ranges[found].begin_ns))
-			found = i;
+		if (ranges[i].closed && (!found || ranges[i].begin_ns < found->begin_ns))
+			found = &ranges[i];
 	}
-	if (found != NO_RANGE) {
-		before = ranges[found];
-		ranges[found] = (struct range){.used = true, .session = before.session};
+	*id = ++started << ID_BITS;
+	if (found) {
+		*id += (uint64_t)(found - ranges) + 1;
+		before = *found;
+		*found = (struct range){.used = true, .session = before.session};
 	}
 	pthread_mutex_unlock(&lock);
 	if (before.used)
-		session_cancel(before.session, before.request);
+		session_cancel(before.session, before.request, false);
 	return found;
 }
 
-static int begin(void)
+/* The id of a range that begins. */
+static uint64_t begin(void)
 {
 	const struct inference inference = {.fingerprint = fingerprint};
-	int index = layer_on() ? take() : NO_RANGE;
-	struct range *range = index != NO_RANGE ? &ranges[index] : NULL;
+	uint64_t id;
+	struct range *range = take(&id);
 	bool layers;
 
 	if (range && !range->session) {
@@ -116,10 +139,14 @@ static int begin(void)
 			session_found(range->session, fingerprint);
 	}
 	if (!range || !range->session)
-		return NO_RANGE;
+		return id;
 	range->request = session_begin(range->session, &inference, 0, &layers);
 	range->begin_ns = clock_now_ns();
-	return index;
+	pthread_mutex_lock(&lock);
+	range->id = id;
+	pthread_mutex_unlock(&lock);
+	open_range = id;
+	return id;
 }
 
 /* With the lock held: whether the host knows that everything launched in the range is complete. */
@@ -136,15 +163,19 @@ static void finish(struct range *range, uint64_t now_ns, bool may_block)
 	pthread_mutex_unlock(&lock);
 }
 
-static void end(int index)
+static void end(uint64_t id)
 {
 	uint64_t now_ns = clock_now_ns();
-	struct range *range = &ranges[index];
-	bool over;
+	struct range *range;
+	bool over = false;
 
 	pthread_mutex_lock(&lock);
-	over = range->used && settled(range);
-	range->closed = !over;
+	range = find(id);
+	if (range) {
+		over = settled(range);
+		range->closed = !over;
+		range->id = 0;
+	}
 	pthread_mutex_unlock(&lock);
 	if (over)
 		finish(range, now_ns, true);
@@ -152,11 +183,18 @@ static void end(int index)
 
 void nvtx_launched(size_t track, uint64_t number)
 {
-	if (open_range == NO_RANGE)
+	struct range *range;
+
+	if (!open_range)
 		return;
 	pthread_mutex_lock(&lock);
-	ranges[open_range].track = track;
-	ranges[open_range].number = number;
+	range = find(open_range);
+	if (range) {
+		range->track = track;
+		range->number = number;
+	} else {
+		open_range = 0;
+	}
 	pthread_mutex_unlock(&lock);
 }
 
@@ -195,10 +233,10 @@ static const char *text_of(const struct attributes *attributes)
 
 static int push(size_t domain, const char *name)
 {
-	if (open_range == NO_RANGE && wanted(name)) {
-		open_range = begin();
-		open_domain = domain;
-		open_depth = depth[domain];
+	if (wanted(name) && !is_open(open_range) && !is_open(pushed_range)) {
+		pushed_range = begin();
+		pushed_domain = domain;
+		pushed_depth = depth[domain];
 	}
 	return (int)depth[domain]++;
 }
@@ -208,11 +246,9 @@ static int pop_from(size_t domain)
 	if (depth[domain] == 0)
 		return -1;
 	depth[domain]--;
-	if (open_range != NO_RANGE && domain == open_domain && depth[domain] == open_depth) {
-		int index = open_range;
-
-		open_range = NO_RANGE;
-		end(index);
+	if (pushed_range && domain == pushed_domain && depth[domain] == pushed_depth) {
+		end(pushed_range);
+		pushed_range = 0;
 	}
 	return (int)depth[domain];
 }
@@ -269,20 +305,16 @@ static int domain_pop(void *domain)
 	return pop_from(domain_index(domain));
 }
 
-/* The low bits of an id give the range; 0: not one of ours. */
 static uint64_t start_a(const char *name)
 {
-	int index = wanted(name) ? begin() : NO_RANGE;
-	uint64_t serial;
+	uint64_t id;
 
+	if (wanted(name))
+		return begin();
 	pthread_mutex_lock(&lock);
-	serial = ++started;
+	id = ++started << ID_BITS;
 	pthread_mutex_unlock(&lock);
-	if (index != NO_RANGE) {
-		open_range = index;
-		open_depth = UINT32_MAX; /* no pop ends it */
-	}
-	return serial << 8 | (uint64_t)(index + 1);
+	return id;
 }
 
 static uint64_t start_ex(const struct attributes *attributes)
@@ -296,21 +328,10 @@ static uint64_t domain_start(void *domain, const struct attributes *attributes)
 	return start_ex(attributes);
 }
 
-static void end_id(uint64_t id)
-{
-	int index = (int)(id & 0xff) - 1;
-
-	if (index < 0 || index >= RANGES_MAX)
-		return;
-	if (open_range == index)
-		open_range = NO_RANGE;
-	end(index);
-}
-
 static void domain_end(void *domain, uint64_t id)
 {
 	(void)domain;
-	end_id(id);
+	end(id);
 }
 
 /* Return a copy as the registered string; NVTX never unregisters one. */
@@ -339,7 +360,7 @@ CUDA_EXPORT int InitializeInjectionNvtx2(get_export_table get)
 	if (callbacks->module_functions(MODULE_CORE, &table, &count)) {
 		put(table, count, CORE_START_EX, (any_function)start_ex);
 		put(table, count, CORE_START_A, (any_function)start_a);
-		put(table, count, CORE_END, (any_function)end_id);
+		put(table, count, CORE_END, (any_function)end);
 		put(table, count, CORE_PUSH_EX, (any_function)push_ex);
 		put(table, count, CORE_PUSH_A, (any_function)push_a);
 		put(table, count, CORE_PUSH_W, (any_function)push_w);

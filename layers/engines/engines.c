@@ -48,10 +48,10 @@ void engine_end(const struct engine_call *call)
 		session_end(session, call->request, clock_now_ns() - call->begin_ns, NULL, 0, true);
 }
 
-void engine_cancel(const struct engine_call *call)
+void engine_cancel(const struct engine_call *call, bool again)
 {
 	if (call->known)
-		session_cancel(session, call->request);
+		session_cancel(session, call->request, again);
 }
 
 void *engine_real(const char *name, const void *address)

@@ -23,8 +23,8 @@ bool engines_on(void);
 /* An inference begins, of the model identified by `fingerprint`. May block, but only when profiling. */
 struct engine_call engine_begin(uint64_t fingerprint, enum phase phase, uint32_t context);
 void engine_end(const struct engine_call *call);
-/* The inference failed, or was not one: withdraw it. */
-void engine_cancel(const struct engine_call *call);
+/* The inference failed, or was not one: withdraw it. `again`: it was not run, and is tried again. */
+void engine_cancel(const struct engine_call *call, bool again);
 
 /* The function `name` that the caller at `address` would get without this library; NULL: none. It is the next one in
  * the global order, perhaps of another preloaded library; otherwise that of an engine which was loaded privately

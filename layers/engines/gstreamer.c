@@ -37,6 +37,7 @@ enum leaving {
 struct inside {
 	gint64 request; /* 0 or negative: none */
 	guint64 begin_ns;
+	GstClockTime pts;
 };
 
 typedef struct {
@@ -53,8 +54,11 @@ typedef struct {
 	guint count;
 	gpointer thread; /* thread inside the element's chain function; NULL: none */
 	enum leaving leaving;
-	guint64 buffers, begun;
-	gint warned; /* that flamed is not there, or knows no deadline */
+	gboolean sink, followed; /* followed: the newest buffer is one of those above */
+	gboolean keeps_pts;      /* of an element with its own queue: a buffer left as it entered */
+	guint64 buffers, ended;  /* ended: requests, without those withdrawn */
+	gint64 newest;           /* request */
+	gint warned;             /* that flamed is not there, or knows no deadline */
 } FlamedTracer;
 
 typedef struct {
@@ -76,16 +80,16 @@ static gboolean is_ours(FlamedTracer *self, const GstElement *element)
 	return element && g_strcmp0(GST_OBJECT_NAME(element), g_atomic_pointer_get(&self->element)) == 0;
 }
 
-/* The oldest buffer left the element. With the lock held. */
-static struct inside take_oldest(FlamedTracer *self)
+/* A buffer, counted from the oldest, is no longer inside the element. With the lock held. */
+static struct inside take(FlamedTracer *self, guint at)
 {
-	struct inside oldest = {0};
+	struct inside buffer = {0};
 
-	if (self->count == 0)
-		return oldest;
-	oldest = self->inside[0];
-	memmove(self->inside, self->inside + 1, --self->count * sizeof(self->inside[0]));
-	return oldest;
+	if (at >= self->count)
+		return buffer;
+	buffer = self->inside[at];
+	memmove(self->inside + at, self->inside + at + 1, (--self->count - at) * sizeof(self->inside[0]));
+	return buffer;
 }
 
 static void end(FlamedTracer *self, const struct inside *buffer)
@@ -95,8 +99,18 @@ static void end(FlamedTracer *self, const struct inside *buffer)
 	if (buffer->request <= 0)
 		return;
 	flamed_end(self->flamed, buffer->request, total_ns);
+	g_mutex_lock(&self->lock);
+	self->ended++;
+	g_mutex_unlock(&self->lock);
 	atomic_fetch_add_explicit(&core.launches, 1, memory_order_relaxed);
 	summary_inference(total_ns, self->deadline_ns && total_ns > self->deadline_ns);
+}
+
+/* The element dropped the buffer, or it is not known when it leaves. */
+static void withdraw(FlamedTracer *self, const struct inside *buffer)
+{
+	if (buffer->request > 0)
+		flamed_withdraw(self->flamed, buffer->request);
 }
 
 static void say_once(FlamedTracer *self, const gchar *what)
@@ -114,9 +128,10 @@ static void say_no_deadline(FlamedTracer *self)
 			self->opened);
 }
 
-static void enters(FlamedTracer *self, gboolean sink)
+static void enters(FlamedTracer *self, gboolean sink, GstClockTime pts)
 {
-	struct inside buffer = {flamed_begin(self->flamed, self->session, 0), clock_now_ns()}, lost = {0};
+	struct inside buffer = {flamed_begin(self->flamed, self->session, 0), clock_now_ns(), pts};
+	gboolean followed;
 
 	if (buffer.request == -ENOTCONN)
 		say_once(self, "the connection to flamed broke");
@@ -125,18 +140,41 @@ static void enters(FlamedTracer *self, gboolean sink)
 	g_mutex_lock(&self->lock);
 	self->thread = g_thread_self();
 	self->buffers++;
-	self->begun += buffer.request > 0;
+	if (buffer.request > 0)
+		self->newest = buffer.request;
+	self->sink = sink;
 	if (sink)
 		self->leaving = LEAVES_HERE;
-	/* a buffer that never comes out must not block the table for ever */
-	if (self->count == IN_FLIGHT_MAX)
-		lost = take_oldest(self);
-	self->inside[self->count++] = buffer;
+	followed = self->followed = self->count < IN_FLIGHT_MAX;
+	if (followed)
+		self->inside[self->count++] = buffer;
 	g_mutex_unlock(&self->lock);
-	end(self, &lost);
+	if (!followed)
+		withdraw(self, &buffer);
 }
 
-static void leaves(FlamedTracer *self)
+/* The buffer that leaves an element with its own queue, and those dropped before it: they have earlier timestamps. An
+ * element that changes timestamps is taken to drop none. With the lock held. */
+static struct inside take_by_pts(FlamedTracer *self, GstClockTime pts, struct inside *dropped, guint *count)
+{
+	struct inside buffer;
+	guint at = 0;
+
+	while (at < self->count && self->inside[at].pts != pts)
+		at++;
+	if (!GST_CLOCK_TIME_IS_VALID(pts) || (at == self->count && !self->keeps_pts))
+		return take(self, 0);
+	self->keeps_pts = TRUE;
+	buffer = take(self, at); /* none, if it was not followed */
+	for (guint i = 0; i < self->count;)
+		if (self->inside[i].pts < pts)
+			dropped[(*count)++] = take(self, i);
+		else
+			i++;
+	return buffer;
+}
+
+static void leaves(FlamedTracer *self, GstClockTime pts)
 {
 	struct inside dropped[IN_FLIGHT_MAX], buffer;
 	guint count = 0;
@@ -145,13 +183,16 @@ static void leaves(FlamedTracer *self)
 	if (self->count && self->leaving == LEAVES_UNKNOWN)
 		self->leaving = self->thread == g_thread_self() ? LEAVES_HERE : LEAVES_ELSEWHERE;
 	/* Older buffers that did not come out of their own chain function were dropped. */
-	while (self->leaving == LEAVES_HERE && self->count > 1)
-		dropped[count++] = take_oldest(self);
-	buffer = take_oldest(self);
+	while (self->leaving == LEAVES_HERE && self->count > (guint)self->followed)
+		dropped[count++] = take(self, 0);
+	if (self->leaving == LEAVES_ELSEWHERE)
+		buffer = take_by_pts(self, pts, dropped, &count);
+	else
+		buffer = take(self, 0);
 	g_mutex_unlock(&self->lock);
 	end(self, &buffer);
-	while (count > 0)
-		end(self, &dropped[--count]);
+	for (guint i = 0; i < count; i++)
+		withdraw(self, &dropped[i]);
 }
 
 /* The chain function returned: a sink has finished with the buffer, and an element without a queue
@@ -159,44 +200,49 @@ static void leaves(FlamedTracer *self)
 static void returned(FlamedTracer *self)
 {
 	struct inside buffer = {0};
+	gboolean sink;
 
 	g_mutex_lock(&self->lock);
 	self->thread = NULL;
+	sink = self->sink;
 	if (self->leaving == LEAVES_HERE)
-		buffer = take_oldest(self);
+		buffer = take(self, 0);
 	g_mutex_unlock(&self->lock);
-	end(self, &buffer);
+	if (sink)
+		end(self, &buffer);
+	else
+		withdraw(self, &buffer);
 }
 
-static void before_push(GObject *object, GstClockTime at, GstPad *pad)
+static void before_push(GObject *object, GstPad *pad, GstClockTime pts)
 {
 	FlamedTracer *self = (FlamedTracer *)object;
 	GstPad *peer = gst_pad_get_peer(pad);
 
 	GstElement *from = element_of(pad), *into = element_of(peer);
 
-	(void)at;
 	if (g_atomic_int_get(&self->choosing))
 		busiest_enters(from, into);
 	if (is_ours(self, from))
-		leaves(self);
+		leaves(self, pts);
 	if (is_ours(self, into))
-		enters(self, into->numsrcpads == 0);
+		enters(self, into->numsrcpads == 0, pts);
 	if (peer)
 		gst_object_unref(peer);
 }
 
 static void before_buffer(GObject *object, GstClockTime at, GstPad *pad, GstBuffer *buffer)
 {
-	(void)buffer;
-	before_push(object, at, pad);
+	(void)at;
+	before_push(object, pad, GST_BUFFER_PTS(buffer));
 }
 
 /* A buffer list counts as one buffer. */
 static void before_list(GObject *object, GstClockTime at, GstPad *pad, GstBufferList *list)
 {
-	(void)list;
-	before_push(object, at, pad);
+	(void)at;
+	before_push(object, pad,
+		    gst_buffer_list_length(list) ? GST_BUFFER_PTS(gst_buffer_list_get(list, 0)) : GST_CLOCK_TIME_NONE);
 }
 
 /* Parse "element=NAME,deadline=33ms". Returns FALSE after an error message. */
@@ -336,15 +382,17 @@ static void constructed(GObject *object)
 	gst_tracing_register_hook(GST_TRACER(self), "pad-push-list-post", G_CALLBACK(after_push));
 }
 
-/* A short pipeline may end before flamed has seen its first buffers: wait, at most a second, until
- * they are counted. */
+/* A short pipeline may end before flamed has replied to its first buffers: wait, at most a second, until it has, and
+ * has counted those that ended. */
 static void wait_for_answers(FlamedTracer *self)
 {
 	gint64 until_us = g_get_monotonic_time() + G_USEC_PER_SEC;
-	uint64_t ended = 0;
+	struct flamed_decision decision;
+	uint64_t counted = 0;
 
 	while (flamed_connected(self->flamed) == 1 &&
-	       flamed_session_counts(self->flamed, self->session, &ended, NULL) == 0 && ended < self->begun &&
+	       (flamed_decision(self->flamed, self->newest, &decision) == -EAGAIN ||
+		(flamed_session_counts(self->flamed, self->session, &counted, NULL) == 0 && counted < self->ended)) &&
 	       g_get_monotonic_time() < until_us)
 		g_usleep(1000);
 }
@@ -356,9 +404,9 @@ static void finalize(GObject *object)
 	if (!self->automatic && self->session >= 0 && self->buffers == 0)
 		g_printerr("flamed-gstreamer: no buffer went through an element named %s\n", self->element);
 	while (self->count > 0) {
-		struct inside buffer = take_oldest(self);
+		struct inside buffer = take(self, 0);
 
-		end(self, &buffer);
+		withdraw(self, &buffer);
 	}
 	wait_for_answers(self);
 	flamed_close(self->flamed);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* llama.cpp: one llama_decode() is one step of a model; its batch distinguishes prompts from tokens, and gives the
- * context. If the model runs on a GPU, the step continues after the call and is seen by the layer of the GPU's API:
- * this layer then passes it through. */
+/* llama.cpp: one llama_decode() or llama_encode() is one step of a model; its batch distinguishes prompts from tokens,
+ * and gives the context. If the model runs on a GPU, the step continues after the call and is seen by the layer of the
+ * GPU's API: this layer then passes it through. */
 #include "engines.h"
 
 #include <dlfcn.h>
@@ -42,6 +42,7 @@ struct made_batch {
 /* Further functions of the engine; missing in some versions. */
 struct functions {
 	int32_t (*decode)(void *context, struct llama_batch batch);
+	int32_t (*encode)(void *context, struct llama_batch batch);
 	bool known; /* the layout of its batches is the one above */
 	void (*synchronize)(void *context);
 	const void *(*get_model)(const void *context);
@@ -103,6 +104,7 @@ static struct functions find_engine(const void *caller, const void *context)
 	void *decode = engine_real("llama_decode", caller);
 	if (decode && decode != (void *)engine.decode) {
 		*(void **)&engine.decode = decode;
+		*(void **)&engine.encode = engine_real("llama_encode", caller);
 		*(void **)&engine.synchronize = engine_real("llama_synchronize", caller);
 		*(void **)&engine.get_model = engine_real("llama_get_model", caller);
 		*(void **)&engine.model_desc = engine_real("llama_model_desc", caller);
@@ -121,6 +123,20 @@ static struct functions find_engine(const void *caller, const void *context)
 	pthread_mutex_unlock(&lock);
 	if (decode)
 		last = caller;
+	return found;
+}
+
+/* The function `name` for `context`, called from `caller`; NULL: its engine is not known, or lacks it. */
+static void *find_function(const char *name, const void *caller, const void *context)
+{
+	void *found = engine_real(name, caller);
+
+	if (!found) { /* a caller without an engine: any function of the context's one leads to the others */
+		const struct functions engine = find_engine(caller, context);
+
+		if (engine.decode)
+			found = engine_real(name, *(void *const *)&engine.decode);
+	}
 	return found;
 }
 
@@ -161,14 +177,25 @@ static struct context_state *place_of(void *context, const struct functions *eng
 	return spare;
 }
 
-/* Several sequences of one token each are tokens too: they request all of their logits, a prompt
- * only its last. */
+/* The sequence of token `i`, the first one where the batch names none. */
+static int32_t sequence_of(const struct llama_batch *batch, int32_t i)
+{
+	if (!batch->seq_id || !batch->seq_id[i] || (batch->n_seq_id && batch->n_seq_id[i] < 1))
+		return 0;
+	return batch->seq_id[i][0];
+}
+
+/* Several sequences of one token each are tokens too: they request all of their logits, a prompt only its last. So
+ * does a text to be embedded, whose tokens are of one sequence, from its begin. Such a batch amid a sequence verifies
+ * tokens that were drafted: it is a step, of a model of its own for each length. 0: a prompt. */
 static uint32_t sequences(const struct llama_batch *batch)
 {
+	bool begins = !batch->pos || batch->pos[0] <= 0;
+
 	if (batch->n_tokens <= 1 || !batch->logits)
 		return batch->n_tokens <= 1 ? 1 : 0;
 	for (int32_t i = 0; i < batch->n_tokens; i++)
-		if (!batch->logits[i])
+		if (!batch->logits[i] || (begins && i > 0 && sequence_of(batch, i) == sequence_of(batch, i - 1)))
 			return 0;
 	return (uint32_t)batch->n_tokens;
 }
@@ -215,50 +242,81 @@ static void look_at_wait(void *context)
 		layer_say("llama.cpp computes on a GPU here: the layer of its interface sees the inferences");
 }
 
-PUBLIC int32_t llama_decode(void *context, struct llama_batch batch);
-PUBLIC int32_t llama_decode(void *context, struct llama_batch batch)
+/* `real` is llama_decode() or, with `encodes`, llama_encode(): the latter's tokens are a prompt, not part of the
+ * context. */
+static int32_t compute(const struct functions *engine, int32_t (*real)(void *context, struct llama_batch batch),
+		       void *context, const struct llama_batch *batch, bool encodes)
 {
-	const struct functions engine = find_engine(__builtin_return_address(0), context);
 	struct engine_call call = {0};
 	uint64_t begin_ns, hash = 0;
 	struct context_state *place = NULL;
-	uint32_t steps, tokens = 0;
+	uint32_t steps = encodes ? 0 : sequences(batch), tokens = 0, before = 0;
 	bool begin = false;
 	int32_t rc;
 
-	if (!engine.decode)
-		return -1;
-	if (engines_on() && !engine.known)
-		say_unknown();
-	if (!engines_on() || !engine.known || batch.n_tokens < 1)
-		return engine.decode(context, batch);
 	pthread_mutex_lock(&lock);
-	place = place_of(context, &engine);
-	steps = sequences(&batch);
+	place = place_of(context, engine);
 	if (place) {
-		count_tokens(place, &batch, steps);
+		before = place->tokens;
+		if (!encodes)
+			count_tokens(place, batch, steps);
 		tokens = place->tokens;
 		/* A few steps show whether the call is the whole step; they are not requests themselves. */
-		begin = place->balance <= -WAIT_DECIDES || !engine.synchronize;
+		begin = place->balance <= -WAIT_DECIDES || !engine->synchronize;
 		hash = steps > 1 ? boundary_hash(place->fingerprint, &steps, sizeof(steps)) : place->fingerprint;
 	}
 	pthread_mutex_unlock(&lock);
 	if (begin)
 		call = engine_begin(hash, steps ? PHASE_DECODE : PHASE_PREFILL,
-				    steps ? tokens : (uint32_t)batch.n_tokens);
+				    steps ? tokens : (uint32_t)batch->n_tokens);
 	begin_ns = clock_now_ns();
-	rc = engine.decode(context, batch);
+	rc = real(context, *batch);
 	if (rc == 0)
 		engine_end(&call);
 	else
-		engine_cancel(&call);
+		engine_cancel(&call, rc > 0); /* a warning: the batch found no place */
 	pthread_mutex_lock(&lock);
 	if (place) {
 		place->step_ns = clock_now_ns() - begin_ns;
 		place->stepped = true;
+		if (rc != 0)
+			place->tokens = before;
 	}
 	pthread_mutex_unlock(&lock);
 	return rc;
+}
+
+/* Are calls of this engine's requests? */
+static bool observed(const struct functions *engine, const struct llama_batch *batch)
+{
+	if (engines_on() && !engine->known)
+		say_unknown();
+	return engines_on() && engine->known && batch->n_tokens >= 1;
+}
+
+PUBLIC int32_t llama_decode(void *context, struct llama_batch batch);
+PUBLIC int32_t llama_decode(void *context, struct llama_batch batch)
+{
+	const struct functions engine = find_engine(__builtin_return_address(0), context);
+
+	if (!engine.decode)
+		return -1;
+	if (!observed(&engine, &batch))
+		return engine.decode(context, batch);
+	return compute(&engine, engine.decode, context, &batch, false);
+}
+
+/* The encoder of a model that has one, or the text of an embedding. */
+PUBLIC int32_t llama_encode(void *context, struct llama_batch batch);
+PUBLIC int32_t llama_encode(void *context, struct llama_batch batch)
+{
+	const struct functions engine = find_engine(__builtin_return_address(0), context);
+
+	if (!engine.encode)
+		return -1;
+	if (!observed(&engine, &batch))
+		return engine.encode(context, batch);
+	return compute(&engine, engine.encode, context, &batch, true);
 }
 
 /* The calls with which a program waits for a step, or reads its result. */
@@ -268,10 +326,10 @@ PUBLIC int32_t llama_decode(void *context, struct llama_batch batch)
 	{ \
 		type(*real) parameters; \
 \
-		*(void **)&real = engine_real(#name, __builtin_return_address(0)); \
+		*(void **)&real = find_function(#name, __builtin_return_address(0), context); \
 		if (engines_on()) \
 			look_at_wait(context); \
-		return real arguments; \
+		return real ? real arguments : (type)0; \
 	}
 
 WAITS(void, llama_synchronize, (void *context), (context))
@@ -279,16 +337,17 @@ WAITS(float *, llama_get_logits, (void *context), (context))
 WAITS(float *, llama_get_logits_ith, (void *context, int32_t i), (context, i))
 WAITS(float *, llama_get_embeddings, (void *context), (context))
 WAITS(float *, llama_get_embeddings_ith, (void *context, int32_t i), (context, i))
+WAITS(float *, llama_get_embeddings_seq, (void *context, int32_t sequence), (context, sequence))
 
 PUBLIC int32_t llama_sampler_sample(void *sampler, void *context, int32_t i);
 PUBLIC int32_t llama_sampler_sample(void *sampler, void *context, int32_t i)
 {
 	int32_t (*real)(void *, void *, int32_t);
 
-	*(void **)&real = engine_real("llama_sampler_sample", __builtin_return_address(0));
+	*(void **)&real = find_function("llama_sampler_sample", __builtin_return_address(0), context);
 	if (engines_on())
 		look_at_wait(context);
-	return real(sampler, context, i);
+	return real ? real(sampler, context, i) : -1; /* LLAMA_TOKEN_NULL */
 }
 
 /* A new context may have the address of one that was freed. */
@@ -297,11 +356,12 @@ PUBLIC void llama_free(void *context)
 {
 	void (*real)(void *);
 
-	*(void **)&real = engine_real("llama_free", __builtin_return_address(0));
+	*(void **)&real = find_function("llama_free", __builtin_return_address(0), context);
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; context && i < CONTEXTS_MAX; i++)
 		if (places[i].context == context)
 			places[i] = (struct context_state){0};
 	pthread_mutex_unlock(&lock);
-	real(context);
+	if (real)
+		real(context);
 }

@@ -105,11 +105,14 @@ static uint64_t model_of(const void *session)
 static void *create(const struct build *build, const void *env, const char *path, const void *options, void **out)
 {
 	void *status = ((create_fn)entry(build, CREATE_SESSION))(env, path, options, out);
-	const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	const char *slash, *name;
 
-	if (!status)
-		remember(*out, boundary_hash(0, name, strlen(name)));
-	return status;
+	if (status)
+		return status;
+	slash = strrchr(path, '/');
+	name = slash ? slash + 1 : path;
+	remember(*out, boundary_hash(0, name, strlen(name)));
+	return NULL;
 }
 
 static void *create_from_array(const struct build *build, const void *env, const void *data, size_t size,
@@ -177,14 +180,17 @@ static void *run(const struct build *build, void *session, const void *options, 
 	if (!layer_on())
 		return real(session, options, input_names, inputs, input_count, output_names, output_count, outputs);
 	hash = model_of(session);
-	for (size_t i = 0; i < input_count; i++) {
-		hash = boundary_hash(hash, input_names[i], strlen(input_names[i]));
-		hash = shape_hash(build, hash, inputs[i]);
+	/* NULL is an error, which ONNX Runtime reports. */
+	for (size_t i = 0; i < input_count && input_names && inputs; i++) {
+		if (input_names[i])
+			hash = boundary_hash(hash, input_names[i], strlen(input_names[i]));
+		if (inputs[i])
+			hash = shape_hash(build, hash, inputs[i]);
 	}
 	call = engine_begin(boundary_hash(hash, "onnxruntime", 11), PHASE_RUN, 0);
 	status = real(session, options, input_names, inputs, input_count, output_names, output_count, outputs);
 	if (status)
-		engine_cancel(&call);
+		engine_cancel(&call, false);
 	else
 		engine_end(&call);
 	return status;
@@ -202,7 +208,7 @@ static void *run_bound(const struct build *build, void *session, const void *opt
 	call = engine_begin(boundary_hash(model_of(session), "onnxruntime", 11), PHASE_RUN, 0);
 	status = real(session, options, binding);
 	if (status)
-		engine_cancel(&call);
+		engine_cancel(&call, false);
 	else
 		engine_end(&call);
 	return status;

@@ -173,6 +173,8 @@ int main(void)
 			printf("%d\n", flamed_end(flamed, number, second));
 		} else if (!strcmp(verb, "withdraw")) {
 			printf("%d\n", flamed_withdraw(flamed, number));
+		} else if (!strcmp(verb, "put_back")) {
+			printf("%d\n", flamed_put_back(flamed, number));
 		} else if (!strcmp(verb, "layer_source")) {
 			printf("%d\n", flamed_layer_source(flamed, n > 1 ? word[1] : ""));
 		} else if (!strcmp(verb, "layers")) {

@@ -225,13 +225,14 @@ def streams(directory):
     e("end", e("wait", 0, 33 * MS, 20000 * MS)[0], 5 * MS)
     equal(fake.ops("begin")[-1]["deadline_ns"], str(33 * MS), "a deadline of its own")
     until(lambda: e("counts", 0)[1] == "4", "acknowledged")
-    for begin in ("wait", "begin"):  # after the reply to it, and before
+    for begin, verb, value in (("wait", "withdraw", "1"), ("begin", "withdraw", "1"),  # after the reply, and before
+                               ("wait", "put_back", "2"), ("begin", "put_back", "2")):
         request = e(begin, 0, 0, 20000 * MS)[0]
-        equal(e("withdraw", request), ["0"])
-        equal(e("withdraw", request), [str(-errno.ENOENT)], "withdrawn once")
+        equal(e(verb, request), ["0"])
+        equal(e(verb, request), [str(-errno.ENOENT)], "withdrawn once")
         e("end", e("wait", 0, 0, 20000 * MS)[0], 5 * MS)
-        until(lambda: [end.get("withdraw") for end in fake.ops("end")[-2:]] == ["1", None], "withdrawn")
-    until(lambda: e("counts", 0)[1] == "6", "withdrawn requests are not counted")
+        until(lambda: [end.get("withdraw") for end in fake.ops("end")[-2:]] == [value, None], "withdrawn")
+    until(lambda: e("counts", 0)[1] == "8", "withdrawn requests are not counted")
     fake.drop()  # opened again, as a stream
     until(lambda: e("begin", 0, 0)[0].isdigit() and len(fake.ops("open")) > 1, "open again")
     equal(fake.ops("open")[-1]["rate_mhz"], "15000", "open again")

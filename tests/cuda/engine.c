@@ -36,7 +36,9 @@
 /* clang-format off */
 #define NEEDED(X) \
 	X(cuInit, cuInit) X(cuDeviceGet, cuDeviceGet) X(cuDevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain) \
-	X(cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2) X(cuCtxSetCurrent, cuCtxSetCurrent) \
+	X(cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2) \
+	X(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2) X(cuCtxCreate, cuCtxCreate_v2) \
+	X(cuCtxSetCurrent, cuCtxSetCurrent) \
 	X(cuCtxSynchronize, cuCtxSynchronize) X(cuLibraryLoadData, cuLibraryLoadData) \
 	X(cuLibraryGetKernel, cuLibraryGetKernel) X(cuKernelGetFunction, cuKernelGetFunction) \
 	X(cuModuleLoadData, cuModuleLoadData) X(cuModuleGetFunction, cuModuleGetFunction) \
@@ -482,13 +484,32 @@ static CUresult reset(struct worker *worker)
 	return rc;
 }
 
+static CUresult context_call(struct worker *worker, const struct line *line, bool *done)
+{
+	CUcontext again;
+
+	*done = true;
+	if (is(line, "retain"))
+		return api.cuDevicePrimaryCtxRetain(&again, device);
+	if (is(line, "release"))
+		return api.cuDevicePrimaryCtxRelease(device);
+	if (is(line, "reset"))
+		return reset(worker);
+	if (is(line, "context"))
+		return api.cuCtxCreate((CUcontext *)slot(worker, line->word[1]), 0, device);
+	if (is(line, "use"))
+		return api.cuCtxSetCurrent(get(worker, line, 1));
+	*done = false;
+	return CUDA_SUCCESS;
+}
+
 static CUresult other_call(struct worker *worker, const struct line *line)
 {
 	const struct timespec gap = {0, (long)strtoul(line->word[1], NULL, 10) * 1000};
 
-	if (range_call(line, is(line, "start") ? slot(worker, line->word[2]) :
-			     is(line, "stop")  ? slot(worker, line->word[1]) :
-						 NULL))
+	if (range_call(line, is(line, "start")                              ? slot(worker, line->word[2]) :
+			     is(line, "stop") || is(line, "stop-elsewhere") ? slot(worker, line->word[1]) :
+									      NULL))
 		return CUDA_SUCCESS;
 	if (is(line, "launch"))
 		return launch(worker, line);
@@ -496,8 +517,6 @@ static CUresult other_call(struct worker *worker, const struct line *line)
 		return make_stream(worker, line);
 	if (is(line, "event"))
 		return api.cuEventCreate((CUevent *)slot(worker, line->word[1]), 0);
-	if (is(line, "reset"))
-		return reset(worker);
 	if (is(line, "drop-stream"))
 		return api.cuStreamDestroy(get(worker, line, 1));
 	if (is(line, "sleep"))
@@ -529,6 +548,8 @@ static void step(struct worker *worker, const struct line *line)
 		rc = wait_call(worker, line, &done);
 	if (!done)
 		rc = graph_call(worker, line, &done);
+	if (!done)
+		rc = context_call(worker, line, &done);
 	if (!done)
 		rc = other_call(worker, line);
 	must(worker, line, rc);

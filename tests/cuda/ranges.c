@@ -4,6 +4,7 @@
 
 #ifdef NVTX
 #include <nvtx3/nvToolsExt.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -19,11 +20,18 @@ static nvtxEventAttributes_t attributes_of(const char *name, nvtxDomainHandle_t 
 	return attributes;
 }
 
+static void *stop(void *range)
+{
+	nvtxRangeEnd((nvtxRangeId_t)(uintptr_t)range);
+	return NULL;
+}
+
 bool range_call(const struct line *line, void **range)
 {
 	static nvtxDomainHandle_t domain;
 	nvtxEventAttributes_t attributes;
 	wchar_t wide[64] = L"";
+	pthread_t thread;
 
 	if (!domain)
 		domain = nvtxDomainCreateA("engine");
@@ -43,7 +51,11 @@ bool range_call(const struct line *line, void **range)
 		attributes = attributes_of(line->word[1], NULL);
 		*range = (void *)(uintptr_t)nvtxRangeStartEx(&attributes);
 	} else if (is(line, "stop")) {
-		nvtxRangeEnd((nvtxRangeId_t)(uintptr_t)*range);
+		stop(*range);
+	} else if (is(line, "stop-elsewhere")) {
+		if (pthread_create(&thread, NULL, stop, *range) != 0)
+			abort();
+		pthread_join(thread, NULL);
 	} else {
 		return false;
 	}

@@ -14,9 +14,10 @@
  *	copy-out-unaligned (2D)              the same by rows, or by slices of rows
  *	record E S   wait S E   eventsync E   poll S   pollevent E   query E (once)   hostfunc S   callback S
  *	capture S global|local|relaxed   endcapture S G   clone G G   instantiate G X [flags]   update X G   replay X S
- *	drop-graph G   drop-exec X   drop-stream S   sleep US   fork   reset   expect-error CODE (of the next call)
+ *	drop-graph G   drop-exec X   drop-stream S   sleep US   fork   expect-error CODE (of the next call)
+ *	reset   retain   release (of the primary context)   context C   use C (of the stand-in, where any context has all)
  *	push NAME   push-w NAME (wide)   pop   push-in NAME   pop-in (of a domain)   start NAME R   stop R
- *	                                     NVTX ranges (engine-nvtx)
+ *	stop-elsewhere R (in another thread) NVTX ranges (engine-nvtx)
  *	inference                            one is over here */
 #ifndef TESTS_CUDA_SCRIPT_H
 #define TESTS_CUDA_SCRIPT_H

@@ -26,6 +26,7 @@ __thread bool per_thread_default;
 __thread bool in_callback;
 static __thread struct context *current;
 static struct context *primary;
+static unsigned primary_retained;
 static struct handle *handles;
 static struct counter *counters;
 static bool initialised, forked; /* a child of the process that called cuInit() has no driver */
@@ -174,14 +175,9 @@ EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	if (!primary)
 		primary = handle_new(sizeof(*primary), CONTEXT);
 	primary->handle.magic = CONTEXT; /* after a reset the new one may have the old handle */
+	primary_retained++;
 	*context = (CUcontext)primary;
 	RETURN(CUDA_SUCCESS);
-}
-
-EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
-{
-	ENTER_ANY(false);
-	RETURN(device == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE);
 }
 
 /* Destroying a context destroys its handles. */
@@ -195,15 +191,41 @@ static void kill_handles(void)
 	pthread_mutex_unlock(&state);
 }
 
+static void kill_primary(void)
+{
+	kill_handles();
+	if (primary)
+		primary->handle.magic = DEAD;
+	primary_retained = 0;
+}
+
 EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
 {
 	ENTER_ANY(false);
 	if (device != 0)
 		RETURN(CUDA_ERROR_INVALID_DEVICE);
-	kill_handles();
-	if (primary)
-		primary->handle.magic = DEAD;
+	kill_primary();
 	RETURN(CUDA_SUCCESS);
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+	ENTER_ANY(false);
+	if (device != 0)
+		RETURN(CUDA_ERROR_INVALID_DEVICE);
+	if (primary_retained == 0)
+		RETURN(CUDA_ERROR_INVALID_CONTEXT);
+	if (--primary_retained == 0)
+		kill_primary();
+	RETURN(CUDA_SUCCESS);
+}
+
+EXPORT CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active)
+{
+	ENTER_ANY(false);
+	*flags = 0;
+	*active = primary_retained > 0;
+	RETURN(device == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE);
 }
 
 EXPORT CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
@@ -463,6 +485,7 @@ static const struct entry entries[] = {
 	ROW(cuDevicePrimaryCtxRetain, 7000, cuDevicePrimaryCtxRetain),
 	ROW(cuDevicePrimaryCtxRelease, 11000, cuDevicePrimaryCtxRelease_v2),
 	ROW(cuDevicePrimaryCtxReset, 11000, cuDevicePrimaryCtxReset_v2),
+	ROW(cuDevicePrimaryCtxGetState, 7000, cuDevicePrimaryCtxGetState),
 	ROW(cuCtxCreate, 3020, cuCtxCreate_v2),
 	ROW(cuCtxDestroy, 4000, cuCtxDestroy_v2),
 	ROW(cuCtxSetCurrent, 4000, cuCtxSetCurrent),

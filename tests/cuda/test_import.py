@@ -31,6 +31,11 @@ def inferences(count):
         yield "wait", at + 60 * US, at + WAIT_END, rep * 10 + 9, "cudaStreamSynchronize"
 
 
+def threaded(events):
+    """Each event with its thread: 1 if it has none."""
+    return ((*event, 1)[:6] for event in events)
+
+
 def nsys(path, events, drop=None, text=None):
     if os.path.exists(path):
         os.unlink(path)
@@ -46,7 +51,7 @@ def nsys(path, events, drop=None, text=None):
                "bytes INTEGER, copyKind INTEGER)")
     db.execute("CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text TEXT, textId INTEGER, "
                "globalTid INTEGER)")
-    for kind, begin, end, correlation, name in events:
+    for kind, begin, end, correlation, name, thread in threaded(events):
         if kind == "kernel":
             db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (?, ?, 0, 7, ?, ?, ?)",
                        (text or begin, end, correlation, number(name), number(name)))
@@ -54,10 +59,10 @@ def nsys(path, events, drop=None, text=None):
             db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_MEMCPY VALUES (?, ?, ?, 64, ?)",
                        (begin, end, correlation, {"HtoD": 1, "DtoH": 2}[name]))
         elif kind == "range":
-            db.execute("INSERT INTO NVTX_EVENTS VALUES (?, ?, 59, NULL, ?, 1)", (begin, end, number(name)))
+            db.execute("INSERT INTO NVTX_EVENTS VALUES (?, ?, 59, NULL, ?, ?)", (begin, end, number(name), thread))
         else:
-            db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?, ?, 1, ?, ?)",
-                       (begin, end, correlation, number(name + "_v7000")))
+            db.execute("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?, ?, ?, ?, ?)",
+                       (begin, end, thread, correlation, number(name + "_v7000")))
     db.execute("INSERT INTO NVTX_EVENTS VALUES (5, NULL, 34, 'mark', NULL, 1)")
     db.execute("CREATE TABLE StringIds (id INTEGER, value TEXT)")
     db.executemany("INSERT INTO StringIds VALUES (?, ?)", [(number, name) for name, number in strings.items()])
@@ -70,10 +75,10 @@ def nsys(path, events, drop=None, text=None):
 
 def kineto(path, events, wrap=True, **wrong):
     rows = [{"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "python"}}]
-    for kind, begin, end, correlation, name in events:
+    for kind, begin, end, correlation, name, thread in threaded(events):
         category = {"kernel": "kernel", "copy": "gpu_memcpy", "range": "user_annotation"}.get(kind, "cuda_runtime")
         name = f"Memcpy {name} (Pageable)" if kind == "copy" else name
-        rows.append({"ph": "X", "cat": category, "name": name, "pid": 1, "tid": 1, "ts": begin / 1000,
+        rows.append({"ph": "X", "cat": category, "name": name, "pid": 1, "tid": thread, "ts": begin / 1000,
                      "dur": (end - begin) / 1000,
                      "args": {"correlation": correlation} if correlation else {}})
     rows[3].update(wrong)
@@ -153,6 +158,20 @@ def copies():
             done_, _, _ = run(make(path, copying(9, call, way)))
             ok(done_.returncode == 1 and "between host waits repeats" in done_.stderr,
                f"{tool}: {call}, {way}, is no wait", done_.stderr)
+
+
+def threads():
+    """Ranges of two threads that overlap: each has its own thread's launches."""
+    both = [*inferences(9), *((kind, begin + 10 * US, end + 10 * US, correlation + 1000 * (correlation > 0), name, 2)
+                              for kind, begin, end, correlation, name in inferences(9))]
+    for tool, make in (("nsys", nsys), ("torch.profiler", kineto)):
+        done_, samples, layers = run(make(scratch + "/threads", both), "--range", "step")
+        ok(done_.returncode == 0 and (samples[0]["n"], samples[0]["latency_ns"], samples[0]["sd_ns"])
+           == ("18", str(WAIT_END + 5 * US), "0"), f"{tool}: ranges of two threads", f"{done_.stderr} {samples}")
+        one = [(int(row["cpu_ns"]), int(row["gpu_ns"]), row["sync"]) for row in layers if row["rep"] == "1"]
+        ok(len(layers) == 18 * 3 and one == [(LAUNCH + 2 * US, 100 * US, "0"), (GAP, 40 * US, "0"),
+                                             (GAP, 90 * US, "1")], f"{tool}: each with the launches of its thread",
+           one)
 
 
 def refused():
@@ -241,7 +260,7 @@ def main():
     right("nsys", nsys(scratch + "/a.sqlite", inferences(9)))
     right("torch.profiler", kineto(scratch + "/b.json", inferences(9)))
     right("Chrome's array", kineto(scratch + "/c.json", inferences(9), wrap=False))
-    for part in (graph, copies, refused, used):
+    for part in (graph, copies, threads, refused, used):
         part()
     done()
 

@@ -14,7 +14,8 @@ from boardlib import ok, done
 # The driver calls of the layer itself; none of them waits.
 OWN = {"cuEventCreate", "cuEventRecord", "cuEventElapsedTime", "cuEventQuery", "cuCtxGetCurrent",
        "cuStreamGetCaptureInfo_v2",
-       "cuThreadExchangeStreamCaptureMode", "cuStreamGetFlags", "cuGraphGetNodes", "cuFuncGetName", "cuKernelGetName"}
+       "cuDevicePrimaryCtxGetState", "cuEventDestroy_v2", "cuThreadExchangeStreamCaptureMode",
+       "cuStreamGetFlags", "cuGraphGetNodes", "cuFuncGetName", "cuKernelGetName"}
 POLLED = {"cuStreamQuery", "cuEventQuery"}  # as often as time allows
 FRAMEWORKS = ("pytorch-item", "tensorrt-enqueue", "tensorrt-trtexec", "onnxruntime-run", "llama-decode", "graph-replay")
 PREFIX = 5  # inferences at most that pass until the first is found
@@ -116,6 +117,17 @@ def streams():
        "a device that is reset: inferences after it are found and timed", f"{run.found} of {run.truth} {rows[-1:]}")
 
 
+def contexts():
+    for name, title in (("retained", "a context that is retained again and released"), ("contexts", "three contexts")):
+        made = []
+        for runs in ("runs=12", "runs=200"):
+            plain, run = Run(name, runs, layer=False), Run(name, runs, FLAMED_TRACE=scratch + "/contexts.csv")
+            unchanged(f"{title}, {runs}", plain, run)
+            made.append(run.calls.get("cuEventCreate", 0) - run.calls.get("cuEventDestroy_v2", 0))
+        ok(run.found > 100 and 0 < made[1] == made[0], f"{title}: as many events for 12 as for 200",
+           f"{made} {run.found} of {run.truth} {run.calls}")
+
+
 def old_drivers():
     path = scratch + "/old.csv"
     for words in ((), ("module",)):
@@ -126,9 +138,11 @@ def old_drivers():
     for name in ("plain", "graph-replay"):
         old = {"LD_LIBRARY_PATH": RELEASE + "/tests/cuda/before-11.3"}
         plain = Run(name, "resolve=dlsym", layer=False, **old)
-        run = Run(name, "resolve=dlsym", FLAMED_DEADLINE_NS="50000000", **old)
-        ok(run.rc == 0 and run.out == plain.out and run.calls == plain.calls and len(run.said()) == 1 and
-           "older than 11.3" in run.said()[0], f"{name}, a driver before CUDA 11.3: one line, and left alone", run.err)
+        for rule in ("", "nvtx:infer"):
+            run = Run(name, "resolve=dlsym", FLAMED_DEADLINE_NS="50000000", FLAMED_BOUNDARY=rule, **old)
+            ok(run.rc == 0 and run.out == plain.out and run.calls == plain.calls and len(run.said()) == 1 and
+               "older than 11.3" in run.said()[0],
+               f"{name}, a driver before CUDA 11.3: one line, and left alone {rule}", f"{run.rc} {run.err}")
 
 
 def graphs():
@@ -314,8 +328,8 @@ def sanitized():
 
 
 def main():
-    for part in (frameworks, ways, waits, several, streams, old_drivers, graphs, locks, off, requests, traced, quick,
-                 sanitized):
+    for part in (frameworks, ways, waits, several, streams, contexts, old_drivers, graphs, locks, off, requests, traced,
+                 quick, sanitized):
         part()
     done()
 

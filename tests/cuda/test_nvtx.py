@@ -36,6 +36,11 @@ def main():
     ok(nested.rc == 0 and nested.found == nested.truth == 16,
        "ranges with wide names count, and each domain has a stack: the pop of another range ends none",
        f"{nested.found} of {nested.truth} {nested.err}")
+    moved = Run("nvtx-threads", "runs=20", program="engine-nvtx", NVTX_INJECTION64_PATH=LAYER,
+                FLAMED_BOUNDARY="nvtx:infer")
+    ok(moved.rc == 0 and moved.found == moved.truth == 80,
+       "ranges that another thread ends, or that begin within a pushed one",
+       f"{moved.found} of {moved.truth} {moved.err}")
     alone = Run("nvtx", "runs=8", program="engine-nvtx", FLAMED_BOUNDARY="nvtx:infer")
     ok(alone.rc == 0 and alone.found == 0 and not alone.errors,
        "the library not named to NVTX: nothing is found, nothing is harmed", alone.err)

@@ -2,13 +2,16 @@
 /* A stand-in for an engine's library, with the batch of an old llama.cpp: three fields more at the end than today's.
  * With WAITS, its caller waits for a step as it begins the next (not with NEVER_WAITS in the environment), and ONNX
  * Runtime is of a version that is known. With STRANGE, a batch begins with other fields. */
+#include <pthread.h>
 #include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#define PUBLIC __attribute__((visibility("default")))
+#define PUBLIC     __attribute__((visibility("default")))
+#define TOKENS_MAX 64
 
 struct old_batch {
 #ifdef STRANGE
@@ -28,7 +31,7 @@ struct old_batch {
 static const char copy;
 static struct context {
 	const void *owner;
-	int calls;
+	int calls, waits;
 } context = {.owner = &copy};
 
 static void check(const struct context *of)
@@ -52,17 +55,53 @@ void llama_synchronize(void *of)
 {
 	check(of);
 }
+
+PUBLIC float *llama_get_logits(void *of);
+float *llama_get_logits(void *of)
+{
+	check(of);
+	((struct context *)of)->waits++;
+	return NULL;
+}
+
+PUBLIC float *llama_get_embeddings_seq(void *of, int32_t sequence);
+float *llama_get_embeddings_seq(void *of, int32_t sequence)
+{
+	check(of);
+	(void)sequence;
+	return NULL;
+}
+
+/* Its last call is one that the compiler turns into a jump: the thread's own start is then the caller. */
+static void *waits_last(void *of)
+{
+	return llama_get_logits(of);
+}
 #endif
 
-PUBLIC int llama_decode(void *of, struct old_batch batch);
-int llama_decode(void *of, struct old_batch batch)
+/* For sequence 0 there is no place: the program may try again. */
+static int compute(void *of, struct old_batch batch)
 {
 	check(of);
 	((struct context *)of)->calls++;
 #ifdef WAITS
 	usleep(2000); /* long beside the wait: the call is the whole step */
 #endif
+	if (batch.all_seq_id == 0)
+		return 1;
 	return batch.all_pos_0 == 11 && batch.all_pos_1 == 22 && batch.all_seq_id == 33 && batch.n_tokens > 0 ? 0 : -7;
+}
+
+PUBLIC int llama_decode(void *of, struct old_batch batch);
+int llama_decode(void *of, struct old_batch batch)
+{
+	return compute(of, batch);
+}
+
+PUBLIC int llama_encode(void *of, struct old_batch batch);
+int llama_encode(void *of, struct old_batch batch)
+{
+	return compute(of, batch);
 }
 
 /* ONNX Runtime: sessions are contexts, a run is a call. */
@@ -75,8 +114,9 @@ static const char *get_version_string(void)
 static void *create_session(const void *env, const char *path, const void *options, void **out)
 {
 	(void)env;
-	(void)path;
 	(void)options;
+	if (!path)
+		return &context; /* a status: it failed */
 	*out = &context;
 	return NULL;
 }
@@ -85,14 +125,22 @@ static void *run(void *session, const void *options, const char *const *input_na
 		 size_t input_count, const char *const *output_names, size_t output_count, void **outputs)
 {
 	(void)options;
-	(void)input_names;
-	(void)inputs;
-	(void)input_count;
 	(void)output_names;
 	(void)output_count;
 	(void)outputs;
 	check(session);
+	for (size_t i = 0; i < input_count; i++)
+		if (!inputs || !inputs[i] || !input_names || !input_names[i])
+			return &context;
 	return NULL;
+}
+
+/* Of a value that is no tensor. */
+static void *get_type_and_shape(const void *value, void **out)
+{
+	check(value);
+	(void)out;
+	return &context;
 }
 
 static void *run_with_binding(void *session, const void *options, const void *binding)
@@ -113,7 +161,8 @@ static void release_status(void *status)
 }
 
 static const void *const table[160] = {
-	[7] = create_session, [9] = run, [93] = release_status, [95] = release_session, [133] = run_with_binding};
+	[7] = create_session,    [9] = run, [65] = get_type_and_shape, [93] = release_status, [95] = release_session,
+	[133] = run_with_binding};
 #else
 static const char *get_version_string(void)
 {
@@ -145,6 +194,8 @@ const struct api_base *OrtGetApiBase(void)
 #ifdef WAITS
 static void infer(void)
 {
+	static const char *const names[] = {"a", NULL};
+	static const void *const values[] = {NULL, &context};
 	const void *const *api = OrtGetApiBase()->get_api(1);
 	void *(*create)(const void *, const char *, const void *, void **) = NULL;
 	void *(*once)(void *, const void *, const char *const *, const void *const *, size_t, const char *const *,
@@ -166,9 +217,48 @@ static void infer(void)
 		if (run_bound(session, NULL, &context) != NULL || run_bound(session, NULL, NULL) != &context)
 			_exit(4);
 	}
+	if (getenv("NULLS") &&
+	    (!create(NULL, NULL, NULL, NULL) || !once(session, NULL, names, values, 2, NULL, 0, NULL) ||
+	     !once(session, NULL, NULL, NULL, 1, NULL, 0, NULL)))
+		_exit(5);
 	release(session);
 }
 #endif
+
+/* The next word of $BATCHES: a letter, and a number of tokens. p: a prompt or, of one, a token; for all others each
+ * token's logits are wanted. e: a text from its begin; v: tokens amid a sequence; s: one token each of as many
+ * sequences; E: as e, for the encoder; f: as p, but there is no place for it. */
+static int batch_of(const char *words)
+{
+	static int next;
+	static int32_t pos[TOKENS_MAX], counts[TOKENS_MAX], ids[TOKENS_MAX], *id[TOKENS_MAX];
+	static int8_t logits[TOKENS_MAX];
+	struct old_batch batch = {.all_pos_0 = 11, .all_pos_1 = 22, .all_seq_id = 33};
+	char kind = 0;
+	int rc;
+
+	for (int i = 0; i < next && words; i++)
+		words = strchr(words, ' ') ? strchr(words, ' ') + 1 : NULL;
+	next++;
+	if (!words || sscanf(words, "%c%d", &kind, &batch.n_tokens) != 2 || batch.n_tokens > TOKENS_MAX)
+		return -1;
+	for (int i = 0; i < batch.n_tokens; i++) {
+		pos[i] = kind == 's' ? 7 : kind == 'v' ? 100 + i : i;
+		counts[i] = logits[i] = 1;
+		ids[i] = kind == 's' ? i : 0;
+		id[i] = &ids[i];
+	}
+	if (kind != 'p' && kind != 'f') {
+		batch.pos = pos;
+		batch.n_seq_id = counts;
+		batch.seq_id = id;
+		batch.logits = logits;
+	}
+	if (kind == 'f')
+		batch.all_seq_id = 0;
+	rc = kind == 'E' ? llama_encode(&context, batch) : llama_decode(&context, batch);
+	return rc == (kind == 'f') ? 0 : -1;
+}
 
 PUBLIC int addon(int tokens);
 /* The calls of an add-on that was loaded privately with its engine. */
@@ -176,13 +266,25 @@ int addon(int tokens)
 {
 	struct old_batch batch = {.n_tokens = tokens, .all_pos_0 = 11, .all_pos_1 = 22, .all_seq_id = 33};
 	int rc;
-
 #ifdef WAITS
-	if (!getenv("NEVER_WAITS"))
+	pthread_t thread;
+#endif
+
+	if (getenv("BATCHES"))
+		return batch_of(getenv("BATCHES"));
+#ifdef WAITS
+	if (getenv("EMBEDS"))
+		llama_get_embeddings_seq(&context, 0);
+	else if (!getenv("NEVER_WAITS"))
 		llama_synchronize(&context);
 	infer();
 #endif
 	rc = llama_decode(&context, batch);
-	printf("decode %d rc %d calls %d ort %s\n", tokens, rc, context.calls, OrtGetApiBase()->get_version_string());
+#ifdef WAITS
+	if (getenv("WAITS_LAST") && pthread_create(&thread, NULL, waits_last, &context) == 0)
+		pthread_join(thread, NULL);
+#endif
+	printf("decode %d rc %d calls %d waits %d ort %s\n", tokens, rc, context.calls, context.waits,
+	       OrtGetApiBase()->get_version_string());
 	return rc;
 }

@@ -6,7 +6,7 @@ test-programs: $(ENGINE_ADDONS) $(B)/tests/engines/program
 
 # Calls inside the add-on go through its table of procedures, where the layer comes first.
 $(ENGINE_ADDONS):
-	$(CC) -shared -fsemantic-interposition $(ALL_LDFLAGS) -o $@ $^
+	$(CC) -shared -fsemantic-interposition $(ALL_LDFLAGS) -o $@ $^ -lpthread
 $(B)/tests/engines/libaddon.so: $(B)/tests/engines/engine.o
 $(B)/tests/engines/libstrange.so: $(B)/tests/engines/engine-strange.o
 $(B)/tests/engines/libwaits1.so $(B)/tests/engines/libwaits2.so: $(B)/tests/engines/engine-waits.o

@@ -56,6 +56,17 @@ bound = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", BINDS="1")
 # 8 runs, 8 with bindings that succeed (as many fail), and of llama.cpp's 5 at most.
 ok(bound[0] == 0 and bound[1].count("rc 0") == 8 and 16 <= int(key(bound[2], "inferences") or 0) <= 21,
    "a run of ONNX Runtime with bindings is an inference, unless it fails", bound)
+nulls = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", NULLS="1")
+ok(nulls[0] == 0 and nulls[1].count("rc 0") == 8 and 8 <= int(key(nulls[2], "inferences") or 0) <= 13,
+   "NULL for an input, its name, all of them or a path is ONNX Runtime's error, and no inference", nulls)
+embeds = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", EMBEDS="1")
+# 8 of ONNX Runtime, and of llama.cpp's those after three have shown that the call is the whole step.
+ok(embeds[0] == 0 and 8 < int(key(embeds[2], "inferences") or 0) <= 13,
+   "reading an embedding by its sequence is a wait", embeds)
+plain = run([PROGRAM, WAITS1, "8"], layer=False, WAITS_LAST="1")
+with_layer = run([PROGRAM, WAITS1, "8"], FLAMED_SUMMARY="2", WAITS_LAST="1")
+ok(plain[0] == 0 and with_layer[:2] == plain[:2] and "calls 8 waits 8 " in plain[1],
+   "a wait that is the last call of a thread reaches the engine of its context", (plain, with_layer))
 plain, with_layer = run([PROGRAM, STRANGE, "5"], layer=False), run([PROGRAM, STRANGE, "5"], FLAMED_SUMMARY="2")
 ok(plain[0] == 0 and with_layer[:2] == plain[:2] and plain[1].count("rc 0") == 5
    and with_layer[2].count("unknown version of llama.cpp, whose batches differ: passed through\n") == 1
@@ -76,6 +87,28 @@ with fakeflamed.Server(folder.name + "/stand-in") as server:
         begins = server.of("begin")
         ok([(b.get("phase"), b.get("stream", "")) for b in begins] == [("prefill", start) for start in starts]
            + [("decode", "")] * 3, name, begins)
+
+    server.clear()
+    seen = run([PROGRAM, ADDON, "8"], BATCHES="e37 s3 v4 E12 p1 f1 p1 p20", FLAMED_DEADLINE_NS="33000000",
+               FLAMED_MODEL="old", FLAMED_SOCKET=server.path)
+    opens, begins = server.of("open"), server.of("begin")
+    sessions = list(dict.fromkeys(begin["session"] for begin in begins))
+    ok(seen[0] == 0 and len(opens) == 3
+       and [(sessions.index(b["session"]), b["phase"], b["context"]) for b in begins]
+       == [(0, "prefill", "37"), (1, "decode", "8"), (2, "decode", "104"), (0, "prefill", "12"), (0, "decode", "105"),
+           (0, "decode", "106"), (0, "decode", "106"), (0, "prefill", "20")],
+       "a text to be embedded is a prompt, as is one for the encoder; sequences, or drafted tokens, are a step of a "
+       "model of their own; tokens of a step that fails are not counted", (seen, begins))
+    # The program may be over before the last ones are answered, and so sent.
+    ok([end.get("withdraw") for end in server.of("end")][:6] == [None] * 5 + ["2"],
+       "... and its request is withdrawn, its place in a stream given back", server.of("end"))
+    server.clear()
+    seen = run([PROGRAM, ADDON, "9"], BATCHES="p40 p1 s2 s2 p1 p1 p40 s2 p1", FLAMED_RATE_MHZ="1000",
+               FLAMED_MODEL="old", FLAMED_SOCKET=server.path)
+    begins = server.of("begin")
+    ok(seen[0] == 0 and [begin.get("stream", "") for begin in begins] == ["1", "", "1", "", "1", "", "1", "1", "1"]
+       and len({begin["session"] for begin in begins}) == 2,
+       "a stream that resumes after another number of sequences, or their prompt, starts again", (seen, begins))
 
 # ---- bad input: the program computes the same, with one message ----
 DEADLINE = {"FLAMED_DEADLINE_NS": "33000000", "FLAMED_MODEL": "old"}

@@ -63,6 +63,30 @@ for name, pipeline in (("a filter", SOURCE + "identity name=net sleep-time=5000 
         totals = [int(e["total_ns"]) for e in ends]
         ok(all(t >= 5 * 10 ** 6 for t in totals), "the time inside the element is counted", totals)
 
+# Which buffers come out of an element that drops some is seen by their pictures; requests are numbered as they begin.
+FEW = 8  # all of them are followed, should the source be done before the first comes out
+PICTURES = f"videotestsrc pattern=ball num-buffers={FEW} ! video/x-raw,width=64,height=48 ! "
+
+
+def pictures(path, size):
+    data = open(path, "rb").read()
+    return [data[at:at + size] for at in range(0, len(data), size)]
+
+
+launch(PICTURES + f"filesink location={folder.name}/all", None)
+size = os.path.getsize(folder.name + "/all") // FEW
+every = pictures(folder.name + "/all", size)
+ok(len(set(every)) == FEW, "pictures that differ", size)
+for name, element in (("a queue that drops old buffers", "queue name=net leaky=downstream max-size-buffers=2"),
+                      ("a queue that drops new buffers", "queue name=net leaky=upstream max-size-buffers=2"),
+                      ("an element that drops some", "identity name=net drop-probability=0.5")):
+    opens, begins, ends, rc, err = served("leaky", PICTURES + f"{element} ! identity sleep-time=20000 ! "
+                                          f"filesink location={folder.name}/some", "flamed(element=net,deadline=33ms)")
+    out = [every.index(picture) for picture in pictures(folder.name + "/some", size)]
+    ended = [i for i, end in enumerate(sorted(ends, key=lambda end: int(end["request"]))) if "withdraw" not in end]
+    ok(rc == 0 and not err and len(begins) == len(ends) == FEW and ended == out,
+       f"{name}: those that come out are counted, the others are withdrawn", (ended, out, len(ends), rc, err))
+
 opens, begins, ends, rc, err = served("rate", SOURCE + "identity name=net ! fakesink",
                                       "flamed(element=net,rate=30fps,model=detector)")
 ok(rc == 0 and (opens[0]["model"], opens[0]["rate_mhz"]) == ("detector", "30000") and len(begins) == N

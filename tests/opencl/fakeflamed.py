@@ -77,6 +77,13 @@ class Server:
                 self.connections.append(connection)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
+    @staticmethod
+    def send(connection, answer):
+        try:
+            connection.sendall(answer.encode())
+        except OSError:
+            pass  # the client has closed: what it sent before is still read
+
     def serve(self, connection):
         data = b""
         try:
@@ -97,7 +104,7 @@ class Server:
                             break
                     answer = self.answer(keys)
                     if answer and not self.mute:
-                        connection.sendall(answer.encode())
+                        self.send(connection, answer)
         except OSError:
             pass
         with self.lock:

@@ -363,7 +363,7 @@ void stream_launching(struct stream *stream, struct launch_call *call, const str
 		if (!(marks & MARK_BEGIN) &&
 		    ((step && i == 0 && !stream->more) || tokens_guess(&stream->tokens, &length) != TOKENS_NONE))
 			marks |= boundary_expect(&stream->boundary, hash);
-		if (marks & MARK_BEGIN)
+		if (marks & MARK_BEGIN && !stream->now.begun)
 			begin_inference(stream, now_ns);
 		apply_marks(stream, marks & (MARK_LOCKED | MARK_OFF), 0, &outcome);
 		call->last = marks & MARK_END;
@@ -377,6 +377,8 @@ void stream_launching(struct stream *stream, struct launch_call *call, const str
 	stream->write_ns = 0;
 	stream->reading = false;
 	call->record = timed && !split && stream->now.recording && stream->now.count < LAYERS_MAX;
+		else
+			stream->now.spoiled = true; /* no room: withdrawn, with the next one that ends */
 	stream->now.partial |= stream->now.recording && !call->record;
 	now_ns = clock_now_ns();
 	call->gap_ns = stream->mark_ns ? now_ns - stream->mark_ns : 0;

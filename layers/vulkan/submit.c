@@ -136,7 +136,14 @@ static void add_command(struct submission *out, VkCommandBuffer handle)
 	out->timed &= !command->untimed && command->stamps;
 }
 
-/* A transfer queue: complete when what it waited for is complete. */
+/* Where the oldest one is that is still remembered. */
+static size_t first_cover(const struct semaphore *semaphore)
+{
+	return semaphore->count > VULKAN_SIGNALS_MAX ? semaphore->count - VULKAN_SIGNALS_MAX : 0;
+}
+
+/* A transfer queue: complete when what it waited for is complete, which a submission that signals the least
+ * sufficient value does. Of equal values, as binary semaphores have them, the newest counts. */
 static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
 {
 	struct semaphore *semaphore;
@@ -145,10 +152,12 @@ static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
 		return;
 	pthread_mutex_lock(&out->device->lock);
 	semaphore = table_get(&out->device->semaphores, HANDLE(handle));
-	for (size_t i = 0; semaphore && i < VULKAN_SIGNALS_MAX && i < semaphore->count; i++)
-		if (semaphore->cover[i].value >= value &&
-		    (!out->cover.stream || semaphore->cover[i].number > out->cover.number))
-			out->cover = semaphore->cover[i];
+	for (size_t i = semaphore ? first_cover(semaphore) : 0; semaphore && i < semaphore->count; i++) {
+		const struct cover *one = &semaphore->cover[i % VULKAN_SIGNALS_MAX];
+
+		if (one->stream && one->value >= value && (!out->cover.stream || one->value <= out->cover.value))
+			out->cover = *one;
+	}
 	pthread_mutex_unlock(&out->device->lock);
 }
 
@@ -472,7 +481,8 @@ static VKAPI_ATTR void VKAPI_CALL destroy_semaphore(VkDevice handle, VkSemaphore
 	device->next.DestroySemaphore(handle, semaphore, allocator);
 }
 
-/* The newest submission that a timeline value covers, and the newest one of all. */
+/* The submission that signals the largest value up to this one, and the one that signals the largest of all. Numbers
+ * do not order them, since a semaphore may be signalled by several queues. */
 static struct cover cover_of_value(struct device *device, VkSemaphore handle, uint64_t value, struct cover *newest)
 {
 	const struct semaphore *semaphore;
@@ -481,12 +491,12 @@ static struct cover cover_of_value(struct device *device, VkSemaphore handle, ui
 	*newest = cover;
 	pthread_mutex_lock(&device->lock);
 	semaphore = table_get(&device->semaphores, HANDLE(handle));
-	for (size_t i = 0; semaphore && i < VULKAN_SIGNALS_MAX && i < semaphore->count; i++) {
-		const struct cover *one = &semaphore->cover[i];
+	for (size_t i = semaphore ? first_cover(semaphore) : 0; semaphore && i < semaphore->count; i++) {
+		const struct cover *one = &semaphore->cover[i % VULKAN_SIGNALS_MAX];
 
-		if (one->value <= value && one->number > cover.number)
+		if (one->stream && one->value <= value && one->value >= cover.value)
 			cover = *one;
-		if (one->number > newest->number)
+		if (one->stream && one->value >= newest->value)
 			*newest = *one;
 	}
 	pthread_mutex_unlock(&device->lock);

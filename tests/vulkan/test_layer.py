@@ -142,6 +142,14 @@ def several():
         run = Run("devices=2 shared" + words, below="queues")
         ok(run.rc == 0 and run.inferences() == 54 and run.hash() == plain.hash() is not None,
            f"two queues of a device at once{words}: each its own boundaries", run.out + run.err)
+    plain = Run("devices=2 shared turns wait=timeline", below="queues", layer=False)
+    run = Run("devices=2 shared turns wait=timeline", below="queues")
+    ok(run.rc == 0 and run.inferences() == 27 + 22 and run.hash() == plain.hash() is not None,
+       "two queues signal one timeline: each value is of the queue that signals it", run.out + run.err)
+    plain, (run, reps) = Run("", layer=False), trace_of("submits=3 wait=timeline behind", below="queues")
+    ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash()
+       and {"".join(row["sync"] for row in rep) for rep in reps} == {"000001"},
+       "a wait for a submission behind a part: it covers that part, and no more", run.out + run.err)
     plain = Run("", layer=False)
     run = Run("crowd=17")
     ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash(),

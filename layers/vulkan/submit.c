@@ -117,7 +117,7 @@ struct submission {
 	struct launch_token *tokens; /* of the groups of launches, if they are recorded */
 	uint64_t *kernels;           /* the first of each group */
 	size_t token_count;
-	struct cover cover; /* covered by a fence that it signals */
+	struct cover cover; /* by which a fence or semaphore that it signals tells that it is complete */
 };
 
 static void add_command(struct submission *out, VkCommandBuffer handle)
@@ -245,13 +245,8 @@ static void submitting(struct submission *out)
 		stream_uploading(out->stream);
 	if (out->call.record && out->groups > 0)
 		fill_tokens(out);
-}
-
-static void launched(struct submission *out, bool taken)
-{
-	uint64_t number = stream_launched(out->stream, &out->call, taken, out->tokens, out->kernels, out->token_count);
-
-	out->cover = (struct cover){.stream = out->stream, .number = number};
+	/* No other thread submits to the queue at the same time, so that this will be its number. */
+	out->cover = (struct cover){.stream = out->stream, .number = stream_commands(out->stream) + 1};
 }
 
 /* The driver accepted or refused the submission. */
@@ -260,9 +255,9 @@ static void submitted(struct submission *out, VkResult rc)
 	bool taken = rc == VK_SUCCESS;
 
 	if (out->call.known)
-		launched(out, taken);
+		stream_launched(out->stream, &out->call, taken, out->tokens, out->kernels, out->token_count);
 	else if (out->stream && taken)
-		out->cover = (struct cover){.stream = out->stream, .number = stream_enqueued(out->stream)};
+		stream_enqueued(out->stream);
 	if (rc == VK_ERROR_DEVICE_LOST)
 		layer_off("the device was lost");
 }
@@ -319,6 +314,7 @@ static void take_apart(struct submission *out, uint32_t count, const VkSubmitInf
 	}
 }
 
+/* Before the call of the driver: a thread that already waits for the value may return before that call does. */
 static void signal_all(const struct submission *submission, uint32_t count, const VkSubmitInfo *infos)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -346,12 +342,11 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue handle, uint32_t count, con
 		return device->next.QueueSubmit(handle, count, infos, fence);
 	take_apart(&submission, count, infos);
 	hand_over(&submission);
+	signal_all(&submission, count, infos);
 	rc = device->next.QueueSubmit(handle, count, infos, fence);
 	submitted(&submission, rc);
-	if (rc == VK_SUCCESS) {
-		signal_all(&submission, count, infos);
+	if (rc == VK_SUCCESS)
 		signal_fence(device, fence, submission.cover);
-	}
 	drop(&submission);
 	return rc;
 }
@@ -375,12 +370,12 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue handle, uint32_t count, co
 				infos[i].pWaitSemaphoreInfos[j].value);
 	}
 	hand_over(&submission);
-	rc = device->next.QueueSubmit2(handle, count, infos, fence);
-	submitted(&submission, rc);
-	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		for (uint32_t j = 0; j < infos[i].signalSemaphoreInfoCount; j++)
 			signal_semaphore(device, infos[i].pSignalSemaphoreInfos[j].semaphore,
 					 infos[i].pSignalSemaphoreInfos[j].value, submission.cover);
+	rc = device->next.QueueSubmit2(handle, count, infos, fence);
+	submitted(&submission, rc);
 	if (rc == VK_SUCCESS)
 		signal_fence(device, fence, submission.cover);
 	drop(&submission);

@@ -150,6 +150,12 @@ def several():
     ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash()
        and {"".join(row["sync"] for row in rep) for rep in reps} == {"000001"},
        "a wait for a submission behind a part: it covers that part, and no more", run.out + run.err)
+    for words in ("", " submit2"):
+        words = "submits=3 wait=timelinethread" + words
+        run, reps = trace_of(words, below="slow")
+        ok(run.rc == 0 and run.inferences() == 27 and {len(rep) for rep in reps} <= {6} and run.hash() == plain.hash(),
+           f"{words}: another thread's wait returns before the call that submits what it waits for",
+           f"{[len(rep) for rep in reps]}" + run.out + run.err)
     plain = Run("", layer=False)
     run = Run("crowd=17")
     ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash(),
@@ -354,7 +360,7 @@ def trouble():
         ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash() and "Sanitizer" not in run.err,
            f"{words}: a buffer recorded again while the call that submitted it returns", run.out + run.err[-2000:])
     for words in ("", "devices=2 submits=3 wait=part", "compile reset", "flight=2 runs=80", "leave", "fork",
-                  "crowd=17", "again=3", "recycle submits=6", "inlined other"):
+                  "crowd=17", "again=3", "recycle submits=6", "inlined other", "submits=3 wait=timelinethread"):
         run = Run(words, tree=ASAN, FLAMED_TRACE="/dev/null", FLAMED_BOUNDARY="count:6" if "flight" in words else "")
         ok(run.rc == 0 and "Sanitizer" not in run.err and "runtime error" not in run.err,
            f"{words or 'fence'}: clean under ASan and UBSan",

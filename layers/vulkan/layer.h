@@ -153,6 +153,8 @@ uint32_t stamps_count(const struct stamps *stamps);
 VkQueryPool stamps_pool(const struct stamps *stamps);
 /* Recording or executing again invalidates older tokens. */
 uint64_t stamps_renew(struct stamps *stamps);
+/* Before a submission that executes it; no other one is in progress. `polled`: stamp_complete() will be asked. */
+void stamps_submitting(struct stamps *stamps, bool polled);
 uint64_t stamps_serial(const struct stamps *stamps);
 /* Functions of the back end. */
 bool stamp_times(const struct launch_token *token, struct launch_times *out);

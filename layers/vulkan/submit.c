@@ -245,6 +245,10 @@ static void submitting(struct submission *out)
 		stream_uploading(out->stream);
 	if (out->call.record && out->groups > 0)
 		fill_tokens(out);
+	for (size_t i = 0; i < out->command_count; i++)
+		if (out->commands[i]->used > 0)
+			stamps_submitting(out->commands[i]->stamps,
+					  out->token_count > 0 && core.config.boundary.rule >= BOUNDARY_KERNEL);
 	/* No other thread submits to the queue at the same time, so that this will be its number. */
 	out->cover = (struct cover){.stream = out->stream, .number = stream_commands(out->stream) + 1};
 }

@@ -283,6 +283,13 @@ def requests():
            and len(layered) >= 8 and all(len(keys["layers"].split(",")) == 6 for keys in layered),
            "under a rate: every inference as well, the first with their net layers", f"{flamed.of('open')} {ends[:3]}")
         flamed.clear()
+        for words in ("", " resubmit"):
+            run = Run("hold flight=2 runs=20 pause_us=20000" + words, below="queries", FLAMED_BOUNDARY="count:6", **env)
+            totals = [int(keys["total_ns"]) for keys in flamed.of("end") if "withdraw" not in keys]
+            ok(run.rc == 0 and run.inferences() == len(totals) == 17 and min(totals) > 20000000,
+               f"a buffer that is used again and has not begun: the times of its last execution do not end it{words}",
+               f"{totals} {run.out} {run.err}")
+            flamed.clear()
         run = Run("devices=2", **env)
         ok(len(flamed.of("begin")) == len(flamed.of("end")) == 54, "two devices: each its own requests")
         flamed.clear()

@@ -36,8 +36,8 @@ typedef struct {
  * extension's suffix only. */
 /* clang-format off */
 #define DEVICE_FUNCTIONS(F) \
-	F(DestroyDevice) F(GetDeviceQueue) F(GetDeviceQueue2) F(CreateSwapchainKHR) F(CreateShaderModule) \
-	F(DestroyShaderModule) F(CreateComputePipelines) F(DestroyPipeline) F(CreateCommandPool) \
+	F(DestroyDevice) F(GetDeviceQueue) F(GetDeviceQueue2) F(CreateSwapchainKHR) F(CreateSharedSwapchainsKHR) \
+	F(CreateShaderModule) F(DestroyShaderModule) F(CreateComputePipelines) F(DestroyPipeline) F(CreateCommandPool) \
 	F(DestroyCommandPool) F(ResetCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
 	F(BeginCommandBuffer) F(EndCommandBuffer) F(ResetCommandBuffer) F(CmdBindPipeline) F(CmdPushConstants) \
 	F(CmdDispatch) F(CmdDispatchBase) F(CmdDispatchIndirect) F(CmdExecuteCommands) F(CmdPipelineBarrier) \

@@ -586,17 +586,34 @@ static VKAPI_ATTR VkResult VKAPI_CALL bind_sparse(VkQueue handle, uint32_t count
 	return device->next.QueueBindSparse(handle, count, infos, fence);
 }
 
+/* Before it creates a swapchain. */
+static void leave_alone(struct device *device)
+{
+	if (!device_watched(device))
+		return;
+	layer_say("the program presents to a screen; its device is not observed");
+	device_leave(device);
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL create_swapchain(VkDevice handle, const VkSwapchainCreateInfoKHR *info,
 						       const VkAllocationCallbacks *allocator,
 						       VkSwapchainKHR *swapchain)
 {
 	struct device *device = device_of(handle);
 
-	if (device_watched(device)) {
-		layer_say("the program presents to a screen; its device is not observed");
-		device_leave(device);
-	}
+	leave_alone(device);
 	return device->next.CreateSwapchainKHR(handle, info, allocator, swapchain);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL create_swapchains(VkDevice handle, uint32_t count,
+							const VkSwapchainCreateInfoKHR *infos,
+							const VkAllocationCallbacks *allocator,
+							VkSwapchainKHR *swapchains)
+{
+	struct device *device = device_of(handle);
+
+	leave_alone(device);
+	return device->next.CreateSharedSwapchainsKHR(handle, count, infos, allocator, swapchains);
 }
 
 /* clang-format off */
@@ -622,5 +639,6 @@ const struct intercept submit_entries[] = {
 	ENTRY("GetSemaphoreCounterValueKHR", counter_value),
 	ENTRY("DestroySemaphore", destroy_semaphore),
 	ENTRY("CreateSwapchainKHR", create_swapchain),
+	ENTRY("CreateSharedSwapchainsKHR", create_swapchains),
 	{NULL, NULL},
 };

@@ -208,6 +208,9 @@ def timestamps():
     run, reps = trace_of("resubmit")
     ok({len(rep) for rep in reps} == {6}, "buffers that are submitted again have times each time",
        f"{[len(rep) for rep in reps]}")
+    run, reps = trace_of("fork")
+    ok([len(rep) for rep in reps] == [6] * 27, "a child that exits writes no row again",
+       f"{[len(rep) for rep in reps]}")
     for group, layers in ((2, 3), (3, 2), (7, 1)):
         run, reps = trace_of(f"group={group}")
         ok({len(rep) for rep in reps} == {layers} and run.summary("launches") == "180",

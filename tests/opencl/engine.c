@@ -343,7 +343,7 @@ static void copy_about(struct worker *worker)
 
 static void infer(struct worker *worker, unsigned run)
 {
-	size_t global = asked("shapes") ? 16 + run * 4 % size : size;
+	size_t global = asked("shapes") ? 16 + run * 4 % size : asked("rotate") && run >= 8 ? 16 + run % 12 * 4 : size;
 	unsigned count = asked("decode") && run % 8 == 0 ? kernels / 2 : kernels;
 
 	if (asked("decode") && run % 8 == 0)

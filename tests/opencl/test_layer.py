@@ -103,6 +103,10 @@ def boundaries():
            f"{len(inferences(rows))} {sizes} {run.err}")
         ok(all([row["sync"] for row in rows] == ["0"] * 8 + ["1"] for rows in inferences(rows).values()),
            f"and how each is waited for: {words}")
+    run, rows = trace_of("runs=20 kernels=9 left")
+    reps = list(inferences(rows).values())
+    ok(len(reps) == 17 and {"".join(row["sync"] for row in rep) for rep in reps} == {"000000001"},
+       "a wait for a queue whose thread has ended does not wait for the thread that has its place", f"{reps} {run.err}")
     run, rows = trace_of("runs=40 kernels=9 size=65536 ahead")
     ok(run.rc == 0 and not rows, "a program that goes on before it asks shows no boundary", f"{len(rows)} {run.err}")
     run, rows = trace_of("runs=20 kernels=10 no-wait", FLAMED_BOUNDARY="count:10")

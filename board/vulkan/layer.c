@@ -174,7 +174,7 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAlloca
 
 	if (!device)
 		return;
-	held_wait(held_newest(), HELD_FOREVER);
+	held_wait(submit_newest(device, VK_NULL_HANDLE), HELD_FOREVER);
 	submit_close(device);
 	if (device->pool)
 		device->DestroyCommandPool(handle, device->pool, NULL);

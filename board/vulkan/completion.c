@@ -5,6 +5,7 @@
 #include "../slower.h"
 #include "held.h"
 #include "recorded.h"
+#include "submit.h"
 
 static uint64_t until(uint64_t begin_ns, uint64_t timeout_ns)
 {
@@ -99,7 +100,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL queue_idle(VkQueue queue)
 	VkResult rc = device_of(queue)->QueueWaitIdle(queue);
 
 	if (rc == VK_SUCCESS)
-		held_wait(held_newest(), HELD_FOREVER);
+		held_wait(submit_newest(device_of(queue), queue), HELD_FOREVER);
 	slower_waited();
 	return rc;
 }
@@ -109,7 +110,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL device_idle(VkDevice handle)
 	VkResult rc = device_of(handle)->DeviceWaitIdle(handle);
 
 	if (rc == VK_SUCCESS)
-		held_wait(held_newest(), HELD_FOREVER);
+		held_wait(submit_newest(device_of(handle), VK_NULL_HANDLE), HELD_FOREVER);
 	slower_waited();
 	return rc;
 }

@@ -63,6 +63,7 @@ struct device {
 	struct {
 		VkQueue handle;
 		uint32_t family;
+		uint64_t newest; /* held submission that is over when the queue is idle; 0: none */
 	} queue[QUEUES];
 	size_t queues;
 	struct stamp_slot slot[SLOTS];

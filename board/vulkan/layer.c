@@ -4,6 +4,7 @@
  * between two timestamps of the layer's own; the program sees its end
  * only once it has also ended by the board's clocks, and timestamps that the
  * program reads are converted accordingly. One driver, any number of its devices. */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,15 +22,21 @@ static PFN_vkGetInstanceProcAddr next_instance;
 static PFN_vkCreateDevice next_create_device;
 static PFN_vkGetPhysicalDeviceProperties next_properties;
 static PFN_vkGetPhysicalDeviceQueueFamilyProperties next_families;
-static _Atomic(struct device *) devices[DEVICES];
+/* Other threads may destroy other devices meanwhile, so that only the device whose key matches may be looked into: the
+ * caller uses it. */
+static struct {
+	_Atomic(void *) key; /* of the device; NULL: none */
+	struct device *device;
+} slots[DEVICES];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of changes to them */
 
 struct device *device_of(const void *handle)
 {
 	void *key = *(void *const *)handle;
 
 	for (size_t i = 0; i < DEVICES; i++)
-		if (devices[i] && devices[i]->key == key)
-			return devices[i];
+		if (slots[i].key == key)
+			return slots[i].device;
 	abort(); /* cannot happen: every handle is of a device from CreateDevice */
 }
 
@@ -95,13 +102,38 @@ static void find_family(struct device *device, VkPhysicalDevice physical, const 
 			properties.deviceName);
 }
 
+/* Returns false if there is no room. */
+static bool enlist(struct device *device)
+{
+	size_t i = 0;
+
+	pthread_mutex_lock(&lock);
+	while (i < DEVICES && slots[i].key)
+		i++;
+	if (i < DEVICES) {
+		slots[i].device = device;
+		slots[i].key = device->key;
+	}
+	pthread_mutex_unlock(&lock);
+	return i < DEVICES;
+}
+
+/* Before its handle is destroyed, whose address a new device may have at once. */
+static void delist(const struct device *device)
+{
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < DEVICES; i++)
+		if (slots[i].key == device->key)
+			slots[i].key = NULL;
+	pthread_mutex_unlock(&lock);
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const VkDeviceCreateInfo *info,
 						    const VkAllocationCallbacks *allocator, VkDevice *out)
 {
 	VkLayerDeviceCreateInfo *in = (VkLayerDeviceCreateInfo *)(uintptr_t)info->pNext, *link = NULL;
-	struct device *device = calloc(1, sizeof(*device)), *none = NULL;
+	struct device *device = calloc(1, sizeof(*device));
 	VkResult rc;
-	size_t i = 0;
 
 	for (; in; in = (VkLayerDeviceCreateInfo *)(uintptr_t)in->pNext) {
 		if (in->sType != VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO)
@@ -129,11 +161,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, c
 #undef F
 	if (device->set_loader_data)
 		find_family(device, physical, info);
-	while (i < DEVICES && !atomic_compare_exchange_strong(&devices[i], &none, device)) {
-		none = NULL;
-		i++;
-	}
-	if (i < DEVICES)
+	if (enlist(device))
 		return rc;
 	device->DestroyDevice(*out, allocator);
 	free(device);
@@ -146,14 +174,12 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAlloca
 
 	if (!device)
 		return;
-	held_wait(held_newest(), HELD_FOREVER);
+	held_wait(submit_newest(device, VK_NULL_HANDLE), HELD_FOREVER);
 	submit_close(device);
 	if (device->pool)
 		device->DestroyCommandPool(handle, device->pool, NULL);
+	delist(device);
 	device->DestroyDevice(handle, allocator);
-	for (size_t i = 0; i < DEVICES; i++)
-		if (devices[i] == device)
-			devices[i] = NULL;
 	free(device);
 }
 

@@ -214,10 +214,40 @@ static const VkTimelineSemaphoreSubmitInfo *timeline_of(const VkSubmitInfo *info
 	return NULL;
 }
 
-static void taken(struct held_item *held, VkQueue queue, VkResult rc, VkFence fence)
+/* The newest held submission that is over when this one is: itself; else the newest of its queue, or `awaited`, the
+ * newest whose semaphores it waits for. One on another queue may begin only after the program has seen this one end. */
+static uint64_t number_of(const struct held_item *held, struct device *device, VkQueue queue, uint64_t awaited)
 {
-	uint64_t number = held ? held->number : held_newest();
+	uint64_t number = held ? held->number : awaited;
 
+	for (size_t i = 0; i < device->queues; i++) {
+		if (device->queue[i].handle != queue)
+			continue;
+		number = device->queue[i].newest > number ? device->queue[i].newest : number;
+		device->queue[i].newest = number;
+	}
+	return number;
+}
+
+uint64_t submit_newest(const struct device *device, VkQueue queue)
+{
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < device->queues; i++)
+		if ((!queue || device->queue[i].handle == queue) && device->queue[i].newest > number)
+			number = device->queue[i].newest;
+	return number;
+}
+
+static void await_signal(uint64_t *awaited, VkSemaphore semaphore, uint64_t value)
+{
+	uint64_t number = held_by_value((uint64_t)(uintptr_t)semaphore, value);
+
+	*awaited = number > *awaited ? number : *awaited;
+}
+
+static void taken(struct held_item *held, VkQueue queue, VkResult rc, VkFence fence, uint64_t number)
+{
 	if (rc == VK_SUCCESS && fence) {
 		held_forget((uint64_t)(uintptr_t)fence);
 		held_signal((uint64_t)(uintptr_t)fence, 0, number);
@@ -229,44 +259,62 @@ static void taken(struct held_item *held, VkQueue queue, VkResult rc, VkFence fe
 static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos, VkFence fence)
 {
 	struct device *device = device_of(queue);
+	uint64_t awaited = 0, number;
 	struct recorded all = {0};
 	struct held_item *held;
 	VkResult rc;
 
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
+		const VkTimelineSemaphoreSubmitInfo *timeline = timeline_of(&infos[i]);
+
 		for (uint32_t j = 0; j < infos[i].commandBufferCount; j++)
 			join(&all, infos[i].pCommandBuffers[j]);
+		for (uint32_t j = 0; j < infos[i].waitSemaphoreCount; j++)
+			await_signal(&awaited, infos[i].pWaitSemaphores[j],
+				     timeline && j < timeline->waitSemaphoreValueCount ?
+					     timeline->pWaitSemaphoreValues[j] :
+					     0);
+	}
 	held = hold(device, queue, &all);
+	number = number_of(held, device, queue, awaited);
 	rc = device->QueueSubmit(queue, count, infos, fence);
 	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++) {
 		const VkTimelineSemaphoreSubmitInfo *timeline = timeline_of(&infos[i]);
 
-		for (uint32_t j = 0;
-		     timeline && j < timeline->signalSemaphoreValueCount && j < infos[i].signalSemaphoreCount; j++)
+		for (uint32_t j = 0; j < infos[i].signalSemaphoreCount; j++)
 			held_signal((uint64_t)(uintptr_t)infos[i].pSignalSemaphores[j],
-				    timeline->pSignalSemaphoreValues[j], held ? held->number : held_newest());
+				    timeline && j < timeline->signalSemaphoreValueCount ?
+					    timeline->pSignalSemaphoreValues[j] :
+					    0,
+				    number);
 	}
-	taken(held, queue, rc, fence);
+	taken(held, queue, rc, fence, number);
 	return rc;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue queue, uint32_t count, const VkSubmitInfo2 *infos, VkFence fence)
 {
 	struct device *device = device_of(queue);
+	uint64_t awaited = 0, number;
 	struct recorded all = {0};
 	struct held_item *held;
 	VkResult rc;
 
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		for (uint32_t j = 0; j < infos[i].commandBufferInfoCount; j++)
 			join(&all, infos[i].pCommandBufferInfos[j].commandBuffer);
+		for (uint32_t j = 0; j < infos[i].waitSemaphoreInfoCount; j++)
+			await_signal(&awaited, infos[i].pWaitSemaphoreInfos[j].semaphore,
+				     infos[i].pWaitSemaphoreInfos[j].value);
+	}
 	held = hold(device, queue, &all);
+	number = number_of(held, device, queue, awaited);
 	rc = device->QueueSubmit2(queue, count, infos, fence);
 	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++)
 		for (uint32_t j = 0; j < infos[i].signalSemaphoreInfoCount; j++)
 			held_signal((uint64_t)(uintptr_t)infos[i].pSignalSemaphoreInfos[j].semaphore,
-				    infos[i].pSignalSemaphoreInfos[j].value, held ? held->number : held_newest());
-	taken(held, queue, rc, fence);
+				    infos[i].pSignalSemaphoreInfos[j].value, number);
+	taken(held, queue, rc, fence, number);
 	return rc;
 }
 

@@ -14,6 +14,7 @@
 #include "summary.h"
 
 struct layer_core core;
+static bool child; /* of a process with the layer */
 
 __attribute__((format(printf, 2, 0))) static void say(const char *tail, const char *format, va_list args)
 {
@@ -117,6 +118,7 @@ static bool configure(struct layer_config *config)
  * exec the layer starts again. */
 static void forked(void)
 {
+	child = true;
 	atomic_store(&core.on, false);
 	core.config.summary = core.config.trace = NULL;
 }
@@ -138,7 +140,7 @@ __attribute__((destructor)) static void leave(void)
 	unsigned long launches = atomic_load(&core.launches);
 	bool on;
 
-	if (!core.backend)
+	if (!core.backend || child) /* a lock may be that of a thread which the child lacks */
 		return;
 	on = atomic_exchange(&core.on, false);
 	if (on)

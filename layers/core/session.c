@@ -16,6 +16,7 @@
 #define LAYERS_FIRST      8  /* inferences whose layers are sent, at first */
 #define LAYERS_EVERY      16 /* and later one in this many */
 #define OPEN_WAIT_NS      (300 * NS_PER_MS)
+#define OPEN_PAUSE_NS     (5 * NS_PER_S)   /* after a wait for a session in vain: how long no other one is waited for */
 #define PROFILE_WAIT_NS   (120 * NS_PER_S) /* a deadline session of another program may delay a point */
 #define PAUSE_NS          (100 * NS_PER_MS)
 #define REPEAT_MAX        256 /* inferences measured at one point */
@@ -51,6 +52,8 @@ struct layer_session {
 static struct flamed *shared;
 static pthread_once_t shared_once = PTHREAD_ONCE_INIT;
 static atomic_bool absent; /* flamed does not serve this process, and a message said so */
+static atomic_bool refused_told;
+static _Atomic uint64_t open_wait_from_ns; /* until then sessions are opened without waiting for the reply */
 
 static void open_shared(void)
 {
@@ -165,6 +168,7 @@ static size_t make_room(struct layer_session *session)
 static int model_session(struct layer_session *session, uint64_t fingerprint)
 {
 	char name[MODEL_NAME_MAX + 1];
+	bool waits, failed;
 	size_t i = 0;
 	int id;
 
@@ -176,11 +180,16 @@ static int model_session(struct layer_session *session, uint64_t fingerprint)
 	}
 	i = make_room(session);
 	name_of(session, fingerprint, name);
-	id = flamed_session(shared, name, core.config.deadline_ns, OPEN_WAIT_NS);
-	if (id < 0 && id != -ENOTCONN) {
-		layer_say("flamed refuses a session for model %s: %s", name, strerror(-id));
+	waits = clock_now_ns() >= atomic_load(&open_wait_from_ns);
+	id = flamed_session(shared, name, core.config.deadline_ns, waits ? OPEN_WAIT_NS : 0);
+	failed = id < 0 ? id != -ENOTCONN : flamed_session_state(shared, id) < 0;
+	if (failed && waits && flamed_connected(shared))
+		atomic_store(&open_wait_from_ns, clock_now_ns() + OPEN_PAUSE_NS);
+	if (failed && id < 0) {
+		if (!atomic_exchange(&refused_told, true))
+			layer_say("flamed refuses a session for model %s: %s", name, strerror(-id));
 		id = flamed_session(shared, name, core.config.deadline_ns, 0); /* one that later requests try to open */
-	} else if (id >= 0 && flamed_session_state(shared, id) < 0) {
+	} else if (failed && waits) {
 		say_unanswered();
 	}
 	session->model[i].fingerprint = fingerprint;

@@ -28,7 +28,10 @@ struct stream {
 	uint64_t mark_ns;            /* return of the last launch or wait */
 	uint64_t write_ns;           /* begin of the first upload since then; 0: none */
 	bool reading;                /* a non-blocking read is in progress */
-	uint64_t commands, launched; /* numbers of the newest command and of the newest launch */
+	uint64_t commands, launched; /* numbers of the newest command and of the newest launch; one that is still with
+				      * the driver already counts as launched */
+	bool passing;                /* a batch whose launches are to be recorded is with the driver */
+	uint64_t early_ns;           /* return of a wait for the batch that is still with the driver; 0: none */
 	bool polled;                 /* the newest command was polled and not complete */
 	/* values of `commands` when a callback was last set, and of `launched` at the last blocking
 	 * wait */
@@ -76,9 +79,9 @@ static void renew(struct stream *stream)
 {
 	boundary_init(&stream->boundary, &core.config.boundary);
 	tokens_init(&stream->tokens);
-	stream->mark_ns = stream->write_ns = stream->arguments = 0;
+	stream->mark_ns = stream->write_ns = stream->early_ns = stream->arguments = 0;
 	stream->step = 0;
-	stream->reading = stream->polled = stream->more = false;
+	stream->reading = stream->polled = stream->more = stream->passing = false;
 	stream->called_at = stream->blocked_at = 0;
 	stream->polls = stream->calls = stream->soft = stream->most = stream->overlaps = 0;
 	stream->now = (struct task){0};
@@ -347,6 +350,7 @@ void stream_launching(struct stream *stream, struct launch_call *call, const str
 	settle_pending(stream);
 	pthread_mutex_lock(&stream->lock);
 	stream->launches += count;
+	stream->launched = stream->commands + 1;
 	now_ns = clock_now_ns();
 	gap_ns = stream->mark_ns ? now_ns - stream->mark_ns : 0;
 	if (stream->boundary.now.launches == 0) {
@@ -363,7 +367,7 @@ void stream_launching(struct stream *stream, struct launch_call *call, const str
 		if (!(marks & MARK_BEGIN) &&
 		    ((step && i == 0 && !stream->more) || tokens_guess(&stream->tokens, &length) != TOKENS_NONE))
 			marks |= boundary_expect(&stream->boundary, hash);
-		if (marks & MARK_BEGIN)
+		if (marks & MARK_BEGIN && !stream->now.begun)
 			begin_inference(stream, now_ns);
 		apply_marks(stream, marks & (MARK_LOCKED | MARK_OFF), 0, &outcome);
 		call->last = marks & MARK_END;
@@ -373,10 +377,13 @@ void stream_launching(struct stream *stream, struct launch_call *call, const str
 		split = stream->now.partial = true;
 		if (stream->pendings < PENDING_MAX && outcome.count < PENDING_MAX)
 			suspend(stream, call->changed, stream->commands + 1, &outcome);
+		else
+			stream->now.spoiled = true; /* no room: withdrawn, with the next one that ends */
 	}
 	stream->write_ns = 0;
 	stream->reading = false;
 	call->record = timed && !split && stream->now.recording && stream->now.count < LAYERS_MAX;
+	stream->passing = call->record;
 	stream->now.partial |= stream->now.recording && !call->record;
 	now_ns = clock_now_ns();
 	call->gap_ns = stream->mark_ns ? now_ns - stream->mark_ns : 0;
@@ -417,6 +424,7 @@ uint64_t stream_launched(struct stream *stream, struct launch_call *call, bool t
 	size_t kept;
 
 	pthread_mutex_lock(&stream->lock);
+	stream->passing = false;
 	kept = keep_records(stream, call, tokens, kernels, taken ? count : 0, now_ns);
 	stream->mark_ns = now_ns;
 	number = enqueued(stream);
@@ -427,6 +435,9 @@ uint64_t stream_launched(struct stream *stream, struct launch_call *call, bool t
 		else
 			outcome.done[outcome.count++] = take_now(stream, 0, true);
 	}
+	if (stream->early_ns)
+		resume(stream, number, stream->early_ns, &outcome);
+	stream->early_ns = 0;
 	pthread_mutex_unlock(&stream->lock);
 	for (; kept < count; kept++)
 		core.backend->release(&tokens[kept]);
@@ -527,6 +538,7 @@ static unsigned close_segment(struct stream *stream, enum boundary_wait wait)
 /* The caller holds the lock. Everything launched is complete, and the host knows it. */
 static void waited(struct stream *stream, enum boundary_wait kind, uint64_t now_ns, struct outcome *outcome)
 {
+	stream->now.partial |= stream->passing; /* complete before the driver returned its tokens */
 	if (stream->now.count > 0)
 		stream->now.records[stream->now.count - 1].sync = true;
 	if (stream->reading && (kind == WAIT_EVENT || core.config.boundary.rule == BOUNDARY_READ))
@@ -556,6 +568,8 @@ void stream_waited(struct stream *stream, enum boundary_wait kind, uint64_t thro
 	struct outcome outcome = {0};
 
 	pthread_mutex_lock(&stream->lock);
+	if (through > stream->commands && through < STREAM_ALL)
+		stream->early_ns = now_ns;
 	if (through < stream->launched) {
 		waited_in_part(stream, through, now_ns, &outcome);
 	} else {
@@ -576,7 +590,9 @@ void stream_polled(struct stream *stream, uint64_t number, bool complete)
 	struct outcome outcome = {0};
 
 	pthread_mutex_lock(&stream->lock);
-	if (number < stream->commands) {
+	if (complete && number > stream->commands)
+		stream->early_ns = now_ns;
+	if (number < stream->commands || number < stream->launched) {
 		if (complete)
 			resume(stream, number, now_ns, &outcome);
 	} else if (complete) {
@@ -616,7 +632,7 @@ void stream_called(uint64_t ticket)
 	struct outcome outcome = {0};
 
 	pthread_mutex_lock(&stream->lock);
-	if (stream->commands != ticket / LAYER_STREAMS_MAX || !stream->used) {
+	if (stream->commands != ticket / LAYER_STREAMS_MAX || stream->launched > stream->commands || !stream->used) {
 		stream->calls = 0; /* the program continued without waiting */
 	} else {
 		stream->soft++;

@@ -185,7 +185,9 @@ void trace_inference(const struct trace_row *rows, size_t count)
 			      sum.trace);
 		sum.rep = sum.trace ? 0 : 1;
 	}
-	if (sum.trace)
+	if (sum.trace) {
 		trace_rows(rows, count);
+		fflush(sum.trace); /* a forked child that exits would write them again */
+	}
 	pthread_mutex_unlock(&lock);
 }

@@ -137,6 +137,16 @@ void queue_set_stream(cl_command_queue queue, int stream)
 	pthread_mutex_unlock(&lock);
 }
 
+void queues_leave_stream(int stream)
+{
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < queue_count; i++)
+		if (queues[i].stream == stream)
+			queues[i].stream = -1;
+	pthread_mutex_unlock(&lock);
+	atomic_fetch_add(&generation, 1); /* threads that still launch on them set theirs again */
+}
+
 int queue_stream(cl_command_queue queue)
 {
 	struct queue_entry *entry;

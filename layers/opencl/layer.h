@@ -50,8 +50,10 @@ bool queue_room(void); /* is there room for one more? */
 /* The stream that launched on the queue last; -1: none. */
 void queue_set_stream(cl_command_queue queue, int stream);
 int queue_stream(cl_command_queue queue);
-/* Changes whenever a queue or kernel is created: a cached lookup may then refer to another object
- * at the same address. */
+/* The stream's thread has ended. */
+void queues_leave_stream(int stream);
+/* Changes whenever a queue is created or released, when a cached lookup may refer to another object at the same
+ * address, and when a thread that launched on one has ended. */
 unsigned handles_generation(void);
 
 void kernel_created(cl_kernel kernel);

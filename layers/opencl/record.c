@@ -65,9 +65,23 @@ const struct layer_backend backend = {
 	.polls_believed = 3, /* programs query a status for many reasons */
 };
 
-/* The thread exits; its stream can be reused. */
+/* Waits for its commands, by handle, are no longer its own. */
+static void forget_all(struct thread_events *thread)
+{
+	pthread_mutex_lock(&thread->lock);
+	atomic_store(&thread->last, NULL);
+	thread->launches = 0;
+	thread->queue = NULL;
+	pthread_mutex_unlock(&thread->lock);
+}
+
+/* The thread exits; its stream can be reused, by another one. */
 static void leave_thread(void *arg)
 {
+	size_t index = stream_index(arg);
+
+	queues_leave_stream((int)index);
+	forget_all(&threads[index]);
 	stream_leave(arg);
 	mine = NULL;
 }
@@ -83,8 +97,6 @@ static void make_key(void)
 /* A thread that never launches has no stream. */
 static struct stream *my_stream(bool launching)
 {
-	struct thread_events *thread;
-
 	if (mine || none_left || !launching)
 		return mine;
 	pthread_once(&once, make_key);
@@ -96,12 +108,6 @@ static struct stream *my_stream(bool launching)
 		layer_off("out of memory");
 		return NULL;
 	}
-	thread = &threads[stream_index(mine)];
-	pthread_mutex_lock(&thread->lock);
-	atomic_store(&thread->last, NULL);
-	thread->launches = 0;
-	thread->queue = NULL;
-	pthread_mutex_unlock(&thread->lock);
 	return mine;
 }
 

@@ -36,8 +36,8 @@ typedef struct {
  * extension's suffix only. */
 /* clang-format off */
 #define DEVICE_FUNCTIONS(F) \
-	F(DestroyDevice) F(GetDeviceQueue) F(GetDeviceQueue2) F(CreateSwapchainKHR) F(CreateShaderModule) \
-	F(DestroyShaderModule) F(CreateComputePipelines) F(DestroyPipeline) F(CreateCommandPool) \
+	F(DestroyDevice) F(GetDeviceQueue) F(GetDeviceQueue2) F(CreateSwapchainKHR) F(CreateSharedSwapchainsKHR) \
+	F(CreateShaderModule) F(DestroyShaderModule) F(CreateComputePipelines) F(DestroyPipeline) F(CreateCommandPool) \
 	F(DestroyCommandPool) F(ResetCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
 	F(BeginCommandBuffer) F(EndCommandBuffer) F(ResetCommandBuffer) F(CmdBindPipeline) F(CmdPushConstants) \
 	F(CmdDispatch) F(CmdDispatchBase) F(CmdDispatchIndirect) F(CmdExecuteCommands) F(CmdPipelineBarrier) \
@@ -153,6 +153,8 @@ uint32_t stamps_count(const struct stamps *stamps);
 VkQueryPool stamps_pool(const struct stamps *stamps);
 /* Recording or executing again invalidates older tokens. */
 uint64_t stamps_renew(struct stamps *stamps);
+/* Before a submission that executes it; no other one is in progress. `polled`: stamp_complete() will be asked. */
+void stamps_submitting(struct stamps *stamps, bool polled);
 uint64_t stamps_serial(const struct stamps *stamps);
 /* Functions of the back end. */
 bool stamp_times(const struct launch_token *token, struct launch_times *out);

@@ -16,6 +16,9 @@ struct stamps {
 	uint32_t count;
 	atomic_uint held;
 	_Atomic uint64_t serial;
+	bool submitted;          /* before */
+	atomic_bool written;     /* an execution is over, so that every timestamp has a defined state */
+	_Atomic uint64_t before; /* the first timestamp of the execution before this one; 0: none */
 };
 
 struct stamps *stamps_new(struct device *device, uint32_t count)
@@ -70,20 +73,30 @@ uint64_t stamps_serial(const struct stamps *stamps)
 	return atomic_load(&stamps->serial);
 }
 
-/* Read two timestamps without waiting. */
+/* Read a timestamp without waiting. */
+static bool read_one(const struct stamps *stamps, uint32_t at, uint64_t *ticks)
+{
+	return stamps->device->next.GetQueryPoolResults(stamps->device->handle, stamps->pool, at, 1, sizeof(*ticks),
+							ticks, sizeof(*ticks), VK_QUERY_RESULT_64_BIT) == VK_SUCCESS;
+}
+
+void stamps_submitting(struct stamps *stamps, bool polled)
+{
+	uint64_t ticks;
+
+	if (stamps->submitted && polled) {
+		atomic_store(&stamps->before, read_one(stamps, 0, &ticks) ? ticks : 0);
+		atomic_store(&stamps->written, true);
+	}
+	stamps->submitted = true;
+}
+
 static bool read_pair(const struct launch_token *token, uint64_t ticks[2])
 {
 	const struct stamps *stamps = token->object;
-	const uint32_t at[2] = {token->first, token->last};
 
-	if (stamps_serial(stamps) != token->serial)
-		return false;
-	for (int i = 0; i < 2; i++)
-		if (stamps->device->next.GetQueryPoolResults(stamps->device->handle, stamps->pool, at[i], 1,
-							     sizeof(ticks[i]), &ticks[i], sizeof(ticks[i]),
-							     VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
-			return false;
-	return true;
+	return stamps_serial(stamps) == token->serial && read_one(stamps, token->first, &ticks[0]) &&
+	       read_one(stamps, token->last, &ticks[1]);
 }
 
 bool stamp_times(const struct launch_token *token, struct launch_times *out)
@@ -99,11 +112,15 @@ bool stamp_times(const struct launch_token *token, struct launch_times *out)
 	return true;
 }
 
+/* Until the device begins, the timestamps are those of the execution before, or of none. The first one is written
+ * after all have been reset. */
 bool stamp_complete(const struct launch_token *token)
 {
-	uint64_t ticks[2];
+	const struct stamps *stamps = token->object;
+	uint64_t first, ticks[2];
 
-	return read_pair(token, ticks);
+	return atomic_load(&stamps->written) && read_one(stamps, 0, &first) && first > atomic_load(&stamps->before) &&
+	       read_pair(token, ticks);
 }
 
 void stamp_release(const struct launch_token *token)

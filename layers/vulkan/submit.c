@@ -117,7 +117,7 @@ struct submission {
 	struct launch_token *tokens; /* of the groups of launches, if they are recorded */
 	uint64_t *kernels;           /* the first of each group */
 	size_t token_count;
-	struct cover cover; /* covered by a fence that it signals */
+	struct cover cover; /* by which a fence or semaphore that it signals tells that it is complete */
 };
 
 static void add_command(struct submission *out, VkCommandBuffer handle)
@@ -136,7 +136,14 @@ static void add_command(struct submission *out, VkCommandBuffer handle)
 	out->timed &= !command->untimed && command->stamps;
 }
 
-/* A transfer queue: complete when what it waited for is complete. */
+/* Where the oldest one is that is still remembered. */
+static size_t first_cover(const struct semaphore *semaphore)
+{
+	return semaphore->count > VULKAN_SIGNALS_MAX ? semaphore->count - VULKAN_SIGNALS_MAX : 0;
+}
+
+/* A transfer queue: complete when what it waited for is complete, which a submission that signals the least
+ * sufficient value does. Of equal values, as binary semaphores have them, the newest counts. */
 static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
 {
 	struct semaphore *semaphore;
@@ -145,10 +152,12 @@ static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
 		return;
 	pthread_mutex_lock(&out->device->lock);
 	semaphore = table_get(&out->device->semaphores, HANDLE(handle));
-	for (size_t i = 0; semaphore && i < VULKAN_SIGNALS_MAX && i < semaphore->count; i++)
-		if (semaphore->cover[i].value >= value &&
-		    (!out->cover.stream || semaphore->cover[i].number > out->cover.number))
-			out->cover = semaphore->cover[i];
+	for (size_t i = semaphore ? first_cover(semaphore) : 0; semaphore && i < semaphore->count; i++) {
+		const struct cover *one = &semaphore->cover[i % VULKAN_SIGNALS_MAX];
+
+		if (one->stream && one->value >= value && (!out->cover.stream || one->value <= out->cover.value))
+			out->cover = *one;
+	}
 	pthread_mutex_unlock(&out->device->lock);
 }
 
@@ -236,13 +245,12 @@ static void submitting(struct submission *out)
 		stream_uploading(out->stream);
 	if (out->call.record && out->groups > 0)
 		fill_tokens(out);
-}
-
-static void launched(struct submission *out, bool taken)
-{
-	uint64_t number = stream_launched(out->stream, &out->call, taken, out->tokens, out->kernels, out->token_count);
-
-	out->cover = (struct cover){.stream = out->stream, .number = number};
+	for (size_t i = 0; i < out->command_count; i++)
+		if (out->commands[i]->used > 0)
+			stamps_submitting(out->commands[i]->stamps,
+					  out->token_count > 0 && core.config.boundary.rule >= BOUNDARY_KERNEL);
+	/* No other thread submits to the queue at the same time, so that this will be its number. */
+	out->cover = (struct cover){.stream = out->stream, .number = stream_commands(out->stream) + 1};
 }
 
 /* The driver accepted or refused the submission. */
@@ -251,9 +259,9 @@ static void submitted(struct submission *out, VkResult rc)
 	bool taken = rc == VK_SUCCESS;
 
 	if (out->call.known)
-		launched(out, taken);
+		stream_launched(out->stream, &out->call, taken, out->tokens, out->kernels, out->token_count);
 	else if (out->stream && taken)
-		out->cover = (struct cover){.stream = out->stream, .number = stream_enqueued(out->stream)};
+		stream_enqueued(out->stream);
 	if (rc == VK_ERROR_DEVICE_LOST)
 		layer_off("the device was lost");
 }
@@ -310,6 +318,7 @@ static void take_apart(struct submission *out, uint32_t count, const VkSubmitInf
 	}
 }
 
+/* Before the call of the driver: a thread that already waits for the value may return before that call does. */
 static void signal_all(const struct submission *submission, uint32_t count, const VkSubmitInfo *infos)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -337,12 +346,11 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue handle, uint32_t count, con
 		return device->next.QueueSubmit(handle, count, infos, fence);
 	take_apart(&submission, count, infos);
 	hand_over(&submission);
+	signal_all(&submission, count, infos);
 	rc = device->next.QueueSubmit(handle, count, infos, fence);
 	submitted(&submission, rc);
-	if (rc == VK_SUCCESS) {
-		signal_all(&submission, count, infos);
+	if (rc == VK_SUCCESS)
 		signal_fence(device, fence, submission.cover);
-	}
 	drop(&submission);
 	return rc;
 }
@@ -366,12 +374,12 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue handle, uint32_t count, co
 				infos[i].pWaitSemaphoreInfos[j].value);
 	}
 	hand_over(&submission);
-	rc = device->next.QueueSubmit2(handle, count, infos, fence);
-	submitted(&submission, rc);
-	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		for (uint32_t j = 0; j < infos[i].signalSemaphoreInfoCount; j++)
 			signal_semaphore(device, infos[i].pSignalSemaphoreInfos[j].semaphore,
 					 infos[i].pSignalSemaphoreInfos[j].value, submission.cover);
+	rc = device->next.QueueSubmit2(handle, count, infos, fence);
+	submitted(&submission, rc);
 	if (rc == VK_SUCCESS)
 		signal_fence(device, fence, submission.cover);
 	drop(&submission);
@@ -472,7 +480,8 @@ static VKAPI_ATTR void VKAPI_CALL destroy_semaphore(VkDevice handle, VkSemaphore
 	device->next.DestroySemaphore(handle, semaphore, allocator);
 }
 
-/* The newest submission that a timeline value covers, and the newest one of all. */
+/* The submission that signals the largest value up to this one, and the one that signals the largest of all. Numbers
+ * do not order them, since a semaphore may be signalled by several queues. */
 static struct cover cover_of_value(struct device *device, VkSemaphore handle, uint64_t value, struct cover *newest)
 {
 	const struct semaphore *semaphore;
@@ -481,12 +490,12 @@ static struct cover cover_of_value(struct device *device, VkSemaphore handle, ui
 	*newest = cover;
 	pthread_mutex_lock(&device->lock);
 	semaphore = table_get(&device->semaphores, HANDLE(handle));
-	for (size_t i = 0; semaphore && i < VULKAN_SIGNALS_MAX && i < semaphore->count; i++) {
-		const struct cover *one = &semaphore->cover[i];
+	for (size_t i = semaphore ? first_cover(semaphore) : 0; semaphore && i < semaphore->count; i++) {
+		const struct cover *one = &semaphore->cover[i % VULKAN_SIGNALS_MAX];
 
-		if (one->value <= value && one->number > cover.number)
+		if (one->stream && one->value <= value && one->value >= cover.value)
 			cover = *one;
-		if (one->number > newest->number)
+		if (one->stream && one->value >= newest->value)
 			*newest = *one;
 	}
 	pthread_mutex_unlock(&device->lock);
@@ -577,17 +586,34 @@ static VKAPI_ATTR VkResult VKAPI_CALL bind_sparse(VkQueue handle, uint32_t count
 	return device->next.QueueBindSparse(handle, count, infos, fence);
 }
 
+/* Before it creates a swapchain. */
+static void leave_alone(struct device *device)
+{
+	if (!device_watched(device))
+		return;
+	layer_say("the program presents to a screen; its device is not observed");
+	device_leave(device);
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL create_swapchain(VkDevice handle, const VkSwapchainCreateInfoKHR *info,
 						       const VkAllocationCallbacks *allocator,
 						       VkSwapchainKHR *swapchain)
 {
 	struct device *device = device_of(handle);
 
-	if (device_watched(device)) {
-		layer_say("the program presents to a screen; its device is not observed");
-		device_leave(device);
-	}
+	leave_alone(device);
 	return device->next.CreateSwapchainKHR(handle, info, allocator, swapchain);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL create_swapchains(VkDevice handle, uint32_t count,
+							const VkSwapchainCreateInfoKHR *infos,
+							const VkAllocationCallbacks *allocator,
+							VkSwapchainKHR *swapchains)
+{
+	struct device *device = device_of(handle);
+
+	leave_alone(device);
+	return device->next.CreateSharedSwapchainsKHR(handle, count, infos, allocator, swapchains);
 }
 
 /* clang-format off */
@@ -613,5 +639,6 @@ const struct intercept submit_entries[] = {
 	ENTRY("GetSemaphoreCounterValueKHR", counter_value),
 	ENTRY("DestroySemaphore", destroy_semaphore),
 	ENTRY("CreateSwapchainKHR", create_swapchain),
+	ENTRY("CreateSharedSwapchainsKHR", create_swapchains),
 	{NULL, NULL},
 };

@@ -6,6 +6,8 @@ query results too, its error measured."""
 import csv, os, re, shutil, subprocess, sys, tempfile
 
 sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../vulkan"))
+import manifest
 from boardlib import BUILD, RELEASE, Board, ok, skip, say, done
 
 FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d")
@@ -100,6 +102,15 @@ def main():
         _, result, _ = run(short, layer=False)
         rc, same, text = run(short, FLAMED_BOARD=b.root)
         ok(rc == 0 and same == result, f"results are bit-identical, {words or 'fence'}", text)
+    folder = manifest.write(os.path.join(scratch, "explicit"), "VK_LAYER_TEST_below",
+                            f"{RELEASE}/tests/vulkan/libbelow.so")
+    below = {"VK_INSTANCE_LAYERS": "VK_LAYER_TEST_below", "FLAMED_BELOW": "queues",
+             "VK_LAYER_PATH": f"{folder}:{os.path.abspath(RELEASE)}/share/vulkan/explicit_layer.d"}
+    _, result, text = run("runs=6 kernels=6 rounds=300 aside", layer=False, **below)
+    below["VK_INSTANCE_LAYERS"] = "VK_LAYER_FLAMED_board:VK_LAYER_TEST_below"
+    rc, same, text = run("runs=6 kernels=6 rounds=300 aside", layer=False, FLAMED_BOARD=b.root, **below)
+    ok(rc == 0 and same == result is not None and "launches" in text,
+       "a submission of another queue is over before one that the program has not let begin", text)
     rc, same, text = run("runs=6 kernels=6 rounds=300 flight=2 wait=poll", tree=BUILD, FLAMED_BOARD=b.root)
     ok(rc == 0 and "Sanitizer" not in text and "runtime error" not in text, "with ASan too", text)
     felt(b)

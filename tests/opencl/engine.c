@@ -12,12 +12,15 @@
  *   launch, waits all the same; ahead: asks for the run before; flush; slow:
  *   each launch is over before the next; odd: callbacks of every other launch
  *   copies: a fill, a copy and a copy of a rectangle beside the kernels; map-write
- *   tune, shapes, decode, fork, exec, kill, abandon, check, fail            */
+ *   tune, shapes, rotate: twelve shapes in turn, decode, fork, exec, kill, abandon, check, fail
+ *   left: amid each run the first thread, which launches nothing, waits for a queue on which only a thread that
+ *   has ended launched */
 #define CL_TARGET_OPENCL_VERSION 300
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -46,6 +49,8 @@ static unsigned kernels = 24, runs = 12, size = 1024, threads = 1, queues = 1, g
 static int word_count;
 static char **words;
 static atomic_uint failures;
+static cl_command_queue left;
+static sem_t amid, gone_on; /* of a run, with `left` */
 
 static bool asked(const char *word)
 {
@@ -257,6 +262,10 @@ static void launch(struct worker *worker, unsigned i, size_t global)
 		take_event(worker, event);
 	}
 	worker->launches++;
+	if (left && i == kernels / 2) {
+		sem_post(&amid);
+		sem_wait(&gone_on);
+	}
 	if (asked("slow"))
 		nanosleep(&(struct timespec){.tv_nsec = SLOW_NS}, NULL);
 	if (queues > 1)
@@ -343,7 +352,7 @@ static void copy_about(struct worker *worker)
 
 static void infer(struct worker *worker, unsigned run)
 {
-	size_t global = asked("shapes") ? 16 + run * 4 % size : size;
+	size_t global = asked("shapes") ? 16 + run * 4 % size : asked("rotate") && run >= 8 ? 16 + run % 12 * 4 : size;
 	unsigned count = asked("decode") && run % 8 == 0 ? kernels / 2 : kernels;
 
 	if (asked("decode") && run % 8 == 0)
@@ -435,6 +444,47 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static void *launch_and_leave(void *arg)
+{
+	const size_t global = 16;
+	cl_mem buffer;
+	cl_kernel kernel;
+	float factor = 1;
+	cl_int rc;
+
+	(void)arg;
+	kernel = clCreateKernel(program, "scale", &rc);
+	must(rc, "kernel");
+	buffer = clCreateBuffer(context, CL_MEM_READ_WRITE, global * sizeof(float), NULL, &rc);
+	must(rc, "buffer");
+	must(clSetKernelArg(kernel, 0, sizeof(buffer), &buffer), "argument");
+	must(clSetKernelArg(kernel, 1, sizeof(factor), &factor), "argument");
+	must(clEnqueueNDRangeKernel(left, kernel, 1, NULL, &global, NULL, 0, NULL, NULL), "launch");
+	must(clFlush(left), "flush");
+	clReleaseKernel(kernel);
+	clReleaseMemObject(buffer);
+	return NULL;
+}
+
+static void work_beside(struct worker *worker)
+{
+	pthread_t thread;
+
+	sem_init(&amid, 0, 0);
+	sem_init(&gone_on, 0, 0);
+	left = make_queue();
+	pthread_create(&thread, NULL, launch_and_leave, NULL);
+	pthread_join(thread, NULL);
+	pthread_create(&thread, NULL, work, worker);
+	for (unsigned run = 0; run < runs; run++) {
+		sem_wait(&amid);
+		must(clFinish(left), "finish");
+		sem_post(&gone_on);
+	}
+	pthread_join(thread, NULL);
+	clReleaseCommandQueue(left);
+}
+
 static void parse(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
@@ -461,7 +511,10 @@ int main(int argc, char **argv)
 		worker[i].index = i;
 		pthread_create(&thread[i], NULL, work, &worker[i]);
 	}
-	work(&worker[0]);
+	if (asked("left"))
+		work_beside(&worker[0]);
+	else
+		work(&worker[0]);
 	for (unsigned i = 1; i < threads; i++)
 		pthread_join(thread[i], NULL);
 	while (wait(NULL) > 0)

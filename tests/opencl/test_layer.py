@@ -19,6 +19,7 @@ from lines import done, ok, skip  # noqa: E402
 BUILD = os.environ.get("RELEASE_DIR", "build/release")
 ASAN = os.environ.get("BUILD_DIR", "build/asan")
 AMPLE_NS = "5000000000"  # a deadline that does not pass before its request is sent, even on a busy machine
+OPEN_WAIT_NS = 300000000 # of layers/core/session.c
 VALGRIND = shutil.which("valgrind")
 scratch = tempfile.mkdtemp(prefix="flamed-layer-")
 
@@ -103,6 +104,10 @@ def boundaries():
            f"{len(inferences(rows))} {sizes} {run.err}")
         ok(all([row["sync"] for row in rows] == ["0"] * 8 + ["1"] for rows in inferences(rows).values()),
            f"and how each is waited for: {words}")
+    run, rows = trace_of("runs=20 kernels=9 left")
+    reps = list(inferences(rows).values())
+    ok(len(reps) == 17 and {"".join(row["sync"] for row in rep) for rep in reps} == {"000000001"},
+       "a wait for a queue whose thread has ended does not wait for the thread that has its place", f"{reps} {run.err}")
     run, rows = trace_of("runs=40 kernels=9 size=65536 ahead")
     ok(run.rc == 0 and not rows, "a program that goes on before it asks shows no boundary", f"{len(rows)} {run.err}")
     run, rows = trace_of("runs=20 kernels=10 no-wait", FLAMED_BOUNDARY="count:10")
@@ -244,6 +249,13 @@ def endings():
         flamed.mute = True
         run = Run("runs=30 gap=2000", **env)
         ok(run.rc == 0 and run.out == plain.out and len(run.said()) == 1, "flamed does not answer", run.err)
+        rotated = Run("runs=80 kernels=9 rotate times", layer=False)
+        run = Run("runs=80 kernels=9 rotate times", **env)
+        # From the third time on each shape is a request, and there are more shapes than sessions.
+        times = [int(line.split()[1]) for line in run.err.splitlines() if line.startswith("times:")][32:]
+        ok(run.rc == 0 and run.out == rotated.out and len(run.said()) == 1 and len(times) == 48
+           and min(times) < OPEN_WAIT_NS, "flamed does not answer: not every session that is opened is waited for",
+           f"{times} {run.said()}")
         flamed.mute = False
         flamed.rubbish = True
         run = Run("runs=30 gap=2000", **env)
@@ -252,6 +264,11 @@ def endings():
         flamed.refuse = True
         run = Run("runs=30 gap=2000", **env)
         ok(run.rc == 0 and run.out == plain.out and len(run.said()) == 1, "flamed refuses", run.err)
+        flamed.clear()
+        run = Run("runs=80 kernels=9 rotate", **env)
+        ok(run.rc == 0 and run.out == rotated.out and len(flamed.of("open")) >= 48 and len(run.said()) == 1
+           and "refuses" in run.said()[0], "flamed refuses more shapes than have sessions: said once",
+           f"{len(flamed.of('open'))} {run.err}")
         flamed.refuse = False
         flamed.clear()
         flamed.refuse_opens = 2

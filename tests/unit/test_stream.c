@@ -7,11 +7,45 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "../../layers/core/session.h"
 #include "../../layers/core/stream.h"
 #include "../../layers/core/summary.h"
 
-static unsigned held, asked;
+static unsigned held, asked, begun, ended, withdrawn;
+static size_t layers_of_last; /* sent with the inference that ended last */
 static bool done;
+
+/* The linker puts these before the functions of session.c. */
+struct session_request __real_session_begin(struct layer_session *session, const struct inference *inference,
+					    uint64_t spent_ns, bool *layers);
+struct session_request __wrap_session_begin(struct layer_session *session, const struct inference *inference,
+					    uint64_t spent_ns, bool *layers);
+struct session_request __wrap_session_begin(struct layer_session *session, const struct inference *inference,
+					    uint64_t spent_ns, bool *layers)
+{
+	begun++;
+	return __real_session_begin(session, inference, spent_ns, layers);
+}
+
+void __real_session_end(struct layer_session *session, struct session_request request, uint64_t total_ns,
+			const struct flamed_layer *layers, size_t count, bool may_block);
+void __wrap_session_end(struct layer_session *session, struct session_request request, uint64_t total_ns,
+			const struct flamed_layer *layers, size_t count, bool may_block);
+void __wrap_session_end(struct layer_session *session, struct session_request request, uint64_t total_ns,
+			const struct flamed_layer *layers, size_t count, bool may_block)
+{
+	ended++;
+	layers_of_last = count;
+	__real_session_end(session, request, total_ns, layers, count, may_block);
+}
+
+void __real_session_cancel(struct layer_session *session, struct session_request request);
+void __wrap_session_cancel(struct layer_session *session, struct session_request request);
+void __wrap_session_cancel(struct layer_session *session, struct session_request request)
+{
+	withdrawn++;
+	__real_session_cancel(session, request);
+}
 
 static bool times(const struct launch_token *token, struct launch_times *out)
 {
@@ -215,6 +249,134 @@ static void overlapping_inferences_are_counted_by_the_rule(void **state)
 	assert_int_equal(held, 0);
 }
 
+/* Eight inferences in one batch, of which four can wait for their ends. The others are withdrawn together, also when
+ * they go on into the next batch. */
+static void each_begin_in_a_batch_has_its_end(void **state)
+{
+	const struct launch launches[8] = {{10, 10, 0}, {10, 10, 0}, {10, 10, 0}, {10, 10, 0},
+					   {10, 10, 0}, {10, 10, 0}, {10, 10, 0}, {10, 10, 0}};
+
+	(void)state;
+	assert_int_equal(boundary_parse("count:1", &core.config.boundary), 0);
+	for (size_t count = 7; count <= 8; count++) {
+		stream_leave(stream);
+		stream = stream_take();
+		done = false;
+		for (int i = 0; i < 30; i++) /* of a single kernel: it must repeat longer */
+			stream_waited(stream, WAIT_FINISH, launch_as(stream, 10, 1));
+		begun = ended = withdrawn = 0;
+		for (int i = 0; i < 3; i++) {
+			struct launch_call call;
+
+			stream_launching(stream, &call, launches, count, true, false);
+			assert_false(call.record);
+			assert_true(call.last);
+			stream_waited(stream, WAIT_FINISH, stream_launched(stream, &call, true, NULL, NULL, 0));
+			assert_int_equal(begun, 5 * (i + 1));
+			assert_int_equal(ended, 4 * (i + 1));
+			assert_int_equal(withdrawn, i + 1);
+		}
+	}
+	boundary_parse("count:3", &core.config.boundary);
+	stream_leave(stream);
+	stream = stream_take();
+	for (int i = 0; i < 30; i++)
+		stream_waited(stream, WAIT_FINISH, launch_as(stream, 10, 3));
+	begun = ended = withdrawn = 0;
+	for (uint64_t i = 0; i < 6; i++) { /* 48 launches in all: 16 inferences, some of which span two batches */
+		struct launch_call call;
+		struct launch batch[8];
+
+		for (uint64_t j = 0; j < 8; j++)
+			batch[j] = (struct launch){10 + (i * 8 + j) % 3, 10 + (i * 8 + j) % 3, 0};
+		stream_launching(stream, &call, batch, 8, true, false);
+		stream_launched(stream, &call, true, NULL, NULL, 0);
+	}
+	stream_waited(stream, WAIT_FINISH, STREAM_ALL);
+	boundary_parse(NULL, &core.config.boundary);
+	assert_true(ended > 0 && withdrawn > 0);
+	assert_int_equal(begun, ended + withdrawn);
+	assert_int_equal(held, 0);
+}
+
+/* Another thread waits while a batch is with the driver: for the inference before it, which ends nothing, or for
+ * the batch, whose tokens the driver has not returned yet. */
+static void a_wait_may_return_before_the_launch_does(void **state)
+{
+	const struct launch launches[2] = {{10, 10, 0}, {11, 11, 0}};
+	const struct launch_token token = {.serial = 10};
+	const uint64_t kernel = 10;
+	uint64_t before = 0;
+
+	(void)state;
+	begun = ended = 0;
+	layers_of_last = 0;
+	for (int i = 0; i < 9; i++) {
+		struct launch_call call;
+		uint64_t number = stream_commands(stream) + 1;
+
+		stream_launching(stream, &call, launches, 2, true, false);
+		held += call.record;
+		if (i == 5 || i == 7)
+			stream_waited(stream, WAIT_FINISH, before);
+		if (i == 6)
+			stream_polled(stream, before, true);
+		if (i >= 5)
+			assert_int_equal(ended, begun - 1);
+		if (i == 7)
+			stream_waited(stream, WAIT_FINISH, number);
+		if (i == 8)
+			stream_polled(stream, number, false);
+		if (i == 8)
+			stream_polled(stream, number, true);
+		before = stream_launched(stream, &call, true, &token, &kernel, call.record);
+		assert_int_equal(before, number);
+		if (i < 7) {
+			stream_waited(stream, WAIT_FINISH, number);
+			assert_int_equal(layers_of_last, call.record);
+		} else {
+			assert_true(call.record);
+			assert_int_equal(layers_of_last, 0);
+		}
+		assert_int_equal(ended, begun);
+	}
+	assert_int_equal(begun, 6);
+	assert_int_equal(held, 0);
+}
+
+/* By a rule the launch itself closes the inference, which that wait has ended. */
+static void a_wait_before_the_launch_returns_ends_by_the_rule(void **state)
+{
+	const struct launch launches[2] = {{10, 10, 0}, {11, 11, 0}};
+	const struct launch_token token = {.serial = 10};
+	const uint64_t kernel = 10;
+
+	(void)state;
+	assert_int_equal(boundary_parse("count:2", &core.config.boundary), 0);
+	stream_leave(stream);
+	stream = stream_take();
+	done = false;
+	begun = ended = withdrawn = 0;
+	for (int i = 0; i < 9; i++) {
+		struct launch_call call;
+		uint64_t number = stream_commands(stream) + 1;
+
+		stream_launching(stream, &call, launches, 2, true, false);
+		held += call.record;
+		if (i % 2)
+			stream_waited(stream, WAIT_FINISH, number);
+		else
+			stream_polled(stream, number, true);
+		stream_launched(stream, &call, true, &token, &kernel, call.record);
+		assert_int_equal(ended, begun);
+		assert_int_equal(call.record, i >= 3);
+		assert_int_equal(held, 0);
+	}
+	boundary_parse(NULL, &core.config.boundary);
+	assert_int_equal(begun, 6);
+	assert_int_equal(withdrawn, 0);
+}
+
 static void two_streams_do_not_mix(void **state)
 {
 	struct stream *other = stream_take();
@@ -255,6 +417,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_step_needs_no_repetition, start, stop),
 		cmocka_unit_test_setup_teardown(a_plain_launch_counts_as_any_other, start, stop),
 		cmocka_unit_test_setup_teardown(overlapping_inferences_are_counted_by_the_rule, start, stop),
+		cmocka_unit_test_setup_teardown(each_begin_in_a_batch_has_its_end, start, stop),
+		cmocka_unit_test_setup_teardown(a_wait_may_return_before_the_launch_does, start, stop),
+		cmocka_unit_test_setup_teardown(a_wait_before_the_launch_returns_ends_by_the_rule, start, stop),
 		cmocka_unit_test_setup_teardown(two_streams_do_not_mix, start, stop),
 		cmocka_unit_test_setup_teardown(streams_are_bounded, start, stop),
 	};

@@ -3,20 +3,25 @@
  * names. nostamps: no timestamps; cheap: they cost nothing, and are of a clock that ticks with each that
  * is read; costly: each costs a hundred; lost=N: the device is lost with
  * submission N; slow: a submission returns long after the device has completed it; impatient: the
- * first wait for a fence times out; queues: a family has a second queue, whose work goes to the first; swapchain: there
- * is a screen to draw on. */
+ * first wait for a fence times out; queues: a family has a second queue, whose work goes to the first, except
+ * that a submission of nothing is over at once; swapchain: there is a screen to draw on; queries: a timestamp has its
+ * time when the host has waited for a fence of its submission, and reading it never waits: without a value it ends the
+ * program. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <vulkan/vk_layer.h>
 #include <vulkan/vulkan.h>
 
-#define EXPORT  __attribute__((visibility("default")))
-#define SLOW_US 20000
+#define EXPORT      __attribute__((visibility("default")))
+#define SLOW_US     20000
+#define STAMPED_MAX 64
 
 /* One instance and any number of devices of one driver, which have the same functions. */
 static PFN_vkGetInstanceProcAddr next_instance;
@@ -54,6 +59,8 @@ static struct {
 } second;
 static VkQueue only;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the first queue, if the second one uses it */
+static atomic_bool busy;                                 /* the second one used it */
+static _Atomic(VkFence) over; /* that a submission of nothing to the second one has signalled */
 
 static VKAPI_ATTR void VKAPI_CALL get_queue(VkDevice device, uint32_t family, uint32_t index, VkQueue *out)
 {
@@ -68,13 +75,94 @@ static VkQueue real(VkQueue queue)
 	return queue == (VkQueue)&second ? only : queue;
 }
 
+/* Command buffers with timestamps in one pool each. */
+static struct {
+	VkCommandBuffer buffer;
+	VkQueryPool pool;
+	VkFence fence;
+	uint64_t executed_ns; /* 0: never */
+} stamped[STAMPED_MAX];
+static size_t stamped_count;
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void remember_pool(VkCommandBuffer buffer, VkQueryPool pool)
+{
+	bool known = false;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = stamped_count; i-- > 0;) {
+		if (stamped[i].buffer == buffer && stamped[i].pool == pool)
+			known = true;
+		else if (stamped[i].buffer == buffer || stamped[i].pool == pool) /* the other was destroyed */
+			stamped[i] = stamped[--stamped_count];
+	}
+	if (!known && stamped_count == STAMPED_MAX)
+		abort();
+	if (!known) {
+		stamped[stamped_count].buffer = buffer;
+		stamped[stamped_count].pool = pool;
+		stamped[stamped_count].fence = VK_NULL_HANDLE;
+		stamped[stamped_count++].executed_ns = 0;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void remember_fence(const VkSubmitInfo *info, VkFence fence)
+{
+	for (uint32_t i = 0; i < info->commandBufferCount; i++)
+		for (size_t j = 0; j < stamped_count; j++)
+			if (stamped[j].buffer == info->pCommandBuffers[i])
+				stamped[j].fence = fence;
+}
+
+/* Of a fence, or of all that were submitted. */
+static void executed(VkFence fence)
+{
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < stamped_count; i++) {
+		if (!stamped[i].fence || (fence && stamped[i].fence != fence))
+			continue;
+		stamped[i].fence = VK_NULL_HANDLE;
+		stamped[i].executed_ns = now_ns();
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static VkResult remembered(VkQueryPool pool, uint32_t first, uint32_t count, uint64_t *out)
+{
+	uint64_t at_ns = 0;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < stamped_count; i++)
+		if (stamped[i].pool == pool)
+			at_ns = stamped[i].executed_ns;
+	pthread_mutex_unlock(&lock);
+	if (!at_ns) {
+		fputs("below: a timestamp is read that no execution has written\n", stderr);
+		_exit(7);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		out[i] = at_ns + first + i;
+	return VK_SUCCESS;
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL idle(VkQueue queue)
 {
 	VkResult rc;
 
+	if (queue == (VkQueue)&second && !busy)
+		return VK_SUCCESS;
 	pthread_mutex_lock(&lock);
 	rc = next_idle(real(queue));
 	pthread_mutex_unlock(&lock);
+	executed(VK_NULL_HANDLE);
 	return rc;
 }
 
@@ -98,7 +186,15 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, cons
 
 	if (loses())
 		return VK_ERROR_DEVICE_LOST;
+	if (queue == (VkQueue)&second && count == 1 && !infos->waitSemaphoreCount && !infos->commandBufferCount) {
+		over = fence;
+		return VK_SUCCESS;
+	}
+	if (queue == (VkQueue)&second)
+		busy = true;
 	pthread_mutex_lock(&lock);
+	if (count == 1)
+		remember_fence(infos, fence);
 	rc = next_submit(real(queue), count, infos, fence);
 	pthread_mutex_unlock(&lock);
 	return late(rc);
@@ -110,6 +206,8 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue queue, uint32_t count, con
 
 	if (loses())
 		return VK_ERROR_DEVICE_LOST;
+	if (queue == (VkQueue)&second)
+		busy = true;
 	pthread_mutex_lock(&lock);
 	rc = next_submit2(real(queue), count, infos, fence);
 	pthread_mutex_unlock(&lock);
@@ -119,9 +217,16 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue queue, uint32_t count, con
 static VKAPI_ATTR VkResult VKAPI_CALL wait_fences(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
 						  uint64_t timeout)
 {
+	VkResult rc;
+
+	if (count == 1 && fences[0] == over && atomic_exchange(&over, VK_NULL_HANDLE))
+		return VK_SUCCESS;
 	if (below("impatient") && atomic_fetch_add(&waits, 1) == 0)
 		return VK_TIMEOUT;
-	return next_wait(device, count, fences, all, timeout);
+	rc = next_wait(device, count, fences, all, timeout);
+	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++)
+		executed(fences[i]);
+	return rc;
 }
 
 static VKAPI_ATTR void VKAPI_CALL stamp(VkCommandBuffer buffer, VkPipelineStageFlagBits stage, VkQueryPool pool,
@@ -129,6 +234,8 @@ static VKAPI_ATTR void VKAPI_CALL stamp(VkCommandBuffer buffer, VkPipelineStageF
 {
 	int times = below("cheap") ? 0 : below("costly") ? 100 : 1;
 
+	if (below("queries"))
+		remember_pool(buffer, pool);
 	for (int i = 0; i < times; i++)
 		next_stamp(buffer, stage, pool, query);
 }
@@ -136,6 +243,8 @@ static VKAPI_ATTR void VKAPI_CALL stamp(VkCommandBuffer buffer, VkPipelineStageF
 static VKAPI_ATTR VkResult VKAPI_CALL results(VkDevice device, VkQueryPool pool, uint32_t first, uint32_t count,
 					      size_t size, void *data, VkDeviceSize stride, VkQueryResultFlags flags)
 {
+	if (below("queries"))
+		return remembered(pool, first, count, data);
 	if (!below("cheap"))
 		return next_results(device, pool, first, count, size, data, stride, flags);
 	for (uint32_t i = 0; i < count; i++)
@@ -150,6 +259,14 @@ static VKAPI_ATTR VkResult VKAPI_CALL swapchain(VkDevice device, const VkSwapcha
 	(void)info;
 	(void)allocator;
 	*out = VK_NULL_HANDLE;
+	return VK_SUCCESS;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL swapchains(VkDevice device, uint32_t count, const VkSwapchainCreateInfoKHR *infos,
+						 const VkAllocationCallbacks *allocator, VkSwapchainKHR *out)
+{
+	for (uint32_t i = 0; i < count; i++)
+		swapchain(device, &infos[i], allocator, &out[i]);
 	return VK_SUCCESS;
 }
 
@@ -218,6 +335,8 @@ static PFN_vkVoidFunction ours(const char *name)
 		return (PFN_vkVoidFunction)idle;
 	if (strcmp(name, "vkCreateSwapchainKHR") == 0 && below("swapchain"))
 		return (PFN_vkVoidFunction)swapchain;
+	if (strcmp(name, "vkCreateSharedSwapchainsKHR") == 0 && below("swapchain"))
+		return (PFN_vkVoidFunction)swapchains;
 	return NULL;
 }
 

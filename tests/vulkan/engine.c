@@ -42,7 +42,7 @@ typedef struct {
 static struct {
 	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us, crowd, again, group, polls;
 	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late,
-		afresh, wrong, reuse, recycle, other, inlined, shared;
+		afresh, wrong, reuse, recycle, other, inlined, shared, swapchains, hold, behind, turns, aside;
 	const char *wait;
 } want = {
 	.runs = 30, .kernels = 6, .submits = 1, .rounds = 256, .devices = 1, .flight = 1, .group = 1, .wait = "fence"};
@@ -52,7 +52,7 @@ struct engine {
 	const struct engine *first; /* whose device it shares; NULL: it has its own */
 	VkPhysicalDevice physical;
 	VkDevice device;
-	VkQueue queue;
+	VkQueue queue, second; /* the second computes nothing */
 	uint32_t family;
 	VkDescriptorSetLayout set_layout;
 	VkPipelineLayout layout;
@@ -67,7 +67,7 @@ struct engine {
 	VkCommandBuffer commands[2][SUBMITS_MAX], secondary, copy;
 	VkFence fence[2][SUBMITS_MAX], copied;
 	VkSemaphore timeline, gate; /* the gate holds the last submission until the host has polled enough */
-	uint64_t value, gate_value, reuse_value;
+	uint64_t value, gate_value, reuse_value, last_value; /* the last: of the run */
 	uint64_t host_ns; /* processor time of its thread in the later half of the runs */
 };
 
@@ -123,13 +123,13 @@ static void make_device(struct engine *engine)
 		.graphicsPipelineLibrary = VK_TRUE}; /* allows code without a module */
 	VkQueueFamilyProperties families[8];
 	VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-					 .queueCount = want.shared ? 2 : 1,
+					 .queueCount = want.shared || want.behind || want.aside ? 2 : 1,
 					 .pQueuePriorities = priority};
 	VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
 				   .pNext = want.inlined ? (void *)&library : &features13,
 				   .queueCreateInfoCount = 1,
 				   .pQueueCreateInfos = &queue,
-				   .enabledExtensionCount = want.inlined ? 2 : want.swapchain,
+				   .enabledExtensionCount = want.inlined ? 2 : want.swapchain || want.swapchains,
 				   .ppEnabledExtensionNames = want.inlined ? inlined : swapchain};
 	uint32_t count = 1, family_count = 8;
 
@@ -150,6 +150,8 @@ static void make_device(struct engine *engine)
 	queue.queueFamilyIndex = engine->family;
 	CHECK(vkCreateDevice(engine->physical, &info, NULL, &engine->device));
 	vkGetDeviceQueue(engine->device, engine->family, 0, &engine->queue);
+	if (want.behind || want.aside)
+		vkGetDeviceQueue(engine->device, engine->family, 1, &engine->second);
 }
 
 static uint32_t memory_type(const struct engine *engine, uint32_t allowed)
@@ -244,7 +246,10 @@ static void make_commands(struct engine *engine)
 	for (int i = 0; i < 2 * SUBMITS_MAX; i++)
 		CHECK(vkCreateFence(engine->device, &fence, NULL, &engine->fence[i / SUBMITS_MAX][i % SUBMITS_MAX]));
 	CHECK(vkCreateFence(engine->device, &fence, NULL, &engine->copied));
-	CHECK(vkCreateSemaphore(engine->device, &timeline, NULL, &engine->timeline));
+	if (want.turns && engine->first)
+		engine->timeline = engine->first->timeline;
+	else
+		CHECK(vkCreateSemaphore(engine->device, &timeline, NULL, &engine->timeline));
 	CHECK(vkCreateSemaphore(engine->device, &timeline, NULL, &engine->gate));
 }
 
@@ -333,18 +338,23 @@ static void submit(struct engine *engine, VkCommandBuffer commands, VkFence fenc
 		CHECK(vkQueueSubmit(engine->queue, 1, &info, fence));
 }
 
-/* Poll like an engine, with pauses between; the first polls, whose number is given, without pauses and all in vain. */
-static void poll_fence(struct engine *engine, VkFence fence)
+static void open_gate(struct engine *engine, uint64_t value)
 {
 	const VkSemaphoreSignalInfo open = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO,
 					    .semaphore = engine->gate,
-					    .value = engine->gate_value};
+					    .value = value};
 
+	CHECK(vkSignalSemaphore(engine->device, &open));
+}
+
+/* Poll like an engine, with pauses between; the first polls, whose number is given, without pauses and all in vain. */
+static void poll_fence(struct engine *engine, VkFence fence)
+{
 	for (unsigned i = 0; i < want.polls; i++)
 		if (vkGetFenceStatus(engine->device, fence) != VK_NOT_READY)
 			exit(6);
 	if (want.polls)
-		CHECK(vkSignalSemaphore(engine->device, &open));
+		open_gate(engine, engine->gate_value);
 	while (vkGetFenceStatus(engine->device, fence) == VK_NOT_READY)
 		usleep(20);
 }
@@ -392,6 +402,50 @@ static void *reuse(void *arg)
 	return NULL;
 }
 
+/* In another thread, which begins to wait before the run is submitted. */
+static void *wait_elsewhere(void *arg)
+{
+	struct engine *engine = arg;
+	const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+					  .semaphoreCount = 1,
+					  .pSemaphores = &engine->timeline,
+					  .pValues = &engine->last_value};
+
+	CHECK(vkWaitSemaphores(engine->device, &info, FOREVER));
+	return NULL;
+}
+
+/* On the second queue, behind the submission before the newest one; the host waits for it. */
+static void come_behind(struct engine *engine)
+{
+	const uint64_t value = engine->value - 1;
+	const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+						      .waitSemaphoreValueCount = 1,
+						      .pWaitSemaphoreValues = &value};
+	const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
+	const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+				   .pNext = &values,
+				   .waitSemaphoreCount = 1,
+				   .pWaitSemaphores = &engine->timeline,
+				   .pWaitDstStageMask = &stage};
+
+	CHECK(vkQueueSubmit(engine->second, 1, &info, engine->copied));
+	CHECK(vkWaitForFences(engine->device, 1, &engine->copied, VK_TRUE, FOREVER));
+	CHECK(vkResetFences(engine->device, 1, &engine->copied));
+}
+
+/* On the second queue, for which nothing has to be waited, before the first one may begin. */
+static void go_aside(struct engine *engine)
+{
+	const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO};
+
+	CHECK(vkQueueSubmit(engine->second, 1, &info, engine->copied));
+	CHECK(vkWaitForFences(engine->device, 1, &engine->copied, VK_TRUE, FOREVER));
+	CHECK(vkResetFences(engine->device, 1, &engine->copied));
+	CHECK(vkQueueWaitIdle(engine->second));
+	open_gate(engine, engine->gate_value);
+}
+
 static void upload(struct engine *engine)
 {
 	const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
@@ -407,8 +461,11 @@ static void one(struct engine *engine, unsigned run)
 	unsigned half = run % want.flight, per = want.kernels / want.submits;
 	VkFence *fences = engine->fence[half];
 	uint64_t begin_ns = thread_ns();
-	pthread_t reuser;
+	bool elsewhere = strcmp(want.wait, "timelinethread") == 0;
+	pthread_t reuser, waiter;
 
+	if (want.hold && run >= want.flight) /* those after it are held until their turn */
+		open_gate(engine, run + 1 - want.flight);
 	if (want.flight > 1 && run >= want.flight) /* the one that used these buffers before */
 		wait_for(engine, fences, want.submits);
 	CHECK(vkResetFences(engine->device, want.submits, fences));
@@ -420,10 +477,13 @@ static void one(struct engine *engine, unsigned run)
 	}
 	if (want.upload)
 		upload(engine);
+	engine->last_value = engine->value + want.submits;
+	if (elsewhere)
+		pthread_create(&waiter, NULL, wait_elsewhere, engine);
 	for (unsigned i = 0; i < want.submits; i++) {
 		unsigned last = i + 1 == want.submits ? want.kernels : (i + 1) * per;
 		VkCommandBuffer commands = engine->commands[want.recycle ? i % 2 : half][want.recycle ? 0 : i];
-		bool gated = want.polls && i + 1 == want.submits;
+		bool gated = want.hold || ((want.polls || want.aside) && i + 1 == want.submits);
 
 		if (want.recycle && i >= 2) { /* the pool's last submission is complete, the one after it may run */
 			CHECK(vkWaitForFences(engine->device, 1, &fences[i - 2], VK_TRUE, FOREVER));
@@ -434,11 +494,17 @@ static void one(struct engine *engine, unsigned run)
 		engine->reuse_value = engine->value + 1;
 		if (want.reuse)
 			pthread_create(&reuser, NULL, reuse, engine);
-		engine->gate_value += gated;
+		engine->gate_value = want.hold ? run + 1 : engine->gate_value + gated;
 		submit(engine, commands, strncmp(want.wait, "timeline", 8) ? fences[i] : VK_NULL_HANDLE, gated);
 		if (want.reuse)
 			pthread_join(reuser, NULL);
+		if (want.behind && i == 1)
+			come_behind(engine);
 	}
+	if (want.aside)
+		go_aside(engine);
+	if (elsewhere)
+		pthread_join(waiter, NULL);
 	if (want.compile && run % 2) {
 		VkPipeline pipeline = make_pipeline(engine, 10000 + run);
 
@@ -460,7 +526,8 @@ static void free_engine(struct engine *engine)
 	for (int i = 0; i < 2 * SUBMITS_MAX; i++)
 		vkDestroyFence(engine->device, engine->fence[i / SUBMITS_MAX][i % SUBMITS_MAX], NULL);
 	vkDestroyFence(engine->device, engine->copied, NULL);
-	vkDestroySemaphore(engine->device, engine->timeline, NULL);
+	if (!want.turns || !engine->first)
+		vkDestroySemaphore(engine->device, engine->timeline, NULL);
 	vkDestroySemaphore(engine->device, engine->gate, NULL);
 	for (int i = 0; i < 2; i++)
 		vkDestroyCommandPool(engine->device, engine->pool[i], NULL);
@@ -515,8 +582,23 @@ static void *work(void *arg)
 		if (want.leave && i == want.runs / 2)
 			exit(0);
 	}
+	if (want.hold)
+		open_gate(engine, want.runs);
 	CHECK(vkQueueWaitIdle(engine->queue));
 	return NULL;
+}
+
+/* One thread, two queues in turn, and one timeline; the first queue is five submissions ahead. */
+static void take_turns(struct engine *engines)
+{
+	for (unsigned i = 0; i < want.runs; i++) {
+		one(&engines[0], i);
+		if (i < 5)
+			continue;
+		engines[1].value = engines[0].value;
+		one(&engines[1], i);
+		engines[0].value = engines[1].value;
+	}
 }
 
 /* Devices before the one that counts, at whose address it may be. */
@@ -540,6 +622,14 @@ static void swapchain(struct engine *engine)
 
 	if (!create || create(engine->device, &info, NULL, &chain) != VK_SUCCESS)
 		printf("no swapchain\n");
+}
+
+static void shared_swapchains(struct engine *engine)
+{
+	const VkSwapchainCreateInfoKHR info = {.sType = VK_STRUCTURE_TYPE_SWAPCHAIN_CREATE_INFO_KHR};
+	VkSwapchainKHR chain;
+
+	CHECK(vkCreateSharedSwapchainsKHR(engine->device, 1, &info, NULL, &chain));
 }
 
 /* A call that Vulkan forbids and drivers survive: a fence with a flag that does not exist. */
@@ -575,6 +665,9 @@ static void read_options(int argc, char **argv)
 		{"swapchain", NULL, &want.swapchain}, {"upload", NULL, &want.upload},
 		{"single", NULL, &want.single},       {"late", NULL, &want.late},
 		{"afresh", NULL, &want.afresh},       {"wrong", NULL, &want.wrong},
+		{"hold", NULL, &want.hold},           {"behind", NULL, &want.behind},
+		{"turns", NULL, &want.turns},         {"swapchains", NULL, &want.swapchains},
+		{"aside", NULL, &want.aside},
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -642,12 +735,17 @@ int main(int argc, char **argv)
 	}
 	if (want.swapchain)
 		swapchain(&engines[0]);
+	if (want.swapchains)
+		shared_swapchains(&engines[0]);
 	if (want.wrong)
 		call_wrongly(&engines[0]);
-	for (unsigned i = 1; i < want.devices && i < 4; i++)
+	for (unsigned i = 1; !want.turns && i < want.devices && i < 4; i++)
 		pthread_create(&threads[i], NULL, work, &engines[i]);
-	work(&engines[0]);
-	for (unsigned i = 1; i < want.devices && i < 4; i++)
+	if (want.turns)
+		take_turns(engines);
+	else
+		work(&engines[0]);
+	for (unsigned i = 1; !want.turns && i < want.devices && i < 4; i++)
 		pthread_join(threads[i], NULL);
 	for (unsigned i = 0; i < want.devices && i < 4; i++)
 		for (uint32_t j = 0; j < ITEMS; j++)

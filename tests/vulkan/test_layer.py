@@ -143,6 +143,20 @@ def several():
         run = Run("devices=2 shared" + words, below="queues")
         ok(run.rc == 0 and run.inferences() == 54 and run.hash() == plain.hash() is not None,
            f"two queues of a device at once{words}: each its own boundaries", run.out + run.err)
+    plain = Run("devices=2 shared turns wait=timeline", below="queues", layer=False)
+    run = Run("devices=2 shared turns wait=timeline", below="queues")
+    ok(run.rc == 0 and run.inferences() == 27 + 22 and run.hash() == plain.hash() is not None,
+       "two queues signal one timeline: each value is of the queue that signals it", run.out + run.err)
+    plain, (run, reps) = Run("", layer=False), trace_of("submits=3 wait=timeline behind", below="queues")
+    ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash()
+       and {"".join(row["sync"] for row in rep) for rep in reps} == {"000001"},
+       "a wait for a submission behind a part: it covers that part, and no more", run.out + run.err)
+    for words in ("", " submit2"):
+        words = "submits=3 wait=timelinethread" + words
+        run, reps = trace_of(words, below="slow")
+        ok(run.rc == 0 and run.inferences() == 27 and {len(rep) for rep in reps} <= {6} and run.hash() == plain.hash(),
+           f"{words}: another thread's wait returns before the call that submits what it waits for",
+           f"{[len(rep) for rep in reps]}" + run.out + run.err)
     plain = Run("", layer=False)
     run = Run("crowd=17")
     ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash(),
@@ -194,6 +208,9 @@ def timestamps():
        "the host waits for the last one")
     run, reps = trace_of("resubmit")
     ok({len(rep) for rep in reps} == {6}, "buffers that are submitted again have times each time",
+       f"{[len(rep) for rep in reps]}")
+    run, reps = trace_of("fork")
+    ok([len(rep) for rep in reps] == [6] * 27, "a child that exits writes no row again",
        f"{[len(rep) for rep in reps]}")
     for group, layers in ((2, 3), (3, 2), (7, 1)):
         run, reps = trace_of(f"group={group}")
@@ -270,6 +287,13 @@ def requests():
            and len(layered) >= 8 and all(len(keys["layers"].split(",")) == 6 for keys in layered),
            "under a rate: every inference as well, the first with their net layers", f"{flamed.of('open')} {ends[:3]}")
         flamed.clear()
+        for words in ("", " resubmit"):
+            run = Run("hold flight=2 runs=20 pause_us=20000" + words, below="queries", FLAMED_BOUNDARY="count:6", **env)
+            totals = [int(keys["total_ns"]) for keys in flamed.of("end") if "withdraw" not in keys]
+            ok(run.rc == 0 and run.inferences() == len(totals) == 17 and min(totals) > 20000000,
+               f"a buffer that is used again and has not begun: the times of its last execution do not end it{words}",
+               f"{totals} {run.out} {run.err}")
+            flamed.clear()
         run = Run("devices=2", **env)
         ok(len(flamed.of("begin")) == len(flamed.of("end")) == 54, "two devices: each its own requests")
         flamed.clear()
@@ -330,9 +354,10 @@ def trouble():
     run = Run("", below="lost=20")
     ok(run.rc == 3 and [line for line in run.said() if "device was lost" in line] != [] and len(run.said()) == 1,
        "a device that is lost: one message, and the program gets the error as without the layer", run.out + run.err)
-    run = Run("swapchain", below="swapchain")
-    ok(run.rc == 0 and run.inferences() == 0 and len(run.said()) == 1 and run.hash() == plain.hash(),
-       "a program that draws on a screen is left alone", run.out + run.err)
+    for words in ("swapchain", "swapchains"):
+        run = Run(words, below="swapchain")
+        ok(run.rc == 0 and run.inferences() == 0 and len(run.said()) == 1 and run.hash() == plain.hash(),
+           f"{words}: a program that draws on a screen is left alone", run.out + run.err)
     bare = Run("", layer=False, VK_ICD_FILENAMES="/nonexistent/icd.json")
     run = Run("", VK_ICD_FILENAMES="/nonexistent/icd.json", FLAMED_DEADLINE_NS="50000000")
     ok(run.rc == bare.rc == 4 and run.out == bare.out and run.err == bare.err,
@@ -347,7 +372,7 @@ def trouble():
         ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash() and "Sanitizer" not in run.err,
            f"{words}: a buffer recorded again while the call that submitted it returns", run.out + run.err[-2000:])
     for words in ("", "devices=2 submits=3 wait=part", "compile reset", "flight=2 runs=80", "leave", "fork",
-                  "crowd=17", "again=3", "recycle submits=6", "inlined other"):
+                  "crowd=17", "again=3", "recycle submits=6", "inlined other", "submits=3 wait=timelinethread"):
         run = Run(words, tree=ASAN, FLAMED_TRACE="/dev/null", FLAMED_BOUNDARY="count:6" if "flight" in words else "")
         ok(run.rc == 0 and "Sanitizer" not in run.err and "runtime error" not in run.err,
            f"{words or 'fence'}: clean under ASan and UBSan",

@@ -20,7 +20,8 @@
 #define AHEAD_NS_MIN     (10 * NS_PER_S) /* but no less than this */
 #define MOVED_SHARE      0.3 /* of a run with moving clocks that is still learned from, with extra variance */
 #define EXPLAIN_NS       (10 * NS_PER_MS) /* between two explanations of a session's decisions, which people read */
-#define REPLAY_SHARE     8                /* a total that is over the time that passed by more than 1/8 is a replay's */
+#define REPLAY_SHARE     8 /* a total that is over the time that passed by more than 1/8 is none of now */
+#define LIVE_TOTALS      8 /* in a row that are within 1/8 of that time: the client is no replay */
 
 #define WITHDRAW_PUT_BACK 2 /* of op=end: the request gives its place in the schedule back */
 
@@ -274,7 +275,7 @@ static void start(struct daemon *d, struct request *request, const struct begin_
 		schedule_start(&session->schedule, now_ns, message->phase == PHASE_PREFILL);
 	if (message->scheduled)
 		follow_schedule(request, now_ns);
-	request->mode_changed = session->entry->unread || strcmp(session->entry->mode, d->library.mode) != 0;
+	request->unlearned = session->entry->unread || strcmp(session->entry->mode, d->library.mode) != 0;
 	request->waiting = message->wait;
 	request->arrived_ns = clock_now_ns();
 	request->expires_ns = request->arrived_ns + expiry_ns(d, message->deadline_ns);
@@ -417,12 +418,24 @@ static bool clocks_stood(const struct daemon *d, const struct request *request, 
 	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
 }
 
-/* A client that once reports a total longer than the elapsed time replays a recording. This marks
- * the connection, since on a machine that stalled for long enough a later total may look real. */
-static void find_replay(const struct request *request, uint64_t total_ns)
+/* Whether the time that passed contradicts a total. A client that reports such totals before it has shown to be live
+ * replays a recording. This marks the connection, since on a machine that stalled for long enough a later total may
+ * look real. */
+static bool is_contradicted(struct request *request, uint64_t total_ns)
 {
-	if (clock_now_ns() - request->arrived_ns < total_ns - total_ns / REPLAY_SHARE)
-		request->session->connection->replays = true;
+	struct connection *c = request->session->connection;
+	uint64_t passed_ns = clock_now_ns() - request->arrived_ns;
+
+	if (c->replays)
+		return false;
+	bool over = passed_ns < total_ns - total_ns / REPLAY_SHARE,
+	     under = total_ns < passed_ns - passed_ns / REPLAY_SHARE;
+
+	if (c->live_totals == LIVE_TOTALS)
+		return over;
+	c->replays = over;
+	c->live_totals = over || under ? 0 : c->live_totals + 1;
+	return false;
 }
 
 /* How long the request ran. A real total includes the wait for the clocks, a replayed one does not. */
@@ -470,6 +483,14 @@ void request_unsaved(struct daemon *d, const struct request *request)
 	models_save_later(d);
 }
 
+/* Counted against its model, if it teaches that, and not learned. */
+static void request_contradicted(struct request *request)
+{
+	if (request->session->teaches && !request->unlearned)
+		model_reject(request->session->entry->model);
+	request->unlearned = true;
+}
+
 bool request_allowed(struct daemon *d, struct request *request, struct op_point point, uint64_t total_ns)
 {
 	struct entry *entry = request->session->entry;
@@ -502,12 +523,12 @@ void request_learn(struct daemon *d, const struct request *request, struct op_po
 static void learn(struct daemon *d, struct request *request, uint64_t total_ns, uint64_t now_ns)
 {
 	struct op_point point = clocks_point(&d->clocks);
-	bool stood = request->session->teaches && !request->mode_changed && clocks_stood(d, request, total_ns);
+	bool stood = request->session->teaches && !request->unlearned && clocks_stood(d, request, total_ns);
 	struct governor_own own = own_of(d, request, total_ns, stood, now_ns);
 	double moved = (double)request->moved_ns / (double)total_ns;
 
 	/* request_allowed() counts an implausible total at any point. */
-	if (request->session->teaches && !request->mode_changed && total_ns < LATENCY_NS_MIN)
+	if (request->session->teaches && !request->unlearned && total_ns < LATENCY_NS_MIN)
 		request_allowed(d, request, point, run_ns(request, total_ns));
 	if (!stood || !own.own_ns || total_ns < LATENCY_NS_MIN)
 		return;
@@ -543,8 +564,7 @@ static void learn_layers(struct daemon *d, const struct request *request, struct
 {
 	struct op_point point;
 
-	if (!count || !request->allowed || request->mode_changed || request->contended ||
-	    !run_point(d, request, &point))
+	if (!count || !request->allowed || request->unlearned || request->contended || !run_point(d, request, &point))
 		return;
 	for (size_t i = 0; i < count; i++)
 		layers[i].point = point;
@@ -614,9 +634,11 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	session = request->session;
 	sessions_follow_mode(d);
 	uint64_t now_ns = connection_now_ns(c);
-	if (total_ns)
-		find_replay(request, total_ns);
-	else
+	if (total_ns && !withdraw && is_contradicted(request, total_ns)) {
+		request_contradicted(request);
+		total_ns = 0;
+	}
+	if (!total_ns)
 		total_ns = now_ns - request->begin_ns;
 	advance(d, request, total_ns);
 	now_ns = connection_now_ns(c);

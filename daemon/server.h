@@ -36,7 +36,8 @@ struct connection {
 	bool asking;   /* in its user's queue of questions */
 	struct connection *ask_previous, *ask_next;
 	uint64_t asks_until_ns; /* when the time used by its queries is paid off */
-	bool replays;           /* said so, or reported a total longer than the elapsed time */
+	bool replays;           /* said so, or its first totals are longer than the elapsed time */
+	unsigned live_totals;   /* in a row that agreed with the elapsed time */
 	uint64_t ahead_ns;      /* its virtual time minus real time: excess time that it reported */
 	unsigned busy;          /* nesting depth of running handlers */
 	unsigned sessions;

@@ -167,7 +167,7 @@ void sessions_follow_mode(struct daemon *d)
 		return;
 	follow_all(d);
 	for (size_t i = 0; i < d->request_top; i++)
-		d->request[i].mode_changed = true;
+		d->request[i].unlearned = true;
 	loop_timer_in(d->read, 0);
 }
 

@@ -319,7 +319,7 @@ uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns
 	take_reading(d, request);
 	if (d->requests == 1)
 		stop_polling(d);
-	known = shadow_point(d, request, false, &point) && !request->mode_changed &&
+	known = shadow_point(d, request, false, &point) && !request->unlearned &&
 		request_allowed(d, request, point, total_ns);
 	if (known && surface->state != SURFACE_NONE) {
 		c.point = grid_nearest(&d->clocks.grid, point);

@@ -104,7 +104,9 @@ bool model_plausible(const struct model *model, enum phase phase, uint32_t conte
 		     uint64_t latency_ns);
 bool model_allows(struct model *model, enum phase phase, uint32_t context, struct op_point point, uint64_t latency_ns);
 
-/* Number of measurements that model_allows() has refused. */
+/* Count a measurement that something else contradicts. */
+void model_reject(struct model *model);
+/* Number of measurements that were refused. */
 uint64_t model_rejected(const struct model *model);
 /* Whether the model itself must be wrong: model_allows() refused too many measurements in succession. */
 bool model_refuted(const struct model *model);

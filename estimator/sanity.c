@@ -93,6 +93,11 @@ bool model_allows(struct model *model, enum phase phase, uint32_t context, struc
 	return false;
 }
 
+void model_reject(struct model *model)
+{
+	model->rejected++;
+}
+
 uint64_t model_rejected(const struct model *model)
 {
 	return model->rejected;

@@ -120,6 +120,38 @@ def own_lies():
     d.end()
 
 
+def totals_need_time():
+    """A live client whose total is a thousand times the time that passed: counted, and not learned."""
+    d = Daemon()
+    c = d.client()
+    session = c.open("live")
+
+    def run(factor):
+        begun = c.ask(op="begin", session=session, deadline_ns=10 ** 9, wait=1)
+        begin_ns = time.monotonic_ns()
+        time.sleep(0.2)
+        total_ns = factor * (time.monotonic_ns() - begin_ns)
+        c.ask(op="end", request=begun["request"], total_ns=total_ns, ack=1, layers="1000000:7000000,200000:900000:s")
+        return total_ns
+
+    def model():
+        models = c.ask(op="models")
+        return int(models["model.0.rejected"]), int(models["model.0.samples"]), int(models["model.0.layers"])
+
+    for _ in range(24):
+        run(1)
+    before = model()
+    lies_ns = [run(1000) for _ in range(5)]
+    after = model()
+    ok(before[0] == 0 and before[1] > 0 and after[0] == 5, "it is counted", (before, after))
+    recent_ns = [int(ns) for ns in d.status()["session.0.recent_ns"].split(",")]
+    ok(max(recent_ns[-5:]) < min(lies_ns) and slowdown(c, "live") < 1.5, "and the time that passed takes its place",
+       (recent_ns, lies_ns))
+    run(1)
+    ok(model()[0] == 5, "the next one is learned as ever", model())
+    d.end()
+
+
 def layers_need_totals():
     """Layers are learned with a total that is plausible, and only if they fit into it."""
     d = Daemon()
@@ -668,9 +700,9 @@ OTHER_USERS = (tags_belong_to_users, models_in_pages, poisoned_by_another, share
 if USERS:
     turns = Turns()
     turns.next_turn()
-for test in (expiry_is_answered, own_lies, layers_need_totals, poisoned_file, file_names, forgotten, left_behind,
-             company, contexts_together,
-             files_are_bounded, accounts_are_bounded, log_is_bounded, buffers_are_bounded, environment):
+for test in (expiry_is_answered, own_lies, totals_need_time, layers_need_totals, poisoned_file, file_names, forgotten,
+             left_behind, company, contexts_together, files_are_bounded, accounts_are_bounded, log_is_bounded,
+             buffers_are_bounded, environment):
     test()
 for test in OTHER_USERS:
     if USERS:

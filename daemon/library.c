@@ -208,6 +208,7 @@ bool library_reads_long(const struct entry *entry)
  * boards. */
 struct read_apart {
 	bool done;
+	unsigned imports; /* of the entry when it was read */
 	_Alignas(max_align_t) char image[];
 };
 
@@ -235,6 +236,7 @@ void library_read_apart(struct entry *entry, void *out)
 		return;
 	model_image_put(entry->model, apart->image);
 	model_image_put(others, apart->image + image_stride(entry));
+	apart->imports = entry->imports;
 	apart->done = true;
 }
 
@@ -247,6 +249,10 @@ void library_take(struct entry *entry, const void *in)
 	struct model *others = apart->done ? model_new(entry->library->grid, &entry->library->options) : NULL;
 	if (others && model_image_take(others, apart->image + image_stride(entry)) == 0 &&
 	    model_image_take(entry->model, apart->image) == 0) {
+		if (apart->imports != entry->imports) { /* an import came after the file was read */
+			model_free(others);
+			others = inherited(entry->library, entry);
+		}
 		(void)!read_others(entry->library, entry, others, 0);
 		return;
 	}
@@ -539,7 +545,10 @@ int library_inherit(struct library *library, const char *name, char *text, char 
 	for (size_t i = 0; i < library->count; i++) {
 		struct entry *entry = &library->entry[i];
 
-		if (strcmp(entry->name, name) == 0 && strcmp(entry->mode, library->mode) == 0)
+		if (strcmp(entry->name, name) != 0 || strcmp(entry->mode, library->mode) != 0)
+			continue;
+		entry->imports++;
+		if (!entry->unread)
 			inherit(entry, inherited(library, entry));
 	}
 	return (int)count;

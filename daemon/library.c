@@ -48,6 +48,14 @@ static void inherit(struct entry *entry, struct model *from)
 	model_inherit(entry->model, from);
 }
 
+/* Free the entry's measurements, and those of other boards: they are read again from its files at its next use. */
+static void evict(struct entry *entry)
+{
+	model_forget(entry->model);
+	model_inherit(entry->model, NULL);
+	entry->unread = true;
+}
+
 /* The least recently used entry of this owner (NULL: any) that is unused and saved. If there is none and one is unused
  * and not saved, errno is EAGAIN, unless saving failed. */
 static struct entry *oldest(struct library *library, const uid_t *owner)
@@ -292,8 +300,8 @@ bool library_keep(struct entry *entry)
 {
 	entry->library->read_owner = entry->owner;
 	if (!entry->unread && !library_has_room(entry->library, entry, 0)) {
-		model_forget(entry->model);
-		entry->unread = entry->no_room = true;
+		evict(entry);
+		entry->no_room = true;
 	}
 	return !entry->unread;
 }
@@ -303,8 +311,7 @@ bool library_fit(struct entry *entry)
 	if (entry->unread || entry->users || entry->dirty || entry->saving ||
 	    library_has_room(entry->library, entry, 0))
 		return true;
-	model_forget(entry->model);
-	entry->unread = true;
+	evict(entry);
 	return false;
 }
 
@@ -395,8 +402,7 @@ struct entry *library_get(struct library *library, const char *name, uid_t owner
 		return NULL;
 	}
 	if (!library_has_room(library, entry, 0) && (unread || !entry->users) && !entry->dirty && !entry->saving) {
-		model_forget(entry->model);
-		entry->unread = true;
+		evict(entry);
 		entry->no_room = entry->users > 0;
 		errno = EDQUOT;
 		return NULL;
@@ -446,8 +452,7 @@ bool library_has_room(struct library *library, const struct entry *entry, size_t
 			return true;
 		if (!unused)
 			return false;
-		model_forget(unused->model); /* read again from its file when opened */
-		unused->unread = true;
+		evict(unused);
 	}
 }
 

@@ -18,7 +18,7 @@ static int usage(FILE *to, int status)
 	fputs("usage: flamed-board DIR [--board FILE] [--once]\n"
 	      "Build the sysfs tree of an edge board in DIR and keep it alive until SIGINT or SIGTERM.\n"
 	      "  --board FILE  a board file, or the name of one that came along: agx-orin (default),\n"
-	      "                orin-nano, rk3588\n"
+	      "                orin-nano, raspberry-pi, rk3588\n"
 	      "  --once        build the tree and exit\n"
 	      "  --help, --version\n",
 	      to);

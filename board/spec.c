@@ -468,6 +468,9 @@ static const char *check(const struct spec *spec)
 		cpus += clock->id == CLOCK_CPU;
 		host += clock->id == CLOCK_CPU && clock->host;
 	}
+	for (size_t i = 0; i < spec->rails; i++)
+		if (!(spec->rail[i].mv > 0))
+			return "a rail without mv";
 	if (spec->clocks == 0)
 		return "no clock at all";
 	if (cpus > 0 && host != 1)

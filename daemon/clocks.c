@@ -301,7 +301,7 @@ void clocks_take(struct clocks *clocks, const struct keeper_reply *reply)
 	if (reply->op == KEEPER_APPLIED)
 		learn_settle(clocks, reply);
 	clocks->last = *reply;
-	if (clocks->held && reply->serial >= clocks->serial) {
+	if (clocks->held && !clocks->unsent && reply->serial >= clocks->serial) {
 		clocks->view.current = grid_nearest(&clocks->grid, clocks_point(clocks));
 		clocks->view.current_known = true;
 	}

@@ -48,6 +48,14 @@ static void inherit(struct entry *entry, struct model *from)
 	model_inherit(entry->model, from);
 }
 
+/* Free the entry's measurements, and those of other boards: they are read again from its files at its next use. */
+static void evict(struct entry *entry)
+{
+	model_forget(entry->model);
+	model_inherit(entry->model, NULL);
+	entry->unread = true;
+}
+
 /* The least recently used entry of this owner (NULL: any) that is unused and saved. If there is none and one is unused
  * and not saved, errno is EAGAIN, unless saving failed. */
 static struct entry *oldest(struct library *library, const uid_t *owner)
@@ -208,6 +216,7 @@ bool library_reads_long(const struct entry *entry)
  * boards. */
 struct read_apart {
 	bool done;
+	unsigned imports; /* of the entry when it was read */
 	_Alignas(max_align_t) char image[];
 };
 
@@ -235,6 +244,7 @@ void library_read_apart(struct entry *entry, void *out)
 		return;
 	model_image_put(entry->model, apart->image);
 	model_image_put(others, apart->image + image_stride(entry));
+	apart->imports = entry->imports;
 	apart->done = true;
 }
 
@@ -247,6 +257,10 @@ void library_take(struct entry *entry, const void *in)
 	struct model *others = apart->done ? model_new(entry->library->grid, &entry->library->options) : NULL;
 	if (others && model_image_take(others, apart->image + image_stride(entry)) == 0 &&
 	    model_image_take(entry->model, apart->image) == 0) {
+		if (apart->imports != entry->imports) { /* an import came after the file was read */
+			model_free(others);
+			others = inherited(entry->library, entry);
+		}
 		(void)!read_others(entry->library, entry, others, 0);
 		return;
 	}
@@ -286,8 +300,8 @@ bool library_keep(struct entry *entry)
 {
 	entry->library->read_owner = entry->owner;
 	if (!entry->unread && !library_has_room(entry->library, entry, 0)) {
-		model_forget(entry->model);
-		entry->unread = entry->no_room = true;
+		evict(entry);
+		entry->no_room = true;
 	}
 	return !entry->unread;
 }
@@ -297,8 +311,7 @@ bool library_fit(struct entry *entry)
 	if (entry->unread || entry->users || entry->dirty || entry->saving ||
 	    library_has_room(entry->library, entry, 0))
 		return true;
-	model_forget(entry->model);
-	entry->unread = true;
+	evict(entry);
 	return false;
 }
 
@@ -389,8 +402,7 @@ struct entry *library_get(struct library *library, const char *name, uid_t owner
 		return NULL;
 	}
 	if (!library_has_room(library, entry, 0) && (unread || !entry->users) && !entry->dirty && !entry->saving) {
-		model_forget(entry->model);
-		entry->unread = true;
+		evict(entry);
 		entry->no_room = entry->users > 0;
 		errno = EDQUOT;
 		return NULL;
@@ -440,8 +452,7 @@ bool library_has_room(struct library *library, const struct entry *entry, size_t
 			return true;
 		if (!unused)
 			return false;
-		model_forget(unused->model); /* read again from its file when opened */
-		unused->unread = true;
+		evict(unused);
 	}
 }
 
@@ -539,7 +550,10 @@ int library_inherit(struct library *library, const char *name, char *text, char 
 	for (size_t i = 0; i < library->count; i++) {
 		struct entry *entry = &library->entry[i];
 
-		if (strcmp(entry->name, name) == 0 && strcmp(entry->mode, library->mode) == 0)
+		if (strcmp(entry->name, name) != 0 || strcmp(entry->mode, library->mode) != 0)
+			continue;
+		entry->imports++;
+		if (!entry->unread)
 			inherit(entry, inherited(library, entry));
 	}
 	return (int)count;

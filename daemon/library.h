@@ -27,7 +27,8 @@ struct entry {
 	/* not in memory: to be read from its files at the next use. If it is in use, nothing is known or learned of it
 	 * meanwhile */
 	bool unread;
-	bool no_room; /* unread and in use, but there is no room for it beside the others of its owner */
+	bool no_room;     /* unread and in use, but there is no room for it beside the others of its owner */
+	unsigned imports; /* library_inherit() calls for it; a helper process may have read its files before the last */
 	struct model_metrics metrics;
 	struct shadow_ledger savings; /* totals of its sessions in shadow */
 	uint64_t used_ns;             /* time of last use; the least recently used entry is evicted first */

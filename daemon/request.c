@@ -649,7 +649,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	}
 	pacing_ended(&session->pacing, now_ns);
 	if (request->scheduled && withdraw == WITHDRAW_PUT_BACK)
-		schedule_put_back(&session->schedule, request->number);
+		schedule_put_back(&session->schedule, request->number, request->begin_ns);
 	else if (request->scheduled)
 		tally_streamed(session,
 			       schedule_ended(&session->schedule, request->number, request->begin_ns + total_ns));

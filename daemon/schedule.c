@@ -39,9 +39,9 @@ uint64_t schedule_take(struct schedule *schedule, enum phase phase, uint64_t now
 }
 
 /* The parts of a prompt have one place. */
-void schedule_put_back(struct schedule *schedule, uint64_t k)
+void schedule_put_back(struct schedule *schedule, uint64_t k, uint64_t begin_ns)
 {
-	if (schedule->next == k + 1 && !schedule->prompt)
+	if (schedule->next == k + 1 && begin_ns >= schedule->start_ns && !schedule->prompt)
 		schedule->next = k;
 }
 

@@ -444,8 +444,12 @@ void table_apply(struct keeper_table *t, const struct op_point *point, enum appl
 	for (size_t i = 0; i < t->count; i++) {
 		struct knob_group *g = &t->group[i];
 		move[i] = is_due(t, g, point, which, now_ns) && !board_suspended(t->root, g->device.dir);
-		if (!move[i])
+		if (!move[i]) {
+			/* one that sleeps, or is no longer to be set, stays as it is: look again later */
+			if (which != APPLY_CHECK && g->retry_ns && g->retry_ns <= now_ns)
+				g->retry_ns = now_ns + RETRY_LAST_NS;
 			continue;
+		}
 		g->error = 0;
 		g->checking = which == APPLY_CHECK;
 		if (group_replaced(t, g))

@@ -325,6 +325,7 @@ def wrong_use():
                 ("a bad number", ("base_w = 2.30", "base_w = nan"), r":\d+: base_w = nan"),
                 ("a bad table", ("306..1224/102", "306..x/102"), r":\d+: mhz = "),
                 ("an unknown section", ("[thermal]", "[thermals]"), r":\d+: \[thermals\]: no such section"),
+                ("a rail without a voltage", ("mv = 5000\n", ""), r"a rail without mv"),
                 ("no host policy", ("host = yes", "host = no"), r"host = yes"),
                 ("a file outside the tree", ("/proc/version", "/proc/../etc/x"), r":\d+: /proc/\.\./etc/x")):
             assert change[0] in base

@@ -283,7 +283,7 @@ def pinned(d, begun):
 def no_keeper():
     """While no keeper runs nobody sets the clocks: nothing is learned of them. The next keeper sets them, even if the
     decision is the same."""
-    d = Daemon(start=False)
+    d = Daemon(start=False, config="[flamed]\nrelease_after = 1 min\n")
     d.build = os.path.join(d.dir, "bin")
     os.mkdir(d.build)
     for name in ("flamed", "flamed-keeper"):
@@ -309,6 +309,8 @@ def no_keeper():
     os.chmod(d.build + "/flamed-keeper", 0o755)
     ok(wait_for(lambda: d.status()["keeper.state"] == "running" and d.knobs() == before, 60),
        "the next keeper finds the clocks released", d.difference(before))
+    current = c.ask(op="surface", model="net")["current"]
+    ok(current == "-1", "and the last decision, which reached none, is not taken for their point", current)
     begun, _ = c.request(late, 50, latency_ns)
     ok(begun["cpu_hz"] == last["cpu_hz"] and pinned(d, begun), "a request with the same decision has its clocks set",
        (begun, last, d.difference(before)))

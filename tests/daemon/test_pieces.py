@@ -203,6 +203,66 @@ def nobody_waits_for_imports():
     d.end()
 
 
+def has_opened(pid, path):
+    """Has a helper process opened the file, or read as much?"""
+    try:
+        opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        return path in opened or bytes_read(pid) >= os.path.getsize(path)
+    except OSError:
+        return False
+
+
+def an_import_beside_a_reader():
+    """It comes while a helper process reads the file that it replaces."""
+    if os.geteuid() != 0:
+        skip("an import while earlier ones are read", "only root can play other users")
+        return
+    d = Daemon(start=False)
+    inherited = f"{d.state}/models/net@{MODE}.inherited"
+    os.rename(write_samples(d, "net", 0, MODE), inherited)
+    with open(inherited) as rows:
+        header, *rows = [next(rows).strip() for _ in range(40)]
+    rows = [row.split(",") for row in rows]
+    with open(f"{d.state}/models/net@{MODE}.csv", "w") as own:
+        own.write("\n".join([header] + [",".join(row) for row in rows[::8]]) + "\n")
+    for row in rows:  # another board, which is slower at some points
+        row[5] = f"{1.3 * float(row[5]):.0f}"
+    lines = {f"line.{i}": line for i, line in enumerate([header] + [",".join(row) for row in rows])}
+    surface = lambda c: c.ask(op="surface", model="net", phase="decode", context=100)
+
+    d.start()
+    asker = d.client_of(1501)
+    asker.open("net", phase="decode")
+    before = surface(asker)
+    d.stop()
+    d.start()
+    admin, asker = d.client(), d.client_of(1501)
+    board = admin.ask(op="status")["board.name"]
+    helper = helper_for(d, asker, op="open", model="net", phase="decode")
+    if ok(helper is not None, "a helper process reads earlier imports"):
+        for _ in range(10000):
+            if has_opened(helper, inherited) or helper not in children(d.process.pid):
+                break
+            os.kill(helper, signal.SIGCONT)
+            time.sleep(0.0002)
+            os.kill(helper, signal.SIGSTOP)
+        print(f"# | it was stopped {'while' if has_opened(helper, inherited) else 'not while'} it read", flush=True)
+        reply = admin.ask(op="import", model="net", board=board, mode=MODE, format=1, other_versions=1, **lines)
+        ok(reply["errno"] == "0" and int(reply["points"]) >= ROWS, "an import comes meanwhile", reply)
+        os.kill(helper, signal.SIGCONT)
+        ok(asker.reply()["errno"] == "0", "the helper process goes on")
+        meanwhile = surface(asker)
+        d.stop()
+        d.start()
+        asker = d.client_of(1501)
+        asker.open("net", phase="decode")
+        after = surface(asker)
+        ok(meanwhile == after != before, "and the model rests on all imports, as after a restart",
+           [[s.get(key) for s in (before, meanwhile, after)] for key in after
+            if not before.get(key) == meanwhile.get(key) == after.get(key)][:3])
+    d.end()
+
+
 def samples_of(d, uid):
     """Number of samples of each of a user's models in the mode LESS."""
     c, found, page = d.client(), {}, {"next": 0}
@@ -453,6 +513,7 @@ real_time(policy=os.SCHED_FIFO | os.SCHED_RESET_ON_FORK)
 nobody_waits_for_a_fit()
 nobody_waits_for_files()
 nobody_waits_for_imports()
+an_import_beside_a_reader()
 nobody_waits_for_a_power_mode()
 nobody_waits_for_saves()
 saves_are_not_put_off()

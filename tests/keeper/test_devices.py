@@ -51,6 +51,18 @@ def stamps(root, folder):
             if os.path.isfile(root + folder + name)}
 
 
+def notices_for(k, seconds):
+    """Number of replies that come by themselves."""
+    count, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            k.receive(max(0.001, end - time.monotonic()))
+            count += 1
+        except TimeoutError:
+            break
+    return count
+
+
 def suspended():
     for status in ("suspended", "suspending"):
         with Board("amd-apu") as b:
@@ -82,6 +94,20 @@ def suspended():
         tap.ok(wait_for(lambda: read(b.root, CARD + "power_dpm_force_performance_level") == "auto"),
                "it is given back once it wakes")
         tap.equal((k.close(), os.listdir(b.state)), (0, []), "and then nothing is owed")
+    for name in ("falls asleep", "has no target any more"):
+        with Board("amd-apu") as b:
+            b.second_card("active")
+            k = b.start()
+            os.unlink(b.root + CARD + "pp_dpm_sclk")
+            os.mkdir(b.root + CARD + "pp_dpm_sclk")
+            state = k.apply(0, 1100 * MHZ, 2000 * MHZ).state[1]
+            if name == "falls asleep":
+                write(b.root, CARD + "power/runtime_status", "suspended")
+            else:
+                k.apply(0, 0, 2000 * MHZ)
+            notices = notices_for(k, 1)
+            tap.ok(state == DEGRADED and notices <= 20,
+                   f"a card that is to be tried again and {name}: the keeper does not spin", (state, notices))
 
 
 def suspended_intel():

@@ -268,6 +268,23 @@ static void samples_of_users(void **state)
 	close_library(dir);
 }
 
+/* A file of `rows` samples. */
+static void write_rows(const char *path, size_t rows)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fprintf(file, "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n\n");
+	for (unsigned k = 0; k < rows; k++) {
+		struct op_point p = grid_point(&grid, k % grid.points);
+		uint32_t context = 100u << k / grid.points;
+
+		fprintf(file, "decode,%u,%" PRIu64 ",%" PRIu64 ",0,%" PRIu64 ",1\n", context, p.hz[0], p.hz[1],
+			truth_ns(p, context));
+	}
+	fclose(file);
+}
+
 /* A question reads a model: it is kept as long as there is room for it beside those in use. */
 static void asked_about(void **state)
 {
@@ -279,17 +296,7 @@ static void asked_about(void **state)
 	open_library(dir);
 	for (unsigned i = 0; i <= 4; i++) {
 		snprintf(path, sizeof(path), "%s/models/m%u@@1001.csv", dir, i);
-		FILE *file = fopen(path, "w");
-		assert_non_null(file);
-		fprintf(file, "phase,context,cpu_hz,gpu_hz,mem_hz,latency_ns,n\n");
-		for (unsigned k = 0; k < rows; k++) {
-			struct op_point p = grid_point(&grid, k % grid.points);
-			uint32_t context = 100u << k / grid.points;
-
-			fprintf(file, "decode,%u,%" PRIu64 ",%" PRIu64 ",0,%" PRIu64 ",1\n", context, p.hz[0], p.hz[1],
-				truth_ns(p, context));
-		}
-		fclose(file);
+		write_rows(path, rows);
 	}
 	assert_true(5 * rows * MODEL_SAMPLE_BYTES > MEASURED_PER_UID_MAX);
 	assert_true(4 * rows * MODEL_SAMPLE_BYTES <= MEASURED_PER_UID_MAX);
@@ -313,6 +320,52 @@ static void asked_about(void **state)
 	assert_int_equal(model_measured_bytes(used[0]->model), 0);
 	for (unsigned i = 0; i <= 4; i++) {
 		snprintf(path, sizeof(path), "%s/models/m%u@@1001.csv", dir, i);
+		assert_int_equal(unlink(path), 0);
+	}
+	close_library(dir);
+}
+
+/* An evicted model takes no room, nor do the measurements of other boards that came with it. */
+static void imports_of_users(void **state)
+{
+	char dir[] = "/tmp/flamed-memory-XXXXXX", path[PATH_MAX];
+	const size_t rows = 4000, bytes = rows * MODEL_SAMPLE_BYTES;
+	struct entry *used[4], *asked;
+	(void)state;
+
+	open_library(dir);
+	for (unsigned i = 0; i <= 4; i++) {
+		snprintf(path, sizeof(path), "%s/models/m%u@.inherited", dir, i);
+		write_rows(path, rows);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "m%u", i);
+		used[i] = use(path, 1001);
+		assert_int_equal(model_measured_bytes(used[i]->model), bytes);
+	}
+	/* one that is asked about, one that is opened, one that a session goes over to */
+	asked = library_enter(&library, "m4", 1001);
+	library_read(asked);
+	assert_int_equal(model_measured_bytes(asked->model), bytes);
+	assert_false(library_fit(asked));
+	assert_true(asked->unread);
+	assert_int_equal(model_measured_bytes(asked->model), 0);
+	assert_null(library_get(&library, "m4", 1001, 100));
+	assert_int_equal(errno, EDQUOT);
+	assert_int_equal(model_measured_bytes(asked->model), 0);
+	assert_ptr_equal(library_hold(&library, "m4", 1001), asked);
+	library_read(asked);
+	assert_false(library_keep(asked));
+	assert_int_equal(model_measured_bytes(asked->model), 0);
+	library_put(asked);
+	/* one that is not in use makes room */
+	library_put(used[0]);
+	assert_ptr_equal(use("m4", 1001), asked);
+	assert_int_equal(model_measured_bytes(asked->model), bytes);
+	assert_true(used[0]->unread);
+	assert_int_equal(model_measured_bytes(used[0]->model), 0);
+	for (unsigned i = 0; i <= 4; i++) {
+		snprintf(path, sizeof(path), "%s/models/m%u@.inherited", dir, i);
 		assert_int_equal(unlink(path), 0);
 	}
 	close_library(dir);
@@ -387,6 +440,7 @@ int main(void)
 		cmocka_unit_test(surfaces_of_users),
 		cmocka_unit_test(samples_of_users),
 		cmocka_unit_test(asked_about),
+		cmocka_unit_test(imports_of_users),
 		cmocka_unit_test(read_in_pieces),
 		cmocka_unit_test(debts_of_users),
 	};

@@ -15,7 +15,8 @@
  *	record E S   wait S E   eventsync E   poll S   pollevent E   query E (once)   hostfunc S   callback S
  *	capture S global|local|relaxed   endcapture S G   clone G G   instantiate G X [flags]   update X G   replay X S
  *	drop-graph G   drop-exec X   drop-stream S   sleep US   fork   expect-error CODE (of the next call)
- *	reset   retain   release (of the primary context)   context C   use C (of the stand-in, where any context has all)
+ *	reset   retain   release (of the primary context)
+ *	context C   use C (of the stand-in, where any context has all)
  *	push NAME   push-w NAME (wide)   pop   push-in NAME   pop-in (of a domain)   start NAME R   stop R
  *	stop-elsewhere R (in another thread) NVTX ranges (engine-nvtx)
  *	inference                            one is over here */

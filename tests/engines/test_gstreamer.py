@@ -94,6 +94,23 @@ for name, element in (("a queue that drops old buffers", "queue name=net leaky=d
     ok(rc == 0 and not err and len(begins) == len(ends) == FEW and ended == out,
        f"{name}: those that come out are counted, the others are withdrawn", (ended, out, len(ends), rc, err))
 
+HALF = (PICTURES % (FEW // 2)).rstrip(" !")
+for name, pipeline in (
+        ("an element that two threads enter", "funnel name=net ! identity sleep-time=2000 ! fakesink "
+         f"{HALF} ! queue ! net. {HALF} ! queue ! net."),
+        ("one that two threads are in at the same time", "( name=net identity name=a sleep-time=10000 ! f. "
+         "identity name=b sleep-time=40000 ! f. funnel name=f ) f. ! fakesink "
+         f"{HALF} ! identity sleep-time=10000 ! a. {HALF} ! identity sleep-time=25000 ! b."),
+        ("one with a thread that invents timestamps but the first", "( name=net queue name=a ! "
+         f"identity name=b datarate=1000000000 sleep-time=2000 ) {SHORT} a. b. ! fakesink"),
+        ("one in which others overtake a buffer", "( name=net queue name=a ! identity sleep-time=400000 ! f. "
+         f"queue name=b ! f. funnel name=f ) f. ! fakesink {PICTURES % 1} a. "
+         + (PICTURES % 4).replace("pattern", "timestamp-offset=1000000000 pattern")
+         + "identity sleep-time=50000 ! b.")):
+    opens, begins, ends, rc, err = served("bin", pipeline, "flamed(element=net,deadline=33ms)")
+    ok(rc == 0 and not err and len(begins) == len(ends) == (5 if "overtake" in name else FEW)
+       and not any("withdraw" in end for end in ends), f"{name}: each buffer is counted", (ends, len(begins), rc, err))
+
 opens, begins, ends, rc, err = served("rate", SHORT + "identity name=net ! fakesink",
                                       "flamed(element=net,rate=30fps,model=detector)")
 ok(rc == 0 and (opens[0]["model"], opens[0]["rate_mhz"]) == ("detector", "30000") and len(begins) == FEW

@@ -4,7 +4,7 @@
 #ifndef COMMON_LIMITS_H
 #define COMMON_LIMITS_H
 
-/* protocol: common/kv.c, daemon/session.c, daemon/request.c */
+/* protocol: common/kv.c, daemon/session.c, daemon/request.c, lib/libflamed.c */
 #define LINE_BYTES_MAX    4096
 #define MESSAGE_BYTES_MAX 65536
 #define MODEL_NAME_MAX    64
@@ -22,7 +22,7 @@
 #define REQUESTS_MAX                (USERS_FULL * REQUESTS_PER_UID_MAX)
 #define COMPANY_MAX                 8   /* requests laid out one beside the other: the newest and the most urgent */
 #define COMPANY_PAIRS_MAX           512 /* pairs of models whose interference is remembered */
-#define REQUESTS_PER_SESSION_MAX    8
+#define REQUESTS_PER_SESSION_MAX    8   /* in flight */
 #define OUTPUT_BYTES_MAX            (256 * 1024) /* of unread replies, after which a client is disconnected */
 /* bytes of messages not whole and replies not read, over all connections */
 #define BUFFERED_PER_UID_MAX        (1 << 20)

@@ -436,14 +436,26 @@ struct client_request *handle_new_request(struct flamed *flamed, int session)
 	return best;
 }
 
+/* Begins of a session that were not replied to, so that no end of theirs was sent. */
+static size_t unanswered(const struct flamed *flamed, int session)
+{
+	size_t count = 0;
+
+	for (int i = 0; i < HANDLE_REQUESTS_MAX; i++)
+		count += flamed->request[i].session == session &&
+			 (flamed->request[i].state == REQUEST_SENT || flamed->request[i].state == REQUEST_ENDING);
+	return count;
+}
+
 static int64_t send_begin(struct flamed *flamed, int number, uint64_t deadline_ns, bool wait)
 {
 	struct client_session *session = &flamed->session[number];
 	struct client_request *request = NULL;
 	int rc;
 
-	/* Room is kept for the end of every request. */
-	if (flamed->expected_count < HANDLE_EXPECTED_MAX - 2 * HANDLE_REQUESTS_MAX)
+	/* The daemon would refuse one more. Room is kept for the end of every request. */
+	if (unanswered(flamed, number) < REQUESTS_PER_SESSION_MAX &&
+	    flamed->expected_count < HANDLE_EXPECTED_MAX - 2 * HANDLE_REQUESTS_MAX)
 		request = handle_new_request(flamed, number);
 	if (!request)
 		return -EAGAIN;

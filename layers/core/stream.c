@@ -568,7 +568,7 @@ void stream_waited(struct stream *stream, enum boundary_wait kind, uint64_t thro
 	struct outcome outcome = {0};
 
 	pthread_mutex_lock(&stream->lock);
-	if (through > stream->commands && through < STREAM_ALL)
+	if (through > stream->commands && through < STREAM_ALL && stream->launched > stream->commands)
 		stream->early_ns = now_ns;
 	if (through < stream->launched) {
 		waited_in_part(stream, through, now_ns, &outcome);
@@ -590,7 +590,7 @@ void stream_polled(struct stream *stream, uint64_t number, bool complete)
 	struct outcome outcome = {0};
 
 	pthread_mutex_lock(&stream->lock);
-	if (complete && number > stream->commands)
+	if (complete && number > stream->commands && stream->launched > stream->commands)
 		stream->early_ns = now_ns;
 	if (number < stream->commands || number < stream->launched) {
 		if (complete)

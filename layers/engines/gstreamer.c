@@ -24,6 +24,7 @@
 #include "installation.h"
 
 #define IN_FLIGHT_MAX   8    /* buffers inside the element; further ones are not requests */
+#define REORDER_MAX     4    /* newer buffers that may leave before one, as from an encoder with B-frames */
 #define DESCRIPTORS_MAX 1024 /* of the process, among which connections to flamed are looked for */
 
 /* Where buffers leave the element, as learned from the first one that does. */
@@ -38,6 +39,8 @@ struct inside {
 	gint64 request; /* 0 or negative: none */
 	guint64 begin_ns;
 	GstClockTime pts;
+	gpointer thread; /* in whose chain function it is; NULL: that returned */
+	guint passed;    /* newer buffers that left */
 };
 
 typedef struct {
@@ -51,14 +54,14 @@ typedef struct {
 	int session;
 	GMutex lock;
 	struct inside inside[IN_FLIGHT_MAX]; /* oldest first */
-	guint count;
-	gpointer thread; /* thread inside the element's chain function; NULL: none */
+	guint count, unfollowed;             /* unfollowed: buffers inside that are not among those above */
+	gpointer thread;                     /* the newest one inside the element's chain function; NULL: none */
 	enum leaving leaving;
-	gboolean sink, followed; /* followed: the newest buffer is one of those above */
-	gboolean keeps_pts;      /* of an element with its own queue: a buffer left as it entered */
-	guint64 buffers, ended;  /* ended: requests, without those withdrawn */
-	gint64 newest;           /* request */
-	gint warned;             /* that flamed is not there, or knows no deadline */
+	gboolean sink;
+	gboolean keeps_pts;     /* of an element with its own queue: a buffer left as it entered */
+	guint64 buffers, ended; /* ended: requests, without those withdrawn */
+	gint64 newest;          /* request */
+	gint warned;            /* that flamed is not there, or knows no deadline */
 } FlamedTracer;
 
 typedef struct {
@@ -90,6 +93,16 @@ static struct inside take(FlamedTracer *self, guint at)
 	buffer = self->inside[at];
 	memmove(self->inside + at, self->inside + at + 1, (--self->count - at) * sizeof(self->inside[0]));
 	return buffer;
+}
+
+/* The buffer in the chain function that this thread runs, or `count`. With the lock held. */
+static guint of_thread(const FlamedTracer *self)
+{
+	guint at = 0;
+
+	while (at < self->count && self->inside[at].thread != g_thread_self())
+		at++;
+	return at;
 }
 
 static void end(FlamedTracer *self, const struct inside *buffer)
@@ -130,8 +143,11 @@ static void say_no_deadline(FlamedTracer *self)
 
 static void enters(FlamedTracer *self, gboolean sink, GstClockTime pts)
 {
-	struct inside buffer = {flamed_begin(self->flamed, self->session, 0), clock_now_ns(), pts};
-	gboolean followed;
+	struct inside buffer = {.request = flamed_begin(self->flamed, self->session, 0),
+				.begin_ns = clock_now_ns(),
+				.pts = pts,
+				.thread = g_thread_self()};
+	struct inside left_out = {0};
 
 	if (buffer.request == -ENOTCONN)
 		say_once(self, "the connection to flamed broke");
@@ -145,32 +161,42 @@ static void enters(FlamedTracer *self, gboolean sink, GstClockTime pts)
 	self->sink = sink;
 	if (sink)
 		self->leaving = LEAVES_HERE;
-	followed = self->followed = self->count < IN_FLIGHT_MAX;
-	if (followed)
+	if (self->count == IN_FLIGHT_MAX && self->inside[0].passed)
+		left_out = take(self, 0); /* dropped, most likely */
+	if (self->count < IN_FLIGHT_MAX) {
 		self->inside[self->count++] = buffer;
+	} else {
+		left_out = buffer;
+		self->unfollowed++;
+	}
 	g_mutex_unlock(&self->lock);
-	if (!followed)
-		withdraw(self, &buffer);
+	withdraw(self, &left_out);
 }
 
-/* The buffer that leaves an element with its own queue, and those dropped before it: they have earlier timestamps. An
- * element that changes timestamps is taken to drop none. With the lock held. */
+/* The buffer that leaves an element with its own queue, and those dropped before it. A timestamp that did not enter is
+ * that of a buffer that is not followed or, from an element that changes timestamps, of the oldest. With the lock
+ * held. */
 static struct inside take_by_pts(FlamedTracer *self, GstClockTime pts, struct inside *dropped, guint *count)
 {
-	struct inside buffer;
+	struct inside buffer = {0};
 	guint at = 0;
 
 	while (at < self->count && self->inside[at].pts != pts)
 		at++;
-	if (!GST_CLOCK_TIME_IS_VALID(pts) || (at == self->count && !self->keeps_pts))
+	if (!GST_CLOCK_TIME_IS_VALID(pts) || at == self->count) {
+		if (self->unfollowed && (self->keeps_pts || self->count == 0)) {
+			self->unfollowed--;
+			return buffer;
+		}
+		self->keeps_pts = FALSE;
 		return take(self, 0);
+	}
 	self->keeps_pts = TRUE;
-	buffer = take(self, at); /* none, if it was not followed */
-	for (guint i = 0; i < self->count;)
-		if (self->inside[i].pts < pts)
-			dropped[(*count)++] = take(self, i);
-		else
-			i++;
+	buffer = take(self, at);
+	while (at > 0)
+		self->inside[--at].passed++;
+	while (self->count && self->inside[0].passed > REORDER_MAX)
+		dropped[(*count)++] = take(self, 0);
 	return buffer;
 }
 
@@ -181,14 +207,19 @@ static void leaves(FlamedTracer *self, GstClockTime pts)
 
 	g_mutex_lock(&self->lock);
 	if (self->count && self->leaving == LEAVES_UNKNOWN)
-		self->leaving = self->thread == g_thread_self() ? LEAVES_HERE : LEAVES_ELSEWHERE;
-	/* Older buffers that did not come out of their own chain function were dropped. */
-	while (self->leaving == LEAVES_HERE && self->count > (guint)self->followed)
-		dropped[count++] = take(self, 0);
-	if (self->leaving == LEAVES_ELSEWHERE)
+		self->leaving = self->thread == g_thread_self() || of_thread(self) < self->count ? LEAVES_HERE :
+												   LEAVES_ELSEWHERE;
+	if (self->leaving == LEAVES_ELSEWHERE) {
 		buffer = take_by_pts(self, pts, dropped, &count);
-	else
-		buffer = take(self, 0);
+	} else {
+		buffer = take(self, of_thread(self));
+		/* Those that did not come out of their own chain function were dropped. */
+		for (guint i = 0; i < self->count;)
+			if (self->inside[i].thread)
+				i++;
+			else
+				dropped[count++] = take(self, i);
+	}
 	g_mutex_unlock(&self->lock);
 	end(self, &buffer);
 	for (guint i = 0; i < count; i++)
@@ -201,12 +232,16 @@ static void returned(FlamedTracer *self)
 {
 	struct inside buffer = {0};
 	gboolean sink;
+	guint at;
 
 	g_mutex_lock(&self->lock);
 	self->thread = NULL;
 	sink = self->sink;
+	at = of_thread(self);
 	if (self->leaving == LEAVES_HERE)
-		buffer = take(self, 0);
+		buffer = take(self, at);
+	else if (at < self->count)
+		self->inside[at].thread = NULL;
 	g_mutex_unlock(&self->lock);
 	if (sink)
 		end(self, &buffer);

@@ -331,6 +331,32 @@ def slow_begin(directory):
 
 
 @test
+def unanswered(directory):
+    """No more begins wait for replies than the daemon takes of a session: each that has a number is counted."""
+    fake = Fake(directory + "/s")
+    e = Exercise(directory + "/s")
+    e("session", "m", 33 * MS, 20000 * MS)
+    e("session", "n", 33 * MS, 20000 * MS)
+    go = threading.Event()
+    fake.behave = lambda op, message: op == "begin" and not go.wait(60)
+    requests = [int(e("begin", 0, 0)[0]) for _ in range(8)]
+    equal(sorted(set(requests)), requests, "a number each")
+    within(requests[0], 1, 10**6, "numbers")
+    for request in requests[:4]:
+        equal(e("end", request, 5 * MS), ["0"], "before its begin was answered")
+    equal(e("begin", 0, 0)[0], str(-errno.EAGAIN), "the ninth")
+    within(int(e("begin", 1, 0)[0]), 1, 10**6, "another session")
+    go.set()
+    for request in requests[4:]:
+        equal(e("end", request, 5 * MS), ["0"])
+    until(lambda: e("counts", 0)[1] == "8", "counted")
+    equal(len(fake.ops("begin")), 9, "begins")
+    within(int(e("begin", 0, 0)[0]), 1, 10**6, "once they are answered")
+    e.end()
+    fake.close()
+
+
+@test
 def refused(directory):
     """The daemon's refusals come back as their errno."""
     fake = Fake(directory + "/s")

@@ -80,6 +80,24 @@ def with_accounts(accounts, args):
     return None
 
 
+def with_unreadable_etc(args):
+    """A command of an ordinary user who sees a flamed.conf that only others may read; None where nothing may be
+    mounted."""
+    etc = os.path.join(d.dir, "etc")
+    os.mkdir(etc)
+    shutil.copy(PASSWD, etc)
+    with open(etc + "/flamed.conf", "w") as f:
+        f.write("[flamed]\n")
+    os.chmod(etc + "/flamed.conf", 0)
+    user = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount", "sh", "-c",
+            'mount --bind "$0" /etc && exec unshare --user "$@"', etc]
+    if shutil.which("unshare") and subprocess.run(
+            [*user, "sh", "-c", "test -e /etc/flamed.conf && ! test -r /etc/flamed.conf"],
+            capture_output=True).returncode == 0:
+        return [*user, *args]
+    return None
+
+
 def unpack(path, folder):
     with tarfile.open(path) as tar:
         (tar.extractall(folder, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(folder))
@@ -242,5 +260,22 @@ if args:
     ok(not kept, "and the services", (kept, log))
 else:
     skip("no name of 43 accounts is left", "an /etc/passwd of the test's cannot be mounted here")
+
+# the default configuration that this user may not read is left out, and a named one is an error
+words[4] = d.dir + "/user.tar"
+args = with_unreadable_etc([*words, "--log", "/dev/null"])
+if args:
+    run = subprocess.run([*args, "--config", "/etc/flamed.conf"], capture_output=True, text=True)
+    ok(run.returncode == 1 and "/etc/flamed.conf: Permission denied" in run.stderr and not os.path.exists(words[4]),
+       "--config of a file that may not be read is an error", (run.returncode, run.stdout, run.stderr))
+    run = subprocess.run(args, capture_output=True, text=True)
+    if ok(run.returncode == 0 and os.path.exists(words[4]), "without it there is a report",
+          (run.returncode, run.stdout, run.stderr)):
+        with tarfile.open(words[4]) as tar:
+            names = tar.getnames()
+        ok({"report.txt", "log.txt"} <= set(names) and "flamed.conf" not in names, "of all but the configuration",
+           names)
+else:
+    skip("a report without the configuration", "an /etc of the test's cannot be mounted here")
 d.end()
 done()

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "../../common/clock.h"
 #include "../../layers/core/session.h"
 #include "../../layers/core/stream.h"
 #include "../../layers/core/summary.h"
 
 static unsigned held, asked, begun, ended, withdrawn;
 static size_t layers_of_last; /* sent with the inference that ended last */
+static uint64_t longest_ns;
 static bool done;
 
 /* The linker puts these before the functions of session.c. */
@@ -36,6 +38,7 @@ void __wrap_session_end(struct layer_session *session, struct session_request re
 {
 	ended++;
 	layers_of_last = count;
+	longest_ns = total_ns > longest_ns ? total_ns : longest_ns;
 	__real_session_end(session, request, total_ns, layers, count, may_block);
 }
 
@@ -377,6 +380,39 @@ static void a_wait_before_the_launch_returns_ends_by_the_rule(void **state)
 	assert_int_equal(withdrawn, 0);
 }
 
+/* A wait for a submission without launches that is still with the driver says nothing of the next one. */
+static void an_early_wait_for_no_launch_ends_none(void **state)
+{
+	uint64_t start_ns = clock_now_ns();
+
+	(void)state;
+	assert_int_equal(boundary_parse("count:2", &core.config.boundary), 0);
+	stream_leave(stream);
+	stream = stream_take();
+	done = false;
+	begun = ended = withdrawn = 0;
+	longest_ns = 0;
+	for (int i = 0; i < 9; i++) {
+		uint64_t before = stream_commands(stream), number;
+
+		if (i % 2)
+			stream_waited(stream, WAIT_FINISH, before + 1);
+		else
+			stream_polled(stream, before + 1, true);
+		stream_enqueued(stream);
+		number = launch_as(stream, 10, 2);
+		assert_int_equal(number, before + 2);
+		assert_int_equal(begun - ended, i >= 3); /* until the host waits for it */
+		stream_waited(stream, WAIT_FINISH, number);
+		assert_int_equal(ended, begun);
+	}
+	boundary_parse(NULL, &core.config.boundary);
+	assert_int_equal(begun, 6);
+	assert_int_equal(withdrawn, 0);
+	assert_in_range(longest_ns, 1, clock_now_ns() - start_ns);
+	assert_int_equal(held, 0);
+}
+
 static void two_streams_do_not_mix(void **state)
 {
 	struct stream *other = stream_take();
@@ -420,6 +456,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(each_begin_in_a_batch_has_its_end, start, stop),
 		cmocka_unit_test_setup_teardown(a_wait_may_return_before_the_launch_does, start, stop),
 		cmocka_unit_test_setup_teardown(a_wait_before_the_launch_returns_ends_by_the_rule, start, stop),
+		cmocka_unit_test_setup_teardown(an_early_wait_for_no_launch_ends_none, start, stop),
 		cmocka_unit_test_setup_teardown(two_streams_do_not_mix, start, stop),
 		cmocka_unit_test_setup_teardown(streams_are_bounded, start, stop),
 	};

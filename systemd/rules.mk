@@ -14,5 +14,5 @@ install::
 	$(INSTALL) -m 644 systemd/flamed.tmpfiles $(DESTDIR)$(TMPFILESDIR)/flamed.conf
 
 uninstall::
-	cd $(DESTDIR)$(UNITDIR) && rm -f $(notdir $(UNITS)) $(notdir $(wildcard systemd/*.socket))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(UNITS) $(wildcard systemd/*.socket)))
 	rm -f $(DESTDIR)$(SYSUSERSDIR)/flamed.conf $(DESTDIR)$(TMPFILESDIR)/flamed.conf

@@ -3,7 +3,7 @@ UNITS := $(patsubst systemd/%.in,$(B)/systemd/%,$(wildcard systemd/*.service.in)
 ALL += $(UNITS)
 
 $(B)/systemd/%: systemd/%.in $(PATHS)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) && rm -f $@
 	sed -e 's#@SBINDIR@#$(SBINDIR)#g' -e 's#@BINDIR@#$(BINDIR)#g' \
 		-e 's#@LIBEXECDIR@#$(LIBEXECDIR)#g' -e 's#@SYSCONFDIR@#$(SYSCONFDIR)#g' $< >$@
 

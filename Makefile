@@ -62,7 +62,8 @@ PROBES := $(call room,probes)
 LAYER_CORE := $(call room,layers/core)
 
 # Every path that a program or a file carries. Another PREFIX or path variable changes this file,
-# and what includes or depends on it is made again: `make install PREFIX=/usr` is enough.
+# and what includes or depends on it is made again: `make install PREFIX=/usr` is enough. If root does so, these
+# files are root's: they are replaced rather than written, so that the user can make them again.
 PATHS := $(B)/installation.h
 define PATHS_TEXT
 #define FLAMED_VERSION "$(VERSION)"
@@ -79,7 +80,7 @@ endef
 export PATHS_TEXT
 $(PATHS): force
 	@mkdir -p $(@D)
-	@printf '%s\n' "$$PATHS_TEXT" >$@.$$$$; cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
+	@printf '%s\n' "$$PATHS_TEXT" >$@.$$$$; cmp -s $@.$$$$ $@ && rm -f $@.$$$$ || mv -f $@.$$$$ $@
 
 # Requirements of the build are checked once, before the first compiler call.
 $(B)/build-deps: tools/install-deps
@@ -89,6 +90,7 @@ $(B)/build-deps: tools/install-deps
 
 $(B)/%.o: %.c | $(PATHS) $(B)/build-deps
 	@mkdir -p $(@D)
+	@rm -f $(@:.o=.d)
 	@echo "  CC $@"
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 

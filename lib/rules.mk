@@ -13,6 +13,7 @@ $(B)/libflamed.so: $(LIBFLAMED)
 	ln -sf libflamed.so.0 $@
 
 $(B)/flamed.pc: lib/flamed.pc.in $(PATHS)
+	@rm -f $@
 	sed -e 's#@PREFIX@#$(PREFIX)#' -e 's#@LIBDIR@#$(LIBDIR)#' -e 's#@INCLUDEDIR@#$(INCLUDEDIR)#' \
 		-e 's#@VERSION@#$(VERSION)#' $< >$@
 

@@ -6,7 +6,7 @@ MAN_PATHS = sed -e 's\#/usr/local/lib/flamed\#$(PRIVLIBDIR)\#g' -e 's\#/usr/loca
 install::
 	$(INSTALL) -d $(foreach s,1 3 5 8,$(DESTDIR)$(MANDIR)/man$(s))
 	for page in $(notdir $(wildcard man/*.[1358])); do \
-		$(MAN_PATHS) man/$$page >$(B)/page && \
+		rm -f $(B)/page && $(MAN_PATHS) man/$$page >$(B)/page && \
 			$(INSTALL) -m 644 $(B)/page $(DESTDIR)$(MANDIR)/man$${page##*.}/$$page || exit; \
 	done
 

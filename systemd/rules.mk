@@ -3,7 +3,7 @@ UNITS := $(patsubst systemd/%.in,$(B)/systemd/%,$(wildcard systemd/*.service.in)
 ALL += $(UNITS)
 
 $(B)/systemd/%: systemd/%.in $(PATHS)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) && rm -f $@
 	sed -e 's#@SBINDIR@#$(SBINDIR)#g' -e 's#@BINDIR@#$(BINDIR)#g' \
 		-e 's#@LIBEXECDIR@#$(LIBEXECDIR)#g' -e 's#@SYSCONFDIR@#$(SYSCONFDIR)#g' $< >$@
 
@@ -14,5 +14,5 @@ install::
 	$(INSTALL) -m 644 systemd/flamed.tmpfiles $(DESTDIR)$(TMPFILESDIR)/flamed.conf
 
 uninstall::
-	cd $(DESTDIR)$(UNITDIR) && rm -f $(notdir $(UNITS)) $(notdir $(wildcard systemd/*.socket))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(UNITS) $(wildcard systemd/*.socket)))
 	rm -f $(DESTDIR)$(SYSUSERSDIR)/flamed.conf $(DESTDIR)$(TMPFILESDIR)/flamed.conf

@@ -4,6 +4,7 @@
 checks and counts them, with and without the layer, in turns. The lower quartile of each run counts,
 so that other load matters little."""
 import os, statistics, subprocess, sys, tempfile, time
+from lines import tied
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("RELEASE_DIR", os.path.join(HERE, "../build/release")))
@@ -21,10 +22,9 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         open(directory + "/flamed.conf", "w").close()
         os.mkdir(directory + "/sys")
-        flamed = subprocess.Popen([BUILD + "/flamed", "--sysroot", directory, "--runtime-dir", directory + "/run",
-                                   "--state-dir",
-                                   directory + "/state", "--config", directory + "/flamed.conf"],
-                                  stderr=subprocess.DEVNULL)
+        flamed = tied(subprocess.Popen([BUILD + "/flamed", "--sysroot", directory, "--runtime-dir", directory + "/run",
+                                        "--state-dir", directory + "/state", "--config",
+                                        directory + "/flamed.conf"], stderr=subprocess.DEVNULL))
         time.sleep(1)
         plain = dict(os.environ, LD_LIBRARY_PATH=BUILD + "/tests/cuda")
         layered = dict(plain, LD_PRELOAD=BUILD + "/libflamed-cuda.so", FLAMED_DEADLINE_NS="100000000",

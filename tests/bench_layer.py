@@ -4,6 +4,7 @@
 turns on the same machine. The lower quartile of each run counts, so that what else the machine does
 matters little."""
 import os, statistics, subprocess, sys, tempfile, time
+from lines import tied
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("RELEASE_DIR", os.path.join(HERE, "../build/release"))
@@ -25,9 +26,9 @@ def main():
         conf = directory + "/flamed.conf"
         open(conf, "w").close()
         os.mkdir(directory + "/sys")
-        flamed = subprocess.Popen([BUILD + "/flamed", "--sysroot", directory, "--runtime-dir", directory + "/run",
-                                   "--state-dir",
-                                   directory + "/state", "--config", conf], stderr=subprocess.DEVNULL)
+        flamed = tied(subprocess.Popen([BUILD + "/flamed", "--sysroot", directory, "--runtime-dir", directory + "/run",
+                                        "--state-dir", directory + "/state", "--config", conf],
+                                       stderr=subprocess.DEVNULL))
         time.sleep(1)
         plain = dict(os.environ)
         layered = dict(plain, OPENCL_LAYERS=os.path.abspath(BUILD + "/libflamed-opencl.so"),

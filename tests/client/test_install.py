@@ -4,6 +4,7 @@
 file, example, Python binding, completion."""
 
 import os
+import pty
 import re
 import shutil
 import site
@@ -14,7 +15,7 @@ import tempfile
 import time
 
 from fake import Fake
-from tap import ROOT, VERSION, contains, equal, main, test, until
+from tap import ROOT, VERSION, Skip, contains, equal, main, test, until
 
 TREE = tempfile.mkdtemp(prefix="flamed-install-")
 LIB = TREE + "/usr/local/lib"
@@ -251,10 +252,35 @@ def configuration(_):
 @test
 def uninstall(_):
     """make uninstall leaves no file, and no folder but those of every /usr/local."""
-    run("make", "uninstall", "DESTDIR=" + TREE, cwd=ROOT)
-    equal(files(), [])
+    for _ in range(2):  # twice: nothing is there any more
+        run("make", "uninstall", "DESTDIR=" + TREE, cwd=ROOT)
+        equal(files(), [])
     usual = [f"/usr/local/{name}" for name in ("bin", "sbin", "include", "share/man", "share")] + [PYTHON_DIR, "/etc"]
     equal([d for d, _, _ in os.walk(TREE) if not any(u.startswith(d[len(TREE):]) for u in usual)], [])
+
+
+@test
+def of_root(directory):
+    """After root has made files again for another PREFIX, an ordinary user can make them again, at a terminal too."""
+    if os.geteuid() != 0:
+        raise Skip("only root makes files of root")
+    os.chmod(directory, 0o755)
+    tree, nobody = directory + "/tree", 65534
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", "build", "__pycache__"))
+    run("chown", "-R", f"{nobody}:{nobody}", tree)
+    built = "build/release/"
+    made = [built + name for name in ("installation.h", "systemd/flamed.service", "flamed.pc", "ctl/options.o",
+                                      "ctl/options.d")]
+    terminal, theirs = pty.openpty()
+    os.write(terminal, b"n\n")  # to a question whether to overwrite
+    for prefix, user in (("/usr/local", nobody), ("/usr", 0), ("/usr/local", nobody)):
+        done = subprocess.run(["make", "PREFIX=" + prefix, *made[:-1]], cwd=tree, env=CLEAN, stdin=theirs,
+                              capture_output=True, text=True, timeout=300, user=user, group=user, extra_groups=[])
+        equal(done.returncode, 0, f"exit status for {prefix}: {done.stdout}{done.stderr}")
+        equal([os.stat(f"{tree}/{name}").st_uid for name in made], [user] * len(made), f"owners of {made}")
+        contains(open(f"{tree}/{made[0]}", encoding="utf-8").read(), f'#define BINDIR "{prefix}/bin"')
+    os.close(terminal)
+    os.close(theirs)
 
 
 @test

@@ -7,12 +7,14 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 second=$(mktemp -d) || exit 1
 trap 'rm -rf "$second"' EXIT
+first=''
+trap '[ -z "$first" ] || kill -s TERM -- "-$first"; wait; exit 130' INT TERM HUP
 # shellcheck source=tests/result.sh
 . tests/result.sh
 
 mkdir -p build
-(umask 022 && LC_ALL=C TZ=UTC tools/deb) >build/deb.log 2>&1 &
-first=$!
+LC_ALL=C TZ=UTC setsid sh -c 'umask 022 && exec tools/deb' >build/deb.log 2>&1 &
+first=$! # a process group that can be ended
 
 # At the same time, in another folder of another depth: other file times, another umask, locale, zone, home and number
 # of processors.
@@ -28,7 +30,9 @@ find "$second/another/tree" -exec touch -h -d '2001-02-03 04:05:06' {} +
 ) >"$second/log" 2>&1
 status=$?
 wait $first
-result $? "the packages build, lintian finds no error" build/deb.log
+built=$?
+first=''
+result $built "the packages build, lintian finds no error" build/deb.log
 [ $fail -eq 0 ] || exit 1
 result $status "and build in another place" "$second/log"
 

@@ -62,6 +62,13 @@ tools/release 98.7 >"$log" 2>&1
 [ $? -eq 2 ] && grep -q ^usage: "$log"
 result $? "what is no version: usage, and exit status 2"
 
+printf '#!/bin/sh\nexit 1\n' >.git/hooks/pre-commit
+chmod +x .git/hooks/pre-commit
+tools/release $version >"$log" 2>&1
+[ $? -ne 0 ] && [ -z "$(git status --porcelain)" ] && [ "$(git rev-parse HEAD)" = "$start" ] && [ -z "$(git tag)" ]
+result $? "one whose commit a hook refuses leaves the tree as it was"
+rm .git/hooks/pre-commit
+
 tools/release $version >"$log" 2>&1
 result $? "a release"
 [ -z "$(git status --porcelain)" ] && [ "$(git rev-parse HEAD^)" = "$start" ] &&

@@ -331,7 +331,8 @@ static void add_reply(struct archive *a, struct ctl *ctl, const struct private_w
 	free(text);
 }
 
-/* Read the configuration; without one that may be read, and if none was named, *text stays NULL. Returns 0, or -errno and a message. */
+/* Read the configuration; without one that may be read, and if none was named, *text stays NULL. Returns 0, or -errno
+ * and a message. */
 static int read_config(const struct ctl *ctl, const char *path, char **text)
 {
 	int rc = file_read(path ? path : CONFIG_FILE, TEXT_BYTES_MAX, text, NULL);

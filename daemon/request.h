@@ -29,8 +29,8 @@ struct request {
 	bool feasible, explores; /* of the decision */
 	uint64_t epoch;          /* of the clocks when it began to run */
 	bool contended, waiting;
-	/* nothing is learned from it: the power mode changed while it ran, so that it belongs to neither model, its model
-	 * was not read yet, or the time that passed contradicts its total */
+	/* nothing is learned from it: the power mode changed while it ran, so that it belongs to neither model, its
+	 * model was not read yet, or the time that passed contradicts its total */
 	bool unlearned;
 	bool allowed;                  /* its model, which it teaches, allows its total */
 	struct governor_flight flight; /* its progress, kept by the governor */

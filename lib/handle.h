@@ -65,7 +65,7 @@ struct client_request {
 	int error;
 	bool waited, withdrawn;
 	bool put_back; /* withdrawn, with its place in the stream */
-	uint64_t id; /* the daemon's */
+	uint64_t id;   /* the daemon's */
 	uint64_t begin_ns, total_ns;
 	struct flamed_layer *layers; /* REQUEST_ENDING: those to be sent on */
 	size_t layer_count;

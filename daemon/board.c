@@ -172,8 +172,12 @@ void board_rescan(void *daemon)
 	if (!same_rails(&d->board, now))
 		take_rails(d, now);
 	changed |= d->library.options.power_sensor != (d->power.meter != NULL);
-	if (changed)
-		take_clocks(d, now);
+	if (!changed)
+		return;
+	take_clocks(d, now);
+	/* a card that was suspended when the keeper looked for devices is unknown to it */
+	if (d->clocks.keeper)
+		keeper_link_rescan(d->clocks.keeper);
 }
 
 void board_rescan_later(struct daemon *d)

@@ -69,6 +69,29 @@ ok(d.status()["clock.gpu.state"] == "ok", "the same card, set where it is now", 
 c.close()
 d.end()
 
+# a card that sleeps at the start, and wakes by itself, without a uevent: found after a session, also by the keeper
+d = Daemon("intel-xe-laptop", start=False)
+card = "/sys/devices/pci0000:00/0000:00:02.0/"
+d.write(card + "power/runtime_status", "suspended")
+d.start()
+ok(gpu(d) == "", "a card that sleeps at the start is not known", gpu(d))
+d.write(card + "power/runtime_status", "active")
+c = d.client()
+c.open()
+c.close()
+ok(wait_for(lambda: gpu(d) == "0000:00:02.0"), "once it is awake, the end of a session finds it", gpu(d))
+knob = card + "tile0/gt0/freq0/max_freq"
+c = d.client()
+session = c.open()
+for _ in range(5):
+    c.request(session, 60, latency_ns)
+held = []
+begun, _ = c.request(session, 60, lambda b: held.append(wait_for(lambda: d.read(knob) == str(int(b["gpu_hz"]) // 10**6)))
+                     or latency_ns(b))
+ok(held == [True] and int(begun["gpu_hz"]) < 1950000000, "and the keeper sets it", (begun, d.read(knob)))
+c.close()
+ok(wait_for(lambda: d.read(knob) == "1950"), "and gives it back", d.read(knob))
+
 # sensors that only root may read: the keeper opens them, also those that come after the start
 d = Daemon("intel-laptop", start=False)
 rapl = d.sys + "/sys/class/powercap/intel-rapl:0"

@@ -489,7 +489,7 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	struct sample sample = {p->phase, p->context, clocks_point(&d->clocks),        latency_ns, (uint32_t)n,
 				sd_ns,    max_ns,     measured_power(p, latency_ns, n)};
-	bool in_force = clocks_in_force(&d->clocks);
+	bool in_force = clocks_in_force(&d->clocks, &d->root);
 	if (!in_force || !model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
 		if (in_force)
 			library_reset_refuted(&d->library, p->entry, c->user);

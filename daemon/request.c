@@ -414,7 +414,7 @@ void requests_applied(struct daemon *d)
 /* Did the clocks stay at the known point while the request ran? */
 static bool clocks_stood(const struct daemon *d, const struct request *request, uint64_t total_ns)
 {
-	return clocks_in_force(&d->clocks) && request->epoch == d->clocks.epoch &&
+	return clocks_in_force(&d->clocks, &d->root) && request->epoch == d->clocks.epoch &&
 	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
 }
 

@@ -92,6 +92,25 @@ ok(held == [True] and int(begun["gpu_hz"]) < 1950000000, "and the keeper sets it
 c.close()
 ok(wait_for(lambda: d.read(knob) == "1950"), "and gives it back", d.read(knob))
 
+
+def samples(model):
+    models = d.client().ask(op="models")
+    return next((int(models[k[:-4] + "samples"]) for k in models if k.endswith(".name") and models[k] == model), 0)
+
+
+d.write(card + "power/runtime_status", "suspended")
+c = d.client()
+c.request(c.open("beside"), 60, latency_ns)
+ok(samples("beside") == 1, "a request beside a card that sleeps is learned", d.client().ask(op="models"))
+begun = c.ask(op="begin", session=c.open("waker"), deadline_ns=60 * 10 ** 6, wait=1)
+keeper = d.keeper_pid()
+os.kill(keeper, signal.SIGSTOP)  # it would set the clock within a second
+d.write(card + "power/runtime_status", "active")
+c.ask(op="end", request=begun["request"], total_ns=int(latency_ns(begun)), ack=1)
+os.kill(keeper, signal.SIGCONT)
+ok(samples("waker") == 0, "one that wakes it, and so runs at a clock that nobody set, is not", d.client().ask(op="models"))
+c.close()
+
 # sensors that only root may read: the keeper opens them, also those that come after the start
 d = Daemon("intel-laptop", start=False)
 rapl = d.sys + "/sys/class/powercap/intel-rapl:0"

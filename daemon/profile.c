@@ -477,11 +477,16 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_error(c, ENOSPC, "model: no room for its model of the power mode that is in force now");
 		return;
 	}
+	bool again = moved || latency_ns == 0 || p->disturbed || p->epoch != d->clocks.epoch;
+	if ((d->requests || again) && gave_way(p)) {
+		reply_done(p);
+		return;
+	}
 	if (d->requests) {
 		reply_pause(p);
 		return;
 	}
-	if (moved || latency_ns == 0 || p->disturbed || p->epoch != d->clocks.epoch) {
+	if (again) {
 		go(p); /* measure again: the clocks moved during the measurement */
 		return;
 	}

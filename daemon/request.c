@@ -702,6 +702,9 @@ void clocks_idle(void *daemon)
 	for (size_t i = 0; i < d->request_top && d->requests; i++)
 		if (d->request[i].id && !d->request[i].session->shadow)
 			return;
-	if (!profiles_count(d))
-		clocks_release(&d->clocks);
+	if (profiles_count(d))
+		return;
+	clocks_release(&d->clocks);
+	if (d->requests == 0)
+		power_idle(d);
 }

@@ -158,9 +158,11 @@ void board_rescan(void *daemon)
 	bool changed = false;
 
 	d->rescan_set = false;
-	/* board_rescan_later() is called again when the last session closes */
-	if (!d->server || d->sessions || d->requests || profiles_count(d))
+	/* board_rescan_later() is called again when the last session or profile closes */
+	if (!d->server || d->sessions || d->requests || profiles_count(d)) {
+		d->was_used = true;
 		return;
+	}
 	CLEANUP_MEM struct board *now = malloc(sizeof(*now));
 	if (!now)
 		return;

@@ -158,9 +158,11 @@ void board_rescan(void *daemon)
 	bool changed = false;
 
 	d->rescan_set = false;
-	/* board_rescan_later() is called again when the last session closes */
-	if (!d->server || d->sessions || d->requests || profiles_count(d))
+	/* board_rescan_later() is called again when the last session or profile closes */
+	if (!d->server || d->sessions || d->requests || profiles_count(d)) {
+		d->was_used = true;
 		return;
+	}
 	CLEANUP_MEM struct board *now = malloc(sizeof(*now));
 	if (!now)
 		return;
@@ -172,8 +174,12 @@ void board_rescan(void *daemon)
 	if (!same_rails(&d->board, now))
 		take_rails(d, now);
 	changed |= d->library.options.power_sensor != (d->power.meter != NULL);
-	if (changed)
-		take_clocks(d, now);
+	if (!changed)
+		return;
+	take_clocks(d, now);
+	/* a card that was suspended when the keeper looked for devices is unknown to it */
+	if (d->clocks.keeper)
+		keeper_link_rescan(d->clocks.keeper);
 }
 
 void board_rescan_later(struct daemon *d)

@@ -220,7 +220,7 @@ struct op_point clocks_point(const struct clocks *clocks)
 	return point;
 }
 
-bool clocks_in_force(const struct clocks *clocks)
+bool clocks_in_force(const struct clocks *clocks, const struct sysroot *root)
 {
 	const struct keeper_reply *last = &clocks->last;
 
@@ -228,10 +228,14 @@ bool clocks_in_force(const struct clocks *clocks)
 		return true;
 	if (!clocks->held || clocks->unsent || last->serial < clocks->serial || last->journal_error)
 		return false;
-	/* A device that sleeps was not read back either, but its clock is off. */
-	for (int i = 0; i < CLOCK_COUNT; i++)
-		if (clocks->managed[i] && !last->actual.hz[i] && last->state[i] != KNOB_OK)
+	/* A device that sleeps is not set, but its clock is off. One that has woken since is at another clock. */
+	for (int i = 0; i < CLOCK_COUNT; i++) {
+		const struct clock_domain *domain = &clocks->board->clock[i];
+
+		if (clocks->managed[i] && !last->actual.hz[i] &&
+		    (last->state[i] != KNOB_OK || !board_suspended(root, domain->device[domain->lead].dir)))
 			return false;
+	}
 	return true;
 }
 

@@ -65,8 +65,9 @@ uint64_t clocks_settling_ns(const struct clocks *clocks);
 bool clocks_allow(const struct clocks *clocks, size_t point);
 
 /* Are the clocks at the point in force? Not while the keeper is absent or has not answered, nor where it could not set
- * one of them, or left it to another program. True on a board without a clock that can be moved. */
-bool clocks_in_force(const struct clocks *clocks);
+ * one of them, or left it to another program, nor that of a device that was suspended when the keeper answered and is
+ * awake now. True on a board without a clock that can be moved. */
+bool clocks_in_force(const struct clocks *clocks, const struct sysroot *root);
 
 /* Return the clocks to the kernel, with every knob as it was found. */
 void clocks_release(struct clocks *clocks);

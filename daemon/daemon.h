@@ -59,7 +59,7 @@ struct daemon {
 	struct loop_watch *shadow_poll; /* timer: read the clocks for requests in shadow, */
 	bool shadow_polling;            /* which is running, */
 	uint64_t shadow_polled_ns;      /* and when they were last read so */
-	bool was_used;                  /* at least one session ended since the clocks were last released */
+	bool was_used;                  /* when the clocks are released next, the devices are to be looked for */
 	bool failed;                    /* startup failed */
 };
 

@@ -101,3 +101,13 @@ uint64_t power_end(struct daemon *d, const struct request *request)
 	/* A replay reports time that did not pass, so the only moment for a reading is now. */
 	return is_due(d, daemon_now_ns(d)) ? reading(d) : 0;
 }
+
+void power_idle(struct daemon *d)
+{
+	const struct power_meter *meter = d->power.meter;
+
+	/* the sensor may still average over the last request */
+	if (!meter || power_meter_counts(meter) || d->config.release_after_ns <= power_meter_window_ns(meter))
+		return;
+	(void)!power_meter_read(d->power.meter, clock_now_ns(), false, &d->power.uw);
+}

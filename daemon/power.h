@@ -33,4 +33,7 @@ void power_sample(void *daemon);
 /* Mean power of a request that ends now, in uW; 0: not measured. */
 uint64_t power_end(struct daemon *d, const struct request *request);
 
+/* Nothing has run for release_after: one reading without load, to find a sensor that reads the same as under load. */
+void power_idle(struct daemon *d);
+
 #endif

@@ -477,11 +477,16 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_error(c, ENOSPC, "model: no room for its model of the power mode that is in force now");
 		return;
 	}
+	bool again = moved || latency_ns == 0 || p->disturbed || p->epoch != d->clocks.epoch;
+	if ((d->requests || again) && gave_way(p)) {
+		reply_done(p);
+		return;
+	}
 	if (d->requests) {
 		reply_pause(p);
 		return;
 	}
-	if (moved || latency_ns == 0 || p->disturbed || p->epoch != d->clocks.epoch) {
+	if (again) {
 		go(p); /* measure again: the clocks moved during the measurement */
 		return;
 	}
@@ -489,7 +494,7 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	struct sample sample = {p->phase, p->context, clocks_point(&d->clocks),        latency_ns, (uint32_t)n,
 				sd_ns,    max_ns,     measured_power(p, latency_ns, n)};
-	bool in_force = clocks_in_force(&d->clocks);
+	bool in_force = clocks_in_force(&d->clocks, &d->root);
 	if (!in_force || !model_allows(p->entry->model, p->phase, p->context, sample.point, latency_ns)) {
 		if (in_force)
 			library_reset_refuted(&d->library, p->entry, c->user);

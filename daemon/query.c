@@ -133,7 +133,8 @@ static void add_sensors(struct kv_out *out, struct daemon *d)
 	int32_t millidegree_c;
 	uint64_t uw;
 
-	if (d->power.meter && d->requests == 0 && power_meter_read(d->power.meter, clock_now_ns(), false, &uw) == 0)
+	if (d->power.meter && d->requests == 0 &&
+	    power_meter_read(d->power.meter, clock_now_ns(), profiles_count(d) > 0, &uw) == 0)
 		d->power.uw = uw;
 	kv_add(out, "power.sensor", "%s", d->power.meter ? power_meter_label(d->power.meter) : "");
 	kv_add_u64(out, "power.uw", d->power.meter && power_meter_label(d->power.meter)[0] ? d->power.uw : 0);

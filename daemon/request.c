@@ -414,7 +414,7 @@ void requests_applied(struct daemon *d)
 /* Did the clocks stay at the known point while the request ran? */
 static bool clocks_stood(const struct daemon *d, const struct request *request, uint64_t total_ns)
 {
-	return clocks_in_force(&d->clocks) && request->epoch == d->clocks.epoch &&
+	return clocks_in_force(&d->clocks, &d->root) && request->epoch == d->clocks.epoch &&
 	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
 }
 
@@ -702,6 +702,9 @@ void clocks_idle(void *daemon)
 	for (size_t i = 0; i < d->request_top && d->requests; i++)
 		if (d->request[i].id && !d->request[i].session->shadow)
 			return;
-	if (!profiles_count(d))
-		clocks_release(&d->clocks);
+	if (profiles_count(d))
+		return;
+	clocks_release(&d->clocks);
+	if (d->requests == 0)
+		power_idle(d);
 }

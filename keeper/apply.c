@@ -316,7 +316,8 @@ static int apply_emc(struct keeper_table *t, struct knob_group *g, uint64_t wish
 		rc = set(t, lock, "1", now);
 	if (rc == 0)
 		rc = read_checked(t, rate, now);
-	uint64_t hz = own_step(&g->device, wish, cap);
+	/* the driver ignores a rate above its highest */
+	uint64_t hz = own_step(&g->device, wish, cap <= g->device.max_hz ? cap : NO_NUMBER);
 	if (rc == 0)
 		rc = set_number(t, rate, hz, now);
 	if (rc < 0)

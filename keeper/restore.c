@@ -33,6 +33,7 @@ struct restoring {
 	enum fate fate[KNOBS_MAX];
 	int error[KNOBS_MAX];
 	unsigned away[KNOBS_MAX], taken[KNOBS_MAX]; /* number of attempts with that result */
+	bool once;                                  /* a single attempt, which may be repeated each second */
 	bool plain[KNOBS_MAX]; /* reads as a number beyond any hardware: a plain file, without a kernel behind it */
 	struct restore_result *out;
 };
@@ -45,7 +46,8 @@ static void say(struct restoring *r, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(r->out->text, sizeof(r->out->text), format, args);
 	va_end(args);
-	log_warning("%s", r->out->text);
+	if (!r->once || log_first(r->out->text))
+		log_warning("%s", r->out->text);
 }
 
 static bool is_limit(const struct knob_kind *kind)
@@ -146,7 +148,7 @@ static int restore_one(struct restoring *r, size_t i)
 		r->fate[i] = FATE_RESTORED;
 	else if (rc == 0)
 		r->fate[i] = judge(r, i, now);
-	else if (rc == -EBUSY && clock_of_dir(e->path) == CLOCK_CPU && ++r->away[i] >= LOOKS_AWAY)
+	else if (rc == -EBUSY && clock_of_dir(e->path) == CLOCK_CPU && ++r->away[i] >= (r->once ? 1 : LOOKS_AWAY))
 		r->fate[i] = FATE_AWAY; /* cpufreq reports this while every processor of the policy is offline */
 	if (rc < 0 || r->fate[i] != FATE_OPEN)
 		goto out;
@@ -255,7 +257,7 @@ static bool looks_on(const struct restoring *r)
 void knobs_restore(const struct sysroot *root, const struct journal_entry *const *entries, size_t count,
 		   uint64_t patience_ns, struct restore_result *out)
 {
-	struct restoring r = {.root = root, .entry = entries, .count = count, .out = out};
+	struct restoring r = {.root = root, .entry = entries, .count = count, .once = patience_ns == 0, .out = out};
 	uint64_t give_up_ns = clock_now_ns() + patience_ns;
 
 	memset(out, 0, sizeof(*out));

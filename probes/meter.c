@@ -188,8 +188,7 @@ static int read_rail(const struct power_meter *meter, struct meter_rail *r, uint
 {
 	switch (r->rail.kind) {
 	case RAIL_INA: return read_product(meter, r, uw); /* mV times mA */
-	case RAIL_HWMON_POWER:
-		return board_suspended(meter->root, r->rail.path[0]) ? -EAGAIN : read_file(meter, r, 0, uw);
+	case RAIL_HWMON_POWER: return read_file(meter, r, 0, uw);
 	case RAIL_RAPL: return read_rapl(meter, r, now_ns, uw);
 	case RAIL_BATTERY: return read_battery(meter, r, uw);
 	case RAIL_NONE: break;
@@ -197,17 +196,22 @@ static int read_rail(const struct power_meter *meter, struct meter_rail *r, uint
 	return -ENODATA;
 }
 
-/* Sum of the rails of the source in use. Every rail is read even after an error, so that all
- * counters have the same interval. */
+/* Sum of the rails of the source in use. Every rail is read even after an error, so that all counters have the same
+ * interval. A suspended device is not read, which would wake it, and draws next to nothing. */
 static int read_source(struct power_meter *meter, uint64_t now_ns, uint64_t *uw)
 {
 	uint64_t sum = 0;
 	int worst = -ENODATA, any = 0;
 
 	for (size_t i = 0; i < meter->rails; i++) {
+		const struct rail *rail = &meter->rail[i].rail;
 		uint64_t one = 0;
-		if (meter->rail[i].rail.source != meter->source)
+		if (rail->source != meter->source)
 			continue;
+		if (rail->kind == RAIL_HWMON_POWER && board_suspended(meter->root, rail->path[0])) {
+			worst = any ? worst : -EAGAIN; /* unless another one is awake */
+			continue;
+		}
 		int rc = read_rail(meter, &meter->rail[i], now_ns, &one);
 		worst = any++ ? worst : 0;
 		if (rc < 0)

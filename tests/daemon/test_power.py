@@ -24,7 +24,8 @@ def learned_w(d, model):
     return int(row["power_uw"] or 0) / 1e6 if row else None
 
 
-d = Daemon(config="[clocks]\ncpu = leave\ngpu = leave\nmem = leave\n[power]\nsample_interval = 1 ms\n")
+CONFIG = "[clocks]\ncpu = leave\ngpu = leave\nmem = leave\n[power]\nsample_interval = 1 ms\n"
+d = Daemon(config=CONFIG)
 where = sensor(d)
 draw(d, 3)
 c = d.client()
@@ -51,5 +52,22 @@ print(f"# | 12 W in the first half of each request, 6 W in the second: learned {
 ok(7.5 < watts < 10.5, "the mean over whole requests, not the power at one end of them", watts)
 watts = learned_w(d, "replayed")
 ok(watts == 9, "of a replay the power when it was reported", watts)
+d.end()
+
+# a sensor that reads the same under load and in the pauses, which nobody asks for in op=status
+d = Daemon(config=CONFIG + "[flamed]\nrelease_after = 50 ms\n")
+draw(d, 9)
+c = d.client()
+session = c.open("steady")
+end = time.monotonic() + 20
+while "with and without load" not in d.text() and time.monotonic() < end:
+    request = c.ask(op="begin", session=session, deadline_ns=10 ** 10)["request"]
+    c.ask(op="end", request=request, total_ns=2 * 10 ** 9, ack=1)
+    time.sleep(0.2)
+status = d.status()
+ok("reads 9.000 W with and without load" in status["power.passed_over"] and status["power.sensor"] != "VDD_IN",
+   "a sensor that does not move between idle and load yields to the next",
+   (status["power.sensor"], status["power.passed_over"]))
+c.close()
 d.end()
 done()

@@ -231,6 +231,9 @@ def offline():
                (looks, k.stderr()))
         reply = k.apply(0, 300 * MHZ)
         tap.equal(reply.state[1], OK, "and serves")
+        time.sleep(3)  # it looks again each second
+        lines = [line for line in k.stderr().splitlines() if "policy5" in line]
+        tap.ok(len(lines) <= 2, "what is offline is logged once for each knob", lines)
         b.offline(5, False)
         tap.ok(wait_for(lambda: b.shows(5) == 4700000), "the policy returns: given back, with no session on it",
                b.request(5))
@@ -330,6 +333,9 @@ def no_journal_stops_it():
         k = b.start()
         tap.ok(k.hello and k.apply(1008 * MHZ).state[0] == OK,
                "a knob in it that answers EBUSY: the keeper starts and serves", k.stderr())
+        time.sleep(3)
+        lines = [line for line in k.stderr().splitlines() if "cannot be restored" in line]
+        tap.ok(0 < len(lines) <= 2 * len(set(lines)), "which is logged at the start and at the first retry", lines)
         if k.hello:
             k.release()
         os.unlink(b.root + gpu + ".busy")

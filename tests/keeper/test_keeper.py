@@ -168,6 +168,16 @@ def foreign_at_restore():
         tap.equal(os.listdir(b.state), [], "no journal is left")
 
 
+def cap_above_the_table():
+    with Board() as b:
+        write(b.root, "/sys/kernel/nvpmodel_clk_cap/emc", 4266000000)
+        k = b.start()
+        reply = k.apply(0, 0, 3199 * MHZ)
+        tap.equal((reply.state[2], reply.actual[2], reply.ceiling[2], read(b.root, EMC + "rate")),
+                  (OK, 3199 * MHZ, 0, "3199000000"), "a memory cap above the table is no rate")
+        k.close()
+
+
 def ceilings():
     with Board() as b:
         k = b.start(**b.shim(ceiling="policy4/scaling_max_freq:1190400"))
@@ -479,7 +489,8 @@ def restore_time():
     within_50_ms(tap, "end of file to every knob restored and the keeper gone", took_ms, ran_ms, undisturbed)
 
 
-for test in (newest_target_wins, foreign_writer, foreign_while_standing, other_methods, foreign_at_restore, ceilings,
+for test in (newest_target_wins, foreign_writer, foreign_while_standing, other_methods, foreign_at_restore,
+             cap_above_the_table, ceilings,
              taken_late, knob_ignored, hotplug, journals,
              journal_unwritable, long_session, signals_and_messages, links, sensors, restore_time):
     try:

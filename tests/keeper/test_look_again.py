@@ -52,6 +52,21 @@ ok(wait_for(lambda: any("net" in k or v == "net" for k, v in d.client().ask(op="
 ok(wait_for(lambda: d.restored(before)), "every knob as found", d.difference(before))
 d.end()
 
+# one that appears while only a profile runs
+d = Daemon(start=False)
+os.rename(d.sys + GPU, d.dir + "/gpu")
+d.start()
+c = d.client()
+ok("profile" in c.ask(op="profile", model="net"), "a profile without a GPU")
+os.rename(d.dir + "/gpu", d.sys + GPU)
+d.process.send_signal(signal.SIGHUP)
+wait_for(lambda: "configuration reloaded" in d.text())
+time.sleep(0.5)  # the reload looks after 0.1 s
+ok(gpu(d) == "", "a GPU that appears during it: not yet", gpu(d))
+c.close()
+ok(wait_for(lambda: gpu(d) == "17000000.gpu"), "once it has ended, it is found without a reload", gpu(d))
+d.end()
+
 d = Daemon("intel-laptop")
 before = d.knobs()
 card = d.sys + "/sys/devices/pci0000:00/0000:00:02.0/drm/card"
@@ -68,6 +83,49 @@ c.request(session, 9, latency_ns)
 ok(d.status()["clock.gpu.state"] == "ok", "the same card, set where it is now", d.status()["state_reason"])
 c.close()
 d.end()
+
+# a card that sleeps at the start, and wakes by itself, without a uevent: found after a session, also by the keeper
+d = Daemon("intel-xe-laptop", start=False)
+card = "/sys/devices/pci0000:00/0000:00:02.0/"
+d.write(card + "power/runtime_status", "suspended")
+d.start()
+ok(gpu(d) == "", "a card that sleeps at the start is not known", gpu(d))
+d.write(card + "power/runtime_status", "active")
+c = d.client()
+c.open()
+c.close()
+ok(wait_for(lambda: gpu(d) == "0000:00:02.0"), "once it is awake, the end of a session finds it", gpu(d))
+knob = card + "tile0/gt0/freq0/max_freq"
+c = d.client()
+session = c.open()
+for _ in range(5):
+    c.request(session, 60, latency_ns)
+held = []
+begun, _ = c.request(session, 60, lambda b: held.append(wait_for(
+    lambda: d.read(knob) == str(int(b["gpu_hz"]) // 10 ** 6))) or latency_ns(b))
+ok(held == [True] and int(begun["gpu_hz"]) < 1950000000, "and the keeper sets it", (begun, d.read(knob)))
+c.close()
+ok(wait_for(lambda: d.read(knob) == "1950"), "and gives it back", d.read(knob))
+
+
+def samples(model):
+    models = d.client().ask(op="models")
+    return next((int(models[k[:-4] + "samples"]) for k in models if k.endswith(".name") and models[k] == model), 0)
+
+
+d.write(card + "power/runtime_status", "suspended")
+c = d.client()
+c.request(c.open("beside"), 60, latency_ns)
+ok(samples("beside") == 1, "a request beside a card that sleeps is learned", d.client().ask(op="models"))
+begun = c.ask(op="begin", session=c.open("waker"), deadline_ns=60 * 10 ** 6, wait=1)
+keeper = d.keeper_pid()
+os.kill(keeper, signal.SIGSTOP)  # it would set the clock within a second
+d.write(card + "power/runtime_status", "active")
+c.ask(op="end", request=begun["request"], total_ns=int(latency_ns(begun)), ack=1)
+os.kill(keeper, signal.SIGCONT)
+ok(samples("waker") == 0, "one that wakes it, and so runs at a clock that nobody set, is not",
+   d.client().ask(op="models"))
+c.close()
 
 # sensors that only root may read: the keeper opens them, also those that come after the start
 d = Daemon("intel-laptop", start=False)

@@ -266,6 +266,44 @@ static void test_sensor_that_never_answers(void **state)
 	free(board);
 }
 
+/* An APU and a card, added up: the one that sleeps counts as nothing, and is not an error unless all sleep. */
+static void test_card_that_sleeps(void **state)
+{
+	(void)state;
+	static const char *const address[] = {"/sys/devices/pci0000:00/0000:07:00.0",
+					      "/sys/devices/pci0000:00/0000:03:00.0"};
+	static const char *const watts[] = {"8000000", "20000000"};
+	static const uint64_t sum_uw[] = {28000000, 20000000, 8000000, 0}; /* bit i: card i sleeps */
+	struct board *board = calloc(1, sizeof(*board));
+	uint64_t uw = 0;
+	char path[160], target[160];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/hwmon/hwmon%d/name", address[i], i);
+		put(path, "amdgpu");
+		snprintf(path, sizeof(path), "%s/hwmon/hwmon%d/power1_average", address[i], i);
+		put(path, watts[i]);
+		snprintf(path, sizeof(path), "/sys/class/hwmon/hwmon%d", i);
+		snprintf(target, sizeof(target), "../../..%s/hwmon/hwmon%d", address[i], i);
+		put_link(path, target);
+	}
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 2);
+	struct power_meter *meter = power_meter_new(board, &root, NULL);
+	for (unsigned sleeps = 0; sleeps < 4; sleeps++) {
+		for (int i = 0; i < 2; i++) {
+			snprintf(path, sizeof(path), "%s/power/runtime_status", address[i]);
+			put(path, sleeps >> i & 1 ? "suspended" : "active");
+		}
+		int rc = power_meter_read(meter, (sleeps + 1) * NS_PER_S, false, &uw);
+		assert_int_equal(rc, sum_uw[sleeps] ? 0 : -EAGAIN);
+		if (rc == 0)
+			assert_int_equal(uw, sum_uw[sleeps]);
+	}
+	power_meter_free(meter);
+	free(board);
+}
+
 /* A Thor: parts on an INA3221, the input on a monitor of its own. */
 static void test_input_before_parts(void **state)
 {
@@ -327,6 +365,7 @@ int main(void)
 		IN_ROOT(test_sensor_that_never_moves),
 		IN_ROOT(test_sensor_that_fails),
 		IN_ROOT(test_sensor_that_never_answers),
+		IN_ROOT(test_card_that_sleeps),
 		IN_ROOT(test_input_before_parts),
 		IN_ROOT(test_sensor_window),
 	};

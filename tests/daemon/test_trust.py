@@ -284,7 +284,8 @@ def file_names():
 
     def samples():
         models = c.ask(op="models")
-        return {models[f"model.{i}.name"]: models[f"model.{i}.samples"] for i in range(9) if f"model.{i}.name" in models}
+        return {models[f"model.{i}.name"]: models[f"model.{i}.samples"] for i in range(9)
+                if f"model.{i}.name" in models}
     both = lambda got: got.get("vic", "0") != "0" and got.get("vic.layers", "0") != "0"
     wait_for(lambda: both(samples()))  # models are read while clients are served
     got = samples()

@@ -11,17 +11,14 @@
 #include "../common/file.h"
 #include "../common/log.h"
 #include "daemon.h"
+#include "learn.h"
 #include "view.h"
 
-#define SMOOTHING        0.2             /* weight of a new reading in a session's power */
-#define EXPIRY_DEADLINES 8               /* a request expires after this many deadlines, */
-#define EXPIRY_CAP       10              /* but after at most this many times request_expiry */
-#define AHEAD_DEADLINES  10              /* most virtual time that one end may report, in deadlines, */
-#define AHEAD_NS_MIN     (10 * NS_PER_S) /* but no less than this */
-#define MOVED_SHARE      0.3 /* of a run with moving clocks that is still learned from, with extra variance */
+#define EXPIRY_DEADLINES 8                /* a request expires after this many deadlines, */
+#define EXPIRY_CAP       10               /* but after at most this many times request_expiry */
+#define AHEAD_DEADLINES  10               /* most virtual time that one end may report, in deadlines, */
+#define AHEAD_NS_MIN     (10 * NS_PER_S)  /* but no less than this */
 #define EXPLAIN_NS       (10 * NS_PER_MS) /* between two explanations of a session's decisions, which people read */
-#define REPLAY_SHARE     8 /* a total that is over the time that passed by more than 1/8 is none of now */
-#define LIVE_TOTALS      8 /* in a row that are within 1/8 of that time: the client is no replay */
 
 #define WITHDRAW_PUT_BACK 2 /* of op=end: the request gives its place in the schedule back */
 
@@ -112,14 +109,11 @@ static struct request *request_new(struct daemon *d, struct connection *c, struc
 	return NULL;
 }
 
-static struct governor_request view[REQUESTS_MAX];
-
 static void decide(struct daemon *d, struct request *newest, uint64_t now_ns, struct decision *decision)
 {
-	size_t count = view_others(d, newest, newest->session, now_ns, view);
+	size_t count;
+	const struct governor_request *view = view_of(d, newest, now_ns, &count);
 
-	view[count] = view_request(d, newest, true, now_ns);
-	view_keep(d, view, count++);
 	governor_decide(&d->governor, &d->clocks.view, view, count, now_ns, decision);
 }
 
@@ -411,40 +405,6 @@ void requests_applied(struct daemon *d)
 		lower(d);
 }
 
-/* Did the clocks stay at the known point while the request ran? */
-static bool clocks_stood(const struct daemon *d, const struct request *request, uint64_t total_ns)
-{
-	return clocks_in_force(&d->clocks, &d->root) && request->epoch == d->clocks.epoch &&
-	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
-}
-
-/* Whether the time that passed contradicts a total. A client that reports such totals before it has shown to be live
- * replays a recording. This marks the connection, since on a machine that stalled for long enough a later total may
- * look real. */
-static bool is_contradicted(struct request *request, uint64_t total_ns)
-{
-	struct connection *c = request->session->connection;
-	uint64_t passed_ns = clock_now_ns() - request->arrived_ns;
-
-	if (c->replays)
-		return false;
-	bool over = passed_ns < total_ns - total_ns / REPLAY_SHARE,
-	     under = total_ns < passed_ns - passed_ns / REPLAY_SHARE;
-
-	if (c->live_totals == LIVE_TOTALS)
-		return over;
-	c->replays = over;
-	c->live_totals = over || under ? 0 : c->live_totals + 1;
-	return false;
-}
-
-/* How long the request ran. A real total includes the wait for the clocks, a replayed one does not. */
-static uint64_t run_ns(const struct request *request, uint64_t total_ns)
-{
-	return !request->session->connection->replays && request->waited_ns < total_ns ? total_ns - request->waited_ns :
-											 total_ns;
-}
-
 uint64_t request_fastest_ns(struct daemon *d, const struct request *request)
 {
 	const struct surface *surface = view_surface(d, request->session, request->phase, request->context);
@@ -458,97 +418,6 @@ uint64_t request_fastest_ns(struct daemon *d, const struct request *request)
 	return fastest_ns < INFINITY ? (uint64_t)fastest_ns : 0;
 }
 
-/* Its own work, without the time lost to requests that ran meanwhile. */
-static struct governor_own own_of(struct daemon *d, struct request *request, uint64_t total_ns, bool stood,
-				  uint64_t now_ns)
-{
-	size_t count = view_others(d, request, request->session, now_ns, view),
-	       at = grid_nearest(&d->clocks.grid, clocks_point(&d->clocks));
-
-	view[count] = view_request(d, request, true, now_ns);
-	view_keep(d, view, count);
-	return governor_own(&d->governor, view, count + 1, count, at, stood, run_ns(request, total_ns), now_ns);
-}
-
-static double expected_ns(struct daemon *d, const struct request *request)
-{
-	const struct surface *surface = view_surface(d, request->session, request->phase, request->context);
-
-	return (double)surface->latency_ns[grid_nearest(&d->clocks.grid, clocks_point(&d->clocks))] * surface->slowdown;
-}
-
-void request_unsaved(struct daemon *d, const struct request *request)
-{
-	request->session->entry->dirty = true;
-	models_save_later(d);
-}
-
-/* Counted against its model, if it teaches that, and not learned. */
-static void request_contradicted(struct request *request)
-{
-	if (request->session->teaches && !request->unlearned)
-		model_reject(request->session->entry->model);
-	request->unlearned = true;
-}
-
-bool request_allowed(struct daemon *d, struct request *request, struct op_point point, uint64_t total_ns)
-{
-	struct entry *entry = request->session->entry;
-
-	if (!request->session->teaches)
-		return model_plausible(entry->model, request->phase, request->context, point, total_ns);
-	request->allowed = model_allows(entry->model, request->phase, request->context, point, total_ns);
-	if (!request->allowed)
-		library_reset_refuted(&d->library, entry, request->session->connection->user);
-	return request->allowed;
-}
-
-void request_learn(struct daemon *d, const struct request *request, struct op_point point, uint64_t ns,
-		   double extra_var, uint64_t power_uw)
-{
-	struct session *session = request->session;
-
-	if (power_uw)
-		session->power_uw = session->power_uw > 0 ?
-					    (1 - SMOOTHING) * session->power_uw + SMOOTHING * (double)power_uw :
-					    (double)power_uw;
-	if (!model_has_sample(session->entry->model, request->phase, request->context, point) &&
-	    !library_has_room(&d->library, session->entry, MODEL_SAMPLE_BYTES))
-		return;
-	model_observe(session->entry->model, request->phase, request->context, point, ns, extra_var, power_uw,
-		      request->readings ? request->readings : 1);
-	request_unsaved(d, request);
-}
-
-static void learn(struct daemon *d, struct request *request, uint64_t total_ns, uint64_t now_ns)
-{
-	struct op_point point = clocks_point(&d->clocks);
-	bool stood = request->session->teaches && !request->unlearned && clocks_stood(d, request, total_ns);
-	struct governor_own own = own_of(d, request, total_ns, stood, now_ns);
-	double moved = (double)request->moved_ns / (double)total_ns;
-
-	/* request_allowed() counts an implausible total at any point. */
-	if (request->session->teaches && !request->unlearned && total_ns < LATENCY_NS_MIN)
-		request_allowed(d, request, point, run_ns(request, total_ns));
-	if (!stood || !own.own_ns || total_ns < LATENCY_NS_MIN)
-		return;
-	/* Clocks came down while it ran: the point's own latency is as long or longer. */
-	if (request->moved_ns && (double)own.own_ns < expected_ns(d, request))
-		return;
-	uint64_t power_uw = power_end(d, request);
-	if (request_allowed(d, request, point, own.own_ns))
-		request_learn(d, request, point, own.own_ns, own.var + moved * moved / 4, power_uw);
-}
-
-/* The point at which it runs, as far as known. */
-static bool run_point(const struct daemon *d, const struct request *request, struct op_point *out)
-{
-	if (request->session->shadow)
-		return shadow_point(d, request, true, out);
-	*out = clocks_point(&d->clocks);
-	return request->epoch == d->clocks.epoch;
-}
-
 /* Returns false after an error reply. */
 static bool read_layers(struct daemon *d, struct connection *c, const struct request *request, const struct kv *kv,
 			struct layer **layers, size_t *count)
@@ -556,19 +425,6 @@ static bool read_layers(struct daemon *d, struct connection *c, const struct req
 	if (d->sessions > c->user->sessions && user_owes_ns(c->user, DEBT_WORK))
 		return true; /* ignored: the user is in debt, and other users come first */
 	return want_layers(c, kv, request->phase, request->context, (struct op_point){0}, layers, count);
-}
-
-/* Layers are believed as far as their total: after it was allowed, and only if they fit into it. */
-static void learn_layers(struct daemon *d, const struct request *request, struct layer *layers, size_t count,
-			 uint64_t total_ns)
-{
-	struct op_point point;
-
-	if (!count || !request->allowed || request->unlearned || request->contended || !run_point(d, request, &point))
-		return;
-	for (size_t i = 0; i < count; i++)
-		layers[i].point = point;
-	library_learn_layers(&d->library, request->session->entry, layers, count, total_ns);
 }
 
 /* If nothing runs any more, move down, or to the point for the next request. */
@@ -582,11 +438,10 @@ static void after_last(struct daemon *d, const struct session *session, uint64_t
 	loop_timer_in(d->idle, d->config.release_after_ns);
 	if (!last)
 		return;
-	count = view_others(d, NULL, session, now_ns, view);
-	if (!(d->clocks.held || session->shadow) || !view_expected(d, session, true, now_ns, &view[count]))
+	if (!d->clocks.held && !session->shadow)
 		return;
-	view_keep(d, view, count);
-	if (governor_gap(&d->governor, &d->clocks.view, view, count + 1, now_ns, &point))
+	const struct governor_request *view = view_of_next(d, session, now_ns, &count);
+	if (view && governor_gap(&d->governor, &d->clocks.view, view, count, now_ns, &point))
 		session_apply(d, session, point);
 }
 
@@ -599,7 +454,7 @@ static void count_end(struct daemon *d, struct request *request, uint64_t total_
 	if (session->shadow)
 		governed_ns = shadow_end(d, request, total_ns);
 	else
-		learn(d, request, total_ns, daemon_now_ns(d));
+		learn_request(d, request, total_ns, daemon_now_ns(d));
 	clocks_decay_times(&d->clocks);
 	governor_ended(&d->governor, session_slot(d, session), governed_ns, request->asked_ns);
 	session->total_ns[session->requests % SESSION_TOTALS] = total_ns;
@@ -634,11 +489,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	session = request->session;
 	sessions_follow_mode(d);
 	uint64_t now_ns = connection_now_ns(c);
-	if (total_ns && !withdraw && is_contradicted(request, total_ns)) {
-		request_contradicted(request);
-		total_ns = 0;
-	}
-	if (!total_ns)
+	if (!total_ns || (!withdraw && learn_contradicted(request, total_ns)))
 		total_ns = now_ns - request->begin_ns;
 	advance(d, request, total_ns);
 	now_ns = connection_now_ns(c);
@@ -648,9 +499,10 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 		learn_layers(d, request, layers, layer_count, total_ns);
 	}
 	pacing_ended(&session->pacing, now_ns);
-	if (request->scheduled && withdraw == WITHDRAW_PUT_BACK)
-		schedule_put_back(&session->schedule, request->number, request->begin_ns);
-	else if (request->scheduled)
+	bool streamed = request->scheduled && schedule_has(&session->schedule, request->begin_ns);
+	if (streamed && withdraw == WITHDRAW_PUT_BACK)
+		schedule_put_back(&session->schedule, request->number);
+	else if (streamed)
 		tally_streamed(session,
 			       schedule_ended(&session->schedule, request->number, request->begin_ns + total_ns));
 	request_drop(d, request);

@@ -51,15 +51,6 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv);
 /* Find a request of connection `c` (NULL: of any) by id; NULL if there is none. */
 struct request *request_find(struct daemon *d, const struct connection *c, uint64_t id);
 
-/* Whether it can have taken `total_ns` at that point. Where it teaches, an implausible total is counted against its
- * model. */
-bool request_allowed(struct daemon *d, struct request *request, struct op_point point, uint64_t total_ns);
-/* Learn a run of `ns` at a point, with its power (0: not measured). extra_var: as model_observe() takes it. */
-void request_learn(struct daemon *d, const struct request *request, struct op_point point, uint64_t ns,
-		   double extra_var, uint64_t power_uw);
-/* Mark its model as changed, to be saved. */
-void request_unsaved(struct daemon *d, const struct request *request);
-
 /* The shortest latency expected at any point that limits and ceilings allow; 0: not known. */
 uint64_t request_fastest_ns(struct daemon *d, const struct request *request);
 

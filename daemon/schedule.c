@@ -38,10 +38,15 @@ uint64_t schedule_take(struct schedule *schedule, enum phase phase, uint64_t now
 	return schedule->next++;
 }
 
-/* The parts of a prompt have one place. */
-void schedule_put_back(struct schedule *schedule, uint64_t k, uint64_t begin_ns)
+bool schedule_has(const struct schedule *schedule, uint64_t begin_ns)
 {
-	if (schedule->next == k + 1 && begin_ns >= schedule->start_ns && !schedule->prompt)
+	return begin_ns >= schedule->start_ns;
+}
+
+/* The parts of a prompt have one place. */
+void schedule_put_back(struct schedule *schedule, uint64_t k)
+{
+	if (schedule->next == k + 1 && !schedule->prompt)
 		schedule->next = k;
 }
 

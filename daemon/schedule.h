@@ -51,9 +51,12 @@ void schedule_start(struct schedule *schedule, uint64_t now_ns, bool prompt);
  * token, its prompt unseen, has no request 0: the token is number 1, due a period later. */
 uint64_t schedule_take(struct schedule *schedule, enum phase phase, uint64_t now_ns);
 
-/* Request `k`, which began at `begin_ns`, was not run: the next one takes its place, unless another has begun since, or
- * the stream was restarted. */
-void schedule_put_back(struct schedule *schedule, uint64_t k, uint64_t begin_ns);
+/* Whether a request that began at `begin_ns` is one of the current stream; false: the stream was restarted since. What
+ * follows takes the number of one that is. */
+bool schedule_has(const struct schedule *schedule, uint64_t begin_ns);
+
+/* Request `k` was not run: the next one takes its place, unless another has begun since. */
+void schedule_put_back(struct schedule *schedule, uint64_t k);
 
 /* When request `k` of the current stream is due, virtual time. */
 uint64_t schedule_due_ns(const struct schedule *schedule, uint64_t k);

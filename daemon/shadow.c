@@ -11,6 +11,7 @@
 #include "../common/clock.h"
 #include "../common/units.h"
 #include "daemon.h"
+#include "learn.h"
 #include "view.h"
 
 #define POLL_FIRST_NS (2 * NS_PER_MS)  /* after a begin: governors that follow the load have risen by then, */
@@ -320,7 +321,7 @@ uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns
 	if (d->requests == 1)
 		stop_polling(d);
 	known = shadow_point(d, request, false, &point) && !request->unlearned &&
-		request_allowed(d, request, point, total_ns);
+		learn_allowed(d, request, point, total_ns);
 	if (known && surface->state != SURFACE_NONE) {
 		c.point = grid_nearest(&d->clocks.grid, point);
 		compare_latency(surface, request, total_ns, &c);
@@ -337,9 +338,9 @@ uint64_t shadow_end(struct daemon *d, struct request *request, uint64_t total_ns
 	}
 	if (known && teaches && shadow_point(d, request, true, &point) &&
 	    !(request->contended && surface->state != SURFACE_NONE))
-		request_learn(d, request, point, total_ns, request->contended ? CONTENDED_VAR : 0, power_uw);
+		learn_run(d, request, point, total_ns, request->contended ? CONTENDED_VAR : 0, power_uw);
 	if (!session->entry->unread)
-		request_unsaved(d, request);
+		learn_unsaved(d, request);
 	return (uint64_t)c.would_ns[SHADOW_MID];
 }
 

@@ -8,11 +8,11 @@
 #define OVERDUE       4  /* a request is overdue after this many bounds, */
 #define OVERDUE_LEAST 10 /* but not before request_expiry / OVERDUE_LEAST */
 
-/* Of the surfaces of view_others(). */
+static struct governor_request view[REQUESTS_MAX];
 static struct shown {
 	enum phase phase;
 	uint32_t context;
-} shown[REQUESTS_MAX];
+} shown[REQUESTS_MAX]; /* of their surfaces when they were added */
 
 bool view_is_overdue(const struct daemon *d, const struct request *request)
 {
@@ -54,7 +54,7 @@ static const struct surface *surface_of(struct daemon *d, const struct session *
 		      model_surface_kept(session->entry->model, phase, context);
 }
 
-struct governor_request view_request(struct daemon *d, struct request *request, bool make, uint64_t now_ns)
+static struct governor_request in_flight(struct daemon *d, struct request *request, bool make, uint64_t now_ns)
 {
 	uint64_t shift_ns = now_ns - connection_now_ns(request->session->connection);
 	const struct session *session = request->session;
@@ -73,8 +73,9 @@ struct governor_request view_request(struct daemon *d, struct request *request, 
 	};
 }
 
-bool view_expected(struct daemon *d, const struct session *session, bool make, uint64_t now_ns,
-		   struct governor_request *out)
+/* The next request of a session that has none in flight; false: none is expected. */
+static bool expected(struct daemon *d, const struct session *session, bool make, uint64_t now_ns,
+		     struct governor_request *out)
 {
 	uint64_t own_now_ns = connection_now_ns(session->connection), shift_ns = now_ns - own_now_ns;
 	uint64_t by_ns = 0, begin_ns = pacing_next_ns(&session->pacing, own_now_ns, &by_ns);
@@ -98,8 +99,7 @@ bool view_expected(struct daemon *d, const struct session *session, bool make, u
 
 /* Whether to compute the surface of another request: only of its own user, and one of each model, as a model keeps
  * few. */
-static bool makes(const struct daemon *d, const struct session *other, const struct session *session,
-		  const struct governor_request *view, size_t count)
+static bool makes(const struct daemon *d, const struct session *other, const struct session *session, size_t count)
 {
 	if (d->sessions > session->connection->user->sessions || other->entry == session->entry)
 		return false;
@@ -109,42 +109,66 @@ static bool makes(const struct daemon *d, const struct session *other, const str
 	return true;
 }
 
-static void note_shown(size_t i, const struct surface *surface)
+static void note_shown(size_t i)
 {
-	shown[i] = (struct shown){surface->phase, surface->context};
+	shown[i] = (struct shown){view[i].surface->phase, view[i].surface->context};
 }
 
-size_t view_others(struct daemon *d, const struct request *last, const struct session *session, uint64_t now_ns,
-		   struct governor_request view[REQUESTS_MAX])
+/* All but `last` (may be NULL) and those of `session` that are expected. Returns their number, at most
+ * REQUESTS_MAX - 1. Unless `session` is in shadow, requests in shadow are left out, as they must not move its
+ * clocks. */
+static size_t add_others(struct daemon *d, const struct request *last, const struct session *session, uint64_t now_ns)
 {
-	size_t count = 0, expected = 0;
+	size_t count = 0, of_others = 0;
 
 	for (size_t i = 0; i < d->request_top && d->requests > (last != NULL); i++) {
 		struct request *other = &d->request[i];
 		if (!other->id || other == last || count == REQUESTS_MAX - 1 || view_is_overdue(d, other) ||
 		    other->session->shadow > session->shadow)
 			continue;
-		view[count] = view_request(d, other, makes(d, other->session, session, view, count), now_ns);
-		note_shown(count, view[count].surface);
-		count++;
+		view[count] = in_flight(d, other, makes(d, other->session, session, count), now_ns);
+		note_shown(count++);
 	}
-	for (size_t i = 0; i < d->session_top && d->sessions > 1 && expected < COMPANY_MAX && count < REQUESTS_MAX - 1;
+	for (size_t i = 0; i < d->session_top && d->sessions > 1 && of_others < COMPANY_MAX && count < REQUESTS_MAX - 1;
 	     i++) {
 		const struct session *other = &d->session[i];
 		if (!other->id || other == session || other->shadow > session->shadow ||
-		    !view_expected(d, other, makes(d, other, session, view, count), now_ns, &view[count]))
+		    !expected(d, other, makes(d, other, session, count), now_ns, &view[count]))
 			continue;
-		note_shown(count, view[count].surface);
-		count++;
-		expected++;
+		note_shown(count++);
+		of_others++;
 	}
 	return count;
 }
 
-void view_keep(struct daemon *d, struct governor_request *view, size_t count)
+/* A model keeps few surfaces, and one that was computed for a later request may have replaced that of an earlier one
+ * of the same model, which is given the nearest in memory. */
+static void keep_surfaces(struct daemon *d, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		if (view[i].surface->phase != shown[i].phase || view[i].surface->context != shown[i].context)
 			view[i].surface = model_surface_kept(d->library.entry[view[i].model].model, shown[i].phase,
 							     shown[i].context);
+}
+
+const struct governor_request *view_of(struct daemon *d, struct request *last, uint64_t now_ns, size_t *count)
+{
+	size_t others = add_others(d, last, last->session, now_ns);
+
+	view[others] = in_flight(d, last, true, now_ns);
+	keep_surfaces(d, others);
+	*count = others + 1;
+	return view;
+}
+
+const struct governor_request *view_of_next(struct daemon *d, const struct session *session, uint64_t now_ns,
+					    size_t *count)
+{
+	size_t others = add_others(d, NULL, session, now_ns);
+
+	if (!expected(d, session, true, now_ns, &view[others]))
+		return NULL;
+	keep_surfaces(d, others);
+	*count = others + 1;
+	return view;
 }

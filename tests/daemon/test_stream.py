@@ -100,6 +100,22 @@ for phase, words in (("decode", "first    no prompt was seen"), ("prefill", "fir
                os.path.join(BUILD, "tests/client/exercise"),
                client=f"open\nsession - 0 {1000 * MS}\nphase 0 {phase} 7\nbegin 0 0\nend 1 {2000 * MS}\n")
     ok(words in told and "0 of 1 late" in told, f"flamectl run sums up a stream that starts in phase {phase}", told)
+again = stream("again")
+left_over = c.ask(op="begin", session=again, wait=1)["request"]
+begun = c.ask(op="begin", session=again, wait=1, stream=1)["request"]
+ended = [c.ask(op="end", request=request, total_ns=40000 * MS, ack=1, **how)
+         for request, how in ((left_over, {"withdraw": 2}), (begun, {}))]
+explained = c.ask(op="explain", session=again)
+begun, _ = token(c, again, 1000 * MS)
+ok([e["errno"] for e in ended] == ["0", "0"] and (explained["stream.scheduled"], explained["stream.late"]) == ("1", "1")
+   and near(begun["deadline_ns"], 0), "a request from before a restart takes no place back", (explained, begun))
+again = stream("again")
+left_over = c.ask(op="begin", session=again, wait=1)["request"]
+begun = c.ask(op="begin", session=again, wait=1, stream=1)["request"]
+ended = [c.ask(op="end", request=request, total_ns=1000 * MS, ack=1) for request in (left_over, begun)]
+explained = c.ask(op="explain", session=again)
+ok([e["errno"] for e in ended] == ["0", "0"] and explained["stream.scheduled"] == "1",
+   "nor does it count in the new stream", explained)
 changed = stream("withdrawn")
 # The period is 10 s: a request that keeps its place leaves the next one a period more.
 for took, left, withdraw in ((10000, 30000, 0), (12000, 30000, 1), (3000, 28000, 2), (7000, 25000, 2),

@@ -27,19 +27,20 @@ static void test_due(void **state)
 	assert_int_equal(schedule_due_ns(&s, 15000000), 1000005 * S + 800 * MS);
 	assert_int_equal(schedule_due_ns(&s, 4000000000ULL), 5 * S + 800 * MS + 266666666666666666ULL);
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 6 * S), 1);
-	schedule_put_back(&s, 1, 6 * S);
+	schedule_put_back(&s, 1);
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 6 * S), 1);
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 6 * S), 2);
-	schedule_put_back(&s, 1, 6 * S); /* another has begun */
+	schedule_put_back(&s, 1); /* another has begun */
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 6 * S), 3);
 	schedule_start(&s, 9 * S, false);
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 9 * S), 0);
 	assert_int_equal(schedule_due_ns(&s, 1), 9 * S + 800 * MS + S / 15);
 	schedule_start(&s, 10 * S, false);
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 10 * S), 0);
-	schedule_put_back(&s, 0, 9 * S); /* of the stream before the restart */
+	assert_false(schedule_has(&s, 9 * S)); /* of the stream before the restart */
+	assert_true(schedule_has(&s, 10 * S));
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 10 * S), 1);
-	schedule_put_back(&s, 1, 10 * S);
+	schedule_put_back(&s, 1);
 	assert_int_equal(schedule_take(&s, PHASE_RUN, 11 * S), 1);
 }
 

@@ -201,6 +201,7 @@ static void test_cap_together(void **state)
 	random_plane(&plane[1]);
 	for (size_t i = 0; i < grid.points; i++)
 		plane[1].power[i] = 2.2F * plane[0].power[i];
+	double fastest_ns = (double)plane[0].latency[grid.points - 1];
 	governor.options.power_max_uw = 1.3 * (double)plane[0].power[grid.points - 1];
 	struct governor_board board = make_board();
 	for (uint32_t k = 0; k < 2; k++)
@@ -209,7 +210,8 @@ static void test_cap_together(void **state)
 						 .session = k,
 						 .model = k,
 						 .begin_ns = 1000 * MS,
-						 .deadline_ns = 1000 * MS + (k ? 30 : 30000) * MS,
+						 .deadline_ns =
+							 1000 * MS + (k ? (uint64_t)(1.05 * fastest_ns) : 30000 * MS),
 						 .gap_ns = GAP_UNKNOWN};
 	governor_decide(&governor, &board, r, 2, 1000 * MS, &d);
 	assert_true((double)plane[1].power[d.point] <= governor.options.power_max_uw);

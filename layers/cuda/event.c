@@ -41,7 +41,7 @@ static CUevent make(void)
 }
 
 /* How well an anchor may become another of this context: its event can be recorded again, there is none yet, or it is
- * of another context, and has to be made anew. */
+ * of another context, and has to be made again. */
 static int fitness(const struct anchor *anchor, CUcontext context)
 {
 	return !anchor->event ? 1 : anchor->context == context ? 2 : 0;

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,92 +123,179 @@ static int fork_off(void)
 	return 0;
 }
 
+/* A line of stdin. */
+struct command {
+	char word[4][100];
+	int words;
+	long long number;       /* the second word, */
+	uint64_t second, third; /* and those after it */
+};
+
+static const char *name_of(const struct command *c)
+{
+	return strcmp(c->word[1], "-") ? c->word[1] : NULL;
+}
+
+static void call_session(const struct command *c)
+{
+	uint64_t begin_ns = now_ns();
+	int rc = flamed_session(flamed, name_of(c), c->second, c->third);
+
+	printf("%d %llu\n", rc, (unsigned long long)(now_ns() - begin_ns));
+}
+
+static void call_begin(const struct command *c)
+{
+	uint64_t begin_ns = now_ns();
+	long long rc = flamed_begin(flamed, (int)c->number, c->second);
+
+	printf("%lld %llu\n", rc, (unsigned long long)(now_ns() - begin_ns));
+}
+
+static void call_wait(const struct command *c)
+{
+	struct flamed_decision decision = {0};
+	long long rc = flamed_begin_wait(flamed, (int)c->number, c->second, c->third, &decision);
+
+	print_decision(rc, &decision);
+}
+
+static void call_decision(const struct command *c)
+{
+	struct flamed_decision decision = {0};
+	int rc = flamed_decision(flamed, c->number, &decision);
+
+	print_decision(rc, &decision);
+}
+
+static void call_counts(const struct command *c)
+{
+	uint64_t ended, missed;
+	int rc = flamed_session_counts(flamed, (int)c->number, &ended, &missed);
+
+	printf("%d %llu %llu\n", rc, (unsigned long long)ended, (unsigned long long)missed);
+}
+
+static void call_profile(const struct command *c)
+{
+	int calls = 0, rc = flamed_profile(flamed, c->word[1], NULL, 0, (uint32_t)c->second, infer, &calls);
+
+	printf("%d %d\n", rc, calls);
+}
+
+static void call_profile_sample(const struct command *c)
+{
+	const struct flamed_measurement measurement = {.latency_ns = (uint64_t)c->number, .n = 1};
+	struct flamed_point point;
+
+	printf("%d\n", flamed_profile_sample(flamed, &measurement, c->second, &point));
+}
+
+/* Calls that print what they return and nothing else. False: it is none of them. */
+static bool simple(const char *verb, const struct command *c)
+{
+	struct flamed_point point;
+	int rc, number = (int)c->number;
+
+	if (!strcmp(verb, "open"))
+		rc = flamed_open(&flamed, c->words > 1 ? c->word[1] : NULL);
+	else if (!strcmp(verb, "connected"))
+		rc = flamed_connected(flamed);
+	else if (!strcmp(verb, "stream"))
+		rc = flamed_stream(flamed, name_of(c), c->second, c->third, FLAMED_TIMEOUT);
+	else if (!strcmp(verb, "start"))
+		rc = flamed_stream_start(flamed, number);
+	else if (!strcmp(verb, "close"))
+		rc = flamed_session_close(flamed, number);
+	else if (!strcmp(verb, "state"))
+		rc = flamed_session_state(flamed, number);
+	else if (!strcmp(verb, "phase"))
+		rc = flamed_phase(flamed, number, c->word[2], (uint32_t)c->third);
+	else if (!strcmp(verb, "end"))
+		rc = flamed_end(flamed, c->number, c->second);
+	else if (!strcmp(verb, "withdraw"))
+		rc = flamed_withdraw(flamed, c->number);
+	else if (!strcmp(verb, "put_back"))
+		rc = flamed_put_back(flamed, c->number);
+	else if (!strcmp(verb, "layer_source"))
+		rc = flamed_layer_source(flamed, c->words > 1 ? c->word[1] : "");
+	else if (!strcmp(verb, "profile_open"))
+		rc = flamed_profile_open(flamed, c->word[1], NULL, 0, 0, c->second, &point);
+	else if (!strcmp(verb, "profile_close"))
+		rc = flamed_profile_close(flamed);
+	else
+		return false;
+	printf("%d\n", rc);
+	return true;
+}
+
+static void call_layers(const struct command *c)
+{
+	layers(c->number, (int)c->second);
+}
+
+static void call_threads(const struct command *c)
+{
+	threads((int)c->number, (int)c->second, (int)c->third);
+}
+
+static void call_fork(const struct command *c)
+{
+	(void)c;
+	if (fork_off())
+		printf("forked\n");
+}
+
+static void call_steal(const struct command *c)
+{
+	steal(c->word[1], (int)c->second);
+}
+
+static const struct {
+	const char *verb;
+	void (*call)(const struct command *c);
+} calls[] = {
+	{"session", call_session},
+	{"begin", call_begin},
+	{"wait", call_wait},
+	{"decision", call_decision},
+	{"counts", call_counts},
+	{"profile", call_profile},
+	{"profile_sample", call_profile_sample},
+	{"layers", call_layers},
+	{"threads", call_threads},
+	{"fork", call_fork},
+	{"steal", call_steal},
+};
+
+static void call(const char *verb, const struct command *c)
+{
+	if (simple(verb, c))
+		return;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+		if (!strcmp(verb, calls[i].verb)) {
+			calls[i].call(c);
+			return;
+		}
+	printf("?\n");
+}
+
 int main(void)
 {
-	char line[256], word[4][100];
+	char line[256];
 
 	setvbuf(stdin, NULL, _IONBF, 0); /* a forked child must not share read-ahead */
 	while (fgets(line, sizeof(line), stdin)) {
-		struct flamed_decision decision = {0};
-		struct flamed_point point;
-		int n = sscanf(line, "%99s %99s %99s %99s", word[0], word[1], word[2], word[3]);
-		long long number = n > 1 ? atoll(word[1]) : 0;
-		uint64_t second = n > 2 ? strtoull(word[2], NULL, 10) : 0,
-			 third = n > 3 ? strtoull(word[3], NULL, 10) : 0;
-		const char *verb = n > 0 ? word[0] : "";
+		struct command c = {0};
+		int n = sscanf(line, "%99s %99s %99s %99s", c.word[0], c.word[1], c.word[2], c.word[3]);
 
-		if (!strcmp(verb, "open")) {
-			printf("%d\n", flamed_open(&flamed, n > 1 ? word[1] : NULL));
-		} else if (!strcmp(verb, "connected")) {
-			printf("%d\n", flamed_connected(flamed));
-		} else if (!strcmp(verb, "session")) {
-			uint64_t begin_ns = now_ns();
-			int rc = flamed_session(flamed, strcmp(word[1], "-") ? word[1] : NULL, second, third);
-
-			printf("%d %llu\n", rc, (unsigned long long)(now_ns() - begin_ns));
-		} else if (!strcmp(verb, "stream")) {
-			printf("%d\n", flamed_stream(flamed, strcmp(word[1], "-") ? word[1] : NULL, second, third,
-						     FLAMED_TIMEOUT));
-		} else if (!strcmp(verb, "start")) {
-			printf("%d\n", flamed_stream_start(flamed, (int)number));
-		} else if (!strcmp(verb, "close")) {
-			printf("%d\n", flamed_session_close(flamed, (int)number));
-		} else if (!strcmp(verb, "state")) {
-			printf("%d\n", flamed_session_state(flamed, (int)number));
-		} else if (!strcmp(verb, "phase")) {
-			printf("%d\n", flamed_phase(flamed, (int)number, word[2], (uint32_t)third));
-		} else if (!strcmp(verb, "begin")) {
-			uint64_t begin_ns = now_ns();
-			long long rc = flamed_begin(flamed, (int)number, second);
-
-			printf("%lld %llu\n", rc, (unsigned long long)(now_ns() - begin_ns));
-		} else if (!strcmp(verb, "wait")) {
-			long long rc = flamed_begin_wait(flamed, (int)number, second, third, &decision);
-
-			print_decision(rc, &decision);
-		} else if (!strcmp(verb, "decision")) {
-			int rc = flamed_decision(flamed, number, &decision);
-
-			print_decision(rc, &decision);
-		} else if (!strcmp(verb, "end")) {
-			printf("%d\n", flamed_end(flamed, number, second));
-		} else if (!strcmp(verb, "withdraw")) {
-			printf("%d\n", flamed_withdraw(flamed, number));
-		} else if (!strcmp(verb, "put_back")) {
-			printf("%d\n", flamed_put_back(flamed, number));
-		} else if (!strcmp(verb, "layer_source")) {
-			printf("%d\n", flamed_layer_source(flamed, n > 1 ? word[1] : ""));
-		} else if (!strcmp(verb, "layers")) {
-			layers(number, (int)second);
-		} else if (!strcmp(verb, "counts")) {
-			uint64_t ended, missed;
-			int rc = flamed_session_counts(flamed, (int)number, &ended, &missed);
-
-			printf("%d %llu %llu\n", rc, (unsigned long long)ended, (unsigned long long)missed);
-		} else if (!strcmp(verb, "profile")) {
-			int calls = 0, rc = flamed_profile(flamed, word[1], NULL, 0, (uint32_t)second, infer, &calls);
-
-			printf("%d %d\n", rc, calls);
-		} else if (!strcmp(verb, "profile_open")) {
-			printf("%d\n", flamed_profile_open(flamed, word[1], NULL, 0, 0, second, &point));
-		} else if (!strcmp(verb, "profile_sample")) {
-			const struct flamed_measurement measurement = {.latency_ns = (uint64_t)number, .n = 1};
-
-			printf("%d\n", flamed_profile_sample(flamed, &measurement, second, &point));
-		} else if (!strcmp(verb, "profile_close")) {
-			printf("%d\n", flamed_profile_close(flamed));
-		} else if (!strcmp(verb, "threads")) {
-			threads((int)number, (int)second, (int)third);
-		} else if (!strcmp(verb, "fork")) {
-			if (fork_off())
-				printf("forked\n");
-		} else if (!strcmp(verb, "steal")) {
-			steal(word[1], (int)second);
-		} else if (!strcmp(verb, "exit")) {
+		c.words = n;
+		c.number = n > 1 ? atoll(c.word[1]) : 0;
+		c.second = n > 2 ? strtoull(c.word[2], NULL, 10) : 0;
+		c.third = n > 3 ? strtoull(c.word[3], NULL, 10) : 0;
+		if (!strcmp(c.word[0], "exit"))
 			break;
-		} else {
-			printf("?\n");
-		}
+		call(c.word[0], &c);
 		fflush(stdout);
 	}
 	flamed_close(flamed);

@@ -711,29 +711,27 @@ def model_of_whom(directory):
     fake.close()
 
 
-@test
-def run_late_reply(directory):
-    """run --report asks no more once a reply did not come: a late one would be taken for that of the next message."""
+def run_silent(directory, replies, *command, status=0):
+    """run --report where flamed does not reply to the question after these."""
     fake = Fake(directory + "/s")
-    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == 3 else False
-    page = directory + "/page.html"
-    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report", page, "--",
-                      "sh", "-c", "sleep 1; echo out; exit 4", status=4)
-    equal((out, len(fake.ops("tally"))), ("out\n", 3), errors)
+    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == replies + 1 else False
+    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report",
+                      directory + "/page.html", "--", *command, status=status)
+    equal((out, len(fake.ops("tally"))), ("out\n", replies + 1), errors)
     contains(errors, "flamed did not answer during the run: no summary")
     fake.close()
+
+
+@test
+def run_late_reply(directory):
+    """It asks no more once a reply did not come: a late one would be taken for that of the next message."""
+    run_silent(directory, 2, "sh", "-c", "sleep 1; echo out; exit 4", status=4)
 
 
 @test
 def run_late_report(directory):
     """The command runs also if flamed stops answering just before."""
-    fake = Fake(directory + "/s")
-    fake.behave = lambda op, m: None if op == "tally" and len(fake.ops("tally")) == 2 else False
-    out, errors = ctl("--socket", directory + "/s", "run", "--model", "m", "--deadline", "33ms", "--report",
-                      directory + "/page.html", "--", "echo", "out")
-    equal((out, len(fake.ops("tally"))), ("out\n", 2), errors)
-    contains(errors, "flamed did not answer during the run: no summary")
-    fake.close()
+    run_silent(directory, 1, "echo", "out")
 
 
 @test

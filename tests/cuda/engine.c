@@ -22,13 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 #include "../../layers/cuda/api.h"
+#include "copies.h"
 #include "image.h"
 #include "ranges.h"
 #include "script.h"
 
 #define NAMED_MAX   32
-#define BUFFERS     4  /* of a thread; a stream works on one, so that streams need no order among them */
-#define ROW_BYTES   64 /* of a buffer that is copied by rows */
+#define BUFFERS     4 /* of a thread; a stream works on one, so that streams need no order among them */
 #define THREADS_MAX 8
 #define VERSION     12040 /* the runtime that this program claims to hold */
 
@@ -304,38 +304,6 @@ static CUresult capture_mode(const char *word)
 	return strcmp(word, "relaxed") == 0 ? CU_STREAM_CAPTURE_MODE_RELAXED :
 	       strcmp(word, "local") == 0   ? CU_STREAM_CAPTURE_MODE_THREAD_LOCAL :
 					      CU_STREAM_CAPTURE_MODE_GLOBAL;
-}
-
-/* A buffer as rows, between the host and the device. */
-static CUDA_MEMCPY2D rows_of(float *host, CUdeviceptr memory, bool to_host)
-{
-	CUDA_MEMCPY2D copy = {.srcMemoryType = to_host ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST,
-			      .dstMemoryType = to_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE,
-			      .srcHost = host,
-			      .dstHost = host,
-			      .srcDevice = memory,
-			      .dstDevice = memory};
-
-	copy.srcPitch = copy.dstPitch = copy.WidthInBytes = ROW_BYTES;
-	copy.Height = ELEMENTS * sizeof(float) / ROW_BYTES;
-	return copy;
-}
-
-/* And as two slices of rows. */
-static CUDA_MEMCPY3D slices_of(float *host, CUdeviceptr memory, bool to_host)
-{
-	CUDA_MEMCPY2D rows = rows_of(host, memory, to_host);
-	CUDA_MEMCPY3D copy = {.srcMemoryType = rows.srcMemoryType,
-			      .dstMemoryType = rows.dstMemoryType,
-			      .srcHost = host,
-			      .dstHost = host,
-			      .srcDevice = memory,
-			      .dstDevice = memory,
-			      .Depth = 2};
-
-	copy.srcPitch = copy.dstPitch = copy.WidthInBytes = ROW_BYTES;
-	copy.srcHeight = copy.dstHeight = copy.Height = rows.Height / 2;
-	return copy;
 }
 
 static CUresult rows_call(const struct line *line, float *host, CUdeviceptr memory, CUstream stream, bool *done)

@@ -44,7 +44,7 @@ $(B)/tests/cuda/next.so $(B)/tests/cuda/lockwatch.so: $(B)/tests/cuda/%.so: $(B)
 $(B)/tests/cuda/cupti-start: $(B)/tests/cuda/cupti_start.o $(B)/layers/cuda/cupti/access.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ldl
 
-ENGINE := $(addprefix $(B)/tests/cuda/,script.o image.o)
+ENGINE := $(addprefix $(B)/tests/cuda/,script.o image.o copies.o)
 $(B)/tests/cuda/engine: $(B)/tests/cuda/engine.o $(B)/tests/cuda/ranges.o $(ENGINE)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ldl -lpthread
 

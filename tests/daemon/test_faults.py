@@ -280,6 +280,14 @@ def pinned(d, begun):
         str(int(begun["cpu_hz"]) // 1000)}
 
 
+def served_unlearned(c, model):
+    session = c.open(model)
+    replies = [r["errno"] for _ in range(10) for r in c.request(session, 50, latency_ns)]
+    ok(set(replies) == {"0"} and samples(c, model) == 0, "requests are served, and not learned from",
+       (replies, samples(c, model)))
+    return session
+
+
 def no_keeper():
     """While no keeper runs nobody sets the clocks: nothing is learned of them. The next keeper sets them, even if the
     decision is the same."""
@@ -298,10 +306,7 @@ def no_keeper():
     os.kill(d.keeper_pid(), signal.SIGKILL)
     ok(wait_for(lambda: d.status()["keeper.state"] == "absent"), "the keeper is killed, and none can be started",
        d.status()["keeper.state"])
-    late = c.open("late")
-    replies = [r["errno"] for _ in range(10) for r in c.request(late, 50, latency_ns)]
-    ok(set(replies) == {"0"} and samples(c, "late") == 0, "requests are served, and not learned from",
-       (replies, samples(c, "late")))
+    late = served_unlearned(c, "late")
     done = measured(c, "profiled")
     ok(done.get("done") == "1" and samples(c, "profiled") == 0, "nor is a profile, which ends",
        (done, samples(c, "profiled")))
@@ -348,10 +353,7 @@ def another_owner():
     d.write("/sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq", 1036800)
     ok(wait_for(lambda: d.status()["clock.cpu.state"] == "foreign"), "another program writes a limit of a policy",
        d.status()["clock.cpu.state"])
-    session = c.open("beside")
-    replies = [r["errno"] for _ in range(10) for r in c.request(session, 50, latency_ns)]
-    ok(set(replies) == {"0"} and samples(c, "beside") == 0, "requests are served, and not learned from",
-       (replies, samples(c, "beside")))
+    served_unlearned(c, "beside")
     c.close()
     ok(wait_for(lambda: d.status()["clock.cpu.state"] == "ok"), "its limit is as found for the next session",
        d.status()["clock.cpu.state"])

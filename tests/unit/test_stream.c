@@ -111,6 +111,17 @@ static int stop(void **state)
 	return 0;
 }
 
+/* Another stream, whose inferences end by this rule. */
+static void begin_by(const char *rule)
+{
+	assert_int_equal(boundary_parse(rule, &core.config.boundary), 0);
+	stream_leave(stream);
+	stream = stream_take();
+	done = false;
+	begun = ended = withdrawn = 0;
+	longest_ns = 0;
+}
+
 /* As llama.cpp does: waits for the first part, then polls for the rest. */
 static void token(void)
 {
@@ -239,10 +250,7 @@ static void overlapping_inferences_are_counted_by_the_rule(void **state)
 	(void)state;
 	in_flight(100);
 	assert_int_equal(summary_inferences(), before);
-	assert_int_equal(boundary_parse("count:3", &core.config.boundary), 0);
-	stream_leave(stream);
-	stream = stream_take();
-	done = false;
+	begin_by("count:3");
 	in_flight(100);
 	boundary_parse(NULL, &core.config.boundary);
 	/* two to accept it, and the last is in progress */
@@ -260,11 +268,8 @@ static void each_begin_in_a_batch_has_its_end(void **state)
 					   {10, 10, 0}, {10, 10, 0}, {10, 10, 0}, {10, 10, 0}};
 
 	(void)state;
-	assert_int_equal(boundary_parse("count:1", &core.config.boundary), 0);
 	for (size_t count = 7; count <= 8; count++) {
-		stream_leave(stream);
-		stream = stream_take();
-		done = false;
+		begin_by("count:1");
 		for (int i = 0; i < 30; i++) /* of a single kernel: it must repeat longer */
 			stream_waited(stream, WAIT_FINISH, launch_as(stream, 10, 1));
 		begun = ended = withdrawn = 0;
@@ -280,9 +285,7 @@ static void each_begin_in_a_batch_has_its_end(void **state)
 			assert_int_equal(withdrawn, i + 1);
 		}
 	}
-	boundary_parse("count:3", &core.config.boundary);
-	stream_leave(stream);
-	stream = stream_take();
+	begin_by("count:3");
 	for (int i = 0; i < 30; i++)
 		stream_waited(stream, WAIT_FINISH, launch_as(stream, 10, 3));
 	begun = ended = withdrawn = 0;
@@ -355,11 +358,7 @@ static void a_wait_before_the_launch_returns_ends_by_the_rule(void **state)
 	const uint64_t kernel = 10;
 
 	(void)state;
-	assert_int_equal(boundary_parse("count:2", &core.config.boundary), 0);
-	stream_leave(stream);
-	stream = stream_take();
-	done = false;
-	begun = ended = withdrawn = 0;
+	begin_by("count:2");
 	for (int i = 0; i < 9; i++) {
 		struct launch_call call;
 		uint64_t number = stream_commands(stream) + 1;
@@ -386,12 +385,7 @@ static void an_early_wait_for_no_launch_ends_none(void **state)
 	uint64_t start_ns = clock_now_ns();
 
 	(void)state;
-	assert_int_equal(boundary_parse("count:2", &core.config.boundary), 0);
-	stream_leave(stream);
-	stream = stream_take();
-	done = false;
-	begun = ended = withdrawn = 0;
-	longest_ns = 0;
+	begin_by("count:2");
 	for (int i = 0; i < 9; i++) {
 		uint64_t before = stream_commands(stream), number;
 

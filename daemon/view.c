@@ -114,16 +114,16 @@ static void note_shown(size_t i)
 	shown[i] = (struct shown){view[i].surface->phase, view[i].surface->context};
 }
 
-/* All but `last` (may be NULL) and those of `session` that are expected. Returns their number, at most
+/* All but the one of id `last` (0 for none) and those of `session` that are expected. Returns their number, at most
  * REQUESTS_MAX - 1. Unless `session` is in shadow, requests in shadow are left out, as they must not move its
  * clocks. */
-static size_t add_others(struct daemon *d, const struct request *last, const struct session *session, uint64_t now_ns)
+static size_t add_others(struct daemon *d, uint64_t last, const struct session *session, uint64_t now_ns)
 {
 	size_t count = 0, of_others = 0;
 
-	for (size_t i = 0; i < d->request_top && d->requests > (last != NULL); i++) {
+	for (size_t i = 0; i < d->request_top && d->requests > (last != 0); i++) {
 		struct request *other = &d->request[i];
-		if (!other->id || other == last || count == REQUESTS_MAX - 1 || view_is_overdue(d, other) ||
+		if (!other->id || other->id == last || count == REQUESTS_MAX - 1 || view_is_overdue(d, other) ||
 		    other->session->shadow > session->shadow)
 			continue;
 		view[count] = in_flight(d, other, makes(d, other->session, session, count), now_ns);
@@ -153,7 +153,7 @@ static void keep_surfaces(struct daemon *d, size_t count)
 
 const struct governor_request *view_of(struct daemon *d, struct request *last, uint64_t now_ns, size_t *count)
 {
-	size_t others = add_others(d, last, last->session, now_ns);
+	size_t others = add_others(d, last->id, last->session, now_ns);
 
 	view[others] = in_flight(d, last, true, now_ns);
 	keep_surfaces(d, others);
@@ -164,7 +164,7 @@ const struct governor_request *view_of(struct daemon *d, struct request *last, u
 const struct governor_request *view_of_next(struct daemon *d, const struct session *session, uint64_t now_ns,
 					    size_t *count)
 {
-	size_t others = add_others(d, NULL, session, now_ns);
+	size_t others = add_others(d, 0, session, now_ns);
 
 	if (!expected(d, session, true, now_ns, &view[others]))
 		return NULL;

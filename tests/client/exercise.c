@@ -3,6 +3,7 @@
  * returned; driven by test_lib.py. */
 #include <flamed.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>

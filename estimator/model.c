@@ -267,7 +267,7 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 		  double extra_var, uint64_t power_uw, uint32_t readings)
 {
 	struct phase_state *state = &model->phase[phase];
-	double log_ns, change, grown;
+	double log_ns, grown;
 	struct cell *cell;
 
 	if (!latency_ns || phase >= PHASE_COUNT)
@@ -291,14 +291,14 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
 		return rc;
 	}
 	grown = has_fit(state) ? surface_growth_log(model, phase, point, cell->context, context) : 0;
-	change = correct_observe(&model->correct, log_ns - grown, &cell->mean, &cell->var, extra_var);
+	correct_observe(&model->correct, log_ns - grown, &cell->mean, &cell->var, extra_var);
 	state->recent = state->recent > 0 ? state->recent + 0.1 * (log_ns - state->recent) : log_ns;
 	state->fresh += cell->n == 0;
 	cell->n += cell->n < UINT32_MAX;
 	if (power_uw)
 		learn_power(model, cell, (double)power_uw, readings);
 	note_drift(model, state, cell);
-	surface_nudge(model, cell, change);
+	surface_nudge(model, cell);
 	return 0;
 }
 

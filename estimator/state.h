@@ -186,7 +186,7 @@ void surface_judge(struct model *model, struct surface_slot *slot);
 /* Recompute the bounds if the scatter has changed much. */
 void surface_rebound(struct model *model, struct surface_slot *slot);
 /* A cell changed: update the surfaces in memory, with an effect that fades with distance. */
-void surface_nudge(struct model *model, const struct cell *cell, double change);
+void surface_nudge(struct model *model, const struct cell *cell);
 /* Update bounds for slow-down and scatter. */
 double surface_noise_log(const struct model *model);
 /* Any point, on the grid or off it. */

@@ -539,7 +539,7 @@ static double fade(const struct grid *grid, size_t a, size_t b)
 	return exp(-0.5 * square / (NUDGE_REACH * NUDGE_REACH));
 }
 
-/* Points within two entries of each axis. */
+/* Points that were not measured, within two entries of each axis. */
 static void nudge_slot(const struct model *model, struct surface_slot *slot, const struct cell *cell, double change)
 {
 	const struct grid *grid = &model->grid;
@@ -555,12 +555,11 @@ static void nudge_slot(const struct model *model, struct surface_slot *slot, con
 		for (axis[1] = low[1]; axis[1] <= high[1]; axis[1]++) {
 			for (axis[2] = low[2]; axis[2] <= high[2]; axis[2]++) {
 				size_t i = grid_index(grid, axis);
-				double own = s->measured[i] / (s->measured[i] + FULL_CELL);
 				float factor;
 
-				if (i == cell->nearest)
+				if (i == cell->nearest || s->measured[i])
 					continue;
-				factor = (float)exp(change * fade(grid, cell->nearest, i) * (1 - own));
+				factor = (float)exp(change * fade(grid, cell->nearest, i));
 				slot->log_ns[i] += logf(factor);
 				s->latency_ns[i] *= factor;
 				s->bound_ns[i] *= factor;
@@ -571,7 +570,7 @@ static void nudge_slot(const struct model *model, struct surface_slot *slot, con
 	}
 }
 
-void surface_nudge(struct model *model, const struct cell *cell, double change)
+void surface_nudge(struct model *model, const struct cell *cell)
 {
 	double noise = surface_noise_log(model), z = quantile_normal(model->options.quantile);
 
@@ -583,10 +582,11 @@ void surface_nudge(struct model *model, const struct cell *cell, double change)
 		if (!slot->used || s->phase != cell->phase || context_band(s->context) != context_band(cell->context) ||
 		    cell->off_grid)
 			continue;
-		if (fabs(change) > 1e-4)
-			nudge_slot(model, slot, cell, change);
 		double log_ns =
 			cell->mean + surface_growth_log(model, cell->phase, cell->point, cell->context, s->context);
+		double change = log_ns - (double)slot->log_ns[i];
+		if (fabs(change) > 1e-4)
+			nudge_slot(model, slot, cell, change);
 		double drift = CONTEXT_SLOPE * (context_log(s->context) - context_log(cell->context));
 		s->measured[i] = cell->n;
 		s->source[i] = cell->n >= FULL_CELL ? BOUND_CELL : BOUND_NEIGHBOUR;

@@ -331,6 +331,32 @@ static void ready_from_requests(void **state)
 	model_free(whole);
 }
 
+/* Ten points about one, all 6 % slower than the fit, or slower and faster in turn. None is carried away from its own
+ * measurement by those that come later, nor the one between them by their sum. */
+static void many_neighbours(void **state)
+{
+	const size_t around[] = {25, 26, 28, 29, 18, 19, 20, 34, 35, 36}, between = 27;
+	(void)state;
+
+	for (int in_turn = 0; in_turn < 2; in_turn++) {
+		struct model *model = learned();
+		const struct surface *s = model_surface(model, PHASE_RUN, 0);
+		double before = s->latency_ns[between], own[10], worst = 0;
+
+		for (size_t i = 0; i < 10; i++)
+			own[i] = (in_turn && i % 2 ? 0.94 : 1.06) * (double)s->latency_ns[around[i]];
+		for (size_t i = 0; i < 10; i++)
+			model_observe(model, PHASE_RUN, 0, grid_point(s->grid, around[i]), (uint64_t)own[i], 0, 0, 1);
+		for (size_t i = 0; i < 10; i++)
+			worst = fmax(worst, fabs((double)s->latency_ns[around[i]] * s->slowdown / own[i] - 1));
+		printf("# | ten cells 6 %% off: the one between them moves by %.1f %%, the worst is %.1f %% off\n",
+		       100 * ((double)s->latency_ns[between] / before - 1), 100 * worst);
+		assert_true(fabs((double)s->latency_ns[between] / before - 1) < 0.08);
+		assert_true(worst < 0.02);
+		model_free(model);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -339,6 +365,7 @@ int main(void)
 		cmocka_unit_test(contention_for_long),  cmocka_unit_test(corrected_requests),
 		cmocka_unit_test(lone_reading),         cmocka_unit_test(lone_tails),
 		cmocka_unit_test(neighbours),           cmocka_unit_test(ready_from_requests),
+		cmocka_unit_test(many_neighbours),
 	};
 	int failed;
 

@@ -6,15 +6,13 @@
 #include "view.h"
 
 #define SMOOTHING    0.2 /* weight of a new reading in a session's power */
-#define MOVED_SHARE  0.3 /* of a run with moving clocks that is still learned from, with extra variance */
 #define REPLAY_SHARE 8   /* a total that is over the time that passed by more than 1/8 is none of now */
 #define LIVE_TOTALS  8   /* in a row that are within 1/8 of that time: the client is no replay */
 
-/* Did the clocks stay at the known point while the request ran? */
-static bool clocks_stood(const struct daemon *d, const struct request *request, uint64_t total_ns)
+/* Did the clocks stay at the known point once they had arrived? */
+static bool clocks_stood(const struct daemon *d, const struct request *request)
 {
-	return clocks_in_force(&d->clocks, &d->root) && request->epoch == d->clocks.epoch &&
-	       (double)request->moved_ns <= MOVED_SHARE * (double)total_ns;
+	return clocks_in_force(&d->clocks, &d->root) && request->epoch == d->clocks.epoch && !request->moving;
 }
 
 /* How long the request ran. A real total includes the wait for the clocks, a replayed one does not. */
@@ -28,17 +26,15 @@ static uint64_t run_ns(const struct request *request, uint64_t total_ns)
 static struct governor_own own_of(struct daemon *d, struct request *request, uint64_t total_ns, bool stood,
 				  uint64_t now_ns)
 {
-	size_t count, at = grid_nearest(&d->clocks.grid, clocks_point(&d->clocks));
+	struct governor_run run = {.ran_ns = run_ns(request, total_ns),
+				   .at = grid_nearest(&d->clocks.grid, clocks_point(&d->clocks)),
+				   .stood = stood,
+				   .moved_ns = request->moved_ns,
+				   .from = request->from};
+	size_t count;
 	const struct governor_request *view = view_of(d, request, now_ns, &count);
 
-	return governor_own(&d->governor, view, count, count - 1, at, stood, run_ns(request, total_ns), now_ns);
-}
-
-static double expected_ns(struct daemon *d, const struct request *request)
-{
-	const struct surface *surface = view_surface(d, request->session, request->phase, request->context);
-
-	return (double)surface->latency_ns[grid_nearest(&d->clocks.grid, clocks_point(&d->clocks))] * surface->slowdown;
+	return governor_own(&d->governor, view, count, count - 1, &run, now_ns);
 }
 
 void learn_unsaved(struct daemon *d, const struct request *request)
@@ -103,21 +99,17 @@ void learn_run(struct daemon *d, const struct request *request, struct op_point 
 void learn_request(struct daemon *d, struct request *request, uint64_t total_ns, uint64_t now_ns)
 {
 	struct op_point point = clocks_point(&d->clocks);
-	bool stood = request->session->teaches && !request->unlearned && clocks_stood(d, request, total_ns);
+	bool stood = request->session->teaches && !request->unlearned && clocks_stood(d, request);
 	struct governor_own own = own_of(d, request, total_ns, stood, now_ns);
-	double moved = (double)request->moved_ns / (double)total_ns;
 
 	/* learn_allowed() counts an implausible total at any point. */
 	if (request->session->teaches && !request->unlearned && total_ns < LATENCY_NS_MIN)
 		learn_allowed(d, request, point, run_ns(request, total_ns));
-	if (!stood || !own.own_ns || total_ns < LATENCY_NS_MIN)
-		return;
-	/* Clocks came down while it ran: the point's own latency is as long or longer. */
-	if (request->moved_ns && (double)own.own_ns < expected_ns(d, request))
+	if (!own.own_ns || total_ns < LATENCY_NS_MIN)
 		return;
 	uint64_t power_uw = power_end(d, request);
 	if (learn_allowed(d, request, point, own.own_ns))
-		learn_run(d, request, point, own.own_ns, own.var + moved * moved / 4, power_uw);
+		learn_run(d, request, point, own.own_ns, own.var, power_uw);
 }
 
 /* The point at which it runs, as far as known. */

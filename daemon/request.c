@@ -194,9 +194,15 @@ static uint64_t expiry_ns(const struct daemon *d, uint64_t deadline_ns)
 	return after_ns > least_ns ? after_ns : least_ns;
 }
 
+static size_t current_point(const struct daemon *d)
+{
+	return d->clocks.view.current_known ? d->clocks.view.current : SIZE_MAX;
+}
+
 /* No client waits for clocks that come down: they are written after the replies. */
 static void lower(struct daemon *d)
 {
+	size_t from = current_point(d);
 	uint64_t epoch = d->clocks.epoch;
 
 	if (!clocks_lower(&d->clocks))
@@ -206,6 +212,8 @@ static void lower(struct daemon *d)
 		if (!request->id || request->epoch != epoch)
 			continue;
 		request->epoch = d->clocks.epoch;
+		if (!request->moving)
+			request->from = from;
 		request->moving = true;
 	}
 }
@@ -312,6 +320,7 @@ static void choose_point(struct daemon *d, struct request *request)
 	request->bound_ns = session->decision.bound_ns;
 	request->feasible = session->decision.feasible;
 	request->explores = session->decision.reason == REASON_EXPLORE || session->decision.reason == REASON_BUY;
+	request->from = current_point(d);
 	request->serial = wait && !session->shadow ? clocks_raise(&d->clocks, session->decision.point) :
 						     session_apply(d, session, session->decision.point);
 	request->epoch = d->clocks.epoch;

@@ -35,7 +35,8 @@ struct request {
 	bool allowed;                  /* its model, which it teaches, allows its total */
 	struct governor_flight flight; /* its progress, kept by the governor */
 	bool moving;                   /* clocks move while it runs */
-	uint64_t moved_ns;             /* from its start until the clocks stood */
+	uint64_t moved_ns;             /* from its start until the clocks stood, */
+	size_t from;                   /* which were at this point until then; SIZE_MAX: not known */
 	uint64_t serial;               /* waits for this answer of the keeper */
 	size_t point;                  /* in shadow: the point decided, and the transition latency to it */
 	uint64_t settle_ns;

@@ -71,13 +71,15 @@ static void better(struct choice *best, const struct choice *other)
 		*best = *other;
 }
 
-/* The chance of a miss that may be risked to learn: any with a miss budget; beside requests that
- * wait for the same clocks, half of the least budget. */
+/* The chance of a miss that may be risked to learn: any with a miss budget, or where no point is in time; beside
+ * requests that wait for the same clocks, half of the least budget. With learning_misses = 0 none. */
 static double risk_to_learn(const struct governor_task *t)
 {
 	double budget = miss_budget(t);
 
-	return t->parties > 1 ? fmin(0.5 * budget, 1) : budget > 0;
+	if (t->parties > 1)
+		return fmin(0.5 * budget, 1);
+	return budget > 0 || (!t->feasible && t->governor->options.learning_misses > 0);
 }
 
 bool choice_being_learned(const struct governor_task *t, double worst)

@@ -11,6 +11,7 @@
 #define ALONE_KNOWN     3    /* requests that ran alone, after which a model's own time is known */
 #define RESIDUAL_MAX_SD 3.0  /* deviations to which the residual of one request is clipped */
 #define EVENTS_MAX      48   /* begins and ends that are simulated ahead */
+#define MOVED_SHARE     0.3  /* of a run, and of its work, with the clocks on their way: more is not learned from */
 #define DONE_MAX        0.97 /* most of its work that a late request is assumed to have done */
 
 /* ---- theta ---- */
@@ -364,18 +365,40 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 	}
 }
 
+/* What a run would have taken with its clocks at `at` from its start. They arrived somewhere in the first moved_ns; the
+ * longest latency follows if they did at the end of that time, the shortest is the time it took. The middle of the two
+ * is taken, half the distance as its deviation. Returns false if too much of the work was done before. */
+static bool at_rest(const struct governor_request *r, const struct governor_run *run, double *own_ns, double *var)
+{
+	double moved = fmin((double)run->moved_ns / (double)run->ran_ns, 1), from_ns = 0, work, half;
+
+	if (run->moved_ns == 0)
+		return true;
+	if (run->from != SIZE_MAX && r->surface->state != SURFACE_NONE)
+		from_ns = (double)r->surface->latency_ns[run->from] * r->surface->slowdown;
+	work = from_ns > 0 ? moved * *own_ns / from_ns : moved;
+	if (fmax(work, moved) > MOVED_SHARE)
+		return false;
+	half = from_ns > 0 ? log((1 - moved) / (1 - work)) / 2 : 0;
+	*own_ns *= exp(half);
+	*var += from_ns > 0 ? half * half : moved * moved / 4;
+	return true;
+}
+
 struct governor_own governor_own(struct governor *governor, const struct governor_request *requests, size_t count,
-				 size_t ended, size_t at, bool stood, uint64_t run_ns, uint64_t now_ns)
+				 size_t ended, const struct governor_run *run, uint64_t now_ns)
 {
 	const struct governor_request *r = &requests[ended];
 	struct governor_flight *f = r->flight;
-	double lost_ns = 0, var = 0, own_ns, expected_ns, sd;
+	double lost_ns = 0, var = 0, own_ns = (double)run->ran_ns, moved_var = 0, expected_ns, sd;
+	bool known;
 
-	company_advance(governor, requests, count, at, now_ns);
+	company_advance(governor, requests, count, run->at, now_ns);
 	if (!f || !f->partners) {
-		if (stood && governor->alone[r->model] < UINT16_MAX)
+		known = run->stood && run->ran_ns && at_rest(r, run, &own_ns, &var);
+		if (known && governor->alone[r->model] < UINT16_MAX)
 			governor->alone[r->model]++;
-		return (struct governor_own){.own_ns = run_ns};
+		return (struct governor_own){.own_ns = known ? (uint64_t)own_ns : 0, .var = var};
 	}
 	for (uint32_t k = 0; k < f->partners; k++) {
 		double theta_var;
@@ -383,15 +406,17 @@ struct governor_own governor_own(struct governor *governor, const struct governo
 		lost_ns += f->lost_ns[k];
 		var += f->doubt_ns[k] * f->doubt_ns[k] * theta_var;
 	}
-	/* Virtual time advances by latencies that clients report, so the sum may exceed run_ns. */
-	lost_ns = fmin(lost_ns, 0.95 * (double)run_ns);
-	own_ns = (double)run_ns - lost_ns;
-	expected_ns = (double)r->surface->latency_ns[at] * r->surface->slowdown;
-	sd = hypot((double)r->surface->sd[at], (double)r->surface->noise_sd);
-	if (stood && expected_ns > 0 && governor->alone[r->model] >= ALONE_KNOWN)
+	/* Virtual time advances by latencies that clients report, so the sum may exceed ran_ns. */
+	lost_ns = fmin(lost_ns, 0.95 * own_ns);
+	own_ns -= lost_ns;
+	known = run->stood && own_ns > 0 && at_rest(r, run, &own_ns, &moved_var);
+	expected_ns = (double)r->surface->latency_ns[run->at] * r->surface->slowdown;
+	sd = hypot((double)r->surface->sd[run->at], (double)r->surface->noise_sd);
+	if (known && expected_ns > 0 && governor->alone[r->model] >= ALONE_KNOWN)
 		learn_theta(governor, r->model, f, own_ns - expected_ns, expected_ns * expected_ns * sd * sd);
 	/* Of models that never run alone only the sum is observed: theta is 1 by definition, the rest is own time. */
 	if (governor->alone[r->model] < ALONE_KNOWN)
 		var = 0;
-	return (struct governor_own){.own_ns = (uint64_t)own_ns, .var = var / (own_ns * own_ns)};
+	return (struct governor_own){.own_ns = known ? (uint64_t)own_ns : 0,
+				     .var = var / (own_ns * own_ns) + moved_var};
 }

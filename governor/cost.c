@@ -30,8 +30,10 @@ static double beyond(const struct governor_task *t, const struct surface *s, dou
 	double at = (z - (double)LATE_LOW) * (1 / (double)LATE_STEP), share;
 	size_t k;
 
-	if (!(at > 0))
-		return 1;
+	if (!(at > 0)) {
+		double nearer = (double)LATE_LOW / z;
+		return 1 - (sum - noise) / sum * (1 - (double)heavy[0]) * nearer * nearer * nearer;
+	}
 	if (at >= LATE_BINS - 1) {
 		/* the tail of Student's t (3) falls with the cube */
 		double nearer = LATE_HIGH / z;
@@ -135,8 +137,15 @@ double cost_soonest(const struct governor_task *t, const struct party *party, si
 	return end_by(t, soonest(t, party), point);
 }
 
-/* Whether the clocks can come up in time for the next request of a session. */
-static bool in_time_to_rise(const struct governor_task *t, const struct party *party, size_t point, double end_ns)
+/* How long a party waits for a move that begins now. */
+static double waits_ns(const struct party *party, double move_ns)
+{
+	return party->starts_ns > 0 ? fmax(move_ns - party->starts_ns, 0) : move_ns;
+}
+
+/* Whether the clocks, once a move of move_ns is over, can come up in time for the next request of a session. */
+static bool in_time_to_rise(const struct governor_task *t, const struct party *party, size_t point, double end_ns,
+			    double move_ns)
 {
 	double begins_ns = party->later ? party->starts_ns : end_ns;
 	bool beside = party->later && cost_end(t, &t->party[t->newest], point) > begins_ns;
@@ -145,16 +154,18 @@ static bool in_time_to_rise(const struct governor_task *t, const struct party *p
 
 	grid_axes(t->board.grid, point, axis);
 	wait_ns = moves_up_ns(&t->board, axis, t->high) + fmax(moves_down_ns(&t->board, t->from, axis) - begins_ns, 0);
+	if (party->later)
+		wait_ns += waits_ns(party, move_ns);
 	return wait_ns <= (beside ? party->beside_ns : party->next_ns);
 }
 
 /* The chance that the next request of a session is late at this point, where the clocks cannot come up for it. */
 static double late_next(const struct governor_task *t, const struct party *party, const struct linear_form *end,
-			size_t point, double end_ns)
+			size_t point, double end_ns, double move_ns)
 {
-	if (in_time_to_rise(t, party, point, end_ns))
+	if (in_time_to_rise(t, party, point, end_ns, move_ns))
 		return 0;
-	return party->later ? late_by(t, party, end, point, end_ns, party->slack_ns, 0) :
+	return party->later ? late_by(t, party, end, point, end_ns, party->slack_ns - waits_ns(party, move_ns), 0) :
 			      late_by(t, party, end, point, end_ns / party->left, party->next_deadline_ns, 0);
 }
 
@@ -170,7 +181,7 @@ static double fits_by(const struct governor_task *t, const struct party *party, 
 		log(fmax(party->slack_ns - fixed_ns, 1) / fmax(end_ns - fixed_ns, 1)) - upper - (double)s->slow_sd;
 	double fits = sd > 0 ? 1 - beyond(t, s, 0, 1, over / sd) : over >= 0;
 
-	return party->next ? fmin(fits, 1 - late_next(t, party, end, point, end_ns)) : fits;
+	return party->next ? fmin(fits, 1 - late_next(t, party, end, point, end_ns, 0)) : fits;
 }
 
 static double fits_of(const struct governor_task *t, const struct party *party, size_t point)
@@ -179,7 +190,7 @@ static double fits_of(const struct governor_task *t, const struct party *party, 
 
 	if (party->later)
 		return party->next ? 1 - party->chance * late_next(t, party, &party->end_joined, point,
-								   end_by(t, &party->end_joined, point)) :
+								   end_by(t, &party->end_joined, point), 0) :
 				     1;
 	fits = fits_by(t, party, &party->end_joined, point);
 	return two_ways(t) ? t->joined * fits + (1 - t->joined) * fits_by(t, party, &party->end_unjoined, point) : fits;
@@ -204,22 +215,16 @@ struct risk {
 	double late, over;
 };
 
-/* A party's slack once a move is done. */
-static double slack_after(const struct party *party, double move_ns)
-{
-	return party->slack_ns - (party->starts_ns > 0 ? fmax(move_ns - party->starts_ns, 0) : move_ns);
-}
-
 static struct risk risk_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
 			   size_t point, double move_ns)
 {
 	double end_ns = end_by(t, end, point);
-	double slack_ns = slack_after(party, move_ns);
+	double slack_ns = party->slack_ns - waits_ns(party, move_ns);
 	struct risk risk = {.late = late_by(t, party, end, point, end_ns, slack_ns, party->ran_ns),
 			    .over = fmax(end_ns - slack_ns, 0) / party->deadline_ns};
 
 	if (party->next)
-		risk.late = fmax(risk.late, late_next(t, party, end, point, end_ns));
+		risk.late = fmax(risk.late, late_next(t, party, end, point, end_ns, move_ns));
 	return risk;
 }
 
@@ -230,7 +235,7 @@ static struct risk risk_of(const struct governor_task *t, const struct party *pa
 	if (party->later) {
 		if (party->next)
 			risk.late = party->chance * late_next(t, party, &party->end_joined, point,
-							      end_by(t, &party->end_joined, point));
+							      end_by(t, &party->end_joined, point), move_ns);
 		return risk;
 	}
 	risk = risk_by(t, party, &party->end_joined, point, move_ns);
@@ -272,14 +277,15 @@ struct cost cost_now(const struct governor_task *t, size_t point, double move_ns
 }
 
 static double floor_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
-		       size_t point, double end_ns, double slack_ns)
+		       size_t point, double end_ns, double move_ns)
 {
+	double slack_ns = party->slack_ns - waits_ns(party, move_ns);
 	double late = party->later ? 0 : late_least(t, party, end, point, end_ns, slack_ns, party->ran_ns);
 
-	if (!party->next || late >= t->risk_max || in_time_to_rise(t, party, point, end_ns))
+	if (!party->next || late >= t->risk_max || in_time_to_rise(t, party, point, end_ns, move_ns))
 		return late;
 	return party->later ?
-		       party->chance * late_least(t, party, end, point, end_ns, party->slack_ns, 0) :
+		       party->chance * late_least(t, party, end, point, end_ns, slack_ns, 0) :
 		       fmax(late, late_least(t, party, end, point, end_ns / party->left, party->next_deadline_ns, 0));
 }
 
@@ -296,11 +302,11 @@ struct cost cost_floor(const struct governor_task *t, size_t point, double move_
 		if (party->later && !party->next)
 			continue;
 		end_ns = end_by(t, end, point);
-		slack_ns = slack_after(party, move_ns);
-		late = floor_by(t, party, end, point, end_ns, slack_ns);
+		slack_ns = party->slack_ns - waits_ns(party, move_ns);
+		late = floor_by(t, party, end, point, end_ns, move_ns);
 		if (two_ways(t) && !party->later)
 			late = t->joined * floor_by(t, party, &party->end_joined, point,
-						    end_by(t, &party->end_joined, point), slack_ns) +
+						    end_by(t, &party->end_joined, point), move_ns) +
 			       (1 - t->joined) * late;
 		cost.worst = late > cost.worst ? late : cost.worst;
 		if (!party->later && end_ns > slack_ns)

@@ -10,12 +10,13 @@
 #include "../common/quantile.h"
 #include "state.h"
 
-#define MISS_PRICE          16.0   /* of a miss at miss_target, in requests at the power of the highest point */
+#define MISS_PRICE          20.0   /* of a miss at miss_target, in requests at the power of the highest point */
 #define MISS_PRICE_GROWTH   1.0    /* growth of its log, per miss over miss_target */
 #define MISS_DEBT_MAX       6.0    /* misses over miss_target beyond which it grows no more */
 #define MISS_PRICE_PRIORITY 0.35   /* growth of its log, per step of priority */
-#define HORIZON_MIN         160.0  /* requests over which savings count: those since conditions changed, at least */
-#define HORIZON_MAX         3000.0 /* and at most */
+#define HORIZON_FIRST       30.0   /* requests over which a saving counts, when conditions have just changed; */
+#define HORIZON_GROWTH      8.0    /* more for each request since, as what has lasted is likely to last; */
+#define HORIZON_MAX         1000.0 /* at most */
 #define FASTEST_MARGIN      1.1    /* most that a request takes at the fastest point, over the expected time */
 #define MEM_BURST           4.0    /* moves down of the memory clock before mem_dwell_ns limits them */
 #define GAP_MOVES           20.0   /* least ratio of a gap to the time of moving down and up in it */
@@ -129,9 +130,9 @@ static void add_party(struct governor_task *t, const struct governor_request *r,
 	p->settling_ns = expected ? 0 : (double)r->settling_ns;
 	p->scale = r->surface->slowdown * (1 + g->options.margin);
 	p->chance = expected ? chance_before(r, now_ns, t->until_ns) : 1;
-	p->miss_price_uw =
-		MISS_PRICE * t->top_uw *
-		exp(MISS_PRICE_GROWTH * fmin(s->miss_debt, MISS_DEBT_MAX) + MISS_PRICE_PRIORITY * (priority - 5));
+	p->miss_price_uw = MISS_PRICE * t->top_uw *
+			   exp(MISS_PRICE_GROWTH * fmin(fmax(s->miss_debt, 0), MISS_DEBT_MAX) +
+			       MISS_PRICE_PRIORITY * (priority - 5));
 	t->parties++;
 }
 
@@ -220,7 +221,7 @@ static void task_begin(struct governor *governor, const struct governor_board *b
 	t->target = SIZE_MAX;
 	add_parties(t, requests, count, now_ns);
 	/* Conditions change with each session that joins or leaves: the more there are, the sooner. */
-	t->horizon = fmin(fmax(s->steady, HORIZON_MIN / (double)t->parties), HORIZON_MAX);
+	t->horizon = fmin(HORIZON_FIRST / (double)t->parties + HORIZON_GROWTH * s->steady, HORIZON_MAX);
 	t->period_ns = (double)(newest->deadline_ns - newest->begin_ns);
 	if (newest->gap_ns != GAP_UNKNOWN)
 		t->period_ns = fmax(t->period_ns,
@@ -365,12 +366,14 @@ static bool unknown(const struct governor_request *requests, size_t count, uint6
 	return false;
 }
 
-/* The newest request is likely late at the fastest point too. */
+/* The newest request is likely late at the fastest point too, as no point is in time, or as the miss before it left it
+ * clocks on their way. */
 static bool late_anyway(const struct governor_task *t)
 {
 	const struct party *p = &t->party[t->newest];
+	size_t fastest = t->feasible ? cost_fastest(t) : t->target;
 
-	return cost_late(t, p, t->target, cost_end(t, p, t->target), p->slack_ns) > LIKELY;
+	return cost_late(t, p, fastest, cost_end(t, p, fastest), p->slack_ns - p->settling_ns) > LIKELY;
 }
 
 void governor_decide(struct governor *governor, const struct governor_board *board,
@@ -402,7 +405,7 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	}
 	describe(t, out);
 	expect_ends(t, out);
-	s->forgiven = out->reason == REASON_UNKNOWN || (!t->feasible && late_anyway(t));
+	s->forgiven = out->reason == REASON_UNKNOWN || ((!t->feasible || s->missed) && late_anyway(t));
 	s->tried = out->point;
 	s->exploring = out->reason == REASON_EXPLORE && newest->surface->measured[out->point] == 0;
 	note_mem(governor, board->grid, out->point);

@@ -138,6 +138,7 @@ struct governor_session {
 	double found_sum;   /* its cost */
 	float yield;        /* share of explorations that led to a measurement */
 	bool forgiven;      /* its newest request is not charged if late: it would be at any point */
+	bool missed;        /* its last request */
 	/* expected total of its request in flight, as of the newest decision; 0: it runs alone */
 	uint64_t expected_ns;
 	float company_var; /* variance of the log of totals about that; 0: not known */
@@ -174,16 +175,25 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
  * as the request does not wait for it. */
 void governor_explain(const struct governor *governor, struct decision *decision);
 
-/* The own work of a request that ended, for model_observe(). */
-struct governor_own {
-	uint64_t own_ns; /* its latency without the time lost to others */
-	double var;      /* variance of its log, as that time is uncertain */
+/* The run of a request that ended. */
+struct governor_run {
+	uint64_t ran_ns;   /* without the wait for clocks */
+	size_t at;         /* the point where the clocks stood in the end */
+	bool stood;        /* they stayed there once they had arrived */
+	uint64_t moved_ns; /* of ran_ns, until they arrived */
+	size_t from;       /* the point until then; SIZE_MAX: not known */
 };
 
-/* requests[ended] has just ended; the other `count` - 1 are still in flight. `stood`: the clocks stayed at point `at`
- * while it ran. run_ns: its time without the wait for clocks. Learns interference. Call before governor_ended(). */
+/* The own work of a request that ended, for model_observe(). */
+struct governor_own {
+	uint64_t own_ns; /* its latency at the point, without the time lost to others; 0: not known */
+	double var;      /* variance of its log, as that time, and when the clocks arrived, are uncertain */
+};
+
+/* requests[ended] has just ended; the other `count` - 1 are still in flight. Learns interference. Call before
+ * governor_ended(). */
 struct governor_own governor_own(struct governor *governor, const struct governor_request *requests, size_t count,
-				 size_t ended, size_t at, bool stood, uint64_t run_ns, uint64_t now_ns);
+				 size_t ended, const struct governor_run *run, uint64_t now_ns);
 
 /* A request of `session` ended; total and deadline count from its begin. */
 void governor_ended(struct governor *governor, uint32_t session, uint64_t total_ns, uint64_t deadline_ns);

@@ -3,7 +3,7 @@
  * company were off. */
 #include "state.h"
 
-#define MISS_BUDGET_LASTING 1.0  /* misses under target that never decay, once a model is known */
+#define MISS_BUDGET_LASTING 1.0   /* misses under target that never decay, once a model is known */
 #define MISS_BUDGET_DECAY   0.03 /* decay of the rest, per request */
 #define COMPANY_VAR         0.01 /* (10 %)^2, prior of the error of expected totals in company, */
 #define COMPANY_RATE        0.05 /* and the weight of each new one */
@@ -83,7 +83,8 @@ void governor_ended(struct governor *governor, uint32_t session, uint64_t total_
 		s->company_var = (float)(was + COMPANY_RATE * (fmin(2 * over * over, 9 * was) - was));
 	}
 	s->expected_ns = 0;
-	if (total_ns > deadline_ns)
+	s->missed = total_ns > deadline_ns;
+	if (s->missed)
 		s->miss_debt += !s->forgiven;
 	else if (s->miss_debt > floor)
 		s->miss_debt = fmax(s->miss_debt - o->miss_target, floor);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The daemon's part between the plant and the governor; included by loop.c alone. */
 #define WAIT_FOR_DESCENT false
-#define MOVED_SHARE      0.3
 #define SILENT_PERIODS   2 /* after which a session is not expected any more */
 
 static struct governor_flight flights[LOOP_SESSIONS_MAX];
@@ -97,8 +96,6 @@ static void adapt_end(struct closed *c, size_t s, double total)
 	struct flight *f = &c->p.flight[s];
 	struct governor_request request[LOOP_SESSIONS_MAX];
 	double run_ns = c->p.now_ns - f->start_ns, power = 0;
-	double moved = f->moved_ns / run_ns;
-	bool stood = moved < MOVED_SHARE && settled(&c->p) && f->at_point == point_of(&c->p, c->p.axis);
 	size_t n;
 
 	f->active = true; /* it is listed again */
@@ -107,13 +104,15 @@ static void adapt_end(struct closed *c, size_t s, double total)
 	for (size_t o = 0; o < c->run->sessions; o++)
 		power += c->run->board->work[o].power_uw[f->at_point] / (double)c->run->sessions;
 	power = f->contended ? power : c->run->board->work[c->run->session[s].work].power_uw[f->at_point];
-	struct governor_own own =
-		governor_own(&governor, request, n, n - 1, f->at_point, stood, (uint64_t)run_ns, abs_ns(c->p.now_ns));
-	const struct surface *x = model_surface(c->model[s], PHASE_RUN, 0);
-	if (stood && (moved <= 0 || (double)own.own_ns > (double)x->latency_ns[f->at_point] * x->slowdown))
+	struct governor_run run = {.ran_ns = (uint64_t)run_ns,
+				   .at = f->at_point,
+				   .stood = settled(&c->p) && f->at_point == point_of(&c->p, c->p.axis),
+				   .moved_ns = (uint64_t)f->moved_ns,
+				   .from = f->from_point};
+	struct governor_own own = governor_own(&governor, request, n, n - 1, &run, abs_ns(c->p.now_ns));
+	if (own.own_ns)
 		model_observe(c->model[s], PHASE_RUN, 0, grid_point(&c->run->board->grid, f->at_point), own.own_ns,
-			      own.var + moved * moved / 4, (uint64_t)(power * (1 + READING_NOISE * sim_gauss(&c->rng))),
-			      1);
+			      own.var, (uint64_t)(power * (1 + READING_NOISE * sim_gauss(&c->rng))), 1);
 	governor_ended(&governor, (uint32_t)s, (uint64_t)total, (uint64_t)c->run->session[s].deadline_ns);
 }
 

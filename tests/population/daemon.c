@@ -34,9 +34,9 @@ static const struct promise {
 		[LONG] = {0.003, 0, 0, 0, 0, 0.05},
 },
   held[PARTS] = {
-	  [ALONE] = {0.003, 1.03, 1.07, 1.40, 1.5, 0},
+	  [ALONE] = {0.003, 1.02, 1.06, 1.30, 1.0, 0},
 	  [COMPANY] = {0.005, 1.05, 0, 0, 0, 0},
-	  [ENERGY] = {0.003, 1.03, 1.06, 1.20, 1.5, 0},
+	  [ENERGY] = {0.003, 1.02, 1.06, 1.20, 1.0, 0},
 	  [LONG] = {0.003, 0, 0, 0, 0, 0.10},
 };
 #define BASELINE "tests/population/baseline.txt"

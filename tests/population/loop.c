@@ -25,7 +25,7 @@ struct flight {
 	double alone_ns;                        /* time it was the only one in flight */
 	bool contended;
 	double moved_ns; /* from its start until the clocks stood */
-	size_t at_point;
+	size_t at_point, from_point;
 	double work_ns;
 	struct decision decision;
 };
@@ -319,6 +319,7 @@ static void start_waiting(struct closed *c)
 			c->p.flight[s].start_ns = c->p.now_ns;
 			flights[s].seen_ns = abs_ns(c->p.now_ns);
 			c->p.flight[s].at_point = point_of(&c->p, c->p.target);
+			c->p.flight[s].from_point = point_of(&c->p, c->p.axis);
 		}
 }
 

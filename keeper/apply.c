@@ -116,9 +116,10 @@ static int set(struct keeper_table *t, struct knob *k, const char *value, char n
 
 	if (!strcmp(now, value) && k->kind->role != ROLE_MASK)
 		return 0;
-	/* the value is in force but reads differently, as when it was written, or held down since */
+	/* the value is in force but reads differently, as when it was written, or held down since; the original after a
+	 * suspend may be the driver's reset */
 	if (k->written && now[0] && !strcmp(value, k->entry.ours[OURS_HELD])) {
-		if (!strcmp(now, k->entry.ours[OURS_SEEN]))
+		if (!strcmp(now, k->entry.ours[OURS_SEEN]) && !(t->resumed && !strcmp(now, k->entry.original)))
 			return 0;
 		if (holder(t, k, now, &hold))
 			return note_seen(t, k, now);

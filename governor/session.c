@@ -3,7 +3,7 @@
  * company were off. */
 #include "state.h"
 
-#define MISS_BUDGET_LASTING 1.0   /* misses under target that never decay, once a model is known */
+#define MISS_BUDGET_LASTING 1.0  /* misses under target that never decay, once a model is known */
 #define MISS_BUDGET_DECAY   0.03 /* decay of the rest, per request */
 #define COMPANY_VAR         0.01 /* (10 %)^2, prior of the error of expected totals in company, */
 #define COMPANY_RATE        0.05 /* and the weight of each new one */

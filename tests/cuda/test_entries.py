@@ -69,7 +69,7 @@ def node_parameters():
         for shapes in ("1", "2"):
             rc, _, err = entries("set", symbol, "40", shapes, FLAMED_SUMMARY="2")
             found.append(int((re.search(r"inferences=(\d+)", err) or [0, 0])[1]))
-        # A cycle begins after its longest gap: either shape, where both take equally long. The last one is then cut off.
+        # A cycle begins after its longest gap: with either shape, if both take equally long. Its last one is then cut.
         ok(rc == 0 and found in ([40 - PERIODS, 20 - PERIODS], [40 - PERIODS, 20 - PERIODS - 1]),
            f"{symbol}: one shape is one inference, two in turn are a cycle of two", f"{found} {err}")
 

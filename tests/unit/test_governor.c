@@ -699,8 +699,8 @@ static void test_surely_late(void **state)
 	assert_true(tried > 0);
 }
 
-/* A session that asks at once for its next inference after a miss finds clocks on their way: that it is late then is the
- * first miss's doing, and is not charged as another; after a request in time it would be. */
+/* A session that asks at once for its next inference after a miss finds clocks on their way: that it is late then is
+ * the first miss's doing, and is not charged as another; after a request in time it would be. */
 static void test_charged_once(void **state)
 {
 	double debt[2];
@@ -725,7 +725,7 @@ static void test_charged_once(void **state)
 	assert_true(debt[0] > 0.9 && debt[1] == 0);
 }
 
-/* A miss allowed for learning costs as much as any other: the price falls no lower than that of a miss at the target. */
+/* A miss allowed for learning costs as much as any other: the price falls no lower than at the target. */
 static void test_allowance(void **state)
 {
 	double price[2];

@@ -66,18 +66,22 @@ struct instance {
 	PFN_vkGetPhysicalDeviceQueueFamilyProperties families;
 };
 
+/* The newest commands that a fence or semaphore covers. */
+struct cover {
+	struct stream *stream;  /* NULL: unknown */
+	uint64_t number, value; /* value: of a timeline semaphore */
+	/* of another stream, whose command was waited for in the queue; NULL: none */
+	struct stream *other;
+	uint64_t other_number;
+};
+
 /* A queue that the program requested. */
 struct queue {
 	VkQueue handle;
 	uint32_t family;
 	struct stream *stream; /* assigned at its first launch; NULL: none yet, or none left */
 	bool refused;          /* there was no stream left */
-};
-
-/* The newest command of a stream that a fence or semaphore covers. */
-struct cover {
-	struct stream *stream;  /* NULL: unknown */
-	uint64_t number, value; /* value: of a timeline semaphore */
+	struct cover awaited;  /* the newest commands of other queues that it waited for */
 };
 
 struct device {

@@ -117,10 +117,12 @@ struct submission {
 	struct launch_token *tokens; /* of the groups of launches, if they are recorded */
 	uint64_t *kernels;           /* the first of each group */
 	size_t token_count;
+	uint32_t last;      /* of the batches that it consists of: the last one with a launch */
 	struct cover cover; /* by which a fence or semaphore that it signals tells that it is complete */
 };
 
-static void add_command(struct submission *out, VkCommandBuffer handle)
+/* Of batch `batch`. */
+static void add_command(struct submission *out, uint32_t batch, VkCommandBuffer handle)
 {
 	struct command *command;
 
@@ -131,6 +133,7 @@ static void add_command(struct submission *out, VkCommandBuffer handle)
 	if (!command || command->count == 0)
 		return;
 	out->commands[out->command_count++] = command;
+	out->last = batch;
 	out->count += command->count;
 	out->groups += command->groups_count;
 	out->timed &= !command->untimed && command->stamps;
@@ -142,8 +145,9 @@ static size_t first_cover(const struct semaphore *semaphore)
 	return semaphore->count > VULKAN_SIGNALS_MAX ? semaphore->count - VULKAN_SIGNALS_MAX : 0;
 }
 
-/* A transfer queue: complete when what it waited for is complete, which a submission that signals the least
- * sufficient value does. Of equal values, as binary semaphores have them, the newest counts. */
+/* A queue that waits for another one, as a transfer queue does: when it is over, so is what it waited for, which a
+ * submission that signals the least sufficient value does. Of equal values, as binary semaphores have them, the newest
+ * counts. */
 static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
 {
 	struct semaphore *semaphore;
@@ -155,7 +159,8 @@ static void inherit(struct submission *out, VkSemaphore handle, uint64_t value)
 	for (size_t i = semaphore ? first_cover(semaphore) : 0; semaphore && i < semaphore->count; i++) {
 		const struct cover *one = &semaphore->cover[i % VULKAN_SIGNALS_MAX];
 
-		if (one->stream && one->value >= value && (!out->cover.stream || one->value <= out->cover.value))
+		if (one->stream && one->stream != out->queue->stream && one->value >= value &&
+		    (!out->cover.stream || one->value <= out->cover.value))
 			out->cover = *one;
 	}
 	pthread_mutex_unlock(&out->device->lock);
@@ -235,6 +240,9 @@ static void fill_tokens(struct submission *out)
 static void submitting(struct submission *out)
 {
 	out->stream = stream_of(out->device, out->queue, out->count > 0);
+	if (out->cover.stream)
+		out->queue->awaited = out->cover;
+	out->cover = out->queue->awaited;
 	if (!out->stream)
 		return;
 	for (size_t i = 0; i < out->command_count; i++)
@@ -250,7 +258,10 @@ static void submitting(struct submission *out)
 			stamps_submitting(out->commands[i]->stamps,
 					  out->token_count > 0 && core.config.boundary.rule >= BOUNDARY_KERNEL);
 	/* No other thread submits to the queue at the same time, so that this will be its number. */
-	out->cover = (struct cover){.stream = out->stream, .number = stream_commands(out->stream) + 1};
+	out->cover = (struct cover){.stream = out->stream,
+				    .number = stream_commands(out->stream) + 1,
+				    .other = out->queue->awaited.stream,
+				    .other_number = out->queue->awaited.number};
 }
 
 /* The driver accepted or refused the submission. */
@@ -310,12 +321,25 @@ static void take_apart(struct submission *out, uint32_t count, const VkSubmitInf
 		const VkTimelineSemaphoreSubmitInfo *timeline = timeline_of(&infos[i]);
 
 		for (uint32_t j = 0; j < infos[i].commandBufferCount; j++)
-			add_command(out, infos[i].pCommandBuffers[j]);
+			add_command(out, i, infos[i].pCommandBuffers[j]);
 		for (uint32_t j = 0; j < infos[i].waitSemaphoreCount; j++)
 			inherit(out, infos[i].pWaitSemaphores[j],
 				timeline && j < timeline->waitSemaphoreValueCount ? timeline->pWaitSemaphoreValues[j] :
 										    0);
 	}
+}
+
+/* The semaphores of a batch are signalled before the launches of later ones are complete: they cover only the commands
+ * before the submission. */
+static struct cover cover_of_batch(const struct submission *submission, uint32_t batch)
+{
+	struct cover cover = submission->cover;
+
+	if (submission->stream && batch < submission->last) {
+		cover.number--;
+		cover.other = NULL;
+	}
+	return cover;
 }
 
 /* Before the call of the driver: a thread that already waits for the value may return before that call does. */
@@ -329,7 +353,7 @@ static void signal_all(const struct submission *submission, uint32_t count, cons
 					 timeline && j < timeline->signalSemaphoreValueCount ?
 						 timeline->pSignalSemaphoreValues[j] :
 						 0,
-					 submission->cover);
+					 cover_of_batch(submission, i));
 	}
 }
 
@@ -368,7 +392,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue handle, uint32_t count, co
 		return device->next.QueueSubmit2(handle, count, infos, fence);
 	for (uint32_t i = 0; i < count; i++) {
 		for (uint32_t j = 0; j < infos[i].commandBufferInfoCount; j++)
-			add_command(&submission, infos[i].pCommandBufferInfos[j].commandBuffer);
+			add_command(&submission, i, infos[i].pCommandBufferInfos[j].commandBuffer);
 		for (uint32_t j = 0; j < infos[i].waitSemaphoreInfoCount; j++)
 			inherit(&submission, infos[i].pWaitSemaphoreInfos[j].semaphore,
 				infos[i].pWaitSemaphoreInfos[j].value);
@@ -377,7 +401,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue handle, uint32_t count, co
 	for (uint32_t i = 0; i < count; i++)
 		for (uint32_t j = 0; j < infos[i].signalSemaphoreInfoCount; j++)
 			signal_semaphore(device, infos[i].pSignalSemaphoreInfos[j].semaphore,
-					 infos[i].pSignalSemaphoreInfos[j].value, submission.cover);
+					 infos[i].pSignalSemaphoreInfos[j].value, cover_of_batch(&submission, i));
 	rc = device->next.QueueSubmit2(handle, count, infos, fence);
 	submitted(&submission, rc);
 	if (rc == VK_SUCCESS)
@@ -400,14 +424,18 @@ static struct cover cover_of_fence(struct device *device, VkFence handle)
 }
 
 /* The host knows that a command is complete, because it waited or because it polled. */
+static void note_command(struct stream *stream, uint64_t number, bool asked)
+{
+	if (stream && asked)
+		stream_polled(stream, number, true);
+	else if (stream)
+		stream_waited(stream, WAIT_FINISH, number);
+}
+
 static void note_complete(struct cover cover, bool asked)
 {
-	if (!cover.stream)
-		return;
-	if (asked)
-		stream_polled(cover.stream, cover.number, true);
-	else
-		stream_waited(cover.stream, WAIT_FINISH, cover.number);
+	note_command(cover.other, cover.other_number, asked);
+	note_command(cover.stream, cover.number, asked);
 }
 
 static void lost(VkResult rc)
@@ -449,8 +477,10 @@ static VKAPI_ATTR VkResult VKAPI_CALL fence_status(VkDevice handle, VkFence fenc
 		return rc;
 	lost(rc);
 	cover = cover_of_fence(device, fence);
-	if (cover.stream && (rc == VK_SUCCESS || rc == VK_NOT_READY))
-		stream_polled(cover.stream, cover.number, rc == VK_SUCCESS);
+	if (rc == VK_SUCCESS)
+		note_complete(cover, true);
+	else if (cover.stream && rc == VK_NOT_READY)
+		stream_polled(cover.stream, cover.number, false);
 	return rc;
 }
 
@@ -537,8 +567,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL counter_value(VkDevice handle, VkSemaphore
 	if (rc != VK_SUCCESS)
 		return rc;
 	cover = cover_of_value(device, semaphore, *value, &newest);
-	if (cover.stream)
-		note_complete(cover, true);
+	note_complete(cover, true);
 	if (newest.stream && newest.value > *value)
 		stream_polled(newest.stream, newest.number, false);
 	return rc;
@@ -555,7 +584,10 @@ static VKAPI_ATTR VkResult VKAPI_CALL queue_idle(VkQueue handle)
 		return rc;
 	lost(rc);
 	queue = rc == VK_SUCCESS ? device_queue(device, handle) : NULL;
-	stream = queue ? stream_of(device, queue, false) : NULL;
+	if (!queue)
+		return rc;
+	note_complete(queue->awaited, false);
+	stream = stream_of(device, queue, false);
 	if (stream)
 		stream_waited(stream, WAIT_FINISH, STREAM_ALL);
 	return rc;

@@ -15,6 +15,7 @@
 #include "setup.h"
 
 #define CROWD_MAX 32
+#define PART_US   5000
 
 struct options want = {
 	.runs = 30, .kernels = 6, .submits = 1, .rounds = 256, .devices = 1, .flight = 1, .group = 1, .wait = "fence"};
@@ -63,41 +64,59 @@ static void record(struct engine *engine, VkCommandBuffer commands, unsigned fro
 	CHECK(vkEndCommandBuffer(commands));
 }
 
-static void submit(struct engine *engine, VkCommandBuffer commands, VkFence fence, bool gated)
+/* `count` command buffers in one call, each with the next value of the timeline; `gated`: the last one waits at the
+ * gate. */
+static void submit(struct engine *engine, const VkCommandBuffer *commands, unsigned count, VkFence fence, bool gated)
 {
 	const bool timeline = strncmp(want.wait, "timeline", 8) == 0;
-	const uint64_t value = timeline ? ++engine->value : 0;
-	const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
-						      .waitSemaphoreValueCount = gated,
-						      .pWaitSemaphoreValues = &engine->gate_value,
-						      .signalSemaphoreValueCount = timeline,
-						      .pSignalSemaphoreValues = &value};
 	const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
-	const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-				   .pNext = timeline || gated ? &values : NULL,
-				   .waitSemaphoreCount = gated,
-				   .pWaitSemaphores = &engine->gate,
-				   .pWaitDstStageMask = &stage,
-				   .commandBufferCount = 1,
-				   .pCommandBuffers = &commands,
-				   .signalSemaphoreCount = timeline,
-				   .pSignalSemaphores = &engine->timeline};
-	const VkCommandBufferSubmitInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
-						  .commandBuffer = commands};
-	const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
-					      .semaphore = engine->timeline,
-					      .value = value,
-					      .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
-	const VkSubmitInfo2 info2 = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-				     .commandBufferInfoCount = 1,
-				     .pCommandBufferInfos = &buffer,
-				     .signalSemaphoreInfoCount = timeline,
-				     .pSignalSemaphoreInfos = &signal};
+	const VkSemaphoreSubmitInfo gate = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+					    .semaphore = engine->gate,
+					    .value = engine->gate_value,
+					    .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+	VkTimelineSemaphoreSubmitInfo values[SUBMITS_MAX];
+	VkSubmitInfo infos[SUBMITS_MAX];
+	VkCommandBufferSubmitInfo buffers[SUBMITS_MAX];
+	VkSemaphoreSubmitInfo signals[SUBMITS_MAX];
+	VkSubmitInfo2 infos2[SUBMITS_MAX];
+	uint64_t value[SUBMITS_MAX];
 
+	for (unsigned i = 0; i < count; i++) {
+		const bool waits = gated && i + 1 == count;
+
+		value[i] = timeline ? ++engine->value : 0;
+		values[i] = (VkTimelineSemaphoreSubmitInfo){.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+							    .waitSemaphoreValueCount = waits,
+							    .pWaitSemaphoreValues = &engine->gate_value,
+							    .signalSemaphoreValueCount = timeline,
+							    .pSignalSemaphoreValues = &value[i]};
+		infos[i] = (VkSubmitInfo){.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+					  .pNext = timeline || waits ? &values[i] : NULL,
+					  .waitSemaphoreCount = waits,
+					  .pWaitSemaphores = &engine->gate,
+					  .pWaitDstStageMask = &stage,
+					  .commandBufferCount = 1,
+					  .pCommandBuffers = &commands[i],
+					  .signalSemaphoreCount = timeline,
+					  .pSignalSemaphores = &engine->timeline};
+		buffers[i] = (VkCommandBufferSubmitInfo){.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
+							 .commandBuffer = commands[i]};
+		signals[i] = (VkSemaphoreSubmitInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+						     .semaphore = engine->timeline,
+						     .value = value[i],
+						     .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+		infos2[i] = (VkSubmitInfo2){.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+					    .waitSemaphoreInfoCount = waits,
+					    .pWaitSemaphoreInfos = &gate,
+					    .commandBufferInfoCount = 1,
+					    .pCommandBufferInfos = &buffers[i],
+					    .signalSemaphoreInfoCount = timeline,
+					    .pSignalSemaphoreInfos = &signals[i]};
+	}
 	if (want.submit2)
-		CHECK(vkQueueSubmit2(engine->queue, 1, &info2, fence));
+		CHECK(vkQueueSubmit2(engine->queue, count, infos2, fence));
 	else
-		CHECK(vkQueueSubmit(engine->queue, 1, &info, fence));
+		CHECK(vkQueueSubmit(engine->queue, count, infos, fence));
 }
 
 static void open_gate(struct engine *engine, uint64_t value)
@@ -121,6 +140,63 @@ static void poll_fence(struct engine *engine, VkFence fence)
 		usleep(20);
 }
 
+static void wait_for_value(const struct engine *engine, uint64_t value)
+{
+	const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+					  .semaphoreCount = 1,
+					  .pSemaphores = &engine->timeline,
+					  .pValues = &value};
+
+	CHECK(vkWaitSemaphores(engine->device, &info, FOREVER));
+}
+
+/* For all but the last submission of a run, which is then let go. */
+static void wait_for_parts(struct engine *engine)
+{
+	wait_for_value(engine, engine->value - 1);
+	usleep(PART_US);
+	open_gate(engine, engine->gate_value);
+	wait_for_value(engine, engine->value);
+}
+
+/* On the second queue, behind the submission that signals `value`; `count` command buffers. */
+static void submit_behind(struct engine *engine, uint64_t value, const VkCommandBuffer *commands, unsigned count,
+			  VkFence fence)
+{
+	const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+						      .waitSemaphoreValueCount = 1,
+						      .pWaitSemaphoreValues = &value};
+	const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
+	const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+				   .pNext = &values,
+				   .waitSemaphoreCount = 1,
+				   .pWaitSemaphores = &engine->timeline,
+				   .pWaitDstStageMask = &stage,
+				   .commandBufferCount = count,
+				   .pCommandBuffers = commands};
+
+	CHECK(vkQueueSubmit(engine->second, 1, &info, fence));
+}
+
+static void wait_behind(struct engine *engine)
+{
+	CHECK(vkWaitForFences(engine->device, 1, &engine->copied, VK_TRUE, FOREVER));
+	CHECK(vkResetFences(engine->device, 1, &engine->copied));
+}
+
+/* For the second queue alone, which is behind the first; `rest`: it computes as well. */
+static void wait_for_second(struct engine *engine)
+{
+	if (want.rest)
+		record(engine, engine->commands[1][0], 0, want.kernels);
+	submit_behind(engine, engine->value, engine->commands[1], want.rest,
+		      want.rest ? engine->copied : VK_NULL_HANDLE);
+	if (want.rest)
+		wait_behind(engine);
+	else
+		CHECK(vkQueueWaitIdle(engine->second));
+}
+
 static void wait_for(struct engine *engine, VkFence *fences, unsigned count)
 {
 	const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
@@ -137,6 +213,10 @@ static void wait_for(struct engine *engine, VkFence *fences, unsigned count)
 		CHECK(vkWaitForFences(engine->device, 1, &fences[count - 2], VK_TRUE, FOREVER));
 	else if (strcmp(want.wait, "timeline") == 0)
 		CHECK(vkWaitSemaphores(engine->device, &info, FOREVER));
+	else if (strcmp(want.wait, "timelineparts") == 0)
+		wait_for_parts(engine);
+	else if (strcmp(want.wait, "timelinesecond") == 0)
+		wait_for_second(engine);
 	else if (strcmp(want.wait, "timelinepoll") == 0)
 		while (vkGetSemaphoreCounterValue(engine->device, engine->timeline, &value) == VK_SUCCESS &&
 		       value < engine->value)
@@ -147,16 +227,6 @@ static void wait_for(struct engine *engine, VkFence *fences, unsigned count)
 		CHECK(vkDeviceWaitIdle(engine->device));
 	if (strcmp(want.wait, "part") == 0)
 		poll_fence(engine, fences[count - 1]);
-}
-
-static void wait_for_value(const struct engine *engine, uint64_t value)
-{
-	const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-					  .semaphoreCount = 1,
-					  .pSemaphores = &engine->timeline,
-					  .pValues = &value};
-
-	CHECK(vkWaitSemaphores(engine->device, &info, FOREVER));
 }
 
 /* In another thread, as soon as the device has completed the run's submission: record its buffer again, with more
@@ -179,25 +249,6 @@ static void *wait_elsewhere(void *arg)
 	return NULL;
 }
 
-/* On the second queue, behind the submission before the newest one; the host waits for it. */
-static void come_behind(struct engine *engine)
-{
-	const uint64_t value = engine->value - 1;
-	const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
-						      .waitSemaphoreValueCount = 1,
-						      .pWaitSemaphoreValues = &value};
-	const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
-	const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-				   .pNext = &values,
-				   .waitSemaphoreCount = 1,
-				   .pWaitSemaphores = &engine->timeline,
-				   .pWaitDstStageMask = &stage};
-
-	CHECK(vkQueueSubmit(engine->second, 1, &info, engine->copied));
-	CHECK(vkWaitForFences(engine->device, 1, &engine->copied, VK_TRUE, FOREVER));
-	CHECK(vkResetFences(engine->device, 1, &engine->copied));
-}
-
 /* On the second queue, for which nothing has to be waited, before the first one may begin. */
 static void go_aside(struct engine *engine)
 {
@@ -217,7 +268,7 @@ static void upload(struct engine *engine)
 	CHECK(vkBeginCommandBuffer(engine->copy, &begin));
 	vkCmdFillBuffer(engine->copy, engine->buffer, ITEMS * 2, 1024, 7);
 	CHECK(vkEndCommandBuffer(engine->copy));
-	submit(engine, engine->copy, VK_NULL_HANDLE, false);
+	submit(engine, &engine->copy, 1, VK_NULL_HANDLE, false);
 }
 
 static void one(struct engine *engine, unsigned run)
@@ -247,7 +298,7 @@ static void one(struct engine *engine, unsigned run)
 	for (unsigned i = 0; i < want.submits; i++) {
 		unsigned last = i + 1 == want.submits ? want.kernels : (i + 1) * per;
 		VkCommandBuffer commands = engine->commands[want.recycle ? i % 2 : half][want.recycle ? 0 : i];
-		bool gated = want.hold || ((want.polls || want.aside) && i + 1 == want.submits);
+		bool gated = want.hold || ((want.polls || want.aside || want.batch) && i + 1 == want.submits);
 
 		if (want.recycle && i >= 2) { /* the pool's last submission is complete, the one after it may run */
 			CHECK(vkWaitForFences(engine->device, 1, &fences[i - 2], VK_TRUE, FOREVER));
@@ -255,15 +306,20 @@ static void one(struct engine *engine, unsigned run)
 		}
 		if (!want.resubmit || run < want.flight)
 			record(engine, commands, i * per, last);
+		if (want.batch && i + 1 < want.submits)
+			continue;
 		engine->reuse_value = engine->value + 1;
 		if (want.reuse)
 			pthread_create(&reuser, NULL, reuse, engine);
 		engine->gate_value = want.hold ? run + 1 : engine->gate_value + gated;
-		submit(engine, commands, strncmp(want.wait, "timeline", 8) ? fences[i] : VK_NULL_HANDLE, gated);
+		submit(engine, want.batch ? engine->commands[half] : &commands, want.batch ? want.submits : 1,
+		       strncmp(want.wait, "timeline", 8) ? fences[i] : VK_NULL_HANDLE, gated);
 		if (want.reuse)
 			pthread_join(reuser, NULL);
-		if (want.behind && i == 1)
-			come_behind(engine);
+		if (want.behind && i == 1) {
+			submit_behind(engine, engine->value - 1, NULL, 0, engine->copied);
+			wait_behind(engine);
+		}
 	}
 	if (want.aside)
 		go_aside(engine);
@@ -408,7 +464,8 @@ static void read_options(int argc, char **argv)
 		{"afresh", NULL, &want.afresh},       {"wrong", NULL, &want.wrong},
 		{"hold", NULL, &want.hold},           {"behind", NULL, &want.behind},
 		{"turns", NULL, &want.turns},         {"swapchains", NULL, &want.swapchains},
-		{"aside", NULL, &want.aside},
+		{"aside", NULL, &want.aside},         {"batch", NULL, &want.batch},
+		{"rest", NULL, &want.rest},
 	};
 
 	for (int i = 1; i < argc; i++) {

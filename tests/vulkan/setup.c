@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "setup.h"
 
+#include <string.h>
+
 #ifndef VK_EXT_graphics_pipeline_library /* headers of 1.3.204, as in Ubuntu 22.04 */
 #define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_GRAPHICS_PIPELINE_LIBRARY_FEATURES_EXT 1000320000
 typedef struct {
@@ -38,6 +40,12 @@ VkPipeline make_pipeline(struct engine *engine, uint32_t rounds)
 	return pipeline;
 }
 
+/* Has the engine a second queue of its own? */
+static bool has_second(void)
+{
+	return want.behind || want.aside || strcmp(want.wait, "timelinesecond") == 0;
+}
+
 void make_device(struct engine *engine)
 {
 	const float priority[2] = {1, 1};
@@ -54,7 +62,7 @@ void make_device(struct engine *engine)
 		.graphicsPipelineLibrary = VK_TRUE}; /* allows code without a module */
 	VkQueueFamilyProperties families[8];
 	VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-					 .queueCount = want.shared || want.behind || want.aside ? 2 : 1,
+					 .queueCount = want.shared || has_second() ? 2 : 1,
 					 .pQueuePriorities = priority};
 	VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
 				   .pNext = want.inlined ? (void *)&library : &features13,
@@ -81,7 +89,7 @@ void make_device(struct engine *engine)
 	queue.queueFamilyIndex = engine->family;
 	CHECK(vkCreateDevice(engine->physical, &info, NULL, &engine->device));
 	vkGetDeviceQueue(engine->device, engine->family, 0, &engine->queue);
-	if (want.behind || want.aside)
+	if (has_second())
 		vkGetDeviceQueue(engine->device, engine->family, 1, &engine->second);
 }
 

@@ -28,7 +28,8 @@
 struct options {
 	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us, crowd, again, group, polls;
 	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late,
-		afresh, wrong, reuse, recycle, other, inlined, shared, swapchains, hold, behind, turns, aside;
+		afresh, wrong, reuse, recycle, other, inlined, shared, swapchains, hold, behind, turns, aside, batch,
+		rest;
 	const char *wait;
 };
 extern struct options want;
@@ -38,7 +39,7 @@ struct engine {
 	const struct engine *first; /* whose device it shares; NULL: it has its own */
 	VkPhysicalDevice physical;
 	VkDevice device;
-	VkQueue queue, second; /* the second computes nothing */
+	VkQueue queue, second; /* the second computes nothing, or the rest */
 	uint32_t family;
 	VkDescriptorSetLayout set_layout;
 	VkPipelineLayout layout;

@@ -152,6 +152,18 @@ def several():
        and {"".join(row["sync"] for row in rep) for rep in reps} == {"000001"},
        "a wait for a submission behind a part: it covers that part, and no more", run.out + run.err)
     for words in ("", " submit2"):
+        words = "batch submits=3 wait=timelineparts" + words
+        run = Run(words)
+        ok(run.rc == 0 and run.inferences() == 27 and int(run.summary("median_ns")) > 5000000
+           and run.hash() == plain.hash(),
+           f"{words}: a wait for a part of one call, and 5 ms later for the rest, which ends the inference",
+           run.out + run.err)
+    for words, expected in (("", 27), (" rest", 54)):
+        words = "wait=timelinesecond" + words
+        bare, run = Run(words, below="queues", layer=False), Run(words, below="queues")
+        ok(run.rc == 0 and run.inferences() == expected and run.hash() == bare.hash() is not None,
+           f"{words}: a wait for a queue covers what this waited for in another queue", run.out + run.err)
+    for words in ("", " submit2"):
         words = "submits=3 wait=timelinethread" + words
         run, reps = trace_of(words, below="slow")
         ok(run.rc == 0 and run.inferences() == 27 and {len(rep) for rep in reps} <= {6} and run.hash() == plain.hash(),
@@ -372,7 +384,8 @@ def trouble():
         ok(run.rc == 0 and run.inferences() == 27 and run.hash() == plain.hash() and "Sanitizer" not in run.err,
            f"{words}: a buffer recorded again while the call that submitted it returns", run.out + run.err[-2000:])
     for words in ("", "devices=2 submits=3 wait=part", "compile reset", "flight=2 runs=80", "leave", "fork",
-                  "crowd=17", "again=3", "recycle submits=6", "inlined other", "submits=3 wait=timelinethread"):
+                  "crowd=17", "again=3", "recycle submits=6", "inlined other", "submits=3 wait=timelinethread",
+                  "batch submits=3 wait=timelineparts submit2"):
         run = Run(words, tree=ASAN, FLAMED_TRACE="/dev/null", FLAMED_BOUNDARY="count:6" if "flight" in words else "")
         ok(run.rc == 0 and "Sanitizer" not in run.err and "runtime error" not in run.err,
            f"{words or 'fence'}: clean under ASan and UBSan",

@@ -171,8 +171,10 @@ static void fill_table(struct device_table *next, VkDevice device, PFN_vkGetDevi
 static void learn_families(struct device *device, const struct instance *instance, VkPhysicalDevice physical)
 {
 	VkQueueFamilyProperties families[VULKAN_FAMILIES_MAX];
-	uint32_t count = VULKAN_FAMILIES_MAX;
+	uint32_t count = 0;
 
+	instance->families(physical, &count, NULL);
+	count = count < VULKAN_FAMILIES_MAX ? count : VULKAN_FAMILIES_MAX;
 	instance->families(physical, &count, families);
 	device->families = count;
 	for (uint32_t i = 0; i < count; i++) {

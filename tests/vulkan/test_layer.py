@@ -269,6 +269,19 @@ def validation():
            bare.out + bare.err)
         ok("Validation" not in run.out + run.err and run.hash() == bare.hash() is not None,
            f"{words or 'fence'}: validation has nothing to say of the layer", run.out + run.err)
+    settings = os.path.join(scratch, "vk_layer_settings.txt")
+    with open(settings, "w", encoding="utf-8") as file:
+        file.write("khronos_validation.enables = VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT,"
+                   "VK_VALIDATION_FEATURE_ENABLE_BEST_PRACTICES_EXT\n"
+                   "khronos_validation.report_flags = error,warn,perf\n"
+                   "khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG\n")
+    for words in ("upload", "reset kernels=64 submits=8 submit2"):
+        bare, run = (Run(words, layer=layer, validation=True, VK_LAYER_SETTINGS_PATH=settings,
+                         **({"FLAMED_TRACE": "/dev/null"} if layer else {})) for layer in (False, True))
+        said = [set(re.findall(r"\b(?:UNASSIGNED|VUID|SYNC)-[\w-]+", one.out + one.err)) for one in (bare, run)]
+        ok(run.inferences() == 27 and run.hash() == bare.hash() is not None and said[0] == said[1]
+           and any("BestPractices" in name for name in said[0]),
+           f"{words}: nor do its checks of best practices and synchronisation", f"{said[1] - said[0]} {run.err[:500]}")
     run = Run("", below="impatient", validation=True, FLAMED_TRACE="/dev/null")
     ok(run.rc == 0 and "Validation" not in run.out + run.err and run.inferences() == 27
        and "could not be tried" in "".join(run.said()),

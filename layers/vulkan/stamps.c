@@ -250,6 +250,16 @@ static const char *judge(struct stamp_trial *trial, uint32_t family, bool forced
 		       NULL;
 }
 
+/* Once, though a program may create a device again and again. */
+static void say_why(const char *name, const char *why)
+{
+	static _Atomic uint64_t last; /* message */
+	uint64_t hash = boundary_hash(boundary_hash(0, name, strlen(name)), why, strlen(why));
+
+	if (atomic_exchange(&last, hash) != hash)
+		layer_say("timestamps of %s %s; inferences are timed as a whole", name, why);
+}
+
 void stamps_try(struct device *device, const VkPhysicalDeviceProperties *properties, const VkDeviceCreateInfo *info)
 {
 	const char *said = secure_getenv("FLAMED_TIMESTAMPS"), *why;
@@ -265,7 +275,7 @@ void stamps_try(struct device *device, const VkPhysicalDeviceProperties *propert
 		      "are not there" :
 		      judge(&trial, (uint32_t)family, said && strcmp(said, "on") == 0);
 	if (why)
-		layer_say("timestamps of %s %s; inferences are timed as a whole", properties->deviceName, why);
+		say_why(properties->deviceName, why);
 	else
 		device->tick_ns = (double)properties->limits.timestampPeriod;
 	if (trial.fence) /* a submission that the trial no longer waited for uses its objects */

@@ -239,6 +239,8 @@ def timestamps():
     run, reps = trace_of("", below="nostamps")
     ok(run.inferences() == 27 and not reps and len([line for line in run.said() if "timestamps" in line]) == 1,
        "no timestamps: said once, timed as a whole", run.err)
+    run = Run("again=3", below="nostamps", FLAMED_TRACE="/dev/null")
+    ok(run.inferences() == 27 and len(run.said()) == 1, "... for all devices of a process", run.err)
     run, reps = trace_of("", FLAMED_TIMESTAMPS="off")
     ok(run.inferences() == 27 and not reps, "timestamps can be turned off", run.err)
     run, reps = trace_of("", below="cheap", FLAMED_TIMESTAMPS="")

@@ -274,7 +274,7 @@ static int32_t compute(const struct functions *engine, int32_t (*real)(void *con
 	if (rc == 0)
 		engine_end(&call);
 	else
-		engine_cancel(&call, rc > 0); /* a warning: the batch found no place */
+		engine_cancel(&call, true); /* whatever the reason, there is no token: the next step takes its place */
 	pthread_mutex_lock(&lock);
 	if (place) {
 		place->step_ns = clock_now_ns() - begin_ns;

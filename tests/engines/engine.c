@@ -227,7 +227,7 @@ static void infer(void)
 
 /* The next word of $BATCHES: a letter, and a number of tokens. p: a prompt or, of one, a token; for all others each
  * token's logits are wanted. e: a text from its begin; v: tokens amid a sequence; s: one token each of as many
- * sequences; E: as e, for the encoder; f: as p, but there is no place for it. */
+ * sequences; E: as e, for the encoder; f: as p, but there is no place for it; w: as p, but it is wrong. */
 static int batch_of(const char *words)
 {
 	static int next;
@@ -248,7 +248,7 @@ static int batch_of(const char *words)
 		ids[i] = kind == 's' ? i : 0;
 		id[i] = &ids[i];
 	}
-	if (kind != 'p' && kind != 'f') {
+	if (kind != 'p' && kind != 'f' && kind != 'w') {
 		batch.pos = pos;
 		batch.n_seq_id = counts;
 		batch.seq_id = id;
@@ -256,8 +256,10 @@ static int batch_of(const char *words)
 	}
 	if (kind == 'f')
 		batch.all_seq_id = 0;
+	if (kind == 'w')
+		batch.all_pos_0 = 0;
 	rc = kind == 'E' ? llama_encode(&context, batch) : llama_decode(&context, batch);
-	return rc == (kind == 'f') ? 0 : -1;
+	return rc == (kind == 'f' ? 1 : kind == 'w' ? -7 : 0) ? 0 : -1;
 }
 
 PUBLIC int addon(int tokens);

@@ -89,18 +89,18 @@ with fakeflamed.Server(folder.name + "/stand-in") as server:
            + [("decode", "")] * 3, name, begins)
 
     server.clear()
-    seen = run([PROGRAM, ADDON, "8"], BATCHES="e37 s3 v4 E12 p1 f1 p1 p20", FLAMED_DEADLINE_NS="33000000",
+    seen = run([PROGRAM, ADDON, "9"], BATCHES="e37 s3 v4 E12 p1 f1 w1 p1 p20", FLAMED_DEADLINE_NS="33000000",
                FLAMED_MODEL="old", FLAMED_SOCKET=server.path)
     opens, begins = server.of("open"), server.of("begin")
     sessions = list(dict.fromkeys(begin["session"] for begin in begins))
     ok(seen[0] == 0 and len(opens) == 3
        and [(sessions.index(b["session"]), b["phase"], b["context"]) for b in begins]
        == [(0, "prefill", "37"), (1, "decode", "8"), (2, "decode", "104"), (0, "prefill", "12"), (0, "decode", "105"),
-           (0, "decode", "106"), (0, "decode", "106"), (0, "prefill", "20")],
+           (0, "decode", "106"), (0, "decode", "106"), (0, "decode", "106"), (0, "prefill", "20")],
        "a text to be embedded is a prompt, as is one for the encoder; sequences, or drafted tokens, are a step of a "
        "model of their own; tokens of a step that fails are not counted", (seen, begins))
     # The program may be over before the last ones are answered, and so sent.
-    ok([end.get("withdraw") for end in server.of("end")][:6] == [None] * 5 + ["2"],
+    ok([end.get("withdraw") for end in server.of("end")][:7] == [None] * 5 + ["2"] * 2,
        "... and its request is withdrawn, its place in a stream given back", server.of("end"))
     server.clear()
     seen = run([PROGRAM, ADDON, "9"], BATCHES="p40 p1 s2 s2 p1 p1 p40 s2 p1", FLAMED_RATE_MHZ="1000",

@@ -16,20 +16,20 @@ static VKAPI_ATTR VkResult VKAPI_CALL wait_fences(VkDevice handle, uint32_t coun
 						  uint64_t timeout)
 {
 	struct device *device = device_of(handle);
-	uint64_t begin_ns = clock_now_ns(), number = all || count == 1 ? 0 : HELD_FOREVER;
+	uint64_t until_ns = until(clock_now_ns(), timeout), first = HELD_FOREVER;
 	VkResult rc = device->WaitForFences(handle, count, fences, all, timeout);
 
 	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++) {
 		uint64_t one = held_by((uint64_t)(uintptr_t)fences[i]);
 
-		if (all || count == 1)
-			number = one > number ? one : number;
-		else if (device->GetFenceStatus(handle, fences[i]) == VK_SUCCESS)
-			number = one < number ? one : number;
+		if ((all || count == 1) && !held_wait(one, until_ns))
+			return VK_TIMEOUT;
+		if (!all && count > 1 && one < first && device->GetFenceStatus(handle, fences[i]) == VK_SUCCESS)
+			first = one;
 	}
 	if (rc != VK_SUCCESS)
 		return rc;
-	if (number != HELD_FOREVER && !held_wait(number, until(begin_ns, timeout)))
+	if (first != HELD_FOREVER && !held_wait(first, until_ns))
 		return VK_TIMEOUT;
 	slower_waited();
 	return rc;
@@ -65,18 +65,20 @@ static VKAPI_ATTR void VKAPI_CALL destroy_semaphore(VkDevice handle, VkSemaphore
 static VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphoreWaitInfo *info,
 						      uint64_t timeout)
 {
-	uint64_t begin_ns = clock_now_ns(), number = 0;
+	uint64_t until_ns = until(clock_now_ns(), timeout), first = HELD_FOREVER;
 	VkResult rc = device_of(handle)->WaitSemaphores(handle, info, timeout);
 	bool any = info->flags & VK_SEMAPHORE_WAIT_ANY_BIT;
 
 	for (uint32_t i = 0; rc == VK_SUCCESS && i < info->semaphoreCount; i++) {
 		uint64_t one = held_by_value((uint64_t)(uintptr_t)info->pSemaphores[i], info->pValues[i]);
 
-		number = i == 0 || (any ? one < number : one > number) ? one : number;
+		if (!any && !held_wait(one, until_ns))
+			return VK_TIMEOUT;
+		first = one < first ? one : first;
 	}
 	if (rc != VK_SUCCESS)
 		return rc;
-	if (!held_wait(number, until(begin_ns, timeout)))
+	if (any && !held_wait(first, until_ns))
 		return VK_TIMEOUT;
 	slower_waited();
 	return rc;
@@ -100,7 +102,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL queue_idle(VkQueue queue)
 	VkResult rc = device_of(queue)->QueueWaitIdle(queue);
 
 	if (rc == VK_SUCCESS)
-		held_wait(submit_newest(device_of(queue), queue), HELD_FOREVER);
+		submit_wait(device_of(queue), queue);
 	slower_waited();
 	return rc;
 }
@@ -110,7 +112,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL device_idle(VkDevice handle)
 	VkResult rc = device_of(handle)->DeviceWaitIdle(handle);
 
 	if (rc == VK_SUCCESS)
-		held_wait(submit_newest(device_of(handle), VK_NULL_HANDLE), HELD_FOREVER);
+		submit_wait(device_of(handle), VK_NULL_HANDLE);
 	slower_waited();
 	return rc;
 }

@@ -7,11 +7,14 @@
 
 #define SIGNALS 4096 /* of fences and semaphores, remembered; the oldest are done */
 #define PASTS   8192 /* submissions whose times are remembered */
+#define UNDONE  4096 /* submissions at a time; further ones count as done */
 
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	uint64_t newest, done;
+	uint64_t newest;
+	uint64_t undone[UNDONE]; /* in any order, as those of another queue may end first */
+	size_t undones;
 	struct {
 		uint64_t handle, value, number;
 	} signal[SIGNALS];
@@ -32,12 +35,23 @@ __attribute__((constructor)) static void init(void)
 	pthread_condattr_destroy(&attr);
 }
 
+/* With the lock held. */
+static bool is_done(uint64_t number)
+{
+	for (size_t i = 0; i < held.undones; i++)
+		if (held.undone[i] == number)
+			return false;
+	return true;
+}
+
 uint64_t held_new(void)
 {
 	uint64_t number;
 
 	pthread_mutex_lock(&held.lock);
 	number = ++held.newest;
+	if (held.undones < UNDONE)
+		held.undone[held.undones++] = number;
 	pthread_mutex_unlock(&held.lock);
 	return number;
 }
@@ -57,7 +71,9 @@ void held_done(uint64_t number, double from, double to, double start, double end
 	size_t at;
 
 	pthread_mutex_lock(&held.lock);
-	held.done = number > held.done ? number : held.done;
+	for (size_t i = 0; i < held.undones; i++)
+		if (held.undone[i] == number)
+			held.undone[i] = held.undone[--held.undones];
 	if (to > from) {
 		at = held.pasts++ % PASTS;
 		held.past[at].from = from;
@@ -74,7 +90,7 @@ bool held_is_done(uint64_t number)
 	bool done;
 
 	pthread_mutex_lock(&held.lock);
-	done = number <= held.done;
+	done = is_done(number);
 	pthread_mutex_unlock(&held.lock);
 	return done;
 }
@@ -86,10 +102,10 @@ bool held_wait(uint64_t number, uint64_t until_ns)
 	int rc = 0;
 
 	pthread_mutex_lock(&held.lock);
-	while (number > held.done && rc == 0)
+	while (!is_done(number) && rc == 0)
 		rc = until_ns == HELD_FOREVER ? pthread_cond_wait(&held.changed, &held.lock) :
 						pthread_cond_timedwait(&held.changed, &held.lock, &until);
-	done = number <= held.done;
+	done = is_done(number);
 	pthread_mutex_unlock(&held.lock);
 	return done;
 }
@@ -136,8 +152,8 @@ uint64_t held_value(uint64_t handle, uint64_t value)
 {
 	pthread_mutex_lock(&held.lock);
 	for (size_t i = 0; i < SIGNALS && i < held.signals; i++)
-		if (held.signal[i].handle == handle && held.signal[i].number > held.done &&
-		    held.signal[i].value <= value && held.signal[i].value > 0)
+		if (held.signal[i].handle == handle && held.signal[i].value <= value && held.signal[i].value > 0 &&
+		    !is_done(held.signal[i].number))
 			value = held.signal[i].value - 1;
 	pthread_mutex_unlock(&held.lock);
 	return value;

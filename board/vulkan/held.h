@@ -13,8 +13,8 @@
 /* A number for a new submission to hold; the number of the newest one. */
 uint64_t held_new(void);
 uint64_t held_newest(void);
-/* It has ended by the board's clocks, and all before it. Real ticks from
- * `from` to `to` are `start` to `end` on the board, in the same unit. */
+/* It has ended by the board's clocks. Real ticks from `from` to `to` are `start` to `end` on the board, in the same
+ * unit. */
 void held_done(uint64_t number, double from, double to, double start, double end);
 bool held_is_done(uint64_t number);
 /* Blocks until it is done or CLOCK_MONOTONIC is at `until_ns`. */

@@ -11,7 +11,6 @@
 #include <string.h>
 #include "../slower.h"
 #include "completion.h"
-#include "held.h"
 #include "recorded.h"
 #include "submit.h"
 
@@ -174,7 +173,7 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAlloca
 
 	if (!device)
 		return;
-	held_wait(submit_newest(device, VK_NULL_HANDLE), HELD_FOREVER);
+	submit_wait(device, VK_NULL_HANDLE);
 	submit_close(device);
 	if (device->pool)
 		device->DestroyCommandPool(handle, device->pool, NULL);

@@ -12,6 +12,7 @@
 struct held_item {
 	struct device *device;
 	struct stamp_slot *slot;
+	struct reaper *reaper;
 	uint64_t number, key, launched_ns, prompt_ns;
 	double from_ns, to_ns; /* device's clock */
 	struct held_item *next;
@@ -19,7 +20,15 @@ struct held_item {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static struct held_item *first, **last = &first; /* passed to the driver, and perhaps still running */
+
+#define REAPERS 64 /* queues of all devices; submissions of further ones are not held */
+
+/* Submissions of a queue that were passed to the driver, and perhaps still run; a thread waits for them in their order.
+ * Those of another queue may end before them. */
+static struct reaper {
+	VkQueue queue; /* NULL: none yet. A later queue may have the handle of one whose device was destroyed. */
+	struct held_item *first, **last;
+} reapers[REAPERS];
 
 /* --- from the driver to the board ---------------------------------------------- */
 
@@ -43,7 +52,8 @@ static void lane_done(void *arg, struct lane_item *item)
 
 static void *reap(void *arg)
 {
-	(void)arg;
+	struct reaper *reaper = arg;
+
 	for (;;) {
 		struct held_item *held;
 		struct lane_item item = {0};
@@ -52,12 +62,12 @@ static void *reap(void *arg)
 		double clock_ns;
 
 		pthread_mutex_lock(&lock);
-		while (!first)
+		while (!reaper->first)
 			pthread_cond_wait(&changed, &lock);
-		held = first;
-		first = held->next;
-		if (!first)
-			last = &first;
+		held = reaper->first;
+		reaper->first = held->next;
+		if (!reaper->first)
+			reaper->last = &reaper->first;
 		pthread_mutex_unlock(&lock);
 		device = held->device;
 		device->WaitForFences(device->handle, 1, &held->slot->fence, VK_TRUE, UINT64_MAX);
@@ -65,14 +75,16 @@ static void *reap(void *arg)
 					    sizeof(*ticks), VK_QUERY_RESULT_64_BIT);
 		held->from_ns = (double)ticks[0] * device->tick_ns;
 		held->to_ns = (double)ticks[1] * device->tick_ns;
+		pthread_mutex_lock(&lock);
 		clock_ns = (double)clock_now_ns() - held->to_ns;
 		if (device->clock_ns == 0 || clock_ns < device->clock_ns)
 			device->clock_ns = clock_ns;
+		clock_ns = device->clock_ns;
+		pthread_mutex_unlock(&lock);
 		item = (struct lane_item){.launched_ns = held->launched_ns,
 					  .prompt_ns = held->prompt_ns,
 					  .ticket = held};
-		slower_executed(held->key, held->to_ns - held->from_ns, (uint64_t)(held->from_ns + device->clock_ns),
-				&item);
+		slower_executed(held->key, held->to_ns - held->from_ns, (uint64_t)(held->from_ns + clock_ns), &item);
 		pthread_mutex_lock(&lock);
 		held->slot->busy = false;
 		pthread_cond_broadcast(&changed);
@@ -82,16 +94,31 @@ static void *reap(void *arg)
 	return NULL;
 }
 
+/* The reaper of a queue, started at its first submission; NULL: there is none, and none can be started. With the lock
+ * held. */
+static struct reaper *reaper_of(VkQueue queue)
+{
+	struct reaper *reaper = reapers;
+	pthread_t thread;
+
+	while (reaper < reapers + REAPERS && reaper->queue && reaper->queue != queue)
+		reaper++;
+	if (reaper == reapers + REAPERS || reaper->queue)
+		return reaper < reapers + REAPERS ? reaper : NULL;
+	*reaper = (struct reaper){.queue = queue, .last = &reaper->first};
+	if (pthread_create(&thread, NULL, reap, reaper) == 0) {
+		pthread_detach(thread);
+		return reaper;
+	}
+	reaper->queue = NULL;
+	return NULL;
+}
+
 void submit_start(void)
 {
 	static const struct lane_ops ops = {.real = lane_real, .done = lane_done};
-	pthread_t thread;
 
 	slower_start("vulkan", &ops);
-	if (slower.on && pthread_create(&thread, NULL, reap, NULL) == 0)
-		pthread_detach(thread);
-	else
-		slower.on = false;
 }
 
 /* --- from the program to the driver -------------------------------------------- */
@@ -166,7 +193,10 @@ static struct held_item *hold(struct device *device, VkQueue queue, const struct
 	if (!held)
 		return NULL;
 	held->device = device;
-	held->slot = take_slot(device);
+	pthread_mutex_lock(&lock);
+	held->reaper = reaper_of(queue);
+	pthread_mutex_unlock(&lock);
+	held->slot = held->reaper ? take_slot(device) : NULL;
 	before.pCommandBuffers = held->slot ? &held->slot->before : NULL;
 	if (!held->slot || device->QueueSubmit(queue, 1, &before, VK_NULL_HANDLE) != VK_SUCCESS) {
 		free(held);
@@ -190,8 +220,8 @@ static void holding(struct held_item *held, VkQueue queue)
 		return;
 	}
 	pthread_mutex_lock(&lock);
-	*last = held;
-	last = &held->next;
+	*held->reaper->last = held;
+	held->reaper->last = &held->next;
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
 	slower_launched();
@@ -229,14 +259,11 @@ static uint64_t number_of(const struct held_item *held, struct device *device, V
 	return number;
 }
 
-uint64_t submit_newest(const struct device *device, VkQueue queue)
+void submit_wait(const struct device *device, VkQueue queue)
 {
-	uint64_t number = 0;
-
 	for (size_t i = 0; i < device->queues; i++)
-		if ((!queue || device->queue[i].handle == queue) && device->queue[i].newest > number)
-			number = device->queue[i].newest;
-	return number;
+		if (!queue || device->queue[i].handle == queue)
+			held_wait(device->queue[i].newest, HELD_FOREVER);
 }
 
 static void await_signal(uint64_t *awaited, VkSemaphore semaphore, uint64_t value)

@@ -11,9 +11,8 @@ void submit_start(void);
 /* Free the timestamps of a device; no submission is in flight. */
 void submit_close(struct device *device);
 
-/* The newest held submission that is over when a queue is idle, or when all of the device's queues are for
- * VK_NULL_HANDLE; 0: none. */
-uint64_t submit_newest(const struct device *device, VkQueue queue);
+/* Until a queue, or for VK_NULL_HANDLE each queue of the device, is idle by the board's clocks. */
+void submit_wait(const struct device *device, VkQueue queue);
 
 /* The wrapper of a function that submits, or NULL. */
 PFN_vkVoidFunction submit_wrapper(const char *name);

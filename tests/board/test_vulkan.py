@@ -111,6 +111,11 @@ def main():
     rc, same, text = run("runs=6 kernels=6 rounds=300 aside", layer=False, FLAMED_BOARD=b.root, **below)
     ok(rc == 0 and same == result is not None and "launches" in text,
        "a submission of another queue is over before one that the program has not let begin", text)
+    nested = "runs=6 kernels=6 rounds=300 devices=2 nested"
+    _, result, _ = run(nested, layer=False)
+    rc, same, text = run(nested, FLAMED_BOARD=b.root)
+    ok(rc == 0 and same == result is not None and "launches" in text,
+       "launches of another queue are over before those that the program has not let begin", text)
     rc, same, text = run("runs=6 kernels=6 rounds=300 flight=2 wait=poll", tree=BUILD, FLAMED_BOARD=b.root)
     ok(rc == 0 and "Sanitizer" not in text and "runtime error" not in text, "with ASan too", text)
     felt(b)

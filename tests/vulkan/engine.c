@@ -298,7 +298,8 @@ static void one(struct engine *engine, unsigned run)
 	for (unsigned i = 0; i < want.submits; i++) {
 		unsigned last = i + 1 == want.submits ? want.kernels : (i + 1) * per;
 		VkCommandBuffer commands = engine->commands[want.recycle ? i % 2 : half][want.recycle ? 0 : i];
-		bool gated = want.hold || ((want.polls || want.aside || want.batch) && i + 1 == want.submits);
+		bool gated = want.hold ||
+			     ((want.polls || want.aside || want.batch || engine->inner) && i + 1 == want.submits);
 
 		if (want.recycle && i >= 2) { /* the pool's last submission is complete, the one after it may run */
 			CHECK(vkWaitForFences(engine->device, 1, &fences[i - 2], VK_TRUE, FOREVER));
@@ -323,6 +324,10 @@ static void one(struct engine *engine, unsigned run)
 	}
 	if (want.aside)
 		go_aside(engine);
+	if (engine->inner) {
+		one(engine->inner, run);
+		open_gate(engine, engine->gate_value);
+	}
 	if (elsewhere)
 		pthread_join(waiter, NULL);
 	if (want.compile && run % 2) {
@@ -465,7 +470,7 @@ static void read_options(int argc, char **argv)
 		{"hold", NULL, &want.hold},           {"behind", NULL, &want.behind},
 		{"turns", NULL, &want.turns},         {"swapchains", NULL, &want.swapchains},
 		{"aside", NULL, &want.aside},         {"batch", NULL, &want.batch},
-		{"rest", NULL, &want.rest},
+		{"rest", NULL, &want.rest},           {"nested", NULL, &want.nested},
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -510,6 +515,7 @@ int main(int argc, char **argv)
 	const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &app};
 	struct engine engines[4] = {0};
 	pthread_t threads[4];
+	unsigned threaded;
 	uint64_t hash = 0xcbf29ce484222325ULL;
 	VkResult rc;
 
@@ -537,13 +543,16 @@ int main(int argc, char **argv)
 		shared_swapchains(&engines[0]);
 	if (want.wrong)
 		call_wrongly(&engines[0]);
-	for (unsigned i = 1; !want.turns && i < want.devices && i < 4; i++)
+	if (want.nested)
+		engines[0].inner = &engines[1];
+	threaded = want.turns || want.nested ? 1 : want.devices < 4 ? want.devices : 4;
+	for (unsigned i = 1; i < threaded; i++)
 		pthread_create(&threads[i], NULL, work, &engines[i]);
 	if (want.turns)
 		take_turns(engines);
 	else
 		work(&engines[0]);
-	for (unsigned i = 1; !want.turns && i < want.devices && i < 4; i++)
+	for (unsigned i = 1; i < threaded; i++)
 		pthread_join(threads[i], NULL);
 	for (unsigned i = 0; i < want.devices && i < 4; i++)
 		for (uint32_t j = 0; j < ITEMS; j++)

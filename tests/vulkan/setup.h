@@ -29,7 +29,7 @@ struct options {
 	unsigned runs, kernels, submits, rounds, devices, flight, size, pause_us, crowd, again, group, polls;
 	bool submit2, resubmit, compile, fork, exec, kill, leave, reset, secondary, swapchain, upload, single, late,
 		afresh, wrong, reuse, recycle, other, inlined, shared, swapchains, hold, behind, turns, aside, batch,
-		rest;
+		rest, nested;
 	const char *wait;
 };
 extern struct options want;
@@ -37,6 +37,7 @@ extern struct options want;
 struct engine {
 	unsigned seed;
 	const struct engine *first; /* whose device it shares; NULL: it has its own */
+	struct engine *inner;       /* runs once between the last submission of this one and its begin; NULL: none */
 	VkPhysicalDevice physical;
 	VkDevice device;
 	VkQueue queue, second; /* the second computes nothing, or the rest */

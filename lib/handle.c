@@ -64,6 +64,13 @@ static void after_fork(struct flamed *flamed)
 	flamed->retry_at_ns = 0;
 }
 
+void handle_forked(struct flamed *flamed)
+{
+	if (wire_ours(&flamed->wire))
+		close(flamed->wire.fd);
+	flamed->wire.fd = -1;
+}
+
 int handle_enter(struct flamed *flamed)
 {
 	if (!flamed)

@@ -111,6 +111,10 @@ struct flamed {
 int handle_enter(struct flamed *flamed);
 void handle_leave(struct flamed *flamed);
 
+/* In the child of a fork that will not use the handle: close its copy of the connection, which would outlive the
+ * parent's. Takes no lock, and may be called by a handler of pthread_atfork(). */
+void handle_forked(struct flamed *flamed);
+
 /* How long to wait for the next try, after one that waited for `last_ns` failed; 0: the first. */
 uint64_t handle_retry_ns(uint64_t last_ns);
 

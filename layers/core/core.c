@@ -10,11 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 #include "../../common/units.h"
+#include "../../lib/handle.h"
 #include "stream.h"
 #include "summary.h"
 
 struct layer_core core;
 static bool child; /* of a process with the layer */
+static _Atomic(struct flamed *) connections[LAYER_CONNECTIONS_MAX];
 
 __attribute__((format(printf, 2, 0))) static void say(const char *tail, const char *format, va_list args)
 {
@@ -114,6 +116,30 @@ static bool configure(struct layer_config *config)
 	return false;
 }
 
+int core_connect(struct flamed **out)
+{
+	int rc = flamed_open(out, NULL);
+
+	for (size_t i = 0; rc == 0 && i < LAYER_CONNECTIONS_MAX; i++) {
+		struct flamed *none = NULL;
+
+		if (atomic_compare_exchange_strong(&connections[i], &none, *out))
+			break;
+	}
+	return rc;
+}
+
+void core_disconnect(struct flamed *flamed)
+{
+	for (size_t i = 0; flamed && i < LAYER_CONNECTIONS_MAX; i++) {
+		struct flamed *its = flamed;
+
+		if (atomic_compare_exchange_strong(&connections[i], &its, NULL))
+			break;
+	}
+	flamed_close(flamed);
+}
+
 /* A forked child cannot use its parent's GPU context, and the session belongs to the parent. After
  * exec the layer starts again. */
 static void forked(void)
@@ -121,6 +147,9 @@ static void forked(void)
 	child = true;
 	atomic_store(&core.on, false);
 	core.config.summary = core.config.trace = NULL;
+	for (size_t i = 0; i < LAYER_CONNECTIONS_MAX; i++)
+		if (connections[i])
+			handle_forked(connections[i]);
 }
 
 bool core_start(const struct layer_backend *backend)

@@ -23,8 +23,9 @@
 #include "../../common/limits.h"
 #include "boundary.h"
 
-#define LAYER_STREAMS_MAX 32     /* threads or queues that launch at the same time; further ones are not observed */
-#define LAYER_SUMMARY_MAX 262144 /* latencies kept for quantiles */
+#define LAYER_STREAMS_MAX     32     /* threads or queues that launch at the same time; further ones are not observed */
+#define LAYER_SUMMARY_MAX     262144 /* latencies kept for quantiles */
+#define LAYER_CONNECTIONS_MAX 64     /* to flamed that the child of a fork closes; further ones it keeps */
 
 /* Identifies a launch, or a group of launches, to its back end: an event, or a pair of timestamps
  * in a query pool. */
@@ -94,6 +95,12 @@ bool core_start(const struct layer_backend *backend);
 /* The back end is ready: layer_on() is true from now on. The layer is off in a forked child (after
  * exec it starts again), and is shut down when the library is unloaded or the program exits. */
 void core_go(void);
+
+struct flamed;
+/* flamed_open() and flamed_close(). The child of a fork does not keep the connection, so that it ends with the program
+ * even if the child lives on. */
+int core_connect(struct flamed **out);
+void core_disconnect(struct flamed *flamed);
 
 /* Print a line "flamed-opencl: ..." on stderr. The layer stays on. Preserves errno. */
 void layer_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

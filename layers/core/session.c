@@ -57,7 +57,7 @@ static _Atomic uint64_t open_wait_from_ns; /* until then sessions are opened wit
 
 static void open_shared(void)
 {
-	int rc = flamed_open(&shared, NULL);
+	int rc = core_connect(&shared);
 
 	if (flamed_connected(shared))
 		return;
@@ -96,7 +96,7 @@ static void leave(struct layer_session *session)
 	for (size_t i = 0; i < session->models; i++)
 		flamed_session_close(shared, session->model[i].id);
 	session->models = 0;
-	flamed_close(session->profiling);
+	core_disconnect(session->profiling);
 	session->profiling = NULL;
 	free(session->layers);
 	session->layers = NULL;
@@ -221,7 +221,7 @@ void session_found(struct layer_session *session, uint64_t fingerprint)
 /* Profiling ended, with or without an error; the program continues unmeasured. */
 static void end_profile(struct layer_session *session, int rc)
 {
-	flamed_close(session->profiling);
+	core_disconnect(session->profiling);
 	session->profiling = NULL;
 	session->stopped = true;
 	if (rc < 0)
@@ -300,7 +300,7 @@ static void begin_profile(struct layer_session *session, const struct inference 
 	if (session->profiling || session->stopped || inference->fingerprint != session->main ||
 	    inference->phase == PHASE_PREFILL)
 		return; /* other shapes are not measured in the same run */
-	rc = flamed_open(&session->profiling, NULL);
+	rc = core_connect(&session->profiling);
 	if (rc == 0) {
 		name_of(session, inference->fingerprint, name);
 		summary_model(name);

@@ -318,7 +318,7 @@ static gboolean open_session(FlamedTracer *self, const gchar *element)
 		g_printerr("flamed-gstreamer: \"%s\" is not a model name; give one with model=NAME\n", model);
 		return FALSE;
 	}
-	int rc = flamed_open(&self->flamed, NULL);
+	int rc = core_connect(&self->flamed);
 	if (rc < 0) {
 		g_printerr("flamed-gstreamer: no connection to flamed: %s; the pipeline runs without it\n",
 			   g_strerror(-rc));
@@ -444,7 +444,7 @@ static void finalize(GObject *object)
 		withdraw(self, &buffer);
 	}
 	wait_for_answers(self);
-	flamed_close(self->flamed);
+	core_disconnect(self->flamed);
 	g_free(self->element);
 	g_free(self->model);
 	g_free(self->opened);

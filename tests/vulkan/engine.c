@@ -364,19 +364,32 @@ static void free_crowd(void)
 	}
 }
 
+/* The child exits at once or, where its parent will be killed, outlives that. */
+static void fork_off(void)
+{
+	pid_t child = fork();
+
+	if (child == 0 && want.kill) {
+		fclose(stdout);
+		fclose(stderr);
+		sleep(60);
+	}
+	if (child == 0)
+		exit(0);
+	if (!want.kill)
+		waitpid(child, NULL, 0);
+	printf("child %d\n", child);
+	fflush(stdout);
+}
+
 static void *work(void *arg)
 {
 	struct engine *engine = arg;
 
 	for (unsigned i = 0; i < want.runs; i++) {
 		one(engine, i);
-		if (want.fork && i == want.runs / 2) {
-			pid_t child = fork();
-
-			if (child == 0)
-				exit(0);
-			waitpid(child, NULL, 0);
-		}
+		if (want.fork && i == want.runs / 2)
+			fork_off();
 		if (want.exec && i == want.runs / 2)
 			execl("/proc/self/exe", "engine", "runs=30", "pause_us=20000", "afresh", NULL);
 		if (want.kill && i == want.runs / 2)

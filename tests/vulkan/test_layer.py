@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path[:0] = [os.path.join(os.path.dirname(__file__), "..", folder) for folder in ("opencl", "", "vulkan")]
 import fakeflamed  # noqa: E402
@@ -340,6 +341,15 @@ def requests():
         run = Run("kill", **env)
         ok(run.rc == -signal.SIGKILL and flamed.wait_closed(),
            "killed: the connection is gone, and with it its requests")
+        flamed.clear()
+        run = Run("fork kill", **env)
+        child = re.search(r"^child (\d+)$", run.out, re.M)
+        deadline = time.monotonic() + 5
+        while flamed.open and time.monotonic() < deadline:
+            time.sleep(0.01)
+        ok(run.rc == -signal.SIGKILL and child and not flamed.open,
+           "killed, while a child of it lives on: the connection is gone as well", run.out + run.err)
+        os.kill(int(child[1]), signal.SIGKILL)
         flamed.clear()
         run = Run("leave", **env)
         ok(run.rc == 0 and flamed.wait_closed(), "left in the middle")

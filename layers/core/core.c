@@ -174,7 +174,7 @@ __attribute__((destructor)) static void leave(void)
 	on = atomic_exchange(&core.on, false);
 	if (on)
 		streams_leave();
-	if (on && launches > 0 && summary_inferences() == 0 && !core.overlap_told)
+	if (on && launches > 0 && summary_inferences() == 0 && !core.overlap_told && !core.gave_up_told)
 		layer_say("no inference was found in %lu launches: no sequence repeats %d times between host waits; "
 			  "set FLAMED_BOUNDARY",
 			  launches, BOUNDARY_REPEATS);

@@ -79,7 +79,8 @@ struct layer_core {
 	struct layer_config config;
 	atomic_bool on;
 	atomic_ulong launches;
-	atomic_bool overlap_told; /* a message has said that inferences overlap */
+	atomic_bool overlap_told; /* a message has said that inferences overlap, */
+	atomic_bool gave_up_told; /* or that a stream cannot be followed */
 };
 extern struct layer_core core;
 

@@ -50,7 +50,7 @@ struct stream {
 struct outcome {
 	struct task done[PENDING_MAX + 1];
 	size_t count;
-	const char *why_off;  /* reason for turning the layer off; NULL: none */
+	const char *why_off;  /* reason for giving the stream up; NULL: none */
 	uint64_t overlapping; /* launches between two waits of a program whose inferences overlap */
 };
 
@@ -166,11 +166,48 @@ static void give_back(struct stream *stream, struct launch_record *records)
 	free(records);
 }
 
+/* Drop the inferences of a stream, and close its sessions. */
+static void stop(struct stream *stream)
+{
+	struct outcome rest = {0};
+
+	pthread_mutex_lock(&stream->lock);
+	take_all(stream, &rest);
+	pthread_mutex_unlock(&stream->lock);
+	for (size_t i = 0; i < rest.count; i++)
+		task_release(&rest.done[i]);
+	if (stream->session)
+		session_stop(stream->session);
+}
+
+/* Its boundaries cannot be found. Others may go on: the layer is off once there is none. */
+static void give_up(struct stream *stream, const char *why)
+{
+	bool others = false;
+
+	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++) {
+		if (&streams[i] == stream || !streams[i].used)
+			continue;
+		pthread_mutex_lock(&streams[i].lock);
+		others |= !boundary_why(&streams[i].boundary);
+		pthread_mutex_unlock(&streams[i].lock);
+	}
+	if (!others) {
+		layer_off("%s: set FLAMED_BOUNDARY to say where an inference ends", why);
+		return;
+	}
+	if (!atomic_exchange(&core.gave_up_told, true))
+		layer_say("%s in one of its threads or queues, which is not observed any more: set FLAMED_BOUNDARY to "
+			  "say where an inference ends",
+			  why);
+	stop(stream);
+}
+
 /* Report results to flamed and the user. No lock is held. */
 static void report(struct stream *stream, struct outcome *outcome, bool may_block)
 {
 	if (outcome->why_off)
-		layer_off("%s: set FLAMED_BOUNDARY to say where an inference ends", outcome->why_off);
+		give_up(stream, outcome->why_off);
 	if (outcome->overlapping && !atomic_exchange(&core.overlap_told, true))
 		layer_say("the program launches the next inference before it waits for the last one, so that they "
 			  "cannot be told apart: "
@@ -557,7 +594,8 @@ static void waited_in_part(struct stream *stream, uint64_t through, uint64_t now
 {
 	resume(stream, through, now_ns, outcome);
 	stream->mark_ns = now_ns;
-	if (core.config.boundary.rule < BOUNDARY_KERNEL && ++stream->overlaps >= OVERLAP_BELIEVED)
+	if (core.config.boundary.rule < BOUNDARY_KERNEL && !boundary_why(&stream->boundary) &&
+	    ++stream->overlaps >= OVERLAP_BELIEVED)
 		outcome->overlapping = stream->launches - stream->overlap_at;
 	stream->overlap_at = stream->launches;
 }
@@ -671,15 +709,6 @@ void streams_leave(void)
 void streams_stop(void)
 {
 	pthread_once(&once, init_streams);
-	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++) {
-		struct outcome rest = {0};
-
-		pthread_mutex_lock(&streams[i].lock);
-		take_all(&streams[i], &rest);
-		pthread_mutex_unlock(&streams[i].lock);
-		for (size_t j = 0; j < rest.count; j++)
-			task_release(&rest.done[j]);
-		if (streams[i].session)
-			session_stop(streams[i].session);
-	}
+	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++)
+		stop(&streams[i]);
 }

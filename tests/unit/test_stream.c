@@ -424,6 +424,34 @@ static void two_streams_do_not_mix(void **state)
 	stream_leave(other);
 }
 
+/* Launches far beyond any inference, and never waits. */
+static void never_wait(struct stream *on)
+{
+	for (int i = 0; i <= BOUNDARY_LAUNCHES_MAX / 8; i++)
+		launch_as(on, 10, 8);
+}
+
+static void one_stream_that_never_waits_leaves_the_others(void **state)
+{
+	struct stream *other = stream_take();
+	uint64_t before = summary_inferences();
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		launch(10);
+		stream_waited(stream, WAIT_FINISH, STREAM_ALL);
+		if (i == 5)
+			never_wait(other);
+	}
+	assert_true(layer_on());
+	assert_int_equal(summary_inferences(), before + 7);
+	assert_int_equal(held, 0);
+	never_wait(stream);
+	assert_false(layer_on());
+	atomic_store(&core.on, true);
+	stream_leave(other);
+}
+
 static void streams_are_bounded(void **state)
 {
 	struct stream *more[LAYER_STREAMS_MAX];
@@ -452,6 +480,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_wait_before_the_launch_returns_ends_by_the_rule, start, stop),
 		cmocka_unit_test_setup_teardown(an_early_wait_for_no_launch_ends_none, start, stop),
 		cmocka_unit_test_setup_teardown(two_streams_do_not_mix, start, stop),
+		cmocka_unit_test_setup_teardown(one_stream_that_never_waits_leaves_the_others, start, stop),
 		cmocka_unit_test_setup_teardown(streams_are_bounded, start, stop),
 	};
 

@@ -76,6 +76,16 @@ static const char *path(const char *name)
 	return text && *text ? strdup(text) : NULL;
 }
 
+/* Parse FLAMED_BOUNDARY, whose rule may be one that the back end lacks. */
+static bool boundary_known(const char *text, struct boundary_config *boundary)
+{
+	if (boundary_parse(text, boundary) != 0 || (boundary->rule == BOUNDARY_RANGE && !core.backend->ranges))
+		return false;
+	if (boundary->rule == BOUNDARY_KERNEL && core.backend->kernel_of)
+		boundary->kernel = core.backend->kernel_of(strchr(text, ':') + 1);
+	return boundary->rule != BOUNDARY_KERNEL || boundary->kernel;
+}
+
 /* Returns false if the environment asks for nothing. */
 static bool configure(struct layer_config *config)
 {
@@ -87,9 +97,9 @@ static bool configure(struct layer_config *config)
 		else
 			layer_say("FLAMED_MODEL=%s is not a model name ([A-Za-z0-9._:-], at most 64); ignored", model);
 	}
-	if (boundary_parse(boundary, &config->boundary) != 0 ||
-	    (config->boundary.rule == BOUNDARY_RANGE && !core.backend->ranges)) {
-		layer_say("FLAMED_BOUNDARY=%s is not read, finish, kernel:NAME%s or count:N; ignored", boundary,
+	if (!boundary_known(boundary, &config->boundary)) {
+		layer_say("FLAMED_BOUNDARY=%s is not read, finish, kernel:NAME%s%s or count:N; ignored", boundary,
+			  core.backend->kernel_of ? " as in FLAMED_TRACE" : "",
 			  core.backend->ranges ? ", nvtx:NAME" : "");
 		config->boundary = (struct boundary_config){.rule = BOUNDARY_AUTO};
 	} else if (config->boundary.rule == BOUNDARY_RANGE) {

@@ -55,6 +55,8 @@ struct layer_backend {
 	const char *(*source)(void);
 	/* A readable name of a kernel, for FLAMED_TRACE; NULL: unknown. */
 	const char *(*kernel_name)(uint64_t kernel);
+	/* The kernel of such a name, for FLAMED_BOUNDARY=kernel:NAME; 0: it is no name. NULL: its boundary_hash(). */
+	uint64_t (*kernel_of)(const char *name);
 	/* Number of consecutive polls of the newest command until it is complete, after which polling counts as the
 	 * program's method of waiting; 0: a single successful poll counts as a wait. */
 	unsigned polls_believed;

@@ -31,12 +31,25 @@ static const char *spirv_name(uint64_t kernel)
 	return text;
 }
 
+static uint64_t spirv_of(const char *name)
+{
+	static const char prefix[] = "spirv-";
+	char *end = NULL;
+	uint64_t kernel;
+
+	if (strncmp(name, prefix, strlen(prefix)) != 0)
+		return 0;
+	kernel = strtoull(name + strlen(prefix), &end, 16);
+	return *end ? 0 : kernel;
+}
+
 static const struct layer_backend backend = {
 	.name = "vulkan",
 	.times = stamp_times,
 	.complete = stamp_complete,
 	.release = stamp_release,
 	.kernel_name = spirv_name,
+	.kernel_of = spirv_of,
 	.polls_believed = 0, /* engines that poll in order to reuse buffers poll older submissions */
 };
 

@@ -185,6 +185,12 @@ def several():
     ok(len(run.said()) == 1 and run.inferences() == 0, "... and on two devices: in one line as well", run.err)
     run = Run("flight=2 runs=100", FLAMED_BOUNDARY="count:6")
     ok(run.inferences() >= 95 and run.hash() == plain.hash(), "... and counted by it", run.err)
+    last = trace_of("kernels=3")[1][0][2]["kernel"]
+    run = Run("flight=2 runs=100 kernels=3", FLAMED_BOUNDARY=f"kernel:{last}")
+    ok(run.inferences() >= 95 and not run.said(), "... or by the last kernel's name, as a trace has it", run.err)
+    run = Run("", FLAMED_BOUNDARY="kernel:main")
+    ok(run.inferences() == 27 and len(run.said()) == 1 and "FLAMED_BOUNDARY=kernel:main is not" in run.said()[0],
+       "a name that no kernel can have is ignored, with one line", run.err)
     run = Run("wait=none runs=30 resubmit flight=2")
     ok(run.rc in (0, 1) and run.inferences() == 0, "a program that never waits is never an inference", run.err)
     ok(len(run.said()) == 1 and "in 180 launches: no sequence repeats 3 times between host waits" in run.said()[0],

@@ -227,13 +227,15 @@ static void holding(struct held_item *held, VkQueue queue)
 	slower_launched();
 }
 
-static void join(struct recorded *all, VkCommandBuffer handle)
+/* Returns whether the command buffer has dispatches. */
+static bool join(struct recorded *all, VkCommandBuffer handle)
 {
 	struct recorded one = recorded_of(handle);
 
 	if (one.dispatches)
 		all->hash = calibration_key(all->hash, &one.hash, sizeof(one.hash));
 	all->dispatches += one.dispatches;
+	return one.dispatches > 0;
 }
 
 static const VkTimelineSemaphoreSubmitInfo *timeline_of(const VkSubmitInfo *info)
@@ -273,6 +275,13 @@ static void await_signal(uint64_t *awaited, VkSemaphore semaphore, uint64_t valu
 	*awaited = number > *awaited ? number : *awaited;
 }
 
+/* What a semaphore of batch `batch` tells, of a submission whose last dispatch is in batch `last`: of an earlier one no
+ * more than what came before the submission, as the program may be about to let the rest begin. */
+static uint64_t number_of_batch(uint32_t batch, uint32_t last, uint64_t before, uint64_t number)
+{
+	return batch < last ? before : number;
+}
+
 static void taken(struct held_item *held, VkQueue queue, VkResult rc, VkFence fence, uint64_t number)
 {
 	if (rc == VK_SUCCESS && fence) {
@@ -286,22 +295,24 @@ static void taken(struct held_item *held, VkQueue queue, VkResult rc, VkFence fe
 static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos, VkFence fence)
 {
 	struct device *device = device_of(queue);
-	uint64_t awaited = 0, number;
+	uint64_t awaited = 0, before, number;
 	struct recorded all = {0};
 	struct held_item *held;
+	uint32_t last = 0;
 	VkResult rc;
 
 	for (uint32_t i = 0; i < count; i++) {
 		const VkTimelineSemaphoreSubmitInfo *timeline = timeline_of(&infos[i]);
 
 		for (uint32_t j = 0; j < infos[i].commandBufferCount; j++)
-			join(&all, infos[i].pCommandBuffers[j]);
+			last = join(&all, infos[i].pCommandBuffers[j]) ? i : last;
 		for (uint32_t j = 0; j < infos[i].waitSemaphoreCount; j++)
 			await_signal(&awaited, infos[i].pWaitSemaphores[j],
 				     timeline && j < timeline->waitSemaphoreValueCount ?
 					     timeline->pWaitSemaphoreValues[j] :
 					     0);
 	}
+	before = number_of(NULL, device, queue, awaited);
 	held = hold(device, queue, &all);
 	number = number_of(held, device, queue, awaited);
 	rc = device->QueueSubmit(queue, count, infos, fence);
@@ -313,7 +324,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, cons
 				    timeline && j < timeline->signalSemaphoreValueCount ?
 					    timeline->pSignalSemaphoreValues[j] :
 					    0,
-				    number);
+				    number_of_batch(i, last, before, number));
 	}
 	taken(held, queue, rc, fence, number);
 	return rc;
@@ -322,25 +333,27 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, cons
 static VKAPI_ATTR VkResult VKAPI_CALL submit2(VkQueue queue, uint32_t count, const VkSubmitInfo2 *infos, VkFence fence)
 {
 	struct device *device = device_of(queue);
-	uint64_t awaited = 0, number;
+	uint64_t awaited = 0, before, number;
 	struct recorded all = {0};
 	struct held_item *held;
+	uint32_t last = 0;
 	VkResult rc;
 
 	for (uint32_t i = 0; i < count; i++) {
 		for (uint32_t j = 0; j < infos[i].commandBufferInfoCount; j++)
-			join(&all, infos[i].pCommandBufferInfos[j].commandBuffer);
+			last = join(&all, infos[i].pCommandBufferInfos[j].commandBuffer) ? i : last;
 		for (uint32_t j = 0; j < infos[i].waitSemaphoreInfoCount; j++)
 			await_signal(&awaited, infos[i].pWaitSemaphoreInfos[j].semaphore,
 				     infos[i].pWaitSemaphoreInfos[j].value);
 	}
+	before = number_of(NULL, device, queue, awaited);
 	held = hold(device, queue, &all);
 	number = number_of(held, device, queue, awaited);
 	rc = device->QueueSubmit2(queue, count, infos, fence);
 	for (uint32_t i = 0; rc == VK_SUCCESS && i < count; i++)
 		for (uint32_t j = 0; j < infos[i].signalSemaphoreInfoCount; j++)
 			held_signal((uint64_t)(uintptr_t)infos[i].pSignalSemaphoreInfos[j].semaphore,
-				    infos[i].pSignalSemaphoreInfos[j].value, number);
+				    infos[i].pSignalSemaphoreInfos[j].value, number_of_batch(i, last, before, number));
 	taken(held, queue, rc, fence, number);
 	return rc;
 }

@@ -102,6 +102,12 @@ def main():
         _, result, _ = run(short, layer=False)
         rc, same, text = run(short, FLAMED_BOARD=b.root)
         ok(rc == 0 and same == result, f"results are bit-identical, {words or 'fence'}", text)
+    for words in ("", " submit2"):  # few, so that felt() does not take them for those of WORDS
+        parts = "runs=3 kernels=6 rounds=300 batch submits=3 wait=timelineparts" + words
+        _, result, _ = run(parts, layer=False)
+        rc, same, text = run(parts, FLAMED_BOARD=b.root)
+        ok(rc == 0 and same == result is not None and "launches" in text,
+           f"a part of one call is over before the rest, which the program has not let begin{words}", text)
     folder = manifest.write(os.path.join(scratch, "explicit"), "VK_LAYER_TEST_below",
                             f"{RELEASE}/tests/vulkan/libbelow.so")
     below = {"VK_INSTANCE_LAYERS": "VK_LAYER_TEST_below", "FLAMED_BELOW": "queues",

@@ -10,6 +10,23 @@
 
 static struct layer_session *session; /* of the process: the first model found has the name given by the user */
 
+pthread_mutex_t engines_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void take_lock(void)
+{
+	pthread_mutex_lock(&engines_lock);
+}
+
+static void give_lock(void)
+{
+	pthread_mutex_unlock(&engines_lock);
+}
+
+__attribute__((constructor)) static void loaded(void)
+{
+	pthread_atfork(take_lock, give_lock, give_lock);
+}
+
 static const struct layer_backend backend = {.name = "engines"};
 
 static void start(void)

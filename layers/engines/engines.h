@@ -6,6 +6,7 @@
 #ifndef LAYERS_ENGINES_ENGINES_H
 #define LAYERS_ENGINES_ENGINES_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include "../core/core.h"
 #include "../core/session.h"
@@ -16,6 +17,9 @@ struct engine_call {
 	struct session_request request;
 	uint64_t begin_ns;
 };
+
+/* Of the tables of contexts and sessions. The child of a fork has it free, whatever other threads did. */
+extern pthread_mutex_t engines_lock;
 
 /* True if the environment enables the layer; read at the first call. */
 bool engines_on(void);

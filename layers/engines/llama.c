@@ -65,7 +65,6 @@ struct context_state {
 
 static struct context_state places[CONTEXTS_MAX];
 static struct functions newest; /* engine found by any thread */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* The library has no version number. A function of it that makes a batch, of tokens alone, shows the
  * layout; older versions take two parameters more. */
@@ -112,7 +111,7 @@ static struct functions find_engine(const void *caller, const void *context)
 		*(void **)&engine.model_params = engine_real("llama_model_n_params", caller);
 		engine.known = layout_known(caller);
 	}
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	if (decode)
 		newest = engine;
 	struct functions found = newest;
@@ -120,7 +119,7 @@ static struct functions find_engine(const void *caller, const void *context)
 	for (size_t i = 0; !decode && i < CONTEXTS_MAX; i++)
 		if (places[i].context == context)
 			found = places[i].engine;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	if (decode)
 		last = caller;
 	return found;
@@ -218,18 +217,18 @@ static void look_at_wait(void *context)
 	struct context_state *place;
 	uint64_t begin_ns;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	place = place_of(context, NULL);
 	if (place && place->stepped) {
 		synchronize = place->engine.synchronize;
 		place->stepped = false;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	if (!synchronize)
 		return;
 	begin_ns = clock_now_ns();
 	synchronize(context);
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	place->balance += clock_now_ns() - begin_ns > place->step_ns / WAIT_SHARE ? 1 : -1;
 	place->balance = place->balance > WAIT_MOST  ? WAIT_MOST :
 			 place->balance < -WAIT_MOST ? -WAIT_MOST :
@@ -237,7 +236,7 @@ static void look_at_wait(void *context)
 	place->passed = place->balance >= WAIT_DECIDES;
 	bool say = place->passed && !place->said;
 	place->said |= say;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	if (say)
 		layer_say("llama.cpp computes on a GPU here: the layer of its interface sees the inferences");
 }
@@ -254,7 +253,7 @@ static int32_t compute(const struct functions *engine, int32_t (*real)(void *con
 	bool begin = false;
 	int32_t rc;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	place = place_of(context, engine);
 	if (place) {
 		before = place->tokens;
@@ -265,7 +264,7 @@ static int32_t compute(const struct functions *engine, int32_t (*real)(void *con
 		begin = place->balance <= -WAIT_DECIDES || !engine->synchronize;
 		hash = steps > 1 ? boundary_hash(place->fingerprint, &steps, sizeof(steps)) : place->fingerprint;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	if (begin)
 		call = engine_begin(hash, steps ? PHASE_DECODE : PHASE_PREFILL,
 				    steps ? tokens : (uint32_t)batch->n_tokens);
@@ -275,14 +274,14 @@ static int32_t compute(const struct functions *engine, int32_t (*real)(void *con
 		engine_end(&call);
 	else
 		engine_cancel(&call, true); /* whatever the reason, there is no token: the next step takes its place */
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	if (place) {
 		place->step_ns = clock_now_ns() - begin_ns;
 		place->stepped = true;
 		if (rc != 0)
 			place->tokens = before;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	return rc;
 }
 
@@ -357,11 +356,11 @@ PUBLIC void llama_free(void *context)
 	void (*real)(void *);
 
 	*(void **)&real = find_function("llama_free", __builtin_return_address(0), context);
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	for (size_t i = 0; context && i < CONTEXTS_MAX; i++)
 		if (places[i].context == context)
 			places[i] = (struct context_state){0};
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	if (real)
 		real(context);
 }

@@ -62,7 +62,6 @@ static struct {
 	uint64_t model;
 } known[SESSIONS];
 static size_t next; /* slot to overwrite */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Every version's table begins with the same entries: the first table requested is used. */
 static const void *entry(const struct build *build, size_t index)
@@ -82,22 +81,22 @@ static const void *entry_since(const struct build *build, uint32_t version, size
 
 static void remember(void *session, uint64_t model)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	known[next].session = session;
 	known[next].model = model;
 	next = (next + 1) % SESSIONS;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 }
 
 static uint64_t model_of(const void *session)
 {
 	uint64_t model = 0;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	for (size_t i = 0; i < SESSIONS; i++)
 		if (known[i].session == session)
 			model = known[i].model;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	return model;
 }
 
@@ -130,11 +129,11 @@ static void *create_from_array(const struct build *build, const void *env, const
 
 static void release_session(const struct build *build, void *session)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	for (size_t i = 0; session && i < SESSIONS; i++)
 		if (known[i].session == session)
 			known[i].session = NULL;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	((void (*)(void *))entry(build, RELEASE_SESSION))(session);
 }
 
@@ -313,7 +312,7 @@ static const void *const *get_api(struct build *build, uint32_t version)
 {
 	const void *const *table = build->real->get_api(version), *const *given = table;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	for (size_t i = 0; i < build->tables && given == table; i++)
 		if (build->version[i] == version)
 			given = build->copy[i];
@@ -322,7 +321,7 @@ static const void *const *get_api(struct build *build, uint32_t version)
 		build->version[build->tables] = version;
 		given = build->copy[build->tables++];
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	return given;
 }
 
@@ -331,14 +330,14 @@ static struct build *build_of(const struct api_base *real)
 {
 	struct build *build = NULL;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engines_lock);
 	for (size_t i = 0; i < BUILDS_MAX && !build; i++)
 		if (!builds[i].real || builds[i].real == real)
 			build = &builds[i];
 	if (build && !build->real)
 		*build = (struct build){.real = real,
 					.base = {wrappers[build - builds].get_api, real->get_version_string}};
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engines_lock);
 	return build;
 }
 

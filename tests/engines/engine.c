@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PUBLIC     __attribute__((visibility("default")))
@@ -70,6 +71,22 @@ float *llama_get_embeddings_seq(void *of, int32_t sequence)
 	check(of);
 	(void)sequence;
 	return NULL;
+}
+
+/* With SLOW_MODEL in the environment, it takes its time to say which model this is. */
+PUBLIC const void *llama_get_model(const void *of);
+const void *llama_get_model(const void *of)
+{
+	check(of);
+	if (getenv("SLOW_MODEL"))
+		usleep(500000);
+	return &copy;
+}
+
+PUBLIC void llama_free(void *of);
+void llama_free(void *of)
+{
+	check(of);
 }
 
 /* Its last call is one that the compiler turns into a jump: the thread's own start is then the caller. */
@@ -262,6 +279,37 @@ static int batch_of(const char *words)
 	return rc == (kind == 'f' ? 1 : kind == 'w' ? -7 : 0) ? 0 : -1;
 }
 
+#ifdef WAITS
+static void *first_step(void *of)
+{
+	struct old_batch batch = {.n_tokens = 1, .all_pos_0 = 11, .all_pos_1 = 22, .all_seq_id = 33};
+
+	llama_decode(of, batch);
+	return NULL;
+}
+
+/* A child that is forked amid another thread's first step frees its copy of the context. */
+static int fork_amid(void)
+{
+	int status = -1;
+	pthread_t thread;
+	pid_t child;
+
+	pthread_create(&thread, NULL, first_step, &context);
+	usleep(200000);
+	child = fork();
+	if (child == 0) {
+		alarm(5);
+		llama_free(&context);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	pthread_join(thread, NULL);
+	printf("child %d\n", status);
+	return status;
+}
+#endif
+
 PUBLIC int addon(int tokens);
 /* The calls of an add-on that was loaded privately with its engine. */
 int addon(int tokens)
@@ -275,6 +323,8 @@ int addon(int tokens)
 	if (getenv("BATCHES"))
 		return batch_of(getenv("BATCHES"));
 #ifdef WAITS
+	if (getenv("SLOW_MODEL"))
+		return fork_amid();
 	if (getenv("EMBEDS"))
 		llama_get_embeddings_seq(&context, 0);
 	else if (!getenv("NEVER_WAITS"))

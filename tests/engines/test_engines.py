@@ -144,6 +144,9 @@ with fakeflamed.Server(folder.name + "/amid") as server:
     ok(seen[0] == -signal.SIGKILL and len(server.of("begin")) == 4 and server.wait_closed(),
        "killed: its connection is gone", seen)
     server.clear()
+    seen = run([PROGRAM, WAITS1, "1"], **there, SLOW_MODEL="1")
+    ok(seen[0] == 0 and "child 0\n" in seen[1], "forked amid another thread's call, a child can go on", seen)
+    server.clear()
     seen = run([PROGRAM, WAITS1, "8"], **there, NEVER_WAITS="1")
     begins = server.of("begin")
     ok(seen[0] == 0 and len(begins) == 8 and {begin.get("phase", "run") for begin in begins} == {"run"},

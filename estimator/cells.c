@@ -11,12 +11,23 @@
 #define READINGS_MEMORY 256.0 /* and a mean at most */
 #define SAME_CLOCK      0.002 /* relative: rounding of a rate by the kernel */
 
+#define STEP_FIRST 8  /* tokens: contexts are rounded up to multiples of it, further on of twice as many, and so on */
+#define BAND_PARTS 16 /* multiples of a step in a band */
+
+/* `doubled`: how often the step was. */
+static uint32_t step_of(uint32_t context, uint32_t parts, uint32_t *doubled)
+{
+	uint32_t step = STEP_FIRST;
+
+	for (*doubled = 0; step * parts < context; ++*doubled)
+		step *= 2;
+	return step;
+}
+
 static uint32_t round_up(uint32_t context, uint32_t parts)
 {
-	uint32_t step = 8;
+	uint32_t doubled, step = step_of(context, parts, &doubled);
 
-	while (step * parts < context)
-		step *= 2;
 	return context <= 1 ? context : (context + step - 1) / step * step;
 }
 
@@ -27,7 +38,14 @@ double context_log(uint32_t context)
 
 uint32_t context_band(uint32_t context)
 {
-	return round_up(context, 16);
+	return round_up(context, BAND_PARTS);
+}
+
+uint32_t context_band_number(uint32_t context)
+{
+	uint32_t doubled, step = step_of(context, BAND_PARTS, &doubled);
+
+	return doubled * (BAND_PARTS + 1) + (context + step - 1) / step;
 }
 
 uint32_t context_step(uint32_t context)

@@ -65,7 +65,8 @@ static bool cells_sound(const struct model *model)
 	for (uint32_t i = 0; i < cells->count; i++) {
 		const struct cell *cell = &cells->cell[i];
 		if (cell->next > i || cell->nearest >= model->grid.points || (unsigned)cell->phase >= PHASE_COUNT ||
-		    !isfinite(cell->mean) || !isfinite(cell->var) || !isfinite(cell->power_uw))
+		    cell->context > CONTEXT_TOKENS_MAX || !isfinite(cell->mean) || !isfinite(cell->var) ||
+		    !isfinite(cell->power_uw))
 			return false;
 	}
 	for (int p = 0; p < PHASE_COUNT; p++)

@@ -626,17 +626,18 @@ long model_samples(const struct model *model, struct sample **out)
 
 struct model_summary model_summary(const struct model *model)
 {
-	const struct cell *cell = model->cells.cell;
+	bool seen[PHASE_COUNT][CONTEXT_BANDS] = {{false}};
 	struct model_summary summary = {0};
 
 	for (uint32_t i = 0; i < model->cells.count; i++) {
-		bool known = !cell[i].n;
+		const struct cell *cell = &model->cells.cell[i];
+		bool *known = &seen[cell->phase][context_band_number(cell->context)];
 
-		for (uint32_t k = 0; k < i && !known; k++)
-			known = cell[k].n && cell[k].phase == cell[i].phase && cell[k].context == cell[i].context;
-		summary.samples += cell[i].n > 0;
-		summary.contexts += !known;
-		summary.phase[cell[i].phase] |= cell[i].n > 0;
+		if (!cell->n)
+			continue;
+		summary.samples++;
+		summary.contexts += !*known;
+		summary.phase[cell->phase] = *known = true;
 	}
 	return summary;
 }

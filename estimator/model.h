@@ -216,7 +216,7 @@ size_t model_layer_count(const struct model *model); /* rows of them */
 
 /* Counts of the samples that model_samples() would return. */
 struct model_summary {
-	uint32_t samples, contexts; /* contexts: distinct ones, counted for each phase */
+	uint32_t samples, contexts; /* contexts: those a sixteenth apart count as one; counted for each phase */
 	bool phase[PHASE_COUNT];    /* phases with samples */
 };
 struct model_summary model_summary(const struct model *model);

@@ -38,7 +38,7 @@ static void envelope_of(const struct cell *cell, struct op_point point, double *
 static bool is_evidence(const struct cell *cell, enum phase phase, uint32_t context)
 {
 	return cell->phase == phase && cell->n >= EVIDENCE &&
-	       fabs(context_log(cell->context) - context_log(context)) <= CONTEXT_SAME;
+	       (cell->context == context || fabs(context_log(cell->context) - context_log(context)) <= CONTEXT_SAME);
 }
 
 /* By how much a latency is above (or, negative, below) the range that every cell allows; 0: within. */
@@ -119,7 +119,8 @@ bool model_consistent(const struct model *model, struct op_point *a, struct op_p
 		for (uint32_t k = 0; k < count && cell->n >= EVIDENCE; k++) {
 			const struct cell *other = &model->cells.cell[k];
 
-			if (!is_evidence(other, cell->phase, cell->context))
+			/* for most pairs this comparison is enough: no envelope is below its own cell */
+			if (cell->mean <= other->mean + TOO_SLOW || !is_evidence(other, cell->phase, cell->context))
 				continue;
 			envelope_of(other, cell->point, &low, &high);
 			if (cell->mean <= high + TOO_SLOW)

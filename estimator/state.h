@@ -60,6 +60,9 @@ void cell_learn_power(struct cell *cell, double power_uw, double n);
 double context_log(uint32_t context);
 /* The highest context that shares a cell with this one: within a sixteenth. */
 uint32_t context_band(uint32_t context);
+/* A number of its own for each, below CONTEXT_BANDS; contexts of 0 and 1 token have those of nothing and of 8. */
+uint32_t context_band_number(uint32_t context);
+#define CONTEXT_BANDS 320 /* up to CONTEXT_TOKENS_MAX, where the step has doubled 17 times */
 /* The same for sharing a surface: within a sixty-fourth. */
 uint32_t context_step(uint32_t context);
 /* The knots on both sides of a context: surfaces are made from the fit at knots and interpolated in between. Equal if

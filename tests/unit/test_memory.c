@@ -418,6 +418,41 @@ static void read_in_pieces(void **state)
 	close_library(dir);
 }
 
+/* A full model takes at most half as long to count and to check as it took to learn. */
+static void quick_to_count(void **state)
+{
+	const uint32_t contexts = SAMPLES_MAX / 2 / (uint32_t)(AXIS * AXIS);
+	struct model *model;
+	struct op_point a, b;
+	(void)state;
+
+	make_grid();
+	model = new_model(NULL);
+	uint64_t start_ns = clock_cpu_ns();
+	for (uint32_t i = 0; i < contexts * grid.points; i++) {
+		struct sample sample = {.phase = i % 2 ? PHASE_DECODE : PHASE_PREFILL,
+					.context = 100 << i / grid.points,
+					.point = grid_point(&grid, i % grid.points),
+					.n = 5};
+		sample.latency_ns = 1000000000000000 / sample.point.hz[CLOCK_CPU];
+		assert_int_equal(model_learn_sample(model, &sample), 0);
+	}
+	uint64_t learned_ns = clock_cpu_ns();
+	struct model_summary summary = model_summary(model);
+	uint64_t counted_ns = clock_cpu_ns();
+	assert_true(model_consistent(model, &a, &b));
+	uint64_t checked_ns = clock_cpu_ns();
+	assert_int_equal(summary.samples, contexts * grid.points);
+	assert_int_equal(summary.contexts, 2 * contexts);
+	assert_true(summary.phase[PHASE_PREFILL] && summary.phase[PHASE_DECODE] && !summary.phase[PHASE_RUN]);
+	printf("# | %u samples: learned in %.2f ms, counted in %.2f, checked in %.2f\n", summary.samples,
+	       (double)(learned_ns - start_ns) * 1e-6, (double)(counted_ns - learned_ns) * 1e-6,
+	       (double)(checked_ns - counted_ns) * 1e-6);
+	assert_true(2 * (counted_ns - learned_ns) < learned_ns - start_ns);
+	assert_true(2 * (checked_ns - counted_ns) < learned_ns - start_ns);
+	model_free(model);
+}
+
 /* A user without connections keeps its debts while others come. */
 static void debts_of_users(void **state)
 {
@@ -442,6 +477,7 @@ int main(void)
 		cmocka_unit_test(asked_about),
 		cmocka_unit_test(imports_of_users),
 		cmocka_unit_test(read_in_pieces),
+		cmocka_unit_test(quick_to_count),
 		cmocka_unit_test(debts_of_users),
 	};
 

@@ -43,28 +43,36 @@ void learn_unsaved(struct daemon *d, const struct request *request)
 	models_save_later(d);
 }
 
+/* A recording that was not announced teaches no model that other users have open. */
+static bool has_others(const struct daemon *d, const struct session *session)
+{
+	for (size_t i = 0; i < d->session_top; i++)
+		if (d->session[i].id && d->session[i].entry == session->entry &&
+		    d->session[i].connection->uid != session->connection->uid)
+			return true;
+	return false;
+}
+
 /* A client whose totals are over the time that passed before it has shown to be live replays a recording. This marks
  * the connection, since on a machine that stalled for long enough a later total may look real. */
-bool learn_contradicted(struct request *request, uint64_t total_ns)
+bool learn_contradicted(const struct daemon *d, struct request *request, uint64_t total_ns)
 {
-	struct connection *c = request->session->connection;
+	struct session *session = request->session;
+	struct connection *c = session->connection;
 	uint64_t passed_ns = clock_now_ns() - request->arrived_ns;
 	bool over = passed_ns < total_ns - total_ns / REPLAY_SHARE,
 	     under = total_ns < passed_ns - passed_ns / REPLAY_SHARE;
 
-	if (c->replays)
-		return false;
-	if (c->live_totals < LIVE_TOTALS) {
-		c->replays = over;
+	if (!c->replays && c->live_totals < LIVE_TOTALS) {
+		c->replays = c->unannounced = over;
 		c->live_totals = over || under ? 0 : c->live_totals + 1;
-		return false;
 	}
-	if (!over)
+	if (!over || (c->replays && !(c->unannounced && session->teaches && has_others(d, session))))
 		return false;
-	if (request->session->teaches && !request->unlearned)
-		model_reject(request->session->entry->model);
+	if (session->teaches && !request->unlearned)
+		model_reject(session->entry->model);
 	request->unlearned = true;
-	return true;
+	return !c->replays;
 }
 
 bool learn_allowed(struct daemon *d, struct request *request, struct op_point point, uint64_t total_ns)

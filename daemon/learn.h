@@ -13,8 +13,9 @@ struct layer;
 struct request;
 
 /* Whether the time that passed contradicts the total of a live client. Then it is counted against the model, if the
- * session teaches that, and nothing is learned from the request. */
-bool learn_contradicted(struct request *request, uint64_t total_ns);
+ * session teaches that, and nothing is learned from the request. So is a recording that was not announced, of a model
+ * that other users have open, but its totals stand. */
+bool learn_contradicted(const struct daemon *d, struct request *request, uint64_t total_ns);
 
 /* The end of a request at clocks that flamed set. */
 void learn_request(struct daemon *d, struct request *request, uint64_t total_ns, uint64_t now_ns);

@@ -498,7 +498,7 @@ void request_end(struct daemon *d, struct connection *c, const struct kv *kv)
 	session = request->session;
 	sessions_follow_mode(d);
 	uint64_t now_ns = connection_now_ns(c);
-	if (!total_ns || (!withdraw && learn_contradicted(request, total_ns)))
+	if (!total_ns || (!withdraw && learn_contradicted(d, request, total_ns)))
 		total_ns = now_ns - request->begin_ns;
 	advance(d, request, total_ns);
 	now_ns = connection_now_ns(c);

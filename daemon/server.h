@@ -37,6 +37,7 @@ struct connection {
 	struct connection *ask_previous, *ask_next;
 	uint64_t asks_until_ns; /* when the time used by its queries is paid off */
 	bool replays;           /* said so, or its first totals are longer than the elapsed time */
+	bool unannounced;       /* of these, the latter */
 	unsigned live_totals;   /* in a row that agreed with the elapsed time */
 	uint64_t ahead_ns;      /* its virtual time minus real time: excess time that it reported */
 	unsigned busy;          /* nesting depth of running handlers */

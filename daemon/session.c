@@ -306,6 +306,7 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	if (c->ahead_ns > c->user->ahead_ns)
 		c->user->ahead_ns = c->ahead_ns;
 	c->replays |= o.replay == 1;
+	c->unannounced &= o.replay != 1;
 	session->shadow = d->clocks.shadow || tally_shadows(session);
 	d->shadows += session->shadow;
 	c->sessions++;

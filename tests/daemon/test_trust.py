@@ -218,11 +218,23 @@ def shared_model():
     ok(opened["surface"] != "none", "others use it", opened)
     requests(user, opened["session"], 40, lambda begun: 3 * latency_ns(begun), 90)
     ok(slowdown(user) < 1.05, "and do not teach it", slowdown(user))
+    recorded = d.client_of(1001)
+    surfaces = [user.ask(op="surface", model="net")]
+    for announced in ({}, {"replay": 1}):
+        requests(recorded, recorded.open("net", **announced), 20, lambda begun: 2 * latency_ns(begun), 90)
+        surfaces.append(user.ask(op="surface", model="net"))
+    rows = [{k: v for k, v in s.items() if k.startswith("row")} for s in surfaces]
+    after = admin.ask(op="models")
+    ok(int(after["model.0.rejected"]) == int(known["model.0.rejected"]) + 20 and rows[0] == rows[1],
+       "nor does a recording that is not announced, while others have it open", after)
+    ok(rows[1] != rows[2], "one that is announced does")
+    recorded.close()
     refused = user.ask(op="profile", model="net")
     ok(refused["errno"] == "1" and refused["message"].startswith("model:"), "nor profile it", refused)
     for c in (admin, teacher, user):
         c.close()
     admin, user = d.client(), d.client_of(1002)
+    known = admin.ask(op="models")
     wait_for(lambda: d.status()["clock.cpu.owner"] == "kernel")
     user.ask(op="tally", tag="watched", shadow=1)
     begun, _ = requests(user, user.open("net", tag="watched"), 40, lambda begun: 5000, 90)

@@ -32,8 +32,9 @@ static struct rail *add_rail(struct board *board, const struct sysroot *root, en
 	struct rail *rail = &board->rail[board->rails];
 	const char *file[2] = {first, second};
 
-	if (board_suspended(root, dir))
-		return NULL; /* reading it would resume its device */
+	bool asleep = board_suspended(root, dir); /* reading a file would resume the device */
+	if (asleep && kind != RAIL_HWMON_POWER)
+		return NULL;
 	memset(rail, 0, sizeof(*rail));
 	rail->kind = kind;
 	for (int i = 0; i < 2 && file[i]; i++) {
@@ -43,7 +44,7 @@ static struct rail *add_rail(struct board *board, const struct sysroot *root, en
 			rail->root_only = true;
 	}
 	uint64_t interval_ms;
-	if (kind != RAIL_RAPL && sysroot_read_u64_at(root, dir, "update_interval", &interval_ms) == 0 &&
+	if (kind != RAIL_RAPL && !asleep && sysroot_read_u64_at(root, dir, "update_interval", &interval_ms) == 0 &&
 	    interval_ms <= WINDOW_MS_MAX)
 		rail->window_ns = interval_ms * NS_PER_MS;
 	board->rails++;
@@ -138,9 +139,11 @@ static size_t hwmon_rank(const char *name)
 	return HWMON_OTHER;
 }
 
+/* A device that sleeps draws next to nothing and counts once it wakes, if there is one that is awake. */
 static void find_hwmon_power(struct board *board, const struct sysroot *root, size_t rank)
 {
 	CLEANUP_MEM struct sysroot_matches *hwmon = sysroot_glob(root, "/sys/class/hwmon/hwmon*");
+	size_t before = board->rails, awake = 0;
 	char name[48], label[48];
 
 	for (size_t i = 0; hwmon && i < hwmon->count; i++) {
@@ -151,12 +154,16 @@ static void find_hwmon_power(struct board *board, const struct sysroot *root, si
 			rail = add_rail(board, root, RAIL_HWMON_POWER, hwmon->path[i], "power1_input", NULL);
 		if (!rail)
 			continue;
+		bool asleep = board_suspended(root, hwmon->path[i]);
+		awake += !asleep;
 		rail->total = rank < HWMON_CARDS;
-		if (rank == HWMON_OTHER ||
+		if (rank == HWMON_OTHER || asleep ||
 		    sysroot_read_at(root, hwmon->path[i], "power1_label", label, sizeof(label)) <= 0)
 			memcpy(label, name, sizeof(label));
 		memcpy(rail->label, label, sizeof(label));
 	}
+	if (!awake)
+		board->rails = before;
 }
 
 /* Packages and their DRAM, or the platform (psys), which includes them all. intel-rapl-mmio:* is

@@ -275,6 +275,7 @@ static void test_card_that_sleeps(void **state)
 	static const char *const watts[] = {"8000000", "20000000"};
 	static const uint64_t sum_uw[] = {28000000, 20000000, 8000000, 0}; /* bit i: card i sleeps */
 	struct board *board = calloc(1, sizeof(*board));
+	struct power_meter *meter = NULL, *found_asleep = NULL;
 	uint64_t uw = 0;
 	char path[160], target[160];
 
@@ -287,19 +288,30 @@ static void test_card_that_sleeps(void **state)
 		snprintf(target, sizeof(target), "../../..%s/hwmon/hwmon%d", address[i], i);
 		put_link(path, target);
 	}
-	rails_find(board, &root);
-	assert_int_equal(board->rails, 2);
-	struct power_meter *meter = power_meter_new(board, &root, NULL);
 	for (unsigned sleeps = 0; sleeps < 4; sleeps++) {
 		for (int i = 0; i < 2; i++) {
 			snprintf(path, sizeof(path), "%s/power/runtime_status", address[i]);
 			put(path, sleeps >> i & 1 ? "suspended" : "active");
 		}
+		rails_find(board, &root);
+		assert_int_equal(board->rails, sleeps == 3 ? 0 : 2); /* if all sleep, another sensor is used */
+		if (sleeps == 1)
+			found_asleep = power_meter_new(board, &root, NULL);
+		if (sleeps == 0)
+			meter = power_meter_new(board, &root, NULL);
 		int rc = power_meter_read(meter, (sleeps + 1) * NS_PER_S, false, &uw);
 		assert_int_equal(rc, sum_uw[sleeps] ? 0 : -EAGAIN);
 		if (rc == 0)
 			assert_int_equal(uw, sum_uw[sleeps]);
 	}
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/power/runtime_status", address[i]);
+		put(path, "active");
+	}
+	/* one that slept when it was found counts once it is awake */
+	assert_int_equal(power_meter_read(found_asleep, NS_PER_S, false, &uw), 0);
+	assert_int_equal(uw, sum_uw[0]);
+	power_meter_free(found_asleep);
 	power_meter_free(meter);
 	free(board);
 }

@@ -13,13 +13,14 @@
 #include "../common/units.h"
 #include "probe.h"
 
-#define PW_PER_UW     1000000ULL /* battery: uV times uA is pW */
-#define LEAST_UW      100000     /* no board that runs inference draws less than 0.1 W */
-#define STRIKES       3          /* consecutive readings below it before a source is dropped */
-#define FAILURES      8          /* consecutive permanent errors before a source is dropped */
-#define UNANSWERED    64         /* consecutive readings to be tried again before a source is dropped */
-#define STEADY_READS  8          /* readings both idle and busy before a constant source is dropped, */
-#define STEADY_SHARE  500        /* constant: varying by less than 1/500 */
+#define PW_PER_UW     1000000ULL  /* battery: uV times uA is pW */
+#define LEAST_UW      100000      /* no board that runs inference draws less than 0.1 W */
+#define MOST_UW       20000000000 /* and none more than 20 kW */
+#define STRIKES       3           /* consecutive readings outside them before a source is dropped */
+#define FAILURES      8           /* consecutive permanent errors before a source is dropped */
+#define UNANSWERED    64          /* consecutive readings to be tried again before a source is dropped */
+#define STEADY_READS  8           /* readings both idle and busy before a constant source is dropped, */
+#define STEADY_SHARE  500         /* constant: varying by less than 1/500 */
 #define WINDOW_NS_MIN NS_PER_MS
 #define WINDOW_NS_MAX (2 * NS_PER_S)
 
@@ -145,7 +146,8 @@ static int read_product(const struct power_meter *meter, struct meter_rail *r, u
 	return rc;
 }
 
-/* Mean power since the last call; the counter wraps at its range. */
+/* Mean power since the last call. The counter wraps at its range; one that falls from the lower half of it was reset,
+ * as by a suspend. */
 static int read_rapl(const struct power_meter *meter, struct meter_rail *r, uint64_t now_ns, uint64_t *uw)
 {
 	uint64_t uj;
@@ -160,7 +162,7 @@ static int read_rapl(const struct power_meter *meter, struct meter_rail *r, uint
 	r->energy_uj = uj;
 	r->at_ns = now_ns;
 	r->seen = true;
-	if (first || (uj < before && r->rail.energy_range_uj < before))
+	if (first || (uj < before && (r->rail.energy_range_uj < before || before < r->rail.energy_range_uj / 2)))
 		return -EAGAIN;
 	uint64_t delta = uj >= before ? uj - before : r->rail.energy_range_uj - before + uj;
 	*uw = (uint64_t)((double)delta * (double)NS_PER_S / (double)since_ns);
@@ -273,6 +275,11 @@ static void learn_window(struct power_meter *meter, uint64_t now_ns, uint64_t uw
 	meter->changed_ns = now_ns;
 }
 
+static bool is_plausible(uint64_t uw)
+{
+	return uw >= LEAST_UW && uw <= MOST_UW;
+}
+
 /* Returns true if the source in use was dropped. */
 static bool judge(struct power_meter *meter, int rc, uint64_t uw, bool busy)
 {
@@ -289,10 +296,11 @@ static bool judge(struct power_meter *meter, int rc, uint64_t uw, bool busy)
 		return true;
 	}
 	meter->failures = meter->unanswered = 0;
-	if (uw < LEAST_UW) {
+	if (!is_plausible(uw)) {
 		if (++meter->strikes < STRIKES)
 			return false;
-		pass_over(meter, "reads %.3f W, less than any board draws", (double)uw * 1e-6);
+		pass_over(meter, "reads %.3f W, %s than any board draws", (double)uw * 1e-6,
+			  uw < LEAST_UW ? "less" : "more");
 		return true;
 	}
 	meter->strikes = 0;
@@ -307,7 +315,7 @@ static bool judge(struct power_meter *meter, int rc, uint64_t uw, bool busy)
 	return true;
 }
 
-/* A value too small for a board counts as no reading, whether the source is dropped for it or not. */
+/* A value too small or too large for a board counts as no reading, whether the source is dropped for it or not. */
 int power_meter_read(struct power_meter *meter, uint64_t now_ns, bool busy, uint64_t *uw)
 {
 	uint64_t value = 0;
@@ -316,7 +324,7 @@ int power_meter_read(struct power_meter *meter, uint64_t now_ns, bool busy, uint
 		int rc = read_source(meter, now_ns, &value);
 		if (judge(meter, rc, value, busy))
 			continue;
-		if (rc == 0 && value < LEAST_UW)
+		if (rc == 0 && !is_plausible(value))
 			return -EAGAIN;
 		if (rc == 0) {
 			learn_window(meter, now_ns, value);

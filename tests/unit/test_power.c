@@ -30,6 +30,12 @@ static void test_rapl_wraps(void **state)
 	put("/sys/class/powercap/intel-rapl:0/energy_uj", "10000000");
 	assert_int_equal(power_meter_read(meter, 5 * NS_PER_S, false, &uw), 0);
 	assert_int_equal(uw, 2000000);
+	/* a suspend resets it */
+	put("/sys/class/powercap/intel-rapl:0/energy_uj", "9000000");
+	assert_int_equal(power_meter_read(meter, 6 * NS_PER_S, false, &uw), -EAGAIN);
+	put("/sys/class/powercap/intel-rapl:0/energy_uj", "12000000");
+	assert_int_equal(power_meter_read(meter, 7 * NS_PER_S, false, &uw), 0);
+	assert_int_equal(uw, 3000000);
 	power_meter_free(meter);
 	free(board);
 }
@@ -145,16 +151,16 @@ static void hwmon(int number, const char *name, const char *file, const char *te
 	put(path, text);
 }
 
-/* A sensor that reads 0, or implausibly little, is replaced by the next one: none of its readings is used. */
+/* A sensor that reads 0, or implausibly little or much, is replaced by the next one: none of its readings is used. */
 static void test_sensor_that_says_nothing(void **state)
 {
 	(void)state;
-	static const char *const little[] = {"0", "12000", "-3000", "99999"};
+	static const char *const absurd[] = {"0", "12000", "-3000", "99999", "4294967295000000", "20000000001"};
 
-	for (size_t i = 0; i < sizeof(little) / sizeof(*little); i++) {
+	for (size_t i = 0; i < sizeof(absurd) / sizeof(*absurd); i++) {
 		struct board *board = calloc(1, sizeof(*board));
 		uint64_t uw = 1, reads = 0;
-		hwmon(2, "amdgpu", "power1_average", little[i]);
+		hwmon(2, "amdgpu", "power1_average", absurd[i]);
 		rapl(0, "package-0", 1000000);
 		rails_find(board, &root);
 		struct power_meter *meter = power_meter_new(board, &root, NULL);
@@ -169,8 +175,10 @@ static void test_sensor_that_says_nothing(void **state)
 		assert_true(reads >= 3);
 		assert_string_equal(power_meter_label(meter), "package-0");
 		assert_true(power_meter_counts(meter));
-		assert_non_null(
-			strstr(power_meter_passed_over(meter), "amdgpu reads 0.")); /* and a message gives the reason */
+		/* and a message gives the reason */
+		assert_non_null(strstr(power_meter_passed_over(meter), absurd[i][0] == '4' || absurd[i][0] == '2' ?
+									       "more than any" :
+									       "amdgpu reads 0."));
 		power_meter_free(meter);
 		free(board);
 	}

@@ -215,6 +215,8 @@ static int read_source(struct power_meter *meter, uint64_t now_ns, uint64_t *uw)
 			continue;
 		}
 		int rc = read_rail(meter, &meter->rail[i], now_ns, &one);
+		if (rc == -ENODATA && rail->kind == RAIL_BATTERY)
+			continue; /* it does not discharge; a second one may */
 		worst = any++ ? worst : 0;
 		if (rc < 0)
 			worst = rc;

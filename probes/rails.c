@@ -191,12 +191,15 @@ static void find_rapl(struct board *board, const struct sysroot *root)
 static void find_battery(struct board *board, const struct sysroot *root)
 {
 	CLEANUP_MEM struct sysroot_matches *found = sysroot_glob(root, "/sys/class/power_supply/*");
-	char type[32];
+	char type[32], scope[32];
 
 	for (size_t i = 0; found && i < found->count; i++) {
 		if (sysroot_read_at(root, found->path[i], "type", type, sizeof(type)) <= 0 ||
 		    strcmp(type, "Battery") != 0)
 			continue;
+		if (sysroot_read_at(root, found->path[i], "scope", scope, sizeof(scope)) > 0 &&
+		    strcmp(scope, "Device") == 0)
+			continue; /* a mouse's */
 		struct rail *rail = add_rail(board, root, RAIL_BATTERY, found->path[i], "power_now", NULL);
 		if (!rail)
 			rail = add_rail(board, root, RAIL_BATTERY, found->path[i], "voltage_now", "current_now");

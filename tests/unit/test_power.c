@@ -113,6 +113,27 @@ static void test_battery_and_hwmon(void **state)
 	assert_int_equal(power_meter_read(meter, 2, false, &uw), 0);
 	assert_int_equal(uw, 3000000);
 	power_meter_free(meter);
+	/* of two batteries one discharges first; that of a mouse is none of the board's */
+	put("/sys/class/power_supply/BAT1/type", "Battery");
+	put("/sys/class/power_supply/BAT1/status", "Not charging");
+	put("/sys/class/power_supply/BAT1/power_now", "2000000");
+	put("/sys/class/power_supply/mouse/type", "Battery");
+	put("/sys/class/power_supply/mouse/scope", "Device");
+	put("/sys/class/power_supply/mouse/status", "Discharging");
+	put("/sys/class/power_supply/mouse/power_now", "1000000");
+	rails_find(board, &root);
+	assert_int_equal(board->rails, 2);
+	meter = power_meter_new(board, &root, NULL);
+	assert_int_equal(power_meter_read(meter, 1, false, &uw), 0);
+	assert_int_equal(uw, 3000000);
+	put("/sys/class/power_supply/BAT1/status", "Discharging");
+	assert_int_equal(power_meter_read(meter, 2, false, &uw), 0);
+	assert_int_equal(uw, 5000000);
+	put("/sys/class/power_supply/BAT0/status", "Full");
+	put("/sys/class/power_supply/BAT1/status", "Charging");
+	assert_int_equal(power_meter_read(meter, 3, false, &uw), -ENODATA);
+	power_meter_free(meter);
+	put("/sys/class/power_supply/BAT1/type", "UPS");
 	put("/sys/class/hwmon/hwmon1/name", "BAT0");
 	put("/sys/class/hwmon/hwmon1/power1_input", "1");
 	put("/sys/class/hwmon/hwmon2/name", "amdgpu");

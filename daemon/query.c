@@ -2,6 +2,8 @@
 /* Operations that report or explain flamed's state: hello, status, models, surface, explain, release, savings. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -358,6 +360,12 @@ static void add_axis(struct kv_out *out, const struct grid *grid, int axis)
 	kv_add(out, key, "%s", list);
 }
 
+/* As "%.0f", which takes five times as long. */
+static unsigned long long whole(float value)
+{
+	return value < 1e18F ? (unsigned long long)llrintf(value) : ULLONG_MAX;
+}
+
 static void add_row(struct kv_out *out, const struct surface *s, size_t row)
 {
 	const struct grid *grid = s->grid;
@@ -368,9 +376,9 @@ static void add_row(struct kv_out *out, const struct surface *s, size_t row)
 	for (size_t m = 0; m < grid->count[CLOCK_MEM] && len < sizeof(list) - 128; m++) {
 		size_t i = row * grid->count[CLOCK_MEM] + m;
 
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%.0f:%.0f:%.0f:%u:%u:%u:%.0f", m ? "," : "",
-					(double)s->latency_ns[i], (double)s->bound_ns[i], (double)s->power_uw[i],
-					s->measured[i], s->source[i], s->regime[i], (double)s->bubble_ns[i]);
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%llu:%llu:%llu:%u:%u:%u:%llu", m ? "," : "",
+					whole(s->latency_ns[i]), whole(s->bound_ns[i]), whole(s->power_uw[i]),
+					s->measured[i], s->source[i], s->regime[i], whole(s->bubble_ns[i]));
 	}
 	kv_add(out, key, "%s", list);
 }

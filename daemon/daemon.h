@@ -99,10 +99,11 @@ void models_save_later(struct daemon *d);
 void models_save_now(struct daemon *d);
 /* Whether the message has to wait for a helper process, which reads this model or saves others to make room for it. If
  * so, the connection is held and the message is passed again. */
-bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner);
+bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner, enum phase phase,
+		   uint32_t context);
 /* Read the files of the entry that a question is about. Returns false if the connection waits for a helper process that
  * does so, as above, or after an error reply: its owner's share of memory is in use. */
-bool model_read(struct daemon *d, struct connection *c, struct entry *entry);
+bool model_read(struct daemon *d, struct connection *c, struct entry *entry, enum phase phase, uint32_t context);
 
 /* profile.c */
 void profile_open(struct daemon *d, struct connection *c, const struct kv *kv);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -15,6 +16,33 @@
 
 #define REAP_NS (10 * NS_PER_MS) /* between attempts to reap a helper process that has ended */
 
+/* What a helper process that fits hands over. */
+struct made {
+	struct plan plan;
+	_Alignas(max_align_t) char fit[];
+};
+
+static void make_plan(struct entry *entry, enum phase phase, struct plan *plan)
+{
+	plan->found = model_plan(entry->model, phase, plan->allowed, &plan->point, &plan->context, &plan->gain);
+}
+
+/* For a plan, the surfaces are those of the context that it is for. */
+static void make(const struct fitting *f, struct made *made)
+{
+	made->plan = f->plan;
+	if (f->plan.profile)
+		make_plan(f->entry, f->phase, &made->plan);
+	model_make_apart(f->entry->model, f->phase, made->plan.found ? made->plan.context : f->context, made->fit);
+	made->plan.made = true;
+}
+
+/* Where it is in the page: behind the measurements, if these are read too. */
+static struct made *made_of(const struct fitting *f)
+{
+	return (void *)((char *)f->page + (f->reads ? library_read_bytes(f->entry) : 0));
+}
+
 /* The helper process. It reports that it is done on the end of a pipe. */
 static void help(const struct fitting *f, int end)
 {
@@ -25,8 +53,9 @@ static void help(const struct fitting *f, int end)
 		library_read_apart(f->entry, f->page);
 	} else {
 		(void)!sandbox_enter(NULL, 0, HELPER_CPU_S);
-		model_fit_apart(f->entry->model, f->phase, f->page);
 	}
+	if (f->fits)
+		make(f, made_of(f));
 	(void)!write(STDIN_FILENO, "", 1);
 	_exit(0);
 }
@@ -47,10 +76,10 @@ static void reap(struct daemon *d, bool wait)
 		return;
 	}
 	f->over.pid = 0;
-	if (user && d->sessions > user->sessions)
-		user_charge(user, f->over.reads ? DEBT_ASKS : DEBT_WORK,
-			    (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
-				    (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * NS_PER_US);
+	uint64_t took_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
+			   (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * NS_PER_US;
+	if (user && d->sessions > user->sessions && (f->over.reads || took_ns > PIECE_NS))
+		user_charge(user, f->over.reads ? DEBT_ASKS : DEBT_WORK, f->over.reads ? took_ns : took_ns - PIECE_NS);
 }
 
 static void on_reap(void *daemon)
@@ -96,11 +125,18 @@ static void on_ended(void *daemon, unsigned events)
 	(void)events;
 	if (read(f->fd, &done, 1) != 1 && log_first("fit"))
 		log_error("model %s: the process that %s was ended", f->entry->name,
-			  f->reads ? "reads its files" : "fits its layers");
+			  f->reads                           ? "reads its files" :
+			  model_layer_count(f->entry->model) ? "fits its layers" :
+							       "fits its samples");
+	const struct made *made = made_of(f);
+	bool fitted = f->fits && made->plan.made;
+
 	if (f->reads)
 		library_take(f->entry, f->page);
-	else
-		model_adopt(f->entry->model, f->phase, f->page);
+	if (f->plan.profile)
+		f->planned = fitted ? made->plan : f->plan;
+	if (!f->reads || fitted)
+		model_adopt(f->entry->model, f->phase, f->context, made->fit);
 	library_trim(&d->library);
 	let_go(d);
 	if (reads && entry->users)
@@ -127,6 +163,7 @@ static bool start(struct daemon *d, struct fitting wanted)
 		return true;
 	wanted.fd = -1;
 	wanted.over = f->over;
+	wanted.planned = f->planned;
 	*f = wanted;
 	f->entry->users++;
 	if (!f->over.reap)
@@ -153,18 +190,67 @@ static bool start(struct daemon *d, struct fitting wanted)
 	return false;
 }
 
-bool fitting_start(struct daemon *d, struct entry *entry, enum phase phase, uid_t uid)
+static bool has_others(const struct daemon *d, uid_t uid)
 {
-	return model_work_apart(entry->model, phase) &&
-	       start(d, (struct fitting){
-				.bytes = model_apart_bytes(entry->model), .entry = entry, .phase = phase, .uid = uid});
+	const struct user *user = user_get(uid);
+
+	return user && d->sessions > user->sessions;
 }
 
-bool fitting_read(struct daemon *d, struct entry *entry, uid_t uid)
+static bool start_fit(struct daemon *d, struct entry *entry, enum phase phase, uint32_t context,
+		      const struct plan *plan, uid_t uid)
+{
+	return start(d, (struct fitting){.bytes = sizeof(struct made) + model_apart_bytes(entry->model),
+					 .entry = entry,
+					 .phase = phase,
+					 .context = context,
+					 .fits = true,
+					 .plan = *plan,
+					 .uid = uid});
+}
+
+bool fitting_start(struct daemon *d, struct entry *entry, enum phase phase, uint32_t context, uid_t uid)
+{
+	if (!model_work_apart(entry->model, phase) &&
+	    !(has_others(d, uid) && model_work_due(entry->model, phase, context)))
+		return false;
+	return start_fit(d, entry, phase, context, &(struct plan){0}, uid);
+}
+
+bool fitting_plan(struct daemon *d, struct entry *entry, enum phase phase, uint32_t context, struct plan *plan,
+		  uid_t uid)
+{
+	struct fitting *f = &d->fitting;
+	bool planned = f->planned.profile == plan->profile;
+
+	if (planned) {
+		const uint8_t *allowed = plan->allowed;
+
+		*plan = f->planned;
+		plan->allowed = allowed;
+		f->planned.profile = 0;
+	}
+	if (plan->made)
+		return false;
+	if (!planned &&
+	    (has_others(d, uid) && model_plan_is_long(entry->model) ? start_fit(d, entry, phase, context, plan, uid) :
+								      fitting_start(d, entry, phase, context, uid)))
+		return true;
+	make_plan(entry, phase, plan);
+	return false;
+}
+
+bool fitting_read(struct daemon *d, struct entry *entry, enum phase phase, uint32_t context, uid_t uid)
 {
 	return entry && library_reads_long(entry) &&
-	       start(d,
-		     (struct fitting){.reads = true, .bytes = library_read_bytes(entry), .entry = entry, .uid = uid});
+	       start(d, (struct fitting){.reads = true,
+					 .fits = has_others(d, uid),
+					 .bytes = library_read_bytes(entry) + sizeof(struct made) +
+						  model_apart_bytes(entry->model),
+					 .entry = entry,
+					 .phase = phase,
+					 .context = context,
+					 .uid = uid});
 }
 
 void fitting_abandon(struct daemon *d)

@@ -71,7 +71,7 @@ void fleet_export(struct daemon *d, struct connection *c, const struct kv *kv)
 	if (!need_model(c, kv, &model) || !need_admin(c, "export"))
 		return;
 	struct entry *entry = library_find(&d->library, model, USER_ADMIN);
-	if (entry && !model_read(d, c, entry))
+	if (entry && !model_read(d, c, entry, PHASE_RUN, 0))
 		return;
 	long count = entry ? model_samples(entry->model, &samples) : 0;
 	if (count == 0) {

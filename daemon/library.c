@@ -239,12 +239,13 @@ void library_read_apart(struct entry *entry, void *out)
 
 	if (read_measured(entry->library, entry) < 0)
 		return;
-	const struct model *others = inherited(entry->library, entry);
+	struct model *others = inherited(entry->library, entry);
 	if (!others)
 		return;
 	model_image_put(entry->model, apart->image);
 	model_image_put(others, apart->image + image_stride(entry));
 	apart->imports = entry->imports;
+	inherit(entry, others);
 	apart->done = true;
 }
 

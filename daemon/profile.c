@@ -115,9 +115,20 @@ void profiles_close(struct daemon *d, struct connection *c)
 	}
 }
 
+/* Beside other users' sessions, none that takes long to make. */
+static const struct surface *surface_of(const struct profile *p)
+{
+	struct model *model = p->entry->model;
+
+	if (p->daemon->sessions > p->connection->user->sessions &&
+	    !model_surface_is_at_hand(model, p->phase, p->context))
+		return model_surface_kept(model, p->phase, p->context);
+	return model_surface_at_hand(model, p->phase, p->context);
+}
+
 static uint32_t repeats(struct profile *p)
 {
-	const struct surface *surface = model_surface_at_hand(p->entry->model, p->phase, p->context);
+	const struct surface *surface = surface_of(p);
 	double latency_ns = (double)surface->latency_ns[p->point];
 	double repeat = latency_ns > 0 ? (double)REPEAT_NS / latency_ns : REPEAT_FIRST;
 
@@ -158,7 +169,7 @@ static uint64_t measured_power(struct profile *p, uint64_t latency_ns, uint64_t 
 
 static uint64_t silence_ns(struct profile *p)
 {
-	const struct surface *surface = model_surface_at_hand(p->entry->model, p->phase, p->context);
+	const struct surface *surface = surface_of(p);
 	uint64_t least_ns = SILENCE_EXPIRIES * p->daemon->config.request_expiry_ns;
 	uint64_t most_ns = (uint64_t)(SILENCE_TIMES * (double)surface->bound_ns[p->point]) * (p->repeat + 1);
 
@@ -317,27 +328,29 @@ static bool gave_way(const struct profile *p)
 static void next(struct profile *p)
 {
 	static uint8_t allowed[GRID_POINTS_MAX];
-	struct op_point point;
-	uint32_t context = p->context_fixed ? p->context : CONTEXT_ANY;
+	struct plan plan = {.profile = p->id,
+			    .allowed = allowed,
+			    .context = p->context_fixed ? p->context : CONTEXT_ANY};
 
 	if (p->step >= p->budget || gave_way(p)) {
 		reply_done(p);
 		return;
 	}
-	if (fitting_start(p->daemon, p->entry, p->phase, p->connection->uid)) {
+	mark_allowed(p->daemon, allowed);
+	if (fitting_plan(p->daemon, p->entry, p->phase, p->context, &plan, p->connection->uid)) {
 		p->fitting = true;
 		loop_timer_stop(p->silence);
 		connection_hold(p->connection);
 		return;
 	}
-	mark_allowed(p->daemon, allowed);
-	if (model_plan(p->entry->model, p->phase, allowed, &point, &context, &p->gain) == 0) {
+	if (!plan.found) {
 		reply_done(p);
 		return;
 	}
-	p->planned = point;
-	p->point = grid_nearest(&p->daemon->clocks.grid, point);
-	p->context = context;
+	p->gain = plan.gain;
+	p->planned = plan.point;
+	p->point = grid_nearest(&p->daemon->clocks.grid, plan.point);
+	p->context = plan.context;
 	go(p);
 }
 
@@ -401,7 +414,7 @@ void profile_open(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	}
 	owner = known && known->shared ? USER_ADMIN : user_owner(c->uid);
-	if (model_awaited(d, c, model, owner))
+	if (model_awaited(d, c, model, owner, phase, context))
 		return;
 	if (turn.uid == c->uid)
 		turn.until_ns = 0;
@@ -471,7 +484,7 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	sessions_follow_mode(d);
 	bool moved = strcmp(p->entry->mode, d->library.mode) != 0;
-	if (moved && model_awaited(d, c, p->entry->name, p->entry->owner))
+	if (moved && model_awaited(d, c, p->entry->name, p->entry->owner, p->phase, p->context))
 		return;
 	if (moved && !follow_mode(d, p)) {
 		reply_error(c, ENOSPC, "model: no room for its model of the power mode that is in force now");
@@ -522,7 +535,7 @@ void profile_sample(struct daemon *d, struct connection *c, const struct kv *kv)
 /* Mean of bound / latency - 1 over the surface, in permille. */
 static uint64_t bound_permille(struct profile *p)
 {
-	const struct surface *surface = model_surface_at_hand(p->entry->model, p->phase, p->context);
+	const struct surface *surface = surface_of(p);
 	double sum = 0;
 
 	for (size_t i = 0; i < surface->grid->points; i++)

@@ -400,9 +400,9 @@ static const struct surface *newest_surface(struct daemon *d, struct connection 
 	uint64_t start_ns = clock_cpu_ns();
 	const struct surface *surface;
 
-	if (others && user_owes_ns(c->user, DEBT_WORK))
+	if (others && user_owes_ns(c->user, DEBT_WORK) && model_surface_is_at_hand(model, phase, context))
 		return model_surface_at_hand(model, phase, context);
-	if (fitting_start(d, entry, phase, c->uid))
+	if (fitting_start(d, entry, phase, context, c->uid))
 		return NULL;
 	surface = model_surface(model, phase, context);
 	if (others)
@@ -429,7 +429,7 @@ void query_surface(struct daemon *d, struct connection *c, const struct kv *kv)
 		reply_error(c, ENOENT, "model: %s is not known; flamectl models lists the known ones", model);
 		return;
 	}
-	if (!model_read(d, c, entry))
+	if (!model_read(d, c, entry, phase, context))
 		return;
 	s = newest_surface(d, c, entry, phase, context);
 	if (!s) {

@@ -180,6 +180,14 @@ void sessions_take(struct daemon *d, struct entry *entry)
 			governor_session_reset(&d->governor, session_slot(d, &d->session[i]));
 }
 
+static const struct session *first_of(const struct daemon *d, const struct entry *entry)
+{
+	for (size_t i = 0; i < d->session_top; i++)
+		if (d->session[i].id && d->session[i].entry == entry)
+			return &d->session[i];
+	return NULL;
+}
+
 bool sessions_read(struct daemon *d)
 {
 	uint64_t until_ns = clock_now_ns() + READ_NS;
@@ -187,7 +195,10 @@ bool sessions_read(struct daemon *d)
 
 	follow_all(d);
 	while (clock_now_ns() < until_ns && (entry = library_wanted(&d->library)) != NULL) {
-		if (fitting_read(d, entry, entry->owner))
+		const struct session *session = first_of(d, entry);
+
+		if (fitting_read(d, entry, session ? session->phase : PHASE_RUN, session ? session->context : 0,
+				 entry->owner))
 			return true;
 		library_read(entry);
 		sessions_take(d, entry);
@@ -271,7 +282,7 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 		return;
 	sessions_follow_mode(d);
 	owner = o.known && o.known->shared ? USER_ADMIN : user_owner(c->uid);
-	if (model_awaited(d, c, o.model, owner))
+	if (model_awaited(d, c, o.model, owner, o.phase, o.context))
 		return;
 	session = session_new(d, c);
 	if (!session)
@@ -323,4 +334,6 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	reply_end(c);
 	connection_flush(c);
 	prepare(d, session);
+	if (d->sessions > c->user->sessions)
+		work_later(d, session);
 }

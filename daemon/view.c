@@ -41,7 +41,8 @@ const struct surface *view_surface(struct daemon *d, const struct session *sessi
 {
 	const struct user *user = session->connection->user;
 
-	if (d->sessions > user->sessions && user_owes_ns(user, DEBT_WORK))
+	if (d->sessions > user->sessions &&
+	    (user_owes_ns(user, DEBT_WORK) || !model_surface_is_at_hand(session->entry->model, phase, context)))
 		return model_surface_kept(session->entry->model, phase, context);
 	return model_surface_at_hand(session->entry->model, phase, context);
 }

@@ -5,8 +5,6 @@
 #include "../common/clock.h"
 #include "daemon.h"
 
-/* one piece of work; the excess is charged to the user while other users have sessions */
-#define PIECE_NS      (2 * NS_PER_MS)
 #define AWAITED_NS    (10 * NS_PER_MS) /* between looks at the process that saves, if a connection waits for it */
 #define WORK_AFTER_NS NS_PER_MS /* after the end of a request; one that follows at once has been answered by then */
 
@@ -33,7 +31,7 @@ void work_ahead(void *daemon)
 		d->work_session = 0; /* scheduled again when a later request ends */
 		return;
 	}
-	if (n && fitting_start(d, session->entry, session->phase, user->uid))
+	if (n && fitting_start(d, session->entry, session->phase, pacing_context(&session->pacing, n), user->uid))
 		return; /* goes on when it has ended */
 	if (n && model_work(session->entry->model, session->phase, pacing_context(&session->pacing, n))) {
 		uint64_t took_ns = clock_cpu_ns() - start_ns;
@@ -84,23 +82,24 @@ void models_save_now(struct daemon *d)
 	loop_timer_in(d->save, 0);
 }
 
-bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner)
+bool model_awaited(struct daemon *d, struct connection *c, const char *name, uid_t owner, enum phase phase,
+		   uint32_t context)
 {
 	struct entry *entry = library_enter(&d->library, name, owner);
 
 	if (!entry && errno == EAGAIN)
 		models_save_now(d);
-	else if (!fitting_read(d, entry, c->uid))
+	else if (!fitting_read(d, entry, phase, context, c->uid))
 		return false;
 	connection_repeat(c);
 	return true;
 }
 
-bool model_read(struct daemon *d, struct connection *c, struct entry *entry)
+bool model_read(struct daemon *d, struct connection *c, struct entry *entry, enum phase phase, uint32_t context)
 {
 	bool unread = entry->unread;
 
-	if (fitting_read(d, entry, c->uid)) {
+	if (fitting_read(d, entry, phase, context, c->uid)) {
 		connection_repeat(c);
 		return false;
 	}

@@ -157,3 +157,9 @@ void cell_learn_power(struct cell *cell, double power_uw, double n)
 	cell->power_n = fmin(cell->power_n + n, READINGS_MEMORY);
 	cell->power_uw += (power_uw - cell->power_uw) * n / cell->power_n;
 }
+
+void cell_power_fitted(struct cell *cell)
+{
+	cell->power_fitted = cell->power_uw;
+	cell->power_fitted_n = cell->power_n;
+}

@@ -10,6 +10,7 @@
 struct image {
 	uint32_t cells;
 	size_t places, rows;
+	uint64_t taught;
 	uint8_t any[PHASE_COUNT], layers[PHASE_COUNT]; /* truth values */
 };
 
@@ -40,7 +41,8 @@ void model_image_put(const struct model *model, void *out)
 
 	*image = (struct image){.cells = model->cells.count,
 				.places = model->layers.places,
-				.rows = model->layers.count};
+				.rows = model->layers.count,
+				.taught = model->taught};
 	at = put(at, model->cells.cell, image->cells * sizeof(*model->cells.cell));
 	at = put(at, model->layers.row, image->rows * sizeof(*model->layers.row));
 	at = put(at, model->layers.place, image->places * sizeof(*model->layers.place));
@@ -116,6 +118,7 @@ int model_image_take(struct model *model, const void *in)
 	}
 	layer_store_free(&model->layers);
 	model->layers = layers;
+	model->taught = image->taught;
 	for (int p = 0; p < PHASE_COUNT; p++) {
 		model->phase[p].any = model->phase[p].stale = image->any[p] != 0;
 		model->phase[p].layers = image->layers[p] != 0;

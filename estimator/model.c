@@ -93,9 +93,14 @@ static void lay_out_blank(struct model *model)
 	s->source = s->regime = (uint8_t *)zeros;
 }
 
+size_t model_slot_bytes(const struct model *model)
+{
+	return padded_points(model) * SURFACE_POINT_BYTES;
+}
+
 static bool slot_arrays(struct model *model, struct surface_slot *slot)
 {
-	size_t bytes = padded_points(model) * SURFACE_POINT_BYTES;
+	size_t bytes = model_slot_bytes(model);
 
 	if (slot->arrays)
 		return true;
@@ -189,6 +194,7 @@ int model_learn_sample(struct model *model, const struct sample *sample)
 	if (i == NO_CELL)
 		return -ENOSPC;
 	cell_learn(&model->cells.cell[i], sample);
+	model->taught++;
 	model->phase[sample->phase].any = true;
 	model->phase[sample->phase].stale = true;
 	return 0;
@@ -207,6 +213,7 @@ int model_learn_layers(struct model *model, const struct layer *layers, size_t c
 	for (int p = 0; p < PHASE_COUNT; p++) {
 		if (!added[p])
 			continue;
+		model->taught++;
 		model->phase[p].any = model->phase[p].layers = model->phase[p].stale = true;
 	}
 	return rc;
@@ -339,7 +346,7 @@ static struct surface_slot *slot_at(struct model *model, enum phase phase, uint3
 
 /* The same, or the one longest unused; if there is no memory for another, the longest unused that has memory. NULL:
  * none has. */
-static struct surface_slot *slot_for(struct model *model, enum phase phase, uint32_t context)
+struct surface_slot *model_slot(struct model *model, enum phase phase, uint32_t context)
 {
 	struct surface_slot *slot = slot_at(model, phase, context), *oldest = &model->slot[0], *whole = NULL;
 
@@ -361,7 +368,7 @@ static struct surface_slot *slot_for(struct model *model, enum phase phase, uint
 /* The surface at a knot, computed if it is missing. NULL: out of memory. */
 static struct surface_slot *knot_slot(struct model *model, enum phase phase, uint32_t context)
 {
-	struct surface_slot *slot = slot_for(model, phase, context);
+	struct surface_slot *slot = model_slot(model, phase, context);
 
 	if (!slot)
 		return NULL;
@@ -431,7 +438,7 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 	struct surface_slot *slot;
 
 	model_renew(model, phase);
-	slot = has_fit(state) ? slot_for(model, phase, step) : NULL;
+	slot = has_fit(state) ? model_slot(model, phase, step) : NULL;
 	if (!slot)
 		return nothing_known(model, phase, step);
 	if (!slot->used || slot->generation != state->generation) {
@@ -449,7 +456,7 @@ static bool quick(const struct phase_state *state)
 
 static const struct surface *from_last_fit(struct model *model, enum phase phase, uint32_t step)
 {
-	struct surface_slot *slot = slot_for(model, phase, step);
+	struct surface_slot *slot = model_slot(model, phase, step);
 
 	if (!slot)
 		return nothing_known(model, phase, step);
@@ -495,13 +502,39 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
 	from->used = ++model->clock;
 	to->used = ++model->clock;
 	if (!slot || slot->generation != (from->generation < to->generation ? from->generation : to->generation)) {
-		slot = slot_for(model, phase, step);
+		slot = model_slot(model, phase, step);
 		if (!slot || slot == from || slot == to)
 			return from_last_fit(model, phase, step);
 		surface_blend(model, slot, from, to, step);
 		slot->judged = 0;
 	}
 	return serve(model, slot);
+}
+
+/* Would the first fit take long? */
+static bool first_is_long(const struct model *model, const struct phase_state *state)
+{
+	return state->any && !has_fit(state) && model->cells.count > REFIT_ROWS_QUICK;
+}
+
+bool model_surface_is_at_hand(struct model *model, enum phase phase, uint32_t context)
+{
+	const struct phase_state *state = &model->phase[phase];
+	uint32_t step = context_step(context), knot[2];
+
+	if (first_is_long(model, state))
+		return false;
+	if (quick(state))
+		return true;
+	context_knots(step, &knot[0], &knot[1]);
+	if (phase == PHASE_RUN)
+		knot[0] = knot[1] = step;
+	for (int k = 0; k < 2; k++) {
+		const struct surface_slot *slot = slot_at(model, phase, knot[k]);
+		if (!slot || !slot->generation)
+			return false;
+	}
+	return true;
 }
 
 /* The first step of the work that model_surface_at_hand() left. */
@@ -514,6 +547,8 @@ static enum work {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t step = context_step(context), knot[2];
 
+	if (first_is_long(model, state))
+		return WORK_FIT;
 	if (quick(state))
 		return WORK_NONE;
 	if (refit_due(state))

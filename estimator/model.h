@@ -162,16 +162,19 @@ bool model_work_due(struct model *model, enum phase phase, uint32_t context);
 /* Do one step of that work, at most some milliseconds. Returns whether there was one; call again when there is time. */
 bool model_work(struct model *model, enum phase phase, uint32_t context);
 
+/* Whether model_surface_at_hand() takes no long step for this phase and context. */
+bool model_surface_is_at_hand(struct model *model, enum phase phase, uint32_t context);
+
 /* Whether the next fit has many layers and would take up to a quarter of a second in model_work(), model_surface() or
- * model_plan(). Such a fit can be made by another process, a fork(2) of this one. */
+ * model_plan(). All that model_work() does can be made by another process, a fork(2) of this one. */
 bool model_work_apart(const struct model *model, enum phase phase);
 /* Size of the result, in zeroed memory that both processes share. */
 size_t model_apart_bytes(const struct model *model);
-/* In the other process: make the fit and leave the result in `out`. */
-void model_fit_apart(struct model *model, enum phase phase, void *out);
-/* In this process: take the result over, in at most some milliseconds. If the other process was killed, zeros are read
- * as a fit that found no timeline. */
-void model_adopt(struct model *model, enum phase phase, const void *in);
+/* In the other process: make the fit, and the surfaces of a context, and leave them in `out`. */
+void model_make_apart(struct model *model, enum phase phase, uint32_t context, void *out);
+/* In this process: take them over, in a fraction of a millisecond. If the other process was killed, zeros are read as a
+ * fit that found no timeline, and the rest is made here. */
+void model_adopt(struct model *model, enum phase phase, uint32_t context, const void *in);
 
 enum surface_state model_state(const struct model *model, enum phase phase);
 /* The best state of its phases. */
@@ -193,6 +196,9 @@ int model_predict(struct model *model, enum phase phase, uint32_t context, struc
 #define CONTEXT_ANY UINT32_MAX
 int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
 	       double *gain);
+
+/* Whether that takes more than about a millisecond. */
+bool model_plan_is_long(const struct model *model);
 
 /* Of the points (and contexts) listed, all of one phase, the `budget` most worth measuring next, best first, each given
  * those before it. Points in `pending` with a latency of 0 are being measured already. chosen[] becomes indices into

@@ -6,9 +6,15 @@
 #include "plan.h"
 #include "state.h"
 
-#define PLAN_STOP     0.5  /* of ready_width: tight enough to stop measuring */
-#define PLAN_CONTEXTS 4    /* contexts considered */
-#define PLAN_GAIN_MIN 0.10 /* once ready, least share of the variance that a point has to remove */
+#define PLAN_STOP         0.5  /* of ready_width: tight enough to stop measuring */
+#define PLAN_CONTEXTS     4    /* contexts considered */
+#define PLAN_POINTS_QUICK 128  /* a plan over a grid of at most this many points takes about a millisecond */
+#define PLAN_GAIN_MIN     0.10 /* once ready, least share of the variance that a point has to remove */
+
+bool model_plan_is_long(const struct model *model)
+{
+	return model->cells.count > REFIT_ROWS_QUICK || model->grid.points > PLAN_POINTS_QUICK;
+}
 
 /* Thin a list of contexts evenly to PLAN_CONTEXTS, ends kept. */
 static size_t plan_contexts(const struct sample *points, size_t count, uint32_t kept[PLAN_CONTEXTS])

@@ -147,4 +147,5 @@ void model_forget(struct model *model)
 	correct_init(&model->correct);
 	model->rejected = rejected;
 	model->against = 0;
+	model->forgotten++;
 }

@@ -56,6 +56,8 @@ uint32_t cells_add(struct cells *cells, const struct grid *grid, enum phase phas
 void cell_learn(struct cell *cell, const struct sample *sample);
 /* Add the mean power of n readings. */
 void cell_learn_power(struct cell *cell, double power_uw, double n);
+/* Its power is now that of the fit. */
+void cell_power_fitted(struct cell *cell);
 /* A scale of context in which log latency is nearly linear. */
 double context_log(uint32_t context);
 /* The highest context that shares a cell with this one: within a sixteenth. */
@@ -129,9 +131,12 @@ struct phase_state {
 	uint32_t fresh;    /* cells that requests added since the fit */
 	double drift;      /* largest change of a cell since the fit, in standard deviations */
 	uint64_t generation;
-	enum surface_state shown;  /* of the newest surface */
-	double recent;             /* decaying mean of log ns of requests */
-	bool layers;               /* layers were measured */
+	enum surface_state shown;       /* of the newest surface */
+	double recent;                  /* decaying mean of log ns of requests */
+	bool layers;                    /* layers were measured */
+	uint64_t taught;                /* of the model when the fit began */
+	uint32_t own_row[FIT_ROWS_MAX]; /* cells of the fit */
+	size_t own_rows;
 	double inherited_sd;       /* of the level of inherited rows in the newest fit; 0: none */
 	struct timeline *timeline; /* of the layers; NULL: none, or they contradict the end-to-end measurements */
 	struct fit *fit;           /* NULL: none yet, or freed */
@@ -156,7 +161,9 @@ struct model {
 	size_t derived;            /* bytes of fits, timelines and surfaces */
 	struct model *inherited;   /* measurements of other boards; NULL: none */
 	uint64_t clock;            /* counts uses of slots */
-	uint64_t news;             /* counts requests observed */
+	uint64_t news;             /* counts requests observed, */
+	uint64_t taught;           /* deliberate samples, and inferences with layers that were kept, */
+	uint64_t forgotten;        /* and calls of model_forget() */
 	uint64_t rejected;         /* samples that contradicted the model */
 	uint32_t against;          /* total weight of the latest successive ones */
 };
@@ -168,6 +175,9 @@ void model_count(struct model *model, size_t taken, size_t given_back);
 void model_renew(struct model *model, enum phase phase);
 /* The fit of a phase, allocated if needed; NULL when out of memory. */
 struct fit *model_fit(struct model *model, enum phase phase);
+/* Memory for a surface of this phase and context; NULL when out of memory. */
+struct surface_slot *model_slot(struct model *model, enum phase phase, uint32_t context);
+size_t model_slot_bytes(const struct model *model); /* of its arrays */
 
 /* inherit.c */
 /* Add rows of other boards to a fit that has `rows` of this one. Returns the new number of rows. */
@@ -178,6 +188,7 @@ size_t inherit_power(struct model *model, enum phase phase, struct power_row *ro
 /* surface.c */
 /* Takes about a millisecond without layers. */
 void model_refit(struct model *model, enum phase phase, bool with_layers);
+void drop_timeline(struct model *model, struct phase_state *state);
 void surface_build(struct model *model, struct surface_slot *slot, enum phase phase, uint32_t context);
 /* The same, interpolated from two surfaces of the phase around this context, in a hundredth of the time. */
 void surface_blend(struct model *model, struct surface_slot *slot, const struct surface_slot *low,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From cells to a fit, from the fit to surfaces over the grid. */
 #include <math.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../common/quantile.h"
@@ -81,8 +80,7 @@ static void refit_power(struct model *model, struct phase_state *state, enum pha
 		if (cell->phase != phase || !cell->n)
 			continue;
 		fastest = fmin(fastest, cell->mean);
-		cell->power_fitted = cell->power_uw;
-		cell->power_fitted_n = cell->power_n;
+		cell_power_fitted(cell);
 		if (!model->options.power_sensor || cell->power_uw <= 0 || count == FIT_ROWS_MAX)
 			continue;
 		row[count++] = (struct power_row){.at = fit_point(state->fit, cell->point, cell->context),
@@ -96,7 +94,7 @@ static void refit_power(struct model *model, struct phase_state *state, enum pha
 	power_solve(&state->power, &model->grid, state->fit, row, count, exp(fastest), &model->options.board);
 }
 
-static void drop_timeline(struct model *model, struct phase_state *state)
+void drop_timeline(struct model *model, struct phase_state *state)
 {
 	model_count(model, 0, timeline_bytes(state->timeline));
 	timeline_free(state->timeline);
@@ -152,6 +150,7 @@ void model_refit(struct model *model, enum phase phase, bool with_layers)
 
 	if (!model_fit(model, phase))
 		return;
+	state->taught = model->taught;
 	rows = choose_rows(model, phase, row);
 	if (with_layers && state->layers && state->stale)
 		refit_timeline(model, phase, row, rows);
@@ -166,6 +165,8 @@ void model_refit(struct model *model, enum phase phase, bool with_layers)
 						      .log_ns = cell->mean,
 						      .noise_var = cell->var};
 	}
+	state->own_rows = rows;
+	memcpy(state->own_row, row, rows * sizeof(*row));
 	state->fit->rows = inherit_rows(model, phase, rows);
 	if (rows)
 		fit_solve(state->fit);
@@ -181,45 +182,6 @@ void model_refit(struct model *model, enum phase phase, bool with_layers)
 	state->fresh = 0;
 	state->drift = 0;
 	state->generation++;
-}
-
-/* Result of a fit in a helper process; the timeline follows it. */
-struct apart {
-	size_t rows; /* of layers, that it was fitted to */
-	bool made;
-	_Alignas(max_align_t) char timeline[];
-};
-
-size_t model_apart_bytes(const struct model *model)
-{
-	return sizeof(struct apart) + timeline_packed_most(&model->grid, model->options.layers_fitted_max);
-}
-
-void model_fit_apart(struct model *model, enum phase phase, void *out)
-{
-	struct phase_state *state = &model->phase[phase];
-	struct apart *apart = out;
-
-	model_refit(model, phase, true);
-	apart->rows = model->layers.count;
-	if (state->timeline)
-		timeline_pack(state->timeline, apart->timeline);
-	apart->made = state->timeline != NULL;
-}
-
-void model_adopt(struct model *model, enum phase phase, const void *in)
-{
-	struct phase_state *state = &model->phase[phase];
-	const struct apart *apart = in;
-
-	if (!state->layers) /* forgotten meanwhile */
-		return;
-	drop_timeline(model, state);
-	if (apart->made)
-		state->timeline = timeline_unpack(&model->grid, model->options.layers_fitted_max, apart->timeline);
-	model_count(model, timeline_bytes(state->timeline), 0);
-	model_refit(model, phase, false);
-	state->stale = apart->rows && apart->rows != model->layers.count;
 }
 
 /* ---- one point ---- */

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 #define EXPIRY_NS    (2 * NS_PER_S)
 #define DEADLINE_NS  (20 * NS_PER_MS)
 #define DRAIN_NS     (30 * NS_PER_S) /* by then every reply must have come */
+#define HELPER_MS    60000           /* a helper process takes less, however busy the machine is */
 
 static struct daemon d;
 
@@ -426,6 +428,15 @@ static void push(struct client *c)
 		c->out_sent = c->out_len = 0;
 }
 
+/* A helper process runs in real time, for which the clock of the test waits. */
+static void await_helper(void)
+{
+	struct pollfd end = {.fd = d.fitting.fd, .events = POLLIN};
+
+	if (d.fitting.pid)
+		(void)!poll(&end, 1, HELPER_MS);
+}
+
 /* Everything is sent, served, expired and received: no reply may be missing. */
 static void drain(void)
 {
@@ -437,6 +448,7 @@ static void drain(void)
 			push(c);
 			hear(c);
 		}
+		await_helper();
 		turn();
 		keeper_answer(&d);
 	}

@@ -144,6 +144,42 @@ def nobody_waits_for_a_fit():
     d.end()
 
 
+def nobody_waits_for_surfaces():
+    """Of a model of many samples, and for the points of its profile."""
+    if os.geteuid() != 0:
+        skip("surfaces of a full model", "only root can play other users")
+        return
+    d = Daemon(start=False)
+    for name in ("net", "more"):
+        write_samples(d, name, 1501, MODE)
+    d.start()
+    other, asker = d.client(), d.client_of(1501)
+    session = other.open("quick")
+    other.request(session, 50, latency_ns)
+    known = children(d.process.pid)
+    helper = helper_for(d, asker, op="open", model="net", phase="decode", context=1000)
+    os.kill(helper, signal.SIGCONT)
+    opened = asker.reply()["session"]
+    begun, _ = asker.request(opened, 200, lambda begun: 3 * latency_ns(begun), context=1000)
+    ok(int(begun["predicted_ns"]) > 0, "a model that a helper process reads is known at once", begun)
+    before = processor_s_without_helpers(d, known)
+    for what, message in (("a surface", {"op": "surface", "context": 3000}), ("a profile", {"op": "profile"})):
+        time.sleep(1.1)  # pays the debt for the question before
+        helper = helper_for(d, asker, **message, model="net", phase="decode")
+        if ok(helper is not None, what + " beside another user's session is made by a helper process"):
+            served_meanwhile(other, session)
+            os.kill(helper, signal.SIGCONT)
+            reply = asker.reply()
+            ok(reply["errno"] == "0" and (reply.get("state", "none") != "none" or "profile" in reply),
+               "and who asked has it", reply)
+    after = processor_s_without_helpers(d, known)
+    own, helped = after[0] - before[0], after[1] - before[1]
+    print(f"# | a surface and a plan: {1000 * helped:.0f} ms in helper processes, {1000 * own:.0f} ms in flamed, "
+          f"with {2 * AHEAD} requests", flush=True)
+    ok(own < helped, "flamed has no part in them", f"{own} {helped}")
+    d.end()
+
+
 def nobody_waits_for_files():
     d = Daemon(start=False)
     write_model(d, "deep", uid=0)
@@ -511,6 +547,7 @@ def gone_before_the_answer():
 # A helper process that lives for some ten milliseconds is seen in time, however busy the machine is.
 real_time(policy=os.SCHED_FIFO | os.SCHED_RESET_ON_FORK)
 nobody_waits_for_a_fit()
+nobody_waits_for_surfaces()
 nobody_waits_for_files()
 nobody_waits_for_imports()
 an_import_beside_a_reader()

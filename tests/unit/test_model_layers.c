@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "../../common/clock.h"
 #include "../../common/csv.h"
 #include "../../common/limits.h"
 #include "../../estimator/layerfit.h"
@@ -156,12 +157,12 @@ static void *shared_page(const struct model *model)
 	return page;
 }
 
-static void fit_in_fork(struct model *model, void *page)
+static void fit_in_fork(struct model *model, uint32_t context, void *page)
 {
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		model_fit_apart(model, measure.phase, page);
+		model_make_apart(model, measure.phase, context, page);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
@@ -177,9 +178,9 @@ static void check_fit_apart(enum sim_kind kind, uint32_t context)
 
 	profile(model, 8, rows);
 	assert_true(model_work_apart(model, measure.phase));
-	fit_in_fork(model, page);
+	fit_in_fork(model, context, page);
 	assert_true(model_work_apart(model, measure.phase));
-	model_adopt(model, measure.phase, page);
+	model_adopt(model, measure.phase, context, page);
 	assert_false(model_work_apart(model, measure.phase));
 	error = mean_error(model, context);
 
@@ -195,7 +196,7 @@ static void check_fit_apart(enum sim_kind kind, uint32_t context)
 	assert_memory_equal(surface->bubble_ns, bubbles, grid.points * sizeof(*bubbles));
 	model_shed(model);
 	memset(page, 0, model_apart_bytes(model));
-	model_adopt(model, measure.phase, page);
+	model_adopt(model, measure.phase, context, page);
 	assert_false(model_work_apart(model, measure.phase));
 	surface = model_surface(model, measure.phase, context);
 	for (size_t i = 0; i < grid.points; i++)
@@ -203,15 +204,15 @@ static void check_fit_apart(enum sim_kind kind, uint32_t context)
 	printf("# | fitted in a fork: mean error %.2f %%\n", 100 * error);
 
 	/* too late: layers that came meanwhile wait for the next fit, and a model that was forgotten stays so */
-	fit_in_fork(model, page);
+	fit_in_fork(model, context, page);
 	struct layer more = rows[0];
 	more.point.hz[CLOCK_CPU] /= 2;
 	more.layer = 0;
 	assert_int_equal(model_learn_layers(model, &more, 1), 0);
-	model_adopt(model, measure.phase, page);
+	model_adopt(model, measure.phase, context, page);
 	assert_true(model_work_apart(model, measure.phase));
 	model_forget(model);
-	model_adopt(model, measure.phase, page);
+	model_adopt(model, measure.phase, context, page);
 	assert_int_equal(model_surface(model, measure.phase, context)->state, SURFACE_NONE);
 	munmap(page, model_apart_bytes(model));
 	model_free(model);
@@ -227,6 +228,61 @@ static void test_fit_apart(void **state)
 	check_fit_apart(SIM_DNN, 0);
 	check_fit_apart(SIM_DECODE, 700);
 	check_fit_apart(SIM_PREFILL, 300);
+}
+
+/* A fit of many samples, and the surfaces of a context around it, come from another process whole, or are made here if
+ * that was killed. */
+static void test_surfaces_apart(void **state)
+{
+	static const uint32_t contexts[] = {700, 1500};
+	(void)state;
+	struct model *model = new_model(SIM_DECODE);
+	void *page = shared_page(model);
+	float *made = calloc(grid.points, sizeof(*made));
+	uint64_t start_ns, fitted_ns, taken_ns;
+
+	profile(model, 20, NULL);
+	model_shed(model);
+	assert_false(model_surface_is_at_hand(model, PHASE_DECODE, contexts[0]));
+	for (size_t c = 0; c < 2; c++) { /* a fit, and then only surfaces */
+		assert_true(model_work_due(model, PHASE_DECODE, contexts[c]));
+		assert_false(model_work_apart(model, PHASE_DECODE)); /* alone, flamed makes it itself */
+		fit_in_fork(model, contexts[c], page);
+		model_adopt(model, PHASE_DECODE, contexts[c], page);
+		memset(page, 0, model_apart_bytes(model));
+		assert_true(model_surface_is_at_hand(model, PHASE_DECODE, contexts[c]));
+		assert_false(model_work_due(model, PHASE_DECODE, contexts[c]));
+		const struct surface *s = model_surface(model, PHASE_DECODE, contexts[c]);
+		memcpy(made, s->latency_ns, grid.points * sizeof(*made));
+		model_shed(model);
+		start_ns = clock_cpu_ns();
+		s = model_surface(model, PHASE_DECODE, contexts[c]);
+		fitted_ns = clock_cpu_ns();
+		assert_memory_equal(s->latency_ns, made, grid.points * sizeof(*made));
+	}
+	model_shed(model);
+	fit_in_fork(model, contexts[0], page);
+	taken_ns = clock_cpu_ns();
+	model_adopt(model, PHASE_DECODE, contexts[0], page);
+	taken_ns = clock_cpu_ns() - taken_ns;
+	printf("# | a fit and surfaces: %.2f ms here, %.2f ms to take over\n", (double)(fitted_ns - start_ns) * 1e-6,
+	       (double)taken_ns * 1e-6);
+	assert_true(4 * taken_ns < fitted_ns - start_ns);
+	model_shed(model);
+	memset(page, 0, model_apart_bytes(model));
+	model_adopt(model, PHASE_DECODE, contexts[0], page);
+	assert_false(model_work_due(model, PHASE_DECODE, contexts[0]));
+	assert_true(model_surface(model, PHASE_DECODE, contexts[0])->latency_ns[0] > 0);
+	/* of a model that was forgotten meanwhile nothing is taken over */
+	fit_in_fork(model, contexts[0], page);
+	model_forget(model);
+	profile(model, 1, NULL);
+	model_shed(model);
+	model_adopt(model, PHASE_DECODE, contexts[0], page);
+	assert_int_equal(model_derived_bytes(model), 0);
+	munmap(page, model_apart_bytes(model));
+	model_free(model);
+	free(made);
 }
 
 /* What was measured, as bytes, is the same model. */
@@ -632,6 +688,7 @@ int main(void)
 		cmocka_unit_test(test_source_is_weighed),
 		cmocka_unit_test(test_source_in_csv),
 		cmocka_unit_test(test_fit_apart),
+		cmocka_unit_test(test_surfaces_apart),
 		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_image_hostile),
 	};

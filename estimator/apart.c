@@ -95,6 +95,20 @@ void model_make_apart(struct model *model, enum phase phase, uint32_t context, v
 	apart->done = true;
 }
 
+/* The other process may have parsed files: nothing that it hands over is used as an index unchecked. */
+static bool is_sound(const struct model *model, enum phase phase, const struct apart *apart)
+{
+	const struct fit *fit = &apart->fit;
+
+	if (fit->phase != phase || fit->params > LSQ_PARAMS_MAX || fit->rows > FIT_ROWS_MAX || fit->modes == 0 ||
+	    fit->modes > FIT_MODES_MAX || apart->state.own_rows > fit->rows)
+		return false;
+	for (size_t i = 0; i < apart->state.own_rows; i++)
+		if (apart->state.own_row[i] >= model->cells.count)
+			return false;
+	return true;
+}
+
 static void take_timeline(struct model *model, struct phase_state *state, const struct apart *apart)
 {
 	drop_timeline(model, state);
@@ -129,6 +143,14 @@ static void take_fit(struct model *model, enum phase phase, const struct apart *
 	}
 }
 
+static bool has_words(const struct surface *surface, size_t points)
+{
+	for (size_t i = 0; i < points; i++)
+		if (surface->source[i] > BOUND_CELL || surface->regime[i] > REGIME_MIXED)
+			return false;
+	return true;
+}
+
 static void take_surfaces(struct model *model, enum phase phase, const struct apart *apart)
 {
 	for (size_t i = 0; i < SURFACES && apart->surface[i].made; i++) {
@@ -138,6 +160,9 @@ static void take_surfaces(struct model *model, enum phase phase, const struct ap
 		if (!slot)
 			return;
 		memcpy(slot->arrays, (const char *)apart + arrays_at(model, i), model_slot_bytes(model));
+		slot->used = 0;
+		if (!has_words(&slot->surface, model->grid.points))
+			return;
 		slot->surface.phase = phase;
 		slot->surface.context = made->context;
 		slot->surface.state = made->state;
@@ -158,7 +183,8 @@ void model_adopt(struct model *model, enum phase phase, uint32_t context, const 
 	if (!state->any || (apart->done && apart->forgotten != model->forgotten))
 		return;
 	take_timeline(model, state, apart);
-	if (apart->done && apart->made == (state->timeline != NULL) && model_fit(model, phase)) {
+	if (apart->done && is_sound(model, phase, apart) && apart->made == (state->timeline != NULL) &&
+	    model_fit(model, phase)) {
 		take_fit(model, phase, apart);
 		take_surfaces(model, phase, apart);
 		return;

@@ -82,10 +82,9 @@ static void note_scatter(struct correct *c, double residual)
 	c->scatter_sum = c->scatter_sum * (float)SCATTER_KEEP + 1;
 }
 
-double correct_observe(struct correct *c, double log_ns, double *mean, double *var, double extra_var)
+void correct_observe(struct correct *c, double log_ns, double *mean, double *var, double extra_var)
 {
-	double cell_var = fmax(*var, CELL_VAR_MIN), before = *mean, noise_var = c->noise_var, innovation, total,
-	       clipped;
+	double cell_var = fmax(*var, CELL_VAR_MIN), noise_var = c->noise_var, innovation, total, clipped;
 
 	c->noise_var += extra_var;
 	c->slow *= SLOW_MEMORY;
@@ -116,7 +115,6 @@ double correct_observe(struct correct *c, double log_ns, double *mean, double *v
 		note_scatter(c, innovation);
 	}
 	c->seen += c->seen < UINT32_MAX;
-	return *mean - before;
 }
 
 static double late_prior(double z)

@@ -26,8 +26,8 @@ struct correct {
 void correct_init(struct correct *correct);
 
 /* Observe one request. Updates `*mean`, the log latency of its cell, and its variance `*var`. `extra_var`: variance of
- * log_ns beside the scatter of requests. Returns the change of `*mean`. */
-double correct_observe(struct correct *correct, double log_ns, double *mean, double *var, double extra_var);
+ * log_ns beside the scatter of requests. */
+void correct_observe(struct correct *correct, double log_ns, double *mean, double *var, double extra_var);
 
 /* Quantile of log(actual / expected) of single requests. Up to thirty requests it is blended with `prior`. */
 double correct_scatter(const struct correct *correct, double quantile, double prior);

@@ -143,6 +143,12 @@ static double waits_ns(const struct party *party, double move_ns)
 	return party->starts_ns > 0 ? fmax(move_ns - party->starts_ns, 0) : move_ns;
 }
 
+/* What is left of its slack then. */
+static double slack_after(const struct party *party, double move_ns)
+{
+	return party->slack_ns - waits_ns(party, move_ns);
+}
+
 /* Whether the clocks, once a move of move_ns is over, can come up in time for the next request of a session. */
 static bool in_time_to_rise(const struct governor_task *t, const struct party *party, size_t point, double end_ns,
 			    double move_ns)
@@ -165,7 +171,7 @@ static double late_next(const struct governor_task *t, const struct party *party
 {
 	if (in_time_to_rise(t, party, point, end_ns, move_ns))
 		return 0;
-	return party->later ? late_by(t, party, end, point, end_ns, party->slack_ns - waits_ns(party, move_ns), 0) :
+	return party->later ? late_by(t, party, end, point, end_ns, slack_after(party, move_ns), 0) :
 			      late_by(t, party, end, point, end_ns / party->left, party->next_deadline_ns, 0);
 }
 
@@ -219,7 +225,7 @@ static struct risk risk_by(const struct governor_task *t, const struct party *pa
 			   size_t point, double move_ns)
 {
 	double end_ns = end_by(t, end, point);
-	double slack_ns = party->slack_ns - waits_ns(party, move_ns);
+	double slack_ns = slack_after(party, move_ns);
 	struct risk risk = {.late = late_by(t, party, end, point, end_ns, slack_ns, party->ran_ns),
 			    .over = fmax(end_ns - slack_ns, 0) / party->deadline_ns};
 
@@ -279,7 +285,7 @@ struct cost cost_now(const struct governor_task *t, size_t point, double move_ns
 static double floor_by(const struct governor_task *t, const struct party *party, const struct linear_form *end,
 		       size_t point, double end_ns, double move_ns)
 {
-	double slack_ns = party->slack_ns - waits_ns(party, move_ns);
+	double slack_ns = slack_after(party, move_ns);
 	double late = party->later ? 0 : late_least(t, party, end, point, end_ns, slack_ns, party->ran_ns);
 
 	if (!party->next || late >= t->risk_max || in_time_to_rise(t, party, point, end_ns, move_ns))
@@ -302,7 +308,7 @@ struct cost cost_floor(const struct governor_task *t, size_t point, double move_
 		if (party->later && !party->next)
 			continue;
 		end_ns = end_by(t, end, point);
-		slack_ns = party->slack_ns - waits_ns(party, move_ns);
+		slack_ns = slack_after(party, move_ns);
 		late = floor_by(t, party, end, point, end_ns, move_ns);
 		if (two_ways(t) && !party->later)
 			late = t->joined * floor_by(t, party, &party->end_joined, point,

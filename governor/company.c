@@ -390,33 +390,31 @@ struct governor_own governor_own(struct governor *governor, const struct governo
 {
 	const struct governor_request *r = &requests[ended];
 	struct governor_flight *f = r->flight;
-	double lost_ns = 0, var = 0, own_ns = (double)run->ran_ns, moved_var = 0, expected_ns, sd;
-	bool known;
+	double lost_ns = 0, lost_var = 0, own_ns = (double)run->ran_ns, moved_var = 0;
+	uint32_t partners;
 
 	company_advance(governor, requests, count, run->at, now_ns);
-	if (!f || !f->partners) {
-		known = run->stood && run->ran_ns && at_rest(r, run, &own_ns, &var);
-		if (known && governor->alone[r->model] < UINT16_MAX)
-			governor->alone[r->model]++;
-		return (struct governor_own){.own_ns = known ? (uint64_t)own_ns : 0, .var = var};
-	}
-	for (uint32_t k = 0; k < f->partners; k++) {
+	partners = f ? f->partners : 0;
+	for (uint32_t k = 0; k < partners; k++) {
 		double theta_var;
 		company_theta(governor, r->model, f->partner[k] / 2, f->partner[k] % 2, &theta_var);
 		lost_ns += f->lost_ns[k];
-		var += f->doubt_ns[k] * f->doubt_ns[k] * theta_var;
+		lost_var += f->doubt_ns[k] * f->doubt_ns[k] * theta_var;
 	}
 	/* Virtual time advances by latencies that clients report, so the sum may exceed ran_ns. */
-	lost_ns = fmin(lost_ns, 0.95 * own_ns);
-	own_ns -= lost_ns;
-	known = run->stood && own_ns > 0 && at_rest(r, run, &own_ns, &moved_var);
-	expected_ns = (double)r->surface->latency_ns[run->at] * r->surface->slowdown;
-	sd = hypot((double)r->surface->sd[run->at], (double)r->surface->noise_sd);
-	if (known && expected_ns > 0 && governor->alone[r->model] >= ALONE_KNOWN)
-		learn_theta(governor, r->model, f, own_ns - expected_ns, expected_ns * expected_ns * sd * sd);
-	/* Of models that never run alone only the sum is observed: theta is 1 by definition, the rest is own time. */
-	if (governor->alone[r->model] < ALONE_KNOWN)
-		var = 0;
-	return (struct governor_own){.own_ns = known ? (uint64_t)own_ns : 0,
-				     .var = var / (own_ns * own_ns) + moved_var};
+	own_ns -= fmin(lost_ns, 0.95 * own_ns);
+	if (!run->stood || !run->ran_ns || !at_rest(r, run, &own_ns, &moved_var))
+		return (struct governor_own){0};
+	if (!partners) {
+		if (governor->alone[r->model] < UINT16_MAX)
+			governor->alone[r->model]++;
+	} else if (governor->alone[r->model] >= ALONE_KNOWN) {
+		double expected_ns = (double)r->surface->latency_ns[run->at] * r->surface->slowdown;
+		double sd = hypot((double)r->surface->sd[run->at], (double)r->surface->noise_sd);
+		if (expected_ns > 0)
+			learn_theta(governor, r->model, f, own_ns - expected_ns, expected_ns * expected_ns * sd * sd);
+	} else {
+		lost_var = 0; /* of models that never run alone only the sum is observed: theta is 1 by definition */
+	}
+	return (struct governor_own){.own_ns = (uint64_t)own_ns, .var = lost_var / (own_ns * own_ns) + moved_var};
 }

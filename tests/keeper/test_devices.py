@@ -202,6 +202,28 @@ def reset_by_a_suspend():
             tap.equal((k.close(), [read(b.root, file) for file in files]), (0, before), "and all is as found")
 
 
+def original_as_read_back():
+    """The original read back right after a write, which may also be a value that another writer set back, is the
+    driver's form of the value only until a suspend, which may have reset it."""
+    boost = "gt0/rps_boost_freq_mhz"
+    with Board("intel-laptop") as b:
+        log = b.path + "/log"
+        os.makedirs(b.root + "/sys/power/suspend_stats", exist_ok=True)
+        write(b.root, "/sys/power/suspend_stats/success", 0)
+        k = b.start(binary=os.path.join(RELEASE, "flamed-keeper"),
+                    env={"LD_PRELOAD": os.path.join(BUILD, "tests/keeper/shim.so"), "SHIM_ROOT": b.root,
+                         "SHIM_STATE": b.state, "SHIM_IGNORE": boost, "SHIM_LOG": log})
+
+        def writes():
+            k.apply(0, 400 * MHZ)
+            return sum(boost in line for line in open(log))
+
+        tap.equal((writes(), writes()), (1, 1), "the original as read back after a write: the value is written once")
+        write(b.root, "/sys/power/suspend_stats/success", 1)
+        tap.equal(writes(), 2, "and once more after a suspend")
+        tap.equal(k.close(), 0, "and ends with 0")
+
+
 def reset_beside_one_that_fails():
     """A suspend that is noticed when a policy is tried again: the others are set again too."""
     with Board("jetson-orin-nano") as b:
@@ -353,8 +375,8 @@ def write_times():
         tap.ok(times[0] == 0 and times[3] == 0, "staying is neither", (reply.write_ns, times))
 
 
-for test in (suspended, suspended_intel, levels, lost_masks, reset_by_a_suspend, reset_beside_one_that_fails,
-             boost_of_i915, renumbered, gone_for_good, one_owner, passed_on, write_times):
+for test in (suspended, suspended_intel, levels, lost_masks, reset_by_a_suspend, original_as_read_back,
+             reset_beside_one_that_fails, boost_of_i915, renumbered, gone_for_good, one_owner, passed_on, write_times):
     try:
         test()
     except (OSError, TimeoutError, AttributeError) as e:

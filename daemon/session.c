@@ -326,7 +326,9 @@ void session_open(struct daemon *d, struct connection *c, const struct kv *kv)
 	tally_opened(session);
 	struct kv_out *out = reply_begin(c);
 	kv_add_u64(out, "session", session->id);
-	kv_add(out, "surface", "%s", state_word(model_state(entry->model, o.phase)));
+	/* clients know three words */
+	enum surface_state state = model_state(entry->model, o.phase);
+	kv_add(out, "surface", "%s", state_word(state == SURFACE_EXTRAPOLATED ? SURFACE_LEARNING : state));
 	if (session->schedule.rate_mhz)
 		kv_add_u64(out, "rate_mhz", session->schedule.rate_mhz);
 	else if (session->deadline_ns)

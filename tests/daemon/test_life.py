@@ -162,7 +162,7 @@ def told():
         counted = re.findall(rf'^flamed_model_state{{model="{model}".*state="(\w+)"}} 1$', shown[2], re.M)
         again = c.ask(op="open", model=model)
         c.ask(op="close", session=again["session"])
-        return far, [surface["state"], state(model), again["surface"], *counted,
+        return far, again["surface"], [surface["state"], state(model), *counted,
                      *(re.search(r"\b(learning|extrapolated|ready)\b", line)[1] for line in lines)]
 
     def state(model):
@@ -176,16 +176,17 @@ def told():
             c.request(session, 60 if number % 2 else 30, latency_ns)
             if state(model) != "learning":
                 break
-        far, said = words(model, session)
+        far, opened, said = words(model, session)
         if said[0] == "extrapolated":
             break
         c.ask(op="close", session=session)
-    ok(far > 0.5 and said == 6 * ["extrapolated"], "over half has no measurement near: all say so", (far, said))
+    ok(far > 0.5 and said == 5 * ["extrapolated"], "over half has no measurement near: all say so", (far, said))
+    ok(opened == "learning", "to a client that opens it, in the three words that it knows, it is still learned", opened)
     asked = c.ask(op="profile", model=model, budget=12)
     while "step" in asked and asked.get("done") != "1":
         asked = c.ask(op="sample", profile=asked["profile"], latency_ns=int(latency_ns(asked)), n=asked["repeat"])
-    far, said = words(model, session)
-    ok(far <= 0.5 and said == 6 * ["ready"], "measured: all say ready", (far, said))
+    far, opened, said = words(model, session)
+    ok(far <= 0.5 and [opened, *said] == 6 * ["ready"], "measured: all say ready", (far, opened, said))
     c.close()
     d.end()
 
@@ -204,7 +205,7 @@ def profile():
         r = c.ask(op="sample", profile=r["profile"], latency_ns=int(latency_ns(r)), n=r["repeat"],
                   sd_ns=int(0.01 * latency_ns(r)))
     ok(1 < steps <= 8 and len(seen) > 1, f"at most 8 measurements at different points ({steps})", (steps, seen))
-    ok(r.get("surface") in ("learning", "ready"), "done tells the surface's state", r)
+    ok(r.get("surface", "none") != "none", "done tells the surface's state", r)
     # A deadline request takes precedence.
     p = d.client()
     r = p.ask(op="profile", model="second", budget=4)

@@ -205,7 +205,7 @@ ok(text and text[2] == r["source"] and text[3] == r["runner_up.text"] and len(te
    "as a sentence, which says why the next cheaper point was refused", r)
 r = bystander.ask(op="surface", model="bystander")
 rows = [k for k in r if k.startswith("row.")]
-ok(r["state"] in ("learning", "ready") and len(rows) > 0 and r[rows[0]].count(":") % 6 == 0,
+ok(r["state"] != "none" and len(rows) > 0 and r[rows[0]].count(":") % 6 == 0,
    "surface has rows of seven fields", list(r)[:12])
 # The reply's own name of a key is its last part; numbers and clocks are in the one before.
 with open(os.path.join(ROOT, "docs/protocol.md")) as f:

@@ -239,65 +239,6 @@ static void test_unlearned(void **state)
 	}
 }
 
-/* A deadline of a third is another kind, at any length. */
-static void test_kinds(void **state)
-{
-	(void)state;
-	for (uint64_t ns = 100; ns < 3600000 * MS; ns *= 2) {
-		struct governor_session s = {.tight_ns = ns};
-		assert_true(session_next_deadline_ns(&s, 3 * (double)ns) == (double)ns);
-		assert_true(session_next_deadline_ns(&s, (double)ns) == (double)ns);
-	}
-}
-
-/* A cheaper point that was never measured is explored if there is a miss budget, and never without. */
-static void test_explores(void **state)
-{
-	(void)state;
-	for (int misses = 0; misses < 3; misses += 2) {
-		size_t explored = 0;
-		one_model();
-		governor.options.learning_misses = misses;
-		for (size_t i = 0; i < grid.points; i++) {
-			plane[0].measured[i] = i + 1 == grid.points ? 20 : 0;
-			plane[0].sd[i] = i + 1 == grid.points ? 0.002F : 0.15F;
-		}
-		struct governor_board board = make_board();
-		for (int i = 0; i < 20; i++) {
-			struct decision d = decide(&board, 0, (1000 + 100 * (uint64_t)i) * MS,
-						   (uint64_t)(2 * (double)plane[0].latency[grid.points - 1]));
-			explored += d.late > 0.02;
-		}
-		assert_true(misses ? explored > 0 : explored == 0);
-	}
-}
-
-/* If the fastest measured point is late, a dearer one that was never measured is chosen if it may be in time, as boards
- * are less regular than their surfaces; not if it cannot be. */
-static void test_late_everywhere(void **state)
-{
-	(void)state;
-	for (int reach = 0; reach < 2; reach++) {
-		one_model();
-		size_t known = 5, unknown = grid.points - 1, tried = 0;
-		float deadline_ns = 20 * MS, scale = reach ? 1 : 2;
-
-		for (size_t i = 0; i < grid.points; i++) {
-			plane[0].latency[i] = deadline_ns * scale * (i == known ? 1.02F : i == unknown ? 1.06F : 1.3F);
-			plane[0].log_ns[i] = logf(plane[0].latency[i]);
-			plane[0].measured[i] = i == unknown ? 0 : 20;
-			plane[0].sd[i] = i == unknown ? 0.06F : 0.001F;
-		}
-		struct governor_board board = make_board();
-		board.current = known;
-		for (int i = 0; i < 20; i++)
-			tried += decide(&board, 0, (1000 + 100 * (uint64_t)i) * MS, (uint64_t)deadline_ns).point ==
-				 unknown;
-		assert_true(plane[0].power[unknown] > plane[0].power[known]);
-		assert_true(reach ? tried > 0 : tried == 0);
-	}
-}
-
 static void test_memory_dwell(void **state)
 {
 	size_t moves = 0, last = grid.count[CLOCK_MEM];
@@ -609,137 +550,6 @@ static void test_never_alone(void **state)
 	assert_float_equal(own.var, 0, 0);
 }
 
-/* Clocks that come down while a request runs: of its time at the point, what it took is too short, and what follows if
- * they came down at the end of the move too long. The middle is taken, and both are within its deviation. */
-static void test_clocks_on_their_way(void **state)
-{
-	struct decision d;
-
-	(void)state;
-	one_model();
-	struct governor_board board = make_board();
-	size_t from = board.current, at = 40;
-	plane[0].latency[from] = 10 * MS;
-	plane[0].latency[at] = 12 * MS;
-	for (int late = 0; late < 2; late++) { /* the clocks come down at the begin, or at the end of the 2 ms */
-		struct governor_flight flight = {0};
-		struct governor_request r = {.surface = &plane[0].surface,
-					     .flight = &flight,
-					     .begin_ns = 1000 * MS,
-					     .deadline_ns = 1100 * MS,
-					     .gap_ns = GAP_UNKNOWN};
-		uint64_t ran_ns = late ? 2 * MS + (uint64_t)(0.8 * 12 * MS) : 12 * MS;
-		governor_decide(&governor, &board, &r, 1, 1000 * MS, &d);
-		struct governor_run run = {.ran_ns = ran_ns, .at = at, .stood = true, .moved_ns = 2 * MS, .from = from};
-		struct governor_own own = governor_own(&governor, &r, 1, 0, &run, 1000 * MS + ran_ns);
-		double off = log((double)own.own_ns / (12 * MS));
-		assert_true(own.own_ns > ran_ns);
-		assert_true(own.var > 0 && off * off < 1.01 * own.var);
-		/* what was done before they stood is all, or not known */
-		run.moved_ns = ran_ns / 2;
-		assert_int_equal(governor_own(&governor, &r, 1, 0, &run, 1000 * MS + ran_ns).own_ns, 0);
-		run.moved_ns = ran_ns / 5;
-		run.from = SIZE_MAX;
-		own = governor_own(&governor, &r, 1, 0, &run, 1000 * MS + ran_ns);
-		assert_int_equal(own.own_ns, ran_ns);
-		assert_true(fabs(own.var - 0.01) < 1e-4); /* (0.2 / 2)^2 */
-		run.stood = false;
-		assert_int_equal(governor_own(&governor, &r, 1, 0, &run, 1000 * MS + ran_ns).own_ns, 0);
-	}
-}
-
-/* No point is known to be in time, and one request in ten is late at the fastest: however many have been, another point
- * that may be in time is tried, unless no miss may be risked to learn. */
-static void test_late_too_often(void **state)
-{
-	(void)state;
-	for (int misses = 0; misses < 3; misses += 2) {
-		one_model();
-		governor.options.learning_misses = misses;
-		size_t known = grid.points - 1, other = 5, tried = 0;
-		for (size_t i = 0; i < grid.points; i++) {
-			plane[0].latency[i] = 20 * MS * (i == known ? 0.9937F : i == other ? 1.0F : 1.5F);
-			plane[0].log_ns[i] = logf(plane[0].latency[i]);
-			plane[0].sd[i] = i == other ? 0.05F : 0.0005F;
-			plane[0].measured[i] = i == other ? 0 : 20;
-		}
-		struct governor_board board = make_board();
-		decide(&board, 0, 900 * MS, 20 * MS);
-		for (int i = 0; i < 40; i++)
-			governor_ended(&governor, 0, 21 * MS, 20 * MS);
-		for (int i = 0; i < 20; i++) {
-			struct decision d = decide(&board, 0, (1000 + 100 * (uint64_t)i) * MS, 20 * MS);
-			tried += d.point == other;
-			governor_ended(&governor, 0, i % 10 ? 19 * MS : 21 * MS, 20 * MS);
-		}
-		assert_true(misses ? tried > 0 : tried == 0);
-	}
-}
-
-/* The fit is sure that no point is in time, by nine deviations. Boards are less regular than that, and the requests are
- * late anyway, so that the other point is measured in the end. */
-static void test_surely_late(void **state)
-{
-	size_t known, other = 5, tried = 0;
-
-	(void)state;
-	one_model();
-	known = grid.points - 1;
-	for (size_t i = 0; i < grid.points; i++) {
-		plane[0].latency[i] = 20 * MS * (i == known ? 1.02F : i == other ? 1.04F : 1.5F);
-		plane[0].log_ns[i] = logf(plane[0].latency[i]);
-		plane[0].sd[i] = i == other ? 0.006F : 0.001F;
-		plane[0].measured[i] = i == other ? 0 : 20;
-	}
-	struct governor_board board = make_board();
-	for (int i = 0; i < 100; i++) {
-		tried += decide(&board, 0, (1000 + 100 * (uint64_t)i) * MS, 20 * MS).point == other;
-		governor_ended(&governor, 0, 21 * MS, 20 * MS);
-	}
-	assert_true(tried > 0);
-}
-
-/* A session that asks at once for its next inference after a miss finds clocks on their way: that it is late then is
- * the first miss's doing, and is not charged as another; after a request in time it would be. */
-static void test_charged_once(void **state)
-{
-	double debt[2];
-
-	(void)state;
-	for (int missed = 0; missed < 2; missed++) {
-		one_model();
-		struct governor_board board = make_board();
-		struct governor_request r = {.surface = &plane[0].surface,
-					     .begin_ns = 2000 * MS,
-					     .deadline_ns = 2030 * MS,
-					     .settling_ns = 29 * MS,
-					     .gap_ns = 0};
-		struct decision d = decide(&board, 0, 1000 * MS, 30 * MS);
-		governor_ended(&governor, 0, missed ? 31 * MS : 20 * MS, 30 * MS);
-		governor_decide(&governor, &board, &r, 1, 2000 * MS, &d);
-		debt[missed] = d.miss_debt;
-		assert_true(d.late > LIKELY);
-		governor_ended(&governor, 0, 40 * MS, 30 * MS);
-		debt[missed] = decide(&board, 0, 3000 * MS, 30 * MS).miss_debt - debt[missed];
-	}
-	assert_true(debt[0] > 0.9 && debt[1] == 0);
-}
-
-/* A miss allowed for learning costs as much as any other: the price falls no lower than at the target. */
-static void test_allowance(void **state)
-{
-	double price[2];
-
-	(void)state;
-	for (int misses = 0; misses < 2; misses++) {
-		one_model();
-		governor.options.learning_misses = 8 * misses;
-		struct governor_board board = make_board();
-		price[misses] = decide(&board, 0, 1000 * MS, 30 * MS).miss_price_uw;
-	}
-	assert_true(price[0] > 0 && fabs(price[1] / price[0] - 1) < 1e-9);
-}
-
 static void test_many_requests(void **state)
 {
 	static struct governor_request r[REQUESTS_MAX];
@@ -766,16 +576,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),         cmocka_unit_test(test_nothing_measured),
 		cmocka_unit_test(test_price),          cmocka_unit_test(test_options),
-		cmocka_unit_test(test_explores),       cmocka_unit_test(test_late_everywhere),
 		cmocka_unit_test(test_memory_dwell),   cmocka_unit_test(test_interference),
 		cmocka_unit_test(test_company),        cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_idle),           cmocka_unit_test(test_idle_together),
 		cmocka_unit_test(test_expected),       cmocka_unit_test(test_never_alone),
 		cmocka_unit_test(test_many_requests),  cmocka_unit_test(test_cap_together),
-		cmocka_unit_test(test_unlearned),      cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_expected_soon),  cmocka_unit_test(test_clocks_on_their_way),
-		cmocka_unit_test(test_late_too_often), cmocka_unit_test(test_allowance),
-		cmocka_unit_test(test_surely_late),    cmocka_unit_test(test_charged_once),
+		cmocka_unit_test(test_unlearned),      cmocka_unit_test(test_expected_soon),
 		cmocka_unit_test(test_expected_waits),
 	};
 

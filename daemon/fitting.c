@@ -78,8 +78,12 @@ static void reap(struct daemon *d, bool wait)
 	f->over.pid = 0;
 	uint64_t took_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
 			   (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * NS_PER_US;
-	if (user && d->sessions > user->sessions && (f->over.reads || took_ns > PIECE_NS))
-		user_charge(user, f->over.reads ? DEBT_ASKS : DEBT_WORK, f->over.reads ? took_ns : took_ns - PIECE_NS);
+	if (!user || d->sessions <= user->sessions)
+		return;
+	if (f->over.asked)
+		user_charge(user, DEBT_ASKS, took_ns);
+	else if (took_ns > PIECE_NS)
+		user_charge(user, DEBT_WORK, took_ns - PIECE_NS);
 }
 
 static void on_reap(void *daemon)
@@ -108,7 +112,7 @@ static void let_go(struct daemon *d)
 	reap(d, true);         /* the one before, which ended long ago */
 	f->over.pid = f->pid;
 	f->over.uid = f->uid;
-	f->over.reads = f->reads;
+	f->over.asked = f->reads || f->plan.profile;
 	release(f);
 	reap(d, false);
 }

@@ -45,7 +45,7 @@ struct fitting {
 	struct {
 		pid_t pid; /* 0: none */
 		uid_t uid;
-		bool reads;
+		bool asked;              /* for, by a question: it is charged as one */
 		struct loop_watch *reap; /* timer */
 	} over;                          /* one that has ended and is not reaped yet */
 };

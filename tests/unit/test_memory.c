@@ -431,7 +431,7 @@ static void quick_to_count(void **state)
 	uint64_t start_ns = clock_cpu_ns();
 	for (uint32_t i = 0; i < contexts * grid.points; i++) {
 		struct sample sample = {.phase = i % 2 ? PHASE_DECODE : PHASE_PREFILL,
-					.context = 100 << i / grid.points,
+					.context = 100U << i / grid.points,
 					.point = grid_point(&grid, i % grid.points),
 					.n = 5};
 		sample.latency_ns = 1000000000000000 / sample.point.hz[CLOCK_CPU];

@@ -121,16 +121,23 @@ static void take_all(struct stream *stream, struct outcome *outcome)
 	stream->now = (struct task){0};
 }
 
-void stream_leave(struct stream *stream)
+/* Drop the inferences of a stream, and close its sessions. */
+static void stop(struct stream *stream)
 {
 	struct outcome rest = {0};
 
 	pthread_mutex_lock(&stream->lock);
 	take_all(stream, &rest);
-	session_stop(stream->session);
 	pthread_mutex_unlock(&stream->lock);
 	for (size_t i = 0; i < rest.count; i++)
 		task_release(&rest.done[i]);
+	if (stream->session)
+		session_stop(stream->session);
+}
+
+void stream_leave(struct stream *stream)
+{
+	stop(stream);
 	stream->used = false;
 }
 
@@ -166,25 +173,12 @@ static void give_back(struct stream *stream, struct launch_record *records)
 	free(records);
 }
 
-/* Drop the inferences of a stream, and close its sessions. */
-static void stop(struct stream *stream)
-{
-	struct outcome rest = {0};
-
-	pthread_mutex_lock(&stream->lock);
-	take_all(stream, &rest);
-	pthread_mutex_unlock(&stream->lock);
-	for (size_t i = 0; i < rest.count; i++)
-		task_release(&rest.done[i]);
-	if (stream->session)
-		session_stop(stream->session);
-}
-
 /* Its boundaries cannot be found. Others may go on: the layer is off once there is none. */
 static void give_up(struct stream *stream, const char *why)
 {
 	bool others = false;
 
+	pthread_mutex_lock(&streams_lock);
 	for (size_t i = 0; i < LAYER_STREAMS_MAX; i++) {
 		if (&streams[i] == stream || !streams[i].used)
 			continue;
@@ -192,13 +186,13 @@ static void give_up(struct stream *stream, const char *why)
 		others |= !boundary_why(&streams[i].boundary);
 		pthread_mutex_unlock(&streams[i].lock);
 	}
+	pthread_mutex_unlock(&streams_lock);
 	if (!others) {
 		layer_off("%s: set FLAMED_BOUNDARY to say where an inference ends", why);
 		return;
 	}
 	if (!atomic_exchange(&core.gave_up_told, true))
-		layer_say("%s in one of its threads or queues, which is not observed any more: set FLAMED_BOUNDARY to "
-			  "say where an inference ends",
+		layer_say("%s in one of its threads or queues, which is not observed any more: set FLAMED_BOUNDARY",
 			  why);
 	stop(stream);
 }

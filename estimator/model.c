@@ -517,18 +517,24 @@ static bool first_is_long(const struct model *model, const struct phase_state *s
 	return state->any && !has_fit(state) && model->cells.count > REFIT_ROWS_QUICK;
 }
 
+/* The contexts of the surfaces that one of this context is interpolated from; that of a network is its own. */
+static void knots_of(enum phase phase, uint32_t context, uint32_t knot[2])
+{
+	knot[0] = knot[1] = context_step(context);
+	if (phase != PHASE_RUN)
+		context_knots(knot[0], &knot[0], &knot[1]);
+}
+
 bool model_surface_is_at_hand(struct model *model, enum phase phase, uint32_t context)
 {
 	const struct phase_state *state = &model->phase[phase];
-	uint32_t step = context_step(context), knot[2];
+	uint32_t knot[2];
 
 	if (first_is_long(model, state))
 		return false;
 	if (quick(state))
 		return true;
-	context_knots(step, &knot[0], &knot[1]);
-	if (phase == PHASE_RUN)
-		knot[0] = knot[1] = step;
+	knots_of(phase, context, knot);
 	for (int k = 0; k < 2; k++) {
 		const struct surface_slot *slot = slot_at(model, phase, knot[k]);
 		if (!slot || !slot->generation)
@@ -545,7 +551,7 @@ static enum work {
 } first_work(struct model *model, enum phase phase, uint32_t context, uint32_t *at)
 {
 	struct phase_state *state = &model->phase[phase];
-	uint32_t step = context_step(context), knot[2];
+	uint32_t knot[2];
 
 	if (first_is_long(model, state))
 		return WORK_FIT;
@@ -553,9 +559,7 @@ static enum work {
 		return WORK_NONE;
 	if (refit_due(state))
 		return WORK_FIT;
-	context_knots(step, &knot[0], &knot[1]);
-	if (phase == PHASE_RUN)
-		knot[0] = knot[1] = step;
+	knots_of(phase, context, knot);
 	for (int k = 0; k < 2; k++) {
 		const struct surface_slot *slot = slot_at(model, phase, knot[k]);
 		if (slot && slot->generation == state->generation)

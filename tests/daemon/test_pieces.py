@@ -97,6 +97,13 @@ def processor_s_without_helpers(d, known):
     return processor_s(d.process.pid)
 
 
+def left_to_helpers(d, known, before, what):
+    """Since `before`, most processor time for that was a helper process's."""
+    own, helped = (now - was for now, was in zip(processor_s_without_helpers(d, known), before))
+    print(f"# | {what}: {1000 * helped:.0f} ms in helper processes, {1000 * own:.0f} ms in flamed", flush=True)
+    ok(own < helped, f"flamed has no part in {what}", f"{own} {helped}")
+
+
 def run_ns(pid):
     """Processor time of a process of one thread, exactly."""
     with open(f"/proc/{pid}/schedstat") as f:
@@ -136,11 +143,7 @@ def nobody_waits_for_a_fit():
         os.kill(helper, signal.SIGCONT)
         surface = asker.reply()
         ok(surface["errno"] == "0" and layered(surface), "and is answered from the layers", surface.get("state"))
-        after = processor_s_without_helpers(d, known)
-        own, helped = after[0] - before[0], after[1] - before[1]
-        print(f"# | fit of {POINTS} x {LAYERS} layers: {1000 * helped:.0f} ms in the helper process, "
-              f"{1000 * own:.0f} ms in flamed, with {AHEAD} requests", flush=True)
-        ok(own < helped, "flamed has no part in the fit", f"{own} {helped}")
+        left_to_helpers(d, known, before, f"a fit of {POINTS} x {LAYERS} layers")
     d.end()
 
 
@@ -172,11 +175,7 @@ def nobody_waits_for_surfaces():
             reply = asker.reply()
             ok(reply["errno"] == "0" and (reply.get("state", "none") != "none" or "profile" in reply),
                "and who asked has it", reply)
-    after = processor_s_without_helpers(d, known)
-    own, helped = after[0] - before[0], after[1] - before[1]
-    print(f"# | a surface and a plan: {1000 * helped:.0f} ms in helper processes, {1000 * own:.0f} ms in flamed, "
-          f"with {2 * AHEAD} requests", flush=True)
-    ok(own < helped, "flamed has no part in them", f"{own} {helped}")
+    left_to_helpers(d, known, before, "a surface and a plan")
     d.end()
 
 

@@ -147,7 +147,7 @@ static void take_clocks(struct daemon *d, const struct board *now)
 		log_error("the table of operating points cannot be rebuilt");
 	if (board_load_models(d) < 0)
 		log_error("governor: out of memory");
-	server_repeat(d->server, d->fitting.uid); /* connections that waited for the abandoned helper process */
+	server_repeat(d->server, d->fitting.helper.uid); /* connections that waited for the abandoned helper process */
 	board_log(&d->board);
 	log_notice("devices were added or removed: %zu operating points now", d->clocks.grid.points);
 }
@@ -159,7 +159,7 @@ void board_rescan(void *daemon)
 
 	d->rescan_set = false;
 	/* board_rescan_later() is called again when the last session or profile closes */
-	if (!d->server || d->sessions || d->requests || profiles_count(d)) {
+	if (!d->server || d->sessions || d->requests || profiles_count(d) || d->importing.helper.pid) {
 		d->was_used = true;
 		return;
 	}

@@ -20,6 +20,14 @@ struct options {
 	bool config_named, state_dir_named;
 };
 
+/* An op=import; one at a time. */
+struct importing {
+	struct helper helper;
+	struct connection *asker; /* held; NULL: none, or it has gone */
+	char model[MODEL_NAME_MAX + 1], mode[MODE_KEY_MAX];
+	const struct kv *message; /* until the helper process has started */
+};
+
 struct daemon {
 	const struct options *options;
 	struct config config;
@@ -45,6 +53,7 @@ struct daemon {
 	/* the last closed session that had a decision; keeps its entry in use. entry NULL: none */
 	struct session closed;
 	struct fitting fitting;
+	struct importing importing;
 	uint32_t work_session; /* `work` prepares the next requests of this session; 0: of none */
 	struct loop_watch *hello, *expiry, *idle, *save, *read, *work, *watchdog, *reload, *terminate[2];
 	bool save_set, save_awaited; /* `save` is running; a connection waits for it */
@@ -143,6 +152,8 @@ void query_savings(struct daemon *d, struct connection *c, const struct kv *kv);
 /* fleet.c */
 void fleet_export(struct daemon *d, struct connection *c, const struct kv *kv);
 void fleet_import(struct daemon *d, struct connection *c, const struct kv *kv);
+/* The connection is closing: an import of its own goes on, and nobody is told. */
+void fleet_closed(struct daemon *d, const struct connection *c);
 
 /* For handlers: read a required key, a number in [min, max]. Returns false after an error reply
  * that names the key. */

@@ -71,6 +71,7 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 void dispatch_closed(void *daemon, struct connection *c)
 {
 	sessions_close(daemon, c);
+	fleet_closed(daemon, c);
 }
 
 void dispatch_keeper_reply(struct daemon *d, const struct keeper_reply *reply)

@@ -122,24 +122,8 @@ static bool is_of_this_kind(const struct daemon *d, struct connection *c, const 
 	return false;
 }
 
-void fleet_import(struct daemon *d, struct connection *c, const struct kv *kv)
+static void reply_imported(struct daemon *d, struct connection *c, int rc, const char *message)
 {
-	char key[24], message[256] = "";
-	const char *model, *line;
-	int rc;
-
-	if (!need_model(c, kv, &model) || !need_admin(c, "import") || !is_of_this_kind(d, c, kv))
-		return;
-	CLEANUP_MEM char *csv = calloc(1, MESSAGE_BYTES_MAX);
-	size_t len = 0;
-	for (unsigned i = 0; csv; i++) {
-		snprintf(key, sizeof(key), "line.%u", i);
-		line = kv_get(kv, key);
-		if (!line)
-			break;
-		len += (size_t)snprintf(csv + len, MESSAGE_BYTES_MAX - len, "%s\n", line);
-	}
-	rc = csv ? library_inherit(&d->library, model, csv, message, sizeof(message)) : -ENOMEM;
 	if (rc < 0) {
 		reply_error(c, -rc, "line: %s", message[0] ? message : strerror(-rc));
 		return;
@@ -148,4 +132,89 @@ void fleet_import(struct daemon *d, struct connection *c, const struct kv *kv)
 	kv_add_u64(out, "points", (uint64_t)rc);
 	add_software(out, d);
 	reply_end(c);
+}
+
+/* Read the lines of the message, and add them to what is stored. */
+static void import(struct daemon *d, void *out)
+{
+	const struct importing *importing = &d->importing;
+	CLEANUP_MEM char *csv = calloc(1, MESSAGE_BYTES_MAX);
+	const char *line;
+	char key[24];
+	size_t len = 0;
+
+	for (unsigned i = 0; csv; i++) {
+		snprintf(key, sizeof(key), "line.%u", i);
+		line = kv_get(importing->message, key);
+		if (!line)
+			break;
+		len += (size_t)snprintf(csv + len, MESSAGE_BYTES_MAX - len, "%s\n", line);
+	}
+	library_import(&d->library, importing->model, importing->mode, csv, out);
+}
+
+static void help(struct daemon *d)
+{
+	library_sandbox(&d->library);
+	import(d, d->importing.helper.page);
+}
+
+static void on_imported(void *daemon, unsigned events)
+{
+	struct daemon *d = daemon;
+	struct importing *importing = &d->importing;
+	struct connection *asker = importing->asker;
+	const char *message = "the process that imports was ended";
+	int rc = -EIO;
+
+	(void)events;
+	if (helper_has_done(&importing->helper))
+		rc = library_imported(&d->library, importing->model, importing->mode, importing->helper.page, &message);
+	importing->asker = NULL;
+	if (asker)
+		reply_imported(d, asker, rc, message);
+	helper_end(&importing->helper);
+	if (asker)
+		connection_resume(asker);
+	if (d->was_used)
+		board_rescan_later(d);                   /* it was put off */
+	server_repeat(d->server, importing->helper.uid); /* those who wait to import */
+}
+
+void fleet_import(struct daemon *d, struct connection *c, const struct kv *kv)
+{
+	struct importing *importing = &d->importing;
+	size_t bytes = library_import_bytes(&d->library);
+	const char *model, *message;
+
+	if (!need_model(c, kv, &model) || !need_admin(c, "import") || !is_of_this_kind(d, c, kv))
+		return;
+	if (importing->helper.pid) {
+		connection_repeat(c);
+		return;
+	}
+	strcpy(importing->model, model);
+	strcpy(importing->mode, d->library.mode);
+	importing->message = kv;
+	if (bytes && helper_start(d, &importing->helper, bytes, c->uid, true, help, on_imported)) {
+		importing->asker = c;
+		connection_hold(c);
+	} else { /* no helper process: here */
+		CLEANUP_MEM void *page = bytes ? calloc(1, bytes) : NULL;
+		int rc = -ENOMEM;
+
+		message = "";
+		if (page) {
+			import(d, page);
+			rc = library_imported(&d->library, model, importing->mode, page, &message);
+		}
+		reply_imported(d, c, rc, message);
+	}
+	importing->message = NULL;
+}
+
+void fleet_closed(struct daemon *d, const struct connection *c)
+{
+	if (d->importing.asker == c)
+		d->importing.asker = NULL;
 }

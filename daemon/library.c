@@ -249,24 +249,26 @@ void library_read_apart(struct entry *entry, void *out)
 	apart->done = true;
 }
 
-void library_take(struct entry *entry, const void *in)
+bool library_take(struct entry *entry, const void *in)
 {
 	const struct read_apart *apart = in;
 
 	if (!entry->unread)
-		return;
+		return false;
 	struct model *others = apart->done ? model_new(entry->library->grid, &entry->library->options) : NULL;
 	if (others && model_image_take(others, apart->image + image_stride(entry)) == 0 &&
 	    model_image_take(entry->model, apart->image) == 0) {
-		if (apart->imports != entry->imports) { /* an import came after the file was read */
+		bool newest = apart->imports == entry->imports; /* no import came after the file was read */
+
+		if (!newest) {
 			model_free(others);
 			others = inherited(entry->library, entry);
 		}
-		(void)!read_others(entry->library, entry, others, 0);
-		return;
+		return read_others(entry->library, entry, others, 0) == 0 && newest;
 	}
 	model_free(others);
 	(void)!read_files(entry->library, entry);
+	return false;
 }
 
 void library_read(struct entry *entry)
@@ -528,36 +530,78 @@ void library_reset_refuted(struct library *library, struct entry *entry, struct 
 	model_forget(entry->model);
 }
 
-int library_inherit(struct library *library, const char *name, char *text, char *message, size_t size)
+/* What library_import() leaves. */
+struct imported {
+	int rc;
+	char message[256];
+	_Alignas(max_align_t) char image[]; /* of the measurements of all other boards */
+};
+
+size_t library_import_bytes(const struct library *library)
 {
-	struct entry of_all = {.owner = USER_ADMIN};
+	struct model *empty = model_new(library->grid, &library->options);
+	size_t bytes = empty ? sizeof(struct imported) + model_image_bytes(empty) : 0;
+
+	model_free(empty);
+	return bytes;
+}
+
+static int import(const struct library *library, struct entry *of_all, char *text, struct imported *out)
+{
 	CLEANUP_MEM struct sample *samples = NULL;
 	char source[] = "import";
-	long count;
-	int rc;
+	int rc = files_load_inherited(library->dir, of_all);
+
+	if (rc >= 0)
+		rc = files_learn_samples(of_all, text, source, out->message, sizeof(out->message));
+	long count = rc < 0 ? rc : model_samples(of_all->model, &samples);
+	if (count <= 0)
+		return count < 0 ? (int)count : -EINVAL;
+	rc = files_save_inherited(library->dir, of_all, samples, (size_t)count);
+	return rc < 0 ? rc : (int)count;
+}
+
+void library_import(const struct library *library, const char *name, const char *mode, char *text, void *out)
+{
+	struct imported *imported = out;
+	struct entry of_all = {.owner = USER_ADMIN, .model = model_new(library->grid, &library->options)};
 
 	strcpy(of_all.name, name);
-	strcpy(of_all.mode, library->mode);
-	of_all.model = inherited(library, &of_all);
-	if (!of_all.model)
-		return -ENOMEM;
-	rc = files_learn_samples(&of_all, text, source, message, size);
-	count = rc < 0 ? rc : model_samples(of_all.model, &samples);
+	strcpy(of_all.mode, mode);
+	imported->rc = of_all.model && text ? import(library, &of_all, text, imported) : -ENOMEM;
 	model_free(of_all.model);
-	if (count > 0)
-		rc = files_save_inherited(library->dir, &of_all, samples, (size_t)count);
-	if (count <= 0 || rc < 0)
-		return count < 0 ? (int)count : rc < 0 ? rc : -EINVAL;
-	for (size_t i = 0; i < library->count; i++) {
+	if (imported->rc < 0)
+		return;
+	of_all.model = inherited(library, &of_all); /* as they are in the file, which rounds */
+	if (of_all.model)
+		model_image_put(of_all.model, imported->image);
+	else
+		imported->rc = -ENOMEM;
+	model_free(of_all.model);
+}
+
+int library_imported(struct library *library, const char *name, const char *mode, const void *in, const char **message)
+{
+	const struct imported *imported = in;
+
+	*message = imported->message;
+	for (size_t i = 0; i < library->count && imported->rc >= 0; i++) {
 		struct entry *entry = &library->entry[i];
 
-		if (strcmp(entry->name, name) != 0 || strcmp(entry->mode, library->mode) != 0)
+		if (strcmp(entry->name, name) != 0 || strcmp(entry->mode, mode) != 0)
 			continue;
 		entry->imports++;
-		if (!entry->unread)
-			inherit(entry, inherited(library, entry));
+		if (entry->unread)
+			continue;
+		struct model *others = model_new(library->grid, &library->options);
+		int rc = others ? model_image_take(others, imported->image) : -ENOMEM;
+		if (rc < 0) {
+			model_free(others);
+			return rc;
+		}
+		inherit(entry, others);
 	}
-	return (int)count;
+	return imported->rc;
 }
 
 static void prune(struct library *library, uid_t owner)

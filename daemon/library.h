@@ -28,7 +28,7 @@ struct entry {
 	 * meanwhile */
 	bool unread;
 	bool no_room;     /* unread and in use, but there is no room for it beside the others of its owner */
-	unsigned imports; /* library_inherit() calls for it; a helper process may have read its files before the last */
+	unsigned imports; /* imports for it; a helper process may have read its files before the last */
 	struct model_metrics metrics;
 	struct shadow_ledger savings; /* totals of its sessions in shadow */
 	uint64_t used_ns;             /* time of last use; the least recently used entry is evicted first */
@@ -76,8 +76,9 @@ bool library_reads_long(const struct entry *entry);
 size_t library_read_bytes(const struct entry *entry);
 /* In the other process: read the files and leave the result in `out`. */
 void library_read_apart(struct entry *entry, void *out);
-/* In this process: take the result over. If the other process was killed, the files are read here. */
-void library_take(struct entry *entry, const void *in);
+/* In this process: take the result over. If the other process was killed, the files are read here. Returns whether a fit
+ * that was made of the same files there still holds: none was imported meanwhile. */
+bool library_take(struct entry *entry, const void *in);
 /* Read the entry's files here, if it is unread. */
 void library_read(struct entry *entry);
 
@@ -108,9 +109,13 @@ struct entry *library_get(struct library *library, const char *name, uid_t owner
 struct entry *library_enter(struct library *library, const char *name, uid_t owner);
 struct entry *library_hold(struct library *library, const char *name, uid_t owner);
 /* Import measurements of other boards of the same kind (a samples CSV, cut up in place) for every model of that name in
- * the current power mode. They are added to earlier imports and stored. Returns the number of points imported so far,
- * or -errno with a message. */
-int library_inherit(struct library *library, const char *name, char *text, char *message, size_t size);
+ * a power mode: they are added to earlier imports and stored. This takes up to a tenth of a second, and is done by a
+ * helper process. `out`: zeroed memory of library_import_bytes() that is shared with it (0: out of memory). */
+size_t library_import_bytes(const struct library *library);
+void library_import(const struct library *library, const char *name, const char *mode, char *text, void *out);
+/* Give them to the models in memory. Returns the number of points imported so far, or -errno; `message` is empty, or
+ * says which line and why, as long as `in` is there. */
+int library_imported(struct library *library, const char *name, const char *mode, const void *in, const char **message);
 void library_put(struct entry *entry);
 
 /* Find the owner's model, else the administrator's, without creating, reading or holding it; NULL when

@@ -432,6 +432,8 @@ static int run(struct daemon *d)
 		log_error("exiting: %s", strerror(-rc));
 	server_free(d->server);
 	fitting_abandon(d);
+	helper_free(&d->fitting.helper);
+	helper_free(&d->importing.helper);
 	if (d->clocks.grid.points)
 		library_finish(&d->library);
 	keeper_link_free(d->clocks.keeper);

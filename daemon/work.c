@@ -65,7 +65,7 @@ void models_save(void *daemon)
 		return;
 	d->save_awaited = false;
 	loop_timer_in(d->read, 0); /* saved models can make room */
-	server_repeat(d->server, d->fitting.uid);
+	server_repeat(d->server, d->fitting.helper.uid);
 }
 
 void models_save_later(struct daemon *d)

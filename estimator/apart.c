@@ -143,6 +143,11 @@ static void take_fit(struct model *model, enum phase phase, const struct apart *
 	}
 }
 
+static bool is_state(enum surface_state state)
+{
+	return (unsigned)state <= SURFACE_READY;
+}
+
 static bool has_words(const struct surface *surface, size_t points)
 {
 	for (size_t i = 0; i < points; i++)
@@ -161,12 +166,12 @@ static void take_surfaces(struct model *model, enum phase phase, const struct ap
 			return;
 		memcpy(slot->arrays, (const char *)apart + arrays_at(model, i), model_slot_bytes(model));
 		slot->used = 0;
-		if (!has_words(&slot->surface, model->grid.points))
+		if (!has_words(&slot->surface, model->grid.points) || !is_state(made->state) || !is_state(made->shown))
 			return;
 		slot->surface.phase = phase;
 		slot->surface.context = made->context;
 		slot->surface.state = made->state;
-		slot->surface.shown = made->shown;
+		slot->surface.shown = model->phase[phase].shown = made->shown;
 		slot->surface.power_known = made->power_known;
 		slot->noise = made->noise;
 		slot->generation = model->phase[phase].generation;

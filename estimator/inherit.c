@@ -21,6 +21,7 @@ void model_inherit(struct model *model, struct model *from)
 {
 	model_free(model->inherited);
 	model->inherited = from;
+	model->taught++;
 	for (int p = 0; p < PHASE_COUNT; p++)
 		model->phase[p].stale = true;
 }

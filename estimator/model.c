@@ -553,7 +553,7 @@ static enum work {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t knot[2];
 
-	if (first_is_long(model, state))
+	if (state->any && !has_fit(state))
 		return WORK_FIT;
 	if (quick(state))
 		return WORK_NONE;

@@ -162,7 +162,7 @@ struct model {
 	struct model *inherited;   /* measurements of other boards; NULL: none */
 	uint64_t clock;            /* counts uses of slots */
 	uint64_t news;             /* counts requests observed, */
-	uint64_t taught;           /* deliberate samples, and inferences with layers that were kept, */
+	uint64_t taught;           /* deliberate samples, inferences with layers that were kept, and imports, */
 	uint64_t forgotten;        /* and calls of model_forget() */
 	uint64_t rejected;         /* samples that contradicted the model */
 	uint32_t against;          /* total weight of the latest successive ones */

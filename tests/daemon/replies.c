@@ -431,9 +431,9 @@ static void push(struct client *c)
 /* A helper process runs in real time, for which the clock of the test waits. */
 static void await_helper(void)
 {
-	struct pollfd end = {.fd = d.fitting.fd, .events = POLLIN};
+	struct pollfd end = {.fd = d.fitting.helper.fd, .events = POLLIN};
 
-	if (d.fitting.pid)
+	if (d.fitting.helper.pid)
 		(void)!poll(&end, 1, HELPER_MS);
 }
 

@@ -78,6 +78,10 @@ def helper_for(d, client, **message):
     return None
 
 
+def has_reply(client):
+    return bool(select.select([client.s], [], [], 0)[0])
+
+
 def served_meanwhile(client, session):
     ended = [client.request(session, 50, latency_ns)[1]["errno"] for _ in range(AHEAD)]
     ok(ended == ["0"] * AHEAD, "another client's requests are served meanwhile", ended)
@@ -133,13 +137,7 @@ def nobody_waits_for_a_fit():
     helper = helper_for(d, asker, op="surface", model="deep")
     if ok(helper is not None, "the layers of a full model are fitted by a helper process"):
         served_meanwhile(other, session)
-        asker.s.setblocking(False)
-        try:
-            early = asker.s.recv(1)
-        except BlockingIOError:
-            early = None
-        asker.s.settimeout(60)
-        ok(early is None, "the question waits for it", early)
+        ok(not has_reply(asker), "the question waits for it")
         os.kill(helper, signal.SIGCONT)
         surface = asker.reply()
         ok(surface["errno"] == "0" and layered(surface), "and is answered from the layers", surface.get("state"))
@@ -176,6 +174,37 @@ def nobody_waits_for_surfaces():
             ok(reply["errno"] == "0" and (reply.get("state", "none") != "none" or "profile" in reply),
                "and who asked has it", reply)
     left_to_helpers(d, known, before, "a surface and a plan")
+    d.end()
+
+
+def not_even_the_only_user():
+    """Surfaces for contexts that come nearer, and a plan: the user's own requests run meanwhile, by the surface before."""
+    d = Daemon(start=False)
+    os.rename(write_samples(d, "net", 0, MODE), f"{d.state}/models/net@{MODE}.csv")
+    d.start()
+    c, profiler, known = d.client(), d.client(), children(d.process.pid)
+    session = c.open("net", phase="decode", context=1000)
+
+    def served(context):
+        begun, ended = c.request(session, 200, lambda begun: 3 * latency_ns(begun), context=context)
+        return begun["errno"] == ended["errno"] == "0" and int(begun["predicted_ns"]) > 0
+    ok(served(1000), "a model that a helper process reads is known at once")
+    wait_for(lambda: children(d.process.pid) == known)
+    begun = c.ask(op="begin", session=session, deadline_ns=200000000, context=3000)
+    helper = helper_for(d, c, op="end", request=begun["request"], total_ns=20000000, ack=1)
+    if ok(helper is not None, "after a request a helper process prepares for the next ones, also for the only user"):
+        c.reply()
+        met = [served(3000) for _ in range(AHEAD)]
+        ok(all(met), "whose next requests are served, with a prediction, while it stands still", met)
+        os.kill(helper, signal.SIGCONT)
+        ok(wait_for(lambda: children(d.process.pid) == known), "it ends")
+    helper = helper_for(d, profiler, op="profile", model="net", phase="decode")
+    if ok(helper is not None, "a plan is made by a helper process as well"):
+        met = [served(1000) for _ in range(AHEAD)]
+        ok(all(met), "and the user's requests are served", met)
+        os.kill(helper, signal.SIGCONT)
+        reply = profiler.reply()
+        ok("profile" in reply or "done" in reply, "who asked has it", reply)
     d.end()
 
 
@@ -247,55 +276,126 @@ def has_opened(pid, path):
         return False
 
 
+class Imports:
+    """A model with a few samples of its own, a large import, and another import that changes predictions."""
+
+    def __init__(self):
+        self.d = d = Daemon(start=False)
+        self.inherited = f"{d.state}/models/net@{MODE}.inherited"
+        os.rename(write_samples(d, "net", 0, MODE), self.inherited)
+        with open(self.inherited) as rows:
+            header, *rows = [next(rows).strip() for _ in range(40)]
+        rows = [row.split(",") for row in rows]
+        with open(f"{d.state}/models/net@{MODE}.csv", "w") as own:
+            own.write("\n".join([header] + [",".join(row) for row in rows[::8]]) + "\n")
+        for row in rows:  # another board, which is slower at some points
+            row[5] = f"{1.3 * float(row[5]):.0f}"
+        self.lines = {f"line.{i}": line for i, line in enumerate([header] + [",".join(row) for row in rows])}
+        d.start()
+        self.other = self.surface(self.opened())
+        self.restart()
+
+    def restart(self):
+        self.d.stop()
+        self.d.start()
+        self.admin = self.d.client()
+        self.board = self.admin.ask(op="status")["board.name"]
+
+    def opened(self):
+        asker = self.d.client_of(1501)
+        asker.open("net", phase="decode")
+        return asker
+
+    @staticmethod
+    def surface(client):
+        return client.ask(op="surface", model="net", phase="decode", context=100)
+
+    def message(self, model="net"):
+        return {"op": "import", "model": model, "board": self.board, "mode": MODE, "format": 1, "other_versions": 1,
+                **self.lines}
+
+    def rests_on_all(self, meanwhile, what):
+        """What was predicted after the import is what a new daemon predicts."""
+        self.restart()
+        after = self.surface(self.opened())
+        ok(meanwhile == after != self.other, what, [[s.get(key) for s in (self.other, meanwhile, after)]
+           for key in after if not self.other.get(key) == meanwhile.get(key) == after.get(key)][:3])
+
+
 def an_import_beside_a_reader():
     """It comes while a helper process reads the file that it replaces."""
     if os.geteuid() != 0:
         skip("an import while earlier ones are read", "only root can play other users")
         return
-    d = Daemon(start=False)
-    inherited = f"{d.state}/models/net@{MODE}.inherited"
-    os.rename(write_samples(d, "net", 0, MODE), inherited)
-    with open(inherited) as rows:
-        header, *rows = [next(rows).strip() for _ in range(40)]
-    rows = [row.split(",") for row in rows]
-    with open(f"{d.state}/models/net@{MODE}.csv", "w") as own:
-        own.write("\n".join([header] + [",".join(row) for row in rows[::8]]) + "\n")
-    for row in rows:  # another board, which is slower at some points
-        row[5] = f"{1.3 * float(row[5]):.0f}"
-    lines = {f"line.{i}": line for i, line in enumerate([header] + [",".join(row) for row in rows])}
-    surface = lambda c: c.ask(op="surface", model="net", phase="decode", context=100)
-
-    d.start()
-    asker = d.client_of(1501)
-    asker.open("net", phase="decode")
-    before = surface(asker)
-    d.stop()
-    d.start()
-    admin, asker = d.client(), d.client_of(1501)
-    board = admin.ask(op="status")["board.name"]
-    helper = helper_for(d, asker, op="open", model="net", phase="decode")
+    i = Imports()
+    asker = i.d.client_of(1501)
+    helper = helper_for(i.d, asker, op="open", model="net", phase="decode")
     if ok(helper is not None, "a helper process reads earlier imports"):
         for _ in range(10000):
-            if has_opened(helper, inherited) or helper not in children(d.process.pid):
+            if has_opened(helper, i.inherited) or helper not in children(i.d.process.pid):
                 break
             os.kill(helper, signal.SIGCONT)
             time.sleep(0.0002)
             os.kill(helper, signal.SIGSTOP)
-        print(f"# | it was stopped {'while' if has_opened(helper, inherited) else 'not while'} it read", flush=True)
-        reply = admin.ask(op="import", model="net", board=board, mode=MODE, format=1, other_versions=1, **lines)
+        print(f"# | it was stopped {'while' if has_opened(helper, i.inherited) else 'not while'} it read", flush=True)
+        reply = i.admin.ask(**i.message())
         ok(reply["errno"] == "0" and int(reply["points"]) >= ROWS, "an import comes meanwhile", reply)
         os.kill(helper, signal.SIGCONT)
         ok(asker.reply()["errno"] == "0", "the helper process goes on")
-        meanwhile = surface(asker)
-        d.stop()
-        d.start()
-        asker = d.client_of(1501)
-        asker.open("net", phase="decode")
-        after = surface(asker)
-        ok(meanwhile == after != before, "and the model rests on all imports, as after a restart",
-           [[s.get(key) for s in (before, meanwhile, after)] for key in after
-            if not before.get(key) == meanwhile.get(key) == after.get(key)][:3])
-    d.end()
+        i.rests_on_all(i.surface(asker), "and the model rests on all imports, as after a restart")
+    i.d.end()
+
+
+def an_import_beside_a_fit():
+    """It comes while a helper process makes a fit without it."""
+    if os.geteuid() != 0:
+        skip("an import during a fit", "only root can play other users")
+        return
+    i = Imports()
+    known, asker = children(i.d.process.pid), i.opened()
+    wait_for(lambda: children(i.d.process.pid) == known)
+    helper = helper_for(i.d, asker, op="surface", model="net", phase="decode", context=3000)
+    if ok(helper is not None, "a helper process makes a surface"):
+        reply = i.admin.ask(**i.message())
+        ok(reply["errno"] == "0", "an import comes meanwhile", reply)
+        os.kill(helper, signal.SIGCONT)
+        ok(asker.reply()["errno"] == "0" and wait_for(lambda: children(i.d.process.pid) == known),
+           "the helper process goes on")
+        i.rests_on_all(i.surface(asker), "and the next surface rests on the import, as after a restart")
+    i.d.end()
+
+
+def nobody_waits_for_an_import():
+    if os.geteuid() != 0:
+        skip("requests of another user during an import", "only root can play other users")
+        return
+    i = Imports()
+    other, second, known = i.d.client_of(1501), i.d.client(), children(i.d.process.pid)
+    session = other.open("quick")
+    helper = helper_for(i.d, i.admin, **i.message())
+    if ok(helper is not None, "an import is read, and stored, by a helper process"):
+        second.send(**i.message("more"))
+        served_meanwhile(other, session)
+        ok(not has_reply(i.admin) and not has_reply(second), "two imports wait")
+        os.kill(helper, signal.SIGCONT)
+        first, later = i.admin.reply(), second.reply()
+        ok(int(first.get("points", 0)) >= ROWS and int(later.get("points", 0)) == len(i.lines) - 1,
+           "and are answered, the second from its own rows", (first, later))
+        wrong = i.admin.ask(**{**i.message("more"), "line.7": "decode,100,9"})
+        ok(wrong["errno"] != "0" and "line 8" in wrong["message"] and
+           i.admin.ask(**i.message("more")).get("points") == later.get("points"),
+           "an error names the line, and nothing is stored", wrong)
+        wait_for(lambda: children(i.d.process.pid) == known)
+        helper = helper_for(i.d, second, **i.message("third"))
+        second.close()
+        os.kill(helper, signal.SIGCONT)
+        ok(wait_for(lambda: children(i.d.process.pid) == known) and
+           os.path.exists(f"{i.d.state}/models/third@{MODE}.inherited"), "it is stored without its client as well")
+        helper = helper_for(i.d, i.admin, **i.message("fourth"))
+        os.kill(helper, signal.SIGKILL)
+        reply = i.admin.reply()
+        ok(reply["errno"] != "0" and "was ended" in reply["message"], "if its process is killed, the client is told", reply)
+    i.d.end()
 
 
 def samples_of(d, uid):
@@ -547,9 +647,12 @@ def gone_before_the_answer():
 real_time(policy=os.SCHED_FIFO | os.SCHED_RESET_ON_FORK)
 nobody_waits_for_a_fit()
 nobody_waits_for_surfaces()
+not_even_the_only_user()
 nobody_waits_for_files()
 nobody_waits_for_imports()
 an_import_beside_a_reader()
+an_import_beside_a_fit()
+nobody_waits_for_an_import()
 nobody_waits_for_a_power_mode()
 nobody_waits_for_saves()
 saves_are_not_put_off()

@@ -76,8 +76,8 @@ bool library_reads_long(const struct entry *entry);
 size_t library_read_bytes(const struct entry *entry);
 /* In the other process: read the files and leave the result in `out`. */
 void library_read_apart(struct entry *entry, void *out);
-/* In this process: take the result over. If the other process was killed, the files are read here. Returns whether a fit
- * that was made of the same files there still holds: none was imported meanwhile. */
+/* In this process: take the result over. If the other process was killed, the files are read here. Returns whether a
+ * fit that was made of the same files there holds: none was imported meanwhile. */
 bool library_take(struct entry *entry, const void *in);
 /* Read the entry's files here, if it is unread. */
 void library_read(struct entry *entry);

@@ -178,7 +178,7 @@ def nobody_waits_for_surfaces():
 
 
 def not_even_the_only_user():
-    """Surfaces for contexts that come nearer, and a plan: the user's own requests run meanwhile, by the surface before."""
+    """Surfaces for contexts that come nearer, and a plan: the user's own requests run meanwhile."""
     d = Daemon(start=False)
     os.rename(write_samples(d, "net", 0, MODE), f"{d.state}/models/net@{MODE}.csv")
     d.start()
@@ -394,7 +394,8 @@ def nobody_waits_for_an_import():
         helper = helper_for(i.d, i.admin, **i.message("fourth"))
         os.kill(helper, signal.SIGKILL)
         reply = i.admin.reply()
-        ok(reply["errno"] != "0" and "was ended" in reply["message"], "if its process is killed, the client is told", reply)
+        ok(reply["errno"] != "0" and "was ended" in reply["message"], "if its process is killed, the client is told",
+           reply)
     i.d.end()
 
 

@@ -345,32 +345,29 @@ bool cost_allowed(const struct governor_task *t, size_t point, const size_t low[
 	return moves_within(axis, low, t->high) && !over_power_max(t, point);
 }
 
-/* The first bin from `k` on where the chance of a miss is at most `risk_max`; `own`: share of noise in the variance. */
-static size_t early_bin(const struct governor_task *t, const struct surface *s, double own, size_t k)
+/* The first bin from `k` on where the chance of a miss is at most `risk`; `own`: share of noise in the variance. */
+static size_t early_bin(const float heavy[LATE_BINS], const struct surface *s, double own, double risk, size_t k)
 {
-	const float *heavy = t->governor->heavy_over;
-
-	while (k < LATE_BINS && own * (double)s->late[k] + (1 - own) * (double)heavy[k] > t->risk_max)
+	while (k < LATE_BINS && own * (double)s->late[k] + (1 - own) * (double)heavy[k] > risk)
 		k++;
 	return k;
 }
 
 /* The deviations by which a request has to be early for the same. */
-static double early_sd(const struct governor_task *t, const struct surface *s, double own, size_t k)
+static double early_sd(const float heavy[LATE_BINS], const struct surface *s, double own, double risk, size_t k)
 {
-	const float *heavy = t->governor->heavy_over;
 	double was, late;
 
-	k = early_bin(t, s, own, k);
+	k = early_bin(heavy, s, own, risk, k);
 	if (k == LATE_BINS) {
-		double left = t->risk_max - own * (double)s->late[LATE_BINS - 1];
+		double left = risk - own * (double)s->late[LATE_BINS - 1];
 		return left > 0 ? LATE_HIGH * cbrt((1 - own) * (double)heavy[LATE_BINS - 1] / left) : INFINITY;
 	}
 	if (k == 0)
 		return 0;
 	was = own * (double)s->late[k - 1] + (1 - own) * (double)heavy[k - 1];
 	late = own * (double)s->late[k] + (1 - own) * (double)heavy[k];
-	return fmax((double)LATE_LOW + (double)LATE_STEP * ((double)k - (t->risk_max - late) / (was - late)), 0);
+	return fmax((double)LATE_LOW + (double)LATE_STEP * ((double)k - (risk - late) / (was - late)), 0);
 }
 
 /* The party that is most likely to be late at a point. */
@@ -394,25 +391,23 @@ static const struct party *likeliest(const struct governor_task *t, size_t at)
 	return best;
 }
 
-void cost_find_sieve(struct governor_task *t, size_t at)
+/* `risk`: the chance of a miss that is too much. */
+static void set_sieve(const struct governor_task *t, const struct party *party, double risk, struct sieve *sieve)
 {
-	const struct party *party = likeliest(t, at);
+	const float *heavy_over = t->governor->heavy_over;
 	const struct surface *s = party->surface;
-	struct sieve *sieve = &t->sieve;
+	const struct linear_form *end = soonest(t, party);
 	double noise = (double)s->noise_sd * (double)s->noise_sd, before = 0;
-	double var = noise + (double)s->slow_sd * (double)s->slow_sd + party->doubt_var;
-	size_t first, heavy;
+	double var = noise + (double)s->slow_sd * (double)s->slow_sd + doubt_of(t, party, end);
+	size_t first = early_bin(heavy_over, s, 1, risk, 0), heavy = early_bin(heavy_over, s, 0, risk, 0);
 
-	*sieve = (struct sieve){.party = party, .past_ns = party->ran_ns - fmax((double)party->end_joined.fixed_ns, 0)};
+	*sieve = (struct sieve){.party = party,
+				.past_ns = (party->later ? 0 : party->ran_ns) - fmax((double)end->fixed_ns, 0)};
 	sieve->room_ns = party->slack_ns + sieve->past_ns;
 	sieve->per_sd = (float)(SIEVE_STEPS / (SIEVE_SD * sqrt(var)));
-	if (two_ways(t))
-		return;
-	first = early_bin(t, s, 1, 0);
-	heavy = early_bin(t, s, 0, 0);
 	for (size_t k = 0; k <= SIEVE_STEPS; k++) {
 		double sd = (double)k / (double)sieve->per_sd, sum = var + sd * sd;
-		double early = early_sd(t, s, noise / sum, first < heavy ? first : heavy),
+		double early = early_sd(heavy_over, s, noise / sum, risk, first < heavy ? first : heavy),
 		       squared = early * early * sum;
 		if (k)
 			sieve->least[k - 1] = fmin(before, squared);
@@ -421,14 +416,31 @@ void cost_find_sieve(struct governor_task *t, size_t at)
 	sieve->least[SIEVE_STEPS] = before;
 }
 
-bool cost_surely_late(const struct governor_task *t, size_t point)
+void cost_find_sieve(struct governor_task *t, size_t at)
 {
-	const struct sieve *sieve = &t->sieve;
+	set_sieve(t, likeliest(t, at), t->risk_max, &t->sieve);
+	t->sieve_later.party = NULL;
+	for (size_t p = 0; p < t->parties && !t->sieve_later.party; p++)
+		if (t->party[p].later && t->party[p].next)
+			set_sieve(t, &t->party[p], t->risk_max / t->party[p].chance, &t->sieve_later);
+}
+
+static bool is_late_by(const struct governor_task *t, const struct sieve *sieve, size_t point)
+{
 	double ns = cost_soonest(t, sieve->party, point) + sieve->past_ns, spare_ns = sieve->room_ns - ns;
 	float step = sieve->party->surface->sd[point] * sieve->per_sd;
+	double least = sieve->least[step < SIEVE_STEPS ? (size_t)step : SIEVE_STEPS];
 
-	return !(spare_ns > 0) || spare_ns * spare_ns < sieve->least[step < SIEVE_STEPS ? (size_t)step : SIEVE_STEPS] *
-								sieve->room_ns * ns;
+	return spare_ns > 0 ? spare_ns * spare_ns < least * sieve->room_ns * ns : least > 0;
+}
+
+bool cost_surely_late(const struct governor_task *t, size_t point)
+{
+	const struct party *later = t->sieve_later.party;
+
+	return is_late_by(t, &t->sieve, point) ||
+	       (later && is_late_by(t, &t->sieve_later, point) &&
+		!in_time_to_rise(t, later, point, end_by(t, &later->end_joined, point), 0));
 }
 
 /* Other requests can only make it end later, so its latency alone rules out most points. */

@@ -84,7 +84,7 @@ struct party {
  * `governor_task.risk_max`: log x <= (x - 1) / sqrt(x) bounds the squared lead that it needs there, over the product
  * of end and deadline. */
 struct sieve {
-	const struct party *party; /* the likeliest to be late at the current point */
+	const struct party *party; /* mostly the likeliest to be late at the current point */
 	double past_ns, room_ns;   /* time run, which adds to an end; slack, with that */
 	float per_sd;              /* steps per unit of the fit's deviation */
 	double least[SIEVE_STEPS + 1];
@@ -118,7 +118,7 @@ struct governor_task {
 	double risk_max;  /* largest chance of a miss that may be taken now */
 	bool feasible;    /* some point keeps every deadline once there */
 	double gap_ns;    /* after the newest, while nothing runs and clocks move at no cost */
-	struct sieve sieve;
+	struct sieve sieve, sieve_later; /* later: of the next request of one that cannot wait for clocks, or party NULL */
 	size_t target; /* cheapest point in time once there, or else the fastest; SIZE_MAX: not known yet */
 	struct cost at_target;
 	size_t from[CLOCK_COUNT];
@@ -149,9 +149,10 @@ double cost_fits_urgent(const struct governor_task *t, size_t point);
 struct cost cost_at(const struct governor_task *t, size_t point, double move_ns);
 /* The same, for requests in flight that wait for the move under way first. */
 struct cost cost_now(const struct governor_task *t, size_t point, double move_ns);
-/* Set up the sieve for the party that is likeliest to be late at point `at`. Call when all else of parties is set. */
+/* Set up the sieves, the first for the party that is likeliest to be late at point `at`. Call when all else of parties
+ * is set. */
 void cost_find_sieve(struct governor_task *t, size_t at);
-/* Whether a request's chance of a miss is over `risk_max`, by the sieve, which finds most such points. */
+/* Whether a request's chance of a miss is over `risk_max`, by the sieves, which find most such points. */
 bool cost_surely_late(const struct governor_task *t, size_t point);
 /* A lower bound of cost_at(), within some percent, without a logarithm. Stops early once the chance of a miss is at
  * least `risk`, or the whole cost at least `sum`. */

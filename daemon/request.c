@@ -18,7 +18,7 @@
 #define EXPIRY_CAP       10               /* but after at most this many times request_expiry */
 #define AHEAD_DEADLINES  10               /* most virtual time that one end may report, in deadlines, */
 #define AHEAD_NS_MIN     (10 * NS_PER_S)  /* but no less than this */
-#define EXPLAIN_NS       (10 * NS_PER_MS) /* between two explanations of a session's decisions, which people read */
+#define EXPLAIN_NS       (10 * NS_PER_MS) /* after a shorter pause a request is explained once a second: people read it */
 
 #define WITHDRAW_PUT_BACK 2 /* of op=end: the request gives its place in the schedule back */
 
@@ -290,19 +290,20 @@ static void start(struct daemon *d, struct request *request, const struct begin_
 	session->context = request->context;
 }
 
-/* The runner-up of a decision. Requests in quick succession with the same point and reason share the runner-up of the
- * first. */
+/* The runner-up of a decision. To find it takes longer than to decide, so requests in quick succession with the same
+ * point and reason share it. */
 static void explain(struct daemon *d, struct session *session, const struct decision *before)
 {
 	struct decision *decision = &session->decision;
 	uint64_t now_ns = clock_now_ns();
 
-	if (now_ns - session->explained_ns >= EXPLAIN_NS) {
+	if (now_ns - session->arrived_ns >= EXPLAIN_NS || now_ns - session->explained_ns >= NS_PER_S) {
 		governor_explain(&d->governor, decision);
 		session->explained_ns = now_ns;
 	} else if (decision->point == before->point && decision->reason == before->reason) {
 		decision->runner_up = before->runner_up;
 	}
+	session->arrived_ns = now_ns;
 }
 
 /* Decide on the operating point and send the writes that the request needs first. */

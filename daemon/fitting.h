@@ -41,8 +41,8 @@ struct fitting {
 };
 
 /* True if a fit of the model or its surface of this context has become old: a process has been started, or another one
- * is running. The caller tries again when that one ends, by work_ahead(), profiles_fitted() or connection_repeat(). False
- * also if none can be started: the caller then makes the fit itself. `uid`: of the user who is charged. */
+ * is running. The caller tries again when that one ends, by work_ahead(), profiles_fitted() or connection_repeat().
+ * False also if none can be started: the caller then makes the fit itself. `uid`: of the user who is charged. */
 bool fitting_start(struct daemon *d, struct entry *entry, enum phase phase, uint32_t context, uid_t uid);
 
 /* Make a plan. A helper process makes a long one: true as above, and the profile's next call takes the result. */

@@ -18,7 +18,7 @@
 #define EXPIRY_CAP       10               /* but after at most this many times request_expiry */
 #define AHEAD_DEADLINES  10               /* most virtual time that one end may report, in deadlines, */
 #define AHEAD_NS_MIN     (10 * NS_PER_S)  /* but no less than this */
-#define EXPLAIN_NS       (10 * NS_PER_MS) /* after a shorter pause a request is explained once a second: people read it */
+#define EXPLAIN_NS       (10 * NS_PER_MS) /* after shorter pauses requests are explained once a second, for people */
 
 #define WITHDRAW_PUT_BACK 2 /* of op=end: the request gives its place in the schedule back */
 

@@ -40,7 +40,7 @@ struct session {
 	double power_uw; /* smoothed over its requests; 0: unknown */
 	struct decision decision;
 	uint64_t explained_ns; /* when a runner-up was last looked for */
-	uint64_t arrived_ns;  /* of the newest request: real time */
+	uint64_t arrived_ns;   /* of the newest request: real time */
 	uint64_t decided_request;
 	struct op_point point; /* of the newest decision */
 };

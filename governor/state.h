@@ -118,8 +118,9 @@ struct governor_task {
 	double risk_max;  /* largest chance of a miss that may be taken now */
 	bool feasible;    /* some point keeps every deadline once there */
 	double gap_ns;    /* after the newest, while nothing runs and clocks move at no cost */
-	struct sieve sieve, sieve_later; /* later: of the next request of one that cannot wait for clocks, or party NULL */
-	size_t target; /* cheapest point in time once there, or else the fastest; SIZE_MAX: not known yet */
+	struct sieve sieve,
+		sieve_later; /* later: of the next request of one that cannot wait for clocks, or party NULL */
+	size_t target;       /* cheapest point in time once there, or else the fastest; SIZE_MAX: not known yet */
 	struct cost at_target;
 	size_t from[CLOCK_COUNT];
 };

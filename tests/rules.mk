@@ -7,7 +7,7 @@ test-programs: $(TEST_PROGRAMS)
 BENCH := $(patsubst tests/bench_%.c,$(B)/tests/bench-%,$(wildcard tests/bench_*.c))
 .PHONY: bench-programs
 bench-programs: $(BENCH) $(B)/tests/population/daemon $(B)/tests/vtime/shim.so \
-	$(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
+	$(addprefix $(B)/tests/unit/,test_accuracy test_fleet test_prior) $(B)/tests/sim/generated
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 

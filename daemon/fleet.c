@@ -125,7 +125,7 @@ static bool is_of_this_kind(const struct daemon *d, struct connection *c, const 
 static void reply_imported(struct daemon *d, struct connection *c, int rc, const char *message)
 {
 	if (rc < 0) {
-		reply_error(c, -rc, "line: %s", message[0] ? message : strerror(-rc));
+		reply_error(c, -rc, "line: %.255s", message[0] ? message : strerror(-rc));
 		return;
 	}
 	struct kv_out *out = reply_begin(c);
@@ -164,15 +164,18 @@ static void on_imported(void *daemon, unsigned events)
 	struct daemon *d = daemon;
 	struct importing *importing = &d->importing;
 	struct connection *asker = importing->asker;
-	const char *message = "the process that imports was ended";
+	bool done = helper_has_done(&importing->helper);
+	const char *message;
 	int rc = -EIO;
 
 	(void)events;
-	if (helper_has_done(&importing->helper))
+	if (done)
 		rc = library_imported(&d->library, importing->model, importing->mode, importing->helper.page, &message);
 	importing->asker = NULL;
-	if (asker)
+	if (asker && done)
 		reply_imported(d, asker, rc, message);
+	else if (asker)
+		reply_error(asker, EIO, "import: the process that reads and stores it was ended");
 	helper_end(&importing->helper);
 	if (asker)
 		connection_resume(asker);

@@ -24,8 +24,8 @@ static void make(const struct fitting *f, struct made *made)
 	made->plan = f->plan;
 	if (f->plan.profile)
 		make_plan(f->entry, f->phase, &made->plan);
-	model_make_apart(f->entry->model, f->phase, made->plan.found ? made->plan.context : f->context, made->fit);
-	made->plan.made = true;
+	model_make_apart(f->entry->model, f->phase, made->plan.found > 0 ? made->plan.context : f->context, made->fit);
+	made->plan.made = made->plan.found >= 0; /* else the model's own process tries it */
 }
 
 /* Where it is in the page: behind the measurements, if these are read too. */

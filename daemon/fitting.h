@@ -25,7 +25,7 @@ struct plan {
 	const uint8_t *allowed;
 	uint32_t context;
 	/* result */
-	int found;
+	int found; /* as model_plan() returns it */
 	struct op_point point;
 	double gain;
 	bool made; /* by a helper process */

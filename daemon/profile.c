@@ -343,7 +343,7 @@ static void next(struct profile *p)
 		connection_hold(p->connection);
 		return;
 	}
-	if (!plan.found) {
+	if (plan.found <= 0) {
 		reply_done(p);
 		return;
 	}

@@ -191,8 +191,8 @@ int model_predict(struct model *model, enum phase phase, uint32_t context, struc
 
 /* The next point (and context) worth measuring, by the uncertainty of the fit and the likelihood that the governor uses
  * the point. `allowed` (grid->points bytes, or NULL) marks points that may be visited. `*context` on entry: CONTEXT_ANY
- * (up to context_max), or the only one that can be measured; ignored for PHASE_RUN. Returns 1, or 0 when the bound is
- * tight enough and `*gain` (expected reduction of the mean bound, 0 to 1) is not worth a measurement. */
+ * (up to context_max), or the only one that can be measured; ignored for PHASE_RUN. Returns 1, 0 when the bound is
+ * tight enough and `*gain` (expected reduction of the mean bound, 0 to 1) is not worth a measurement, or -ENOMEM. */
 #define CONTEXT_ANY UINT32_MAX
 int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, struct op_point *point, uint32_t *context,
 	       double *gain);

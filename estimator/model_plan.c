@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The choice of the next point of a model to measure. */
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -181,7 +182,7 @@ int model_plan(struct model *model, enum phase phase, const uint8_t *allowed, st
 	int best;
 
 	if (!model_fit(model, phase))
-		return 0;
+		return -ENOMEM;
 	model_renew(model, phase);
 	if (!state->any)
 		fit_init(state->fit, phase, &model->grid);

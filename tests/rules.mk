@@ -7,7 +7,7 @@ test-programs: $(TEST_PROGRAMS)
 BENCH := $(patsubst tests/bench_%.c,$(B)/tests/bench-%,$(wildcard tests/bench_*.c))
 .PHONY: bench-programs
 bench-programs: $(BENCH) $(B)/tests/population/daemon $(B)/tests/vtime/shim.so \
-	$(addprefix $(B)/tests/unit/,test_accuracy test_fleet test_prior) $(B)/tests/sim/generated
+	$(B)/tests/unit/test_accuracy $(B)/tests/sim/generated
 $(BENCH): $(B)/tests/bench-%: $(B)/tests/bench_%.o $(GOVERNOR) $(ESTIMATOR) $(PROBES) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(INIH_LIBS) -lm
 
@@ -19,8 +19,7 @@ $(B)/tests/bench-timeline $(B)/tests/unit/test_timeline $(B)/tests/unit/test_mod
 	$(B)/tests/sim/sim.o $(B)/tests/sim/measure.o
 
 $(B)/tests/unit/test_online: $(B)/tests/sim/sim.o
-$(B)/tests/unit/test_accuracy $(B)/tests/unit/test_prior $(B)/tests/unit/test_fleet: \
-	$(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
+$(B)/tests/unit/test_accuracy: $(B)/tests/sim/boards.o $(B)/tests/sim/sim.o
 
 $(B)/tests/unit/test_lane: $(B)/board/lane.o $(B)/board/cost.o $(B)/board/page.o
 
@@ -49,10 +48,14 @@ $(B)/tests/sim/generated: $(B)/tests/sim/generated.o $(SIM) $(ESTIMATOR) $(COMMO
 # Estimator and governor in closed loop, and the daemon in virtual time, on boards of tests/vtime/plant.c.
 $(B)/tests/unit/test_closed_loop: $(B)/tests/sim/sim.o $(B)/tests/vtime/plant.o
 # Arithmetic by the billion: optimised in either build.
-test-programs: $(if $(SANITIZE),generated,$(B)/tests/sim/generated)
-.PHONY: generated
-generated:
-	@$(MAKE) --no-print-directory SANITIZE= build/release/tests/sim/generated
+STATISTICS := $(addprefix tests/sim/,generated fleet prior)
+test-programs: $(if $(SANITIZE),statistics,$(addprefix $(B)/,$(STATISTICS)))
+.PHONY: statistics
+statistics:
+	@$(MAKE) --no-print-directory SANITIZE= $(addprefix build/release/,$(STATISTICS))
+$(B)/tests/sim/fleet $(B)/tests/sim/prior: $(B)/tests/sim/%: $(B)/tests/sim/%.o $(B)/tests/sim/boards.o \
+		$(B)/tests/sim/sim.o $(ESTIMATOR) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CMOCKA_LIBS) -lm
 
 # The daemon under a virtual clock: flamed and its keeper are the release build's.
 VTIME := $(addprefix $(B)/tests/vtime/,vtime.o scenarios.o recordings.o drive.o client.o plant.o world.o) \

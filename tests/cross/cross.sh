@@ -1,8 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Another architecture: the unit tests and a small population run on it through qemu-user, and its packages, which are
-# everything else, are built, installed and used. Two tests are left out, which take most of the time: statistics over
-# many boards, by arithmetic that the others run too. Prints TAP.
+# everything else, are built, installed and used. Prints TAP.
 # usage: tests/cross/cross.sh [ARCH]     arm64; make check-cross
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -38,8 +37,7 @@ logs=build/$arch/logs
 rm -rf "$logs"
 mkdir -p "$logs"
 # shellcheck disable=SC2016 # of the shell that runs one test
-find build/"$arch"/tests/unit -name 'test_*' ! -name '*.[od]' ! -name test_fleet ! -name test_prior -printf '%f\n' |
-	xargs -P "$(nproc)" -I '{}' sh -c '
+find build/"$arch"/tests/unit -name 'test_*' ! -name '*.[od]' -printf '%f\n' | xargs -P "$(nproc)" -I '{}' sh -c '
 	tools/cross "$1" env CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 10 1500 \
 		"$2" "build/$1/tests/unit/$4" >"$3/$4.log" 2>&1
 	echo $? >"$3/$4.status"' sh "$arch" "$qemu" "$logs" '{}'

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# paired: judges wall-clock time, and waits nearly all of its own
+# alone: judges wall-clock time
 """The proof of tests/opencl with the driver calls of a CUDA program against the stand-in driver, whose kernels
 follow the clocks of the emulated board: profiled at 8
 operating points, 12 others predicted, three deadlines kept."""

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# paired: judges wall-clock time, and waits nearly all of its own
+# alone: judges wall-clock time
 """Engines on the CPU on boards with no GPU clock, which slow them down: their latency follows the clock, and under a
 deadline flamed saves power. llama.cpp and ONNX Runtime as npm ships them, and an element of a GStreamer pipeline.
 usage: test_board.py [llama|ocr|gst ...]"""

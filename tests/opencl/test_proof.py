@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# paired: judges wall-clock time, and waits nearly all of its own
+# alone: judges wall-clock time
 """The proof: Debian's OpenCV DNN, unmodified, on PoCL, slowed down to the clocks of an emulated board. Two networks
 are profiled at 8 operating points by flamectl, 12 others are predicted and then measured; and each runs under three
 deadlines. Inferences that the machine delayed, as the board's layer measured, are left out, of flamed's as of those at

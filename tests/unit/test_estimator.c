@@ -10,6 +10,9 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <math.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "../../common/quantile.h"
 #include "../../estimator/bound.h"
 #include "../../estimator/model.h"
@@ -573,6 +576,38 @@ static void cells_speak_for_near_contexts(void **state)
 	model_free(model);
 }
 
+/* A fit that another process began before an import does not rest on it: the next surface is made anew. */
+static void import_during_a_fit(void **state)
+{
+	struct model *model = small_model(), *others = small_model();
+	struct grid grid = small_grid();
+	size_t bytes = model_apart_bytes(model);
+	void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double sd;
+	(void)state;
+
+	assert_true(page != MAP_FAILED);
+	for (size_t i = 0; i < grid.points; i++) {
+		struct op_point p = grid_point(&grid, i);
+		learn(others, p, 1.05 * truth_ns(p));
+		if (i % 6 == 0)
+			learn(model, p, truth_ns(p));
+	}
+	pid_t pid = fork();
+	if (pid == 0) {
+		model_make_apart(model, PHASE_RUN, 0, page);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	model_inherit(model, others);
+	model_adopt(model, PHASE_RUN, 0, page);
+	assert_false(model_inherited(model, PHASE_RUN, &sd));
+	check_surface(model);
+	assert_true(model_inherited(model, PHASE_RUN, &sd));
+	munmap(page, bytes);
+	model_free(model);
+}
+
 static void quantiles(void **state)
 {
 	(void)state;
@@ -603,6 +638,7 @@ int main(void)
 		cmocka_unit_test(work_in_pieces),
 		cmocka_unit_test(growing_context_is_made_ready),
 		cmocka_unit_test(cells_speak_for_near_contexts),
+		cmocka_unit_test(import_during_a_fit),
 		cmocka_unit_test(quantiles),
 	};
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-# paired: judges wall-clock time, and waits nearly all of its own
+# alone: judges wall-clock time
 """llama.cpp, unmodified, slowed down to the clocks of an emulated board: one surface over clocks and context from ten
 points of them, and three rates of tokens under flamed. Tokens that the machine delayed, as the board's layer measured,
 are left out, of flamed's as of those at fixed clocks; runs are repeated until enough are left."""

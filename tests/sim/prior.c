@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <math.h>
 #include "../../estimator/model.h"
-#include "../sim/boards.h"
+#include "boards.h"
 
 #define BOARDS 60
 #define PROBED 12 /* points of the prior */

@@ -10,11 +10,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include <math.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include "../../estimator/model.h"
-#include "../sim/boards.h"
+#include "boards.h"
 
 #define KINDS     60
 #define STRANGERS 8
@@ -221,44 +218,12 @@ static void other_phase(void **state)
 	free(set.row);
 }
 
-/* A fit that another process began before an import does not rest on it: the next surface is made anew. */
-static void during_a_fit(void **state)
-{
-	struct board_set set;
-	struct unit unit = draw_unit();
-	double sd;
-
-	(void)state;
-	assert_int_equal(board_make(100, &set), 0);
-	struct model *model = board_model(&set, NULL);
-	size_t bytes = model_apart_bytes(model);
-	void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(page != MAP_FAILED);
-	profile(model, &set, &unit, 4);
-	measure(model, &set, &unit, set.count / 2); /* the fit does not have it yet */
-	pid_t pid = fork();
-	if (pid == 0) {
-		model_make_apart(model, PHASE_RUN, 0, page);
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	model_inherit(model, fleet(&set));
-	model_adopt(model, PHASE_RUN, 0, page);
-	assert_false(model_inherited(model, PHASE_RUN, &sd));
-	model_surface(model, PHASE_RUN, 0);
-	assert_true(model_inherited(model, PHASE_RUN, &sd));
-	munmap(page, bytes);
-	model_free(model);
-	free(set.row);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(eleventh),
 		cmocka_unit_test(stranger),
 		cmocka_unit_test(other_phase),
-		cmocka_unit_test(during_a_fit),
 	};
 
 	rng = (struct sim_rng){11};

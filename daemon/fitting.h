@@ -13,9 +13,6 @@
 #include "../common/point.h"
 #include "helper.h"
 
-/* one piece of work; the excess is charged to the user while other users have sessions */
-#define PIECE_NS (2 * NS_PER_MS)
-
 struct daemon;
 struct entry;
 

@@ -8,6 +8,7 @@
 
 #include "../common/file.h"
 #include "daemon.h"
+#include "imports.h"
 #include "installation.h"
 
 #define FORMAT      1   /* of the export */
@@ -150,7 +151,7 @@ static void import(struct daemon *d, void *out)
 			break;
 		len += (size_t)snprintf(csv + len, MESSAGE_BYTES_MAX - len, "%s\n", line);
 	}
-	library_import(&d->library, importing->model, importing->mode, csv, out);
+	imports_add(&d->library, importing->model, importing->mode, csv, out);
 }
 
 static void help(struct daemon *d)
@@ -170,7 +171,7 @@ static void on_imported(void *daemon, unsigned events)
 
 	(void)events;
 	if (done)
-		rc = library_imported(&d->library, importing->model, importing->mode, importing->helper.page, &message);
+		rc = imports_take(&d->library, importing->model, importing->mode, importing->helper.page, &message);
 	importing->asker = NULL;
 	if (asker && done)
 		reply_imported(d, asker, rc, message);
@@ -187,7 +188,7 @@ static void on_imported(void *daemon, unsigned events)
 void fleet_import(struct daemon *d, struct connection *c, const struct kv *kv)
 {
 	struct importing *importing = &d->importing;
-	size_t bytes = library_import_bytes(&d->library);
+	size_t bytes = imports_bytes(&d->library);
 	const char *model, *message;
 
 	if (!need_model(c, kv, &model) || !need_admin(c, "import") || !is_of_this_kind(d, c, kv))
@@ -199,17 +200,17 @@ void fleet_import(struct daemon *d, struct connection *c, const struct kv *kv)
 	strcpy(importing->model, model);
 	strcpy(importing->mode, d->library.mode);
 	importing->message = kv;
-	if (bytes && helper_start(d, &importing->helper, bytes, c->uid, true, help, on_imported)) {
+	if (helper_start(d, &importing->helper, bytes, c->uid, true, help, on_imported)) {
 		importing->asker = c;
 		connection_hold(c);
 	} else { /* no helper process: here */
-		CLEANUP_MEM void *page = bytes ? calloc(1, bytes) : NULL;
+		CLEANUP_MEM void *page = calloc(1, bytes);
 		int rc = -ENOMEM;
 
 		message = "";
 		if (page) {
 			import(d, page);
-			rc = library_imported(&d->library, model, importing->mode, page, &message);
+			rc = imports_take(&d->library, model, importing->mode, page, &message);
 		}
 		reply_imported(d, c, rc, message);
 	}

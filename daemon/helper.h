@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* one piece of work; the excess is charged to the user while other users have sessions */
+#define PIECE_NS (2 * NS_PER_MS)
+
 struct daemon;
 struct loop_watch;
 

@@ -15,6 +15,7 @@
 #include "../common/clock.h"
 #include "../common/file.h"
 #include "../common/log.h"
+#include "imports.h"
 #include "model_files.h"
 #include "sandbox.h"
 #include "user.h"
@@ -23,30 +24,6 @@
 #define START_NS         (50 * NS_PER_MS) /* for reading models before the first client is served */
 #define LAYERS_OVERLAP   8                /* most layers of one inference that may run at the same time */
 #define READ_BYTES_QUICK 65536            /* files of at most this size are read in about a millisecond */
-
-/* A model of the measurements of other boards of the same kind; empty if there are none. NULL: out of memory. */
-static struct model *inherited(const struct library *library, const struct entry *entry)
-{
-	struct model *model = model_new(library->grid, &library->options);
-	struct entry of_all = {.owner = USER_ADMIN, .model = model};
-
-	strcpy(of_all.name, entry->name);
-	strcpy(of_all.mode, entry->mode);
-	if (model && files_load_inherited(library->dir, &of_all) >= 0)
-		return model;
-	model_free(model);
-	return NULL;
-}
-
-/* Takes over `from`, unless it is empty or NULL. */
-static void inherit(struct entry *entry, struct model *from)
-{
-	if (from && !model_measured_bytes(from)) {
-		model_free(from);
-		from = NULL;
-	}
-	model_inherit(entry->model, from);
-}
 
 /* Free the entry's measurements, and those of other boards: they are read again from its files at its next use. */
 static void evict(struct entry *entry)
@@ -145,7 +122,7 @@ static int read_others(struct library *library, struct entry *entry, struct mode
 		model_free(from);
 		return -ENOMEM;
 	}
-	inherit(entry, from);
+	imports_give(entry, from);
 	files_load_company(library->dir, entry);
 	entry->unread = false;
 	return 0;
@@ -155,7 +132,7 @@ static int read_files(struct library *library, struct entry *entry)
 {
 	int rc = read_measured(library, entry);
 
-	return read_others(library, entry, rc < 0 ? NULL : inherited(library, entry), rc);
+	return read_others(library, entry, rc < 0 ? NULL : imports_read(library, entry), rc);
 }
 
 static struct entry *find(struct library *library, const char *name, const char *mode, uid_t owner)
@@ -225,7 +202,7 @@ static size_t image_stride(const struct entry *entry)
 {
 	size_t align = _Alignof(max_align_t);
 
-	return (model_image_bytes(entry->model) + align - 1) / align * align;
+	return (model_image_bytes(entry->library->grid, &entry->library->options) + align - 1) / align * align;
 }
 
 size_t library_read_bytes(const struct entry *entry)
@@ -239,13 +216,13 @@ void library_read_apart(struct entry *entry, void *out)
 
 	if (read_measured(entry->library, entry) < 0)
 		return;
-	struct model *others = inherited(entry->library, entry);
+	struct model *others = imports_read(entry->library, entry);
 	if (!others)
 		return;
 	model_image_put(entry->model, apart->image);
 	model_image_put(others, apart->image + image_stride(entry));
 	apart->imports = entry->imports;
-	inherit(entry, others);
+	imports_give(entry, others);
 	apart->done = true;
 }
 
@@ -262,7 +239,7 @@ bool library_take(struct entry *entry, const void *in)
 
 		if (!newest) {
 			model_free(others);
-			others = inherited(entry->library, entry);
+			others = imports_read(entry->library, entry);
 		}
 		return read_others(entry->library, entry, others, 0) == 0 && newest;
 	}
@@ -528,80 +505,6 @@ void library_reset_refuted(struct library *library, struct entry *entry, struct 
 			    entry->name, entry->owner);
 	files_set_aside(library->dir, entry, "contradicted by measurements");
 	model_forget(entry->model);
-}
-
-/* What library_import() leaves. */
-struct imported {
-	int rc;
-	char message[256];
-	_Alignas(max_align_t) char image[]; /* of the measurements of all other boards */
-};
-
-size_t library_import_bytes(const struct library *library)
-{
-	struct model *empty = model_new(library->grid, &library->options);
-	size_t bytes = empty ? sizeof(struct imported) + model_image_bytes(empty) : 0;
-
-	model_free(empty);
-	return bytes;
-}
-
-static int import(const struct library *library, struct entry *of_all, char *text, struct imported *out)
-{
-	CLEANUP_MEM struct sample *samples = NULL;
-	char source[] = "import";
-	int rc = files_load_inherited(library->dir, of_all);
-
-	if (rc >= 0)
-		rc = files_learn_samples(of_all, text, source, out->message, sizeof(out->message));
-	long count = rc < 0 ? rc : model_samples(of_all->model, &samples);
-	if (count <= 0)
-		return count < 0 ? (int)count : -EINVAL;
-	rc = files_save_inherited(library->dir, of_all, samples, (size_t)count);
-	return rc < 0 ? rc : (int)count;
-}
-
-void library_import(const struct library *library, const char *name, const char *mode, char *text, void *out)
-{
-	struct imported *imported = out;
-	struct entry of_all = {.owner = USER_ADMIN, .model = model_new(library->grid, &library->options)};
-
-	strcpy(of_all.name, name);
-	strcpy(of_all.mode, mode);
-	imported->rc = of_all.model && text ? import(library, &of_all, text, imported) : -ENOMEM;
-	model_free(of_all.model);
-	if (imported->rc < 0)
-		return;
-	of_all.model = inherited(library, &of_all); /* as they are in the file, which rounds */
-	if (of_all.model)
-		model_image_put(of_all.model, imported->image);
-	else
-		imported->rc = -ENOMEM;
-	model_free(of_all.model);
-}
-
-int library_imported(struct library *library, const char *name, const char *mode, const void *in, const char **message)
-{
-	const struct imported *imported = in;
-
-	*message = imported->message;
-	for (size_t i = 0; i < library->count && imported->rc >= 0; i++) {
-		struct entry *entry = &library->entry[i];
-
-		if (strcmp(entry->name, name) != 0 || strcmp(entry->mode, mode) != 0)
-			continue;
-		entry->imports++;
-		if (entry->unread)
-			continue;
-		struct model *others = model_new(library->grid, &library->options);
-		int rc = others ? model_image_take(others, imported->image) : -ENOMEM;
-		if (rc < 0) {
-			model_free(others);
-			return rc;
-		}
-		inherit(entry, others);
-	}
-	return imported->rc;
 }
 
 static void prune(struct library *library, uid_t owner)

@@ -108,14 +108,6 @@ struct entry *library_get(struct library *library, const char *name, uid_t owner
  * library_enter() does not become a user of it. */
 struct entry *library_enter(struct library *library, const char *name, uid_t owner);
 struct entry *library_hold(struct library *library, const char *name, uid_t owner);
-/* Import measurements of other boards of the same kind (a samples CSV, cut up in place) for every model of that name in
- * a power mode: they are added to earlier imports and stored. This takes up to a tenth of a second, and is done by a
- * helper process. `out`: zeroed memory of library_import_bytes() that is shared with it (0: out of memory). */
-size_t library_import_bytes(const struct library *library);
-void library_import(const struct library *library, const char *name, const char *mode, char *text, void *out);
-/* Give them to the models in memory. Returns the number of points imported so far, or -errno; `message` is empty, or
- * says which line and why, as long as `in` is there. */
-int library_imported(struct library *library, const char *name, const char *mode, const void *in, const char **message);
 void library_put(struct entry *entry);
 
 /* Find the owner's model, else the administrator's, without creating, reading or holding it; NULL when

@@ -27,11 +27,11 @@ static const char *take(const char *at, void *array, size_t bytes)
 	return at + bytes;
 }
 
-size_t model_image_bytes(const struct model *model)
+size_t model_image_bytes(const struct grid *grid, const struct model_options *options)
 {
 	return sizeof(struct image) + SAMPLES_MAX * sizeof(struct cell) +
-	       PHASE_COUNT * model->grid.points * sizeof(uint32_t) +
-	       model->options.layers_max * (sizeof(struct layer_place) + sizeof(struct layer_row));
+	       PHASE_COUNT * grid->points * sizeof(uint32_t) +
+	       options->layers_max * (sizeof(struct layer_place) + sizeof(struct layer_row));
 }
 
 void model_image_put(const struct model *model, void *out)

@@ -208,7 +208,7 @@ size_t model_plan_list(struct model *model, enum phase phase, const struct sampl
 
 /* Samples and layers of a model that has learned nothing from requests, as plain bytes for another process of the same
  * program. Their largest size: */
-size_t model_image_bytes(const struct model *model);
+size_t model_image_bytes(const struct grid *grid, const struct model_options *options);
 void model_image_put(const struct model *model, void *out);
 /* Read them into an empty model over the same grid; `in` has model_image_bytes(). Returns 0, -ENOMEM, or -EINVAL where
  * no model could have put them: the other process reads files of others. After an error the model is empty. */

@@ -576,7 +576,7 @@ static void cells_speak_for_near_contexts(void **state)
 	model_free(model);
 }
 
-/* A fit that another process began before an import does not rest on it: the next surface is made anew. */
+/* A fit that another process began before an import does not rest on it: the next surface comes from a new one. */
 static void import_during_a_fit(void **state)
 {
 	struct model *model = small_model(), *others = small_model();

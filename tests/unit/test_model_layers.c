@@ -298,7 +298,7 @@ static void test_image(void **state)
 	profile(model, 8, rows);
 	model_options_default(&options);
 	struct model *again = model_new(&grid, &options);
-	void *image = calloc(1, model_image_bytes(model));
+	void *image = calloc(1, model_image_bytes(&grid, &options));
 	model_image_put(model, image);
 	assert_int_equal(model_image_take(again, image), 0);
 	long count = model_samples(model, &before), layers = model_layers(model, &layers_before);
@@ -347,7 +347,7 @@ static void test_image_hostile(void **state)
 	(void)state;
 	profile(model, 8, rows);
 	model_options_default(&options);
-	size_t bytes = model_image_bytes(model);
+	size_t bytes = model_image_bytes(&grid, &options);
 	uint32_t *image = calloc(1, bytes);
 	model_image_put(model, image);
 	size_t words = bytes / sizeof(*image);

@@ -48,7 +48,6 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 	c->had_turn = false;
 	if (after_others && !had_turn && !connection_may_ask(c))
 		return false;
-	uint64_t start_ns = clock_cpu_ns();
 	if (op)
 		op->handle(d, c, kv);
 	else if (named)
@@ -56,7 +55,7 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 	else
 		reply_error(c, EINVAL, "op: must be the first key of a message");
 	library_trim(&d->library);
-	uint64_t took_ns = clock_cpu_ns() - start_ns;
+	uint64_t took_ns = connection_took_ns(c);
 	if (after_others)
 		connection_asked(c, took_ns);
 	else if (op && !op->asks && took_ns > CHEAP_NS && dispatch_beside_others(d, c))

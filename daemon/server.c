@@ -40,6 +40,7 @@ struct server {
 	struct server_handlers handlers;
 	struct connection *first;
 	unsigned count;
+	uint64_t charged_ns;  /* flamed's processor time up to which messages are accounted for */
 	uint64_t accepted_ns; /* advances by ACCEPT_STEP_NS with each connection; kept close to the current time */
 };
 
@@ -215,7 +216,6 @@ static size_t handle(struct connection *c)
 			return used;
 		}
 		memcpy(text, c->in + used, (size_t)n);
-		uint64_t start_ns = clock_cpu_ns();
 		int rc = kv_parse(text, (size_t)n, &kv, &line);
 		if (rc == -E2BIG)
 			reply_error(c, E2BIG, "more than %d keys", KV_PAIRS_MAX);
@@ -224,7 +224,7 @@ static size_t handle(struct connection *c)
 		else if (!c->server->handlers.message(c->server->handlers.arg, c, &kv))
 			break;
 		if (rc < 0) { /* a malformed message is charged like a query */
-			connection_asked(c, clock_cpu_ns() - start_ns);
+			connection_asked(c, connection_took_ns(c));
 			(void)!connection_may_ask(c);
 		}
 		used += (size_t)n;
@@ -266,9 +266,9 @@ static bool trim(struct connection *c)
 /* Handle received messages and send replies. */
 static void serve(struct connection *c)
 {
-	uint64_t start_ns = clock_cpu_ns();
 	bool alive;
 
+	c->server->charged_ns = clock_cpu_ns();
 	c->busy++;
 	size_t used = handle(c);
 	if (used) {
@@ -278,7 +278,7 @@ static void serve(struct connection *c)
 	/* a piece of a message is no request either, beside those of others */
 	if (!used && c->in_len && !c->held && !c->closing && !c->dead &&
 	    c->server->handlers.beside_others(c->server->handlers.arg, c)) {
-		connection_asked(c, clock_cpu_ns() - start_ns);
+		connection_asked(c, connection_took_ns(c));
 		(void)!connection_may_ask(c);
 	}
 	alive = !c->dead && flush(c) && !(c->gone && c->held) && trim(c);
@@ -397,6 +397,14 @@ static void on_user_may_ask(void *arg)
 	server->turn = NULL;
 	if (user->may_ask && user->asking)
 		loop_timer_in(user->may_ask, user_owes_ns(user, DEBT_ASKS));
+}
+
+uint64_t connection_took_ns(struct connection *c)
+{
+	uint64_t now_ns = clock_cpu_ns(), took_ns = now_ns - c->server->charged_ns;
+
+	c->server->charged_ns = now_ns;
+	return took_ns;
 }
 
 void connection_asked(struct connection *c, uint64_t took_ns)

@@ -76,6 +76,10 @@ void reply_error(struct connection *connection, int errnum, const char *format, 
 /* Send the reply written so far, for a handler that has more work to do. */
 void connection_flush(struct connection *connection);
 
+/* In a handler: flamed's processor time for this message so far. It is read once, so that the next message counts from
+ * there. */
+uint64_t connection_took_ns(struct connection *connection);
+
 /* Questions, which no request waits for, must not slow requests: those of a connection may take a
  * small part of the time, past a burst, and where other users have sessions those of a user over
  * all its connections, which then wait in one queue. */

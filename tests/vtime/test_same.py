@@ -9,8 +9,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "client"))
 import tap  # noqa: E402
 
-PROGRAM = os.path.join(tap.BUILD, "tests/vtime/vtime")
-ENVIRON = dict(os.environ, VTIME_SHIM=os.path.join(tap.BUILD, "tests/vtime/shim.so"))
+PROGRAM = os.path.join(tap.RELEASE, "tests/vtime/vtime")
+ENVIRON = dict(os.environ, VTIME_SHIM=os.path.join(tap.RELEASE, "tests/vtime/shim.so"))
 # Clocks that settle, two requests in flight, a client that waits for nothing, a keeper whose write is
 # refused, a restart.
 SCENARIOS = ["settle times, periodic", "two at once", "no wait", "foreign", "restart", "decode"]

@@ -1,5 +1,5 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# flamed and its keeper in closed loop, in virtual time.
-export VTIME_SHIM="$BUILD_DIR/tests/vtime/shim.so"
-exec "$BUILD_DIR/tests/vtime/vtime"
+# flamed and its keeper in closed loop, in virtual time. The boards are simulated, optimised in either build.
+export VTIME_SHIM="$RELEASE_DIR/tests/vtime/shim.so"
+exec "$RELEASE_DIR/tests/vtime/vtime"

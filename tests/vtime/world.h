@@ -4,6 +4,7 @@
 #ifndef TESTS_VTIME_WORLD_H
 #define TESTS_VTIME_WORLD_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,8 +15,9 @@ struct world {
 	char dir[WORLD_PATH_MAX]; /* holds root/ run/ state/ vtime/ flamed.conf flamed.log */
 	struct vtime_page *page;
 	pid_t flamed;
-	int page_fd;       /* locked as long as this driver lives */
-	uint32_t seen[16]; /* by the process in each slot, of the messages sent */
+	int page_fd;          /* locked as long as this driver lives */
+	cpu_set_t processors; /* those that the driver may use */
+	uint32_t seen[16];    /* by the process in each slot, of the messages sent */
 };
 
 /* A new world in a fresh directory below /dev/shm, or, where there is none, $TMPDIR. Nothing runs yet. */

@@ -29,7 +29,8 @@ LATE = 0.03  # of a token's time by which the board's layer was late: the machin
 ERROR_MAX = 5.0  # mean, percent
 STEADY = 4  # tokens measured of each (clocks, context) point, after one on which the clocks move
 LEAST = 2  # of them that the machine must not delay
-RUNS = 4  # until enough tokens are left
+RUNS = 4  # until enough tokens are left,
+SPARE = 2  # of those at all rates, beside one of each: on a busy machine each could take all of them
 PROMPTS = (20, 40, 50, 60, 70)  # turns of a conversation: contexts of some 40 to 450 tokens
 LOCKS = 6  # tokens of a process that may pass before the layer has detected inferences,
 CALIBRATES = (
@@ -45,8 +46,8 @@ CLOCKS = (
 )
 RATES = (1.3, 1.9, 2.8)  # periods, over the time of a token at the highest clocks
 LEARNT = 30  # tokens that flamed may learn from,
-COUNTED = 200  # and those that count, within the first block of context
-CALM = 100  # of those, in all runs of a rate, that the machine must not delay,
+COUNTED = 100  # and those that count, within the first block of context
+CALM = 50  # of those, in all runs of a rate, that the machine must not delay,
 AFTER = 2  # nor the tokens right before each: flamed makes up for their delay
 LATE_MAX = 0.01
 POWER_MAX = 1.05
@@ -279,14 +280,15 @@ class Stream:
 
 
 class Rate:
-    """Conversations at a rate, until the machine let enough tokens be."""
+    """Conversations at a rate, until the machine let enough tokens be, or the spare ones are used up."""
+
+    spare = SPARE
 
     def __init__(self, flamed, period_ns):
-        self.streams = []
-        while len(self.streams) < RUNS and self.calm() < CALM:
+        self.streams = [Stream(flamed, period_ns)]
+        while self.streams[-1].whole and self.calm() < CALM and len(self.streams) < RUNS and Rate.spare:
+            Rate.spare -= 1
             self.streams.append(Stream(flamed, period_ns))
-            if not self.streams[-1].whole:
-                break
 
     def calm(self):
         return sum(len(stream.power) for stream in self.streams)

@@ -429,34 +429,20 @@ static uint64_t enqueued(struct stream *stream)
 	return ++stream->commands;
 }
 
-/* Keep as many tokens as there is room and need for; returns their number. */
-static size_t keep_records(struct stream *stream, const struct launch_call *call, const struct launch_token *tokens,
-			   const uint64_t *kernels, size_t count, uint64_t now_ns)
-{
-	struct task *task = &stream->now;
-	size_t kept = 0;
-
-	if (!layer_on() || !call->record || !task->recording || count == 0 || task->count + count > LAYERS_MAX) {
-		task->partial |= call->record;
-		return 0;
-	}
-	for (; kept < count; kept++)
-		task->records[task->count++] =
-			(struct launch_record){tokens[kept], kernels[kept], kept ? 0 : call->gap_ns,
-					       kept ? 0 : now_ns - call->begin_ns, false};
-	return kept;
-}
-
 uint64_t stream_launched(struct stream *stream, struct launch_call *call, bool taken, const struct launch_token *tokens,
 			 const uint64_t *kernels, size_t count)
 {
 	uint64_t now_ns = clock_now_ns(), number;
 	struct outcome outcome = {0};
-	size_t kept;
+	size_t kept = 0;
 
 	pthread_mutex_lock(&stream->lock);
 	stream->passing = false;
-	kept = keep_records(stream, call, tokens, kernels, taken ? count : 0, now_ns);
+	if (call->record) {
+		kept = task_keep(&stream->now, tokens, kernels, taken ? count : 0, call->gap_ns,
+				 now_ns - call->begin_ns);
+		stream->now.partial |= !kept;
+	}
 	stream->mark_ns = now_ns;
 	number = enqueued(stream);
 	stream->launched = number;

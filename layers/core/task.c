@@ -5,6 +5,17 @@
 #include "../../lib/flamed.h"
 #include "summary.h"
 
+size_t task_keep(struct task *task, const struct launch_token *tokens, const uint64_t *kernels, size_t count,
+		 uint64_t gap_ns, uint64_t call_ns)
+{
+	if (!layer_on() || !task->recording || task->count + count > LAYERS_MAX)
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		task->records[task->count++] =
+			(struct launch_record){tokens[i], kernels[i], i ? 0 : gap_ns, i ? 0 : call_ns, false};
+	return count;
+}
+
 void task_release(struct task *task)
 {
 	for (size_t i = 0; i < task->count; i++)

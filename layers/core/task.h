@@ -26,6 +26,11 @@ struct task {
 	size_t count;
 };
 
+/* Add launches, of which the first began `gap_ns` after the last call and whose call took `call_ns`. The task then owns
+ * their tokens. Returns their number, or 0: none is wanted, or there is no room for all. */
+size_t task_keep(struct task *task, const struct launch_token *tokens, const uint64_t *kernels, size_t count,
+		 uint64_t gap_ns, uint64_t call_ns);
+
 /* Release its launches and their memory without reporting it. */
 void task_release(struct task *task);
 

@@ -314,8 +314,15 @@ class Imports:
         return {"op": "import", "model": model, "board": self.board, "mode": MODE, "format": 1, "other_versions": 1,
                 **self.lines}
 
-    def rests_on_all(self, meanwhile, what):
-        """What was predicted after the import is what a new daemon predicts."""
+    def beside(self, helper, asker, what):
+        """An import while a helper process stands still for `asker`: what is predicted when that goes on is what a new
+        daemon predicts."""
+        reply = self.admin.ask(**self.message())
+        ok(reply["errno"] == "0" and int(reply["points"]) >= ROWS, "an import comes meanwhile", reply)
+        os.kill(helper, signal.SIGCONT)
+        ok(asker.reply()["errno"] == "0" and wait_for(lambda: helper not in children(self.d.process.pid)),
+           "the helper process goes on")
+        meanwhile = self.surface(asker)
         self.restart()
         after = self.surface(self.opened())
         ok(meanwhile == after != self.other, what, [[s.get(key) for s in (self.other, meanwhile, after)]
@@ -338,11 +345,7 @@ def an_import_beside_a_reader():
             time.sleep(0.0002)
             os.kill(helper, signal.SIGSTOP)
         print(f"# | it was stopped {'while' if has_opened(helper, i.inherited) else 'not while'} it read", flush=True)
-        reply = i.admin.ask(**i.message())
-        ok(reply["errno"] == "0" and int(reply["points"]) >= ROWS, "an import comes meanwhile", reply)
-        os.kill(helper, signal.SIGCONT)
-        ok(asker.reply()["errno"] == "0", "the helper process goes on")
-        i.rests_on_all(i.surface(asker), "and the model rests on all imports, as after a restart")
+        i.beside(helper, asker, "and the model rests on all imports, as after a restart")
     i.d.end()
 
 
@@ -356,12 +359,7 @@ def an_import_beside_a_fit():
     wait_for(lambda: children(i.d.process.pid) == known)
     helper = helper_for(i.d, asker, op="surface", model="net", phase="decode", context=3000)
     if ok(helper is not None, "a helper process makes a surface"):
-        reply = i.admin.ask(**i.message())
-        ok(reply["errno"] == "0", "an import comes meanwhile", reply)
-        os.kill(helper, signal.SIGCONT)
-        ok(asker.reply()["errno"] == "0" and wait_for(lambda: children(i.d.process.pid) == known),
-           "the helper process goes on")
-        i.rests_on_all(i.surface(asker), "and the next surface rests on the import, as after a restart")
+        i.beside(helper, asker, "and the next surface rests on the import, as after a restart")
     i.d.end()
 
 

@@ -249,7 +249,7 @@ def streams(daemon, server):
     ok(HELD_S + FIRST_S <= first_s <= took_s - 3 * TOKEN_S, "the first token came when the server sent it",
        (first_s, took_s))
     pace, others_s = int(tally["stream.reached_mhz"]) / 1000, HELD_S + FIRST_S + 3 * TOKEN_S - first_s  # at least
-    ok(3 / (took_s - HELD_S / 2) <= pace and pace * others_s <= 3,
+    ok(3 / (took_s - HELD_S) <= pace and pace * others_s <= 3,
        "the others at its pace, and the wait for the first is no part of it", (pace, first_s, took_s))
     ok(int(tally["requests"]) == 4 and tally["open"] == "0", "nothing is left open", tally)
     proxy.end()

@@ -30,7 +30,7 @@ LEAST = 6            # of those in all runs, that the machine must not delay,
 CALM = 50            # and of those under a deadline,
 AFTER = 2            # nor the ones right before each: flamed allows for their delay
 RUNS = 4             # until enough are left,
-SPARE = 2            # of those under all deadlines, beside one of each: on a busy machine each could take all of them
+SPARE = 6            # of those under all deadlines, beside one of each: on a busy machine each could take all of them
 QUIET = 1.5          # percent by which the board was late while profiling; a run that is later is repeated
 EXEC_SLOW, HOST_SLOW = 40, 80 # of the board; see slower_board()
 

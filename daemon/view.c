@@ -40,11 +40,15 @@ static uint32_t priority_of(const struct daemon *d, const struct session *sessio
 const struct surface *view_surface(struct daemon *d, const struct session *session, enum phase phase, uint32_t context)
 {
 	const struct user *user = session->connection->user;
+	struct model *model = session->entry->model;
 
-	if (d->sessions > user->sessions &&
-	    (user_owes_ns(user, DEBT_WORK) || !model_surface_is_at_hand(session->entry->model, phase, context)))
-		return model_surface_kept(session->entry->model, phase, context);
-	return model_surface_at_hand(session->entry->model, phase, context);
+	if (d->sessions > user->sessions) {
+		if (user_owes_ns(user, DEBT_WORK) || !model_surface_is_at_hand(model, phase, context))
+			return model_surface_kept(model, phase, context);
+	} else if (model_refits_quickly(model, phase)) {
+		return model_surface(model, phase, context); /* the newest, which only this user waits for */
+	}
+	return model_surface_at_hand(model, phase, context);
 }
 
 /* Computing a surface takes milliseconds, and there may be hundreds of requests. */

@@ -448,10 +448,11 @@ const struct surface *model_surface(struct model *model, enum phase phase, uint3
 	return serve(model, slot);
 }
 
-/* Few rows are fitted and predicted from quickly, and before the first fit there is no other surface. */
-static bool quick(const struct phase_state *state)
+bool model_refits_quickly(const struct model *model, enum phase phase)
 {
-	return !state->any || !has_fit(state) || (!state->layers && state->fit->rows <= REFIT_ROWS_QUICK);
+	const struct phase_state *state = &model->phase[phase];
+
+	return has_fit(state) && !state->layers && state->fit->rows <= REFIT_ROWS_QUICK;
 }
 
 static const struct surface *from_last_fit(struct model *model, enum phase phase, uint32_t step)
@@ -491,8 +492,11 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
 		model_refit(model, phase, false);
 		model->phase[phase].stale = true;
 	}
-	if (quick(&model->phase[phase]))
+	if (!has_fit(&model->phase[phase])) /* there is no other surface */
 		return model_surface(model, phase, context);
+	if (model_refits_quickly(model, phase))
+		return slot && slot->generation == model->phase[phase].generation ? serve(model, slot) :
+										    from_last_fit(model, phase, step);
 	if (phase == PHASE_RUN || low == high)
 		return slot && slot->generation ? serve(model, slot) : from_last_fit(model, phase, step);
 	from = slot_at(model, phase, low);
@@ -511,12 +515,6 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
 	return serve(model, slot);
 }
 
-/* Would the first fit take long? */
-static bool first_is_long(const struct model *model, const struct phase_state *state)
-{
-	return state->any && !has_fit(state) && model->cells.count > REFIT_ROWS_QUICK;
-}
-
 /* The contexts of the surfaces that one of this context is interpolated from; that of a network is its own. */
 static void knots_of(enum phase phase, uint32_t context, uint32_t knot[2])
 {
@@ -530,9 +528,9 @@ bool model_surface_is_at_hand(struct model *model, enum phase phase, uint32_t co
 	const struct phase_state *state = &model->phase[phase];
 	uint32_t knot[2];
 
-	if (first_is_long(model, state))
-		return false;
-	if (quick(state))
+	if (!state->any || !has_fit(state))
+		return !state->any;
+	if (model_refits_quickly(model, phase))
 		return true;
 	knots_of(phase, context, knot);
 	for (int k = 0; k < 2; k++) {
@@ -553,12 +551,12 @@ static enum work {
 	struct phase_state *state = &model->phase[phase];
 	uint32_t knot[2];
 
-	if (state->any && !has_fit(state))
-		return WORK_FIT;
-	if (quick(state))
+	if (!state->any)
 		return WORK_NONE;
 	if (refit_due(state))
 		return WORK_FIT;
+	if (model_refits_quickly(model, phase)) /* its surfaces are made quickly too */
+		return WORK_NONE;
 	knots_of(phase, context, knot);
 	for (int k = 0; k < 2; k++) {
 		const struct surface_slot *slot = slot_at(model, phase, knot[k]);

@@ -148,13 +148,16 @@ int model_observe(struct model *model, enum phase phase, uint32_t context, struc
  * one costs an interpolation, or at contexts a factor of 1.4 apart a pass over the grid, but no fit. */
 const struct surface *model_surface(struct model *model, enum phase phase, uint32_t context);
 
-/* The non-blocking variant: steps that take milliseconds (a fit of many rows or of layers, a pass over the grid) are
- * left to model_work(); until then the surface is that of the previous fit. */
+/* The non-blocking variant: steps that take milliseconds (a fit but for the first, a pass over the grid) are left to
+ * model_work(); until then the surface is that of the previous fit. */
 const struct surface *model_surface_at_hand(struct model *model, enum phase phase, uint32_t context);
 
 /* The variant that computes nothing: the surface in memory of that context or the nearest longer one; without one, a
  * surface of state SURFACE_NONE. */
 const struct surface *model_surface_kept(struct model *model, enum phase phase, uint32_t context);
+
+/* Whether the next fit takes some milliseconds at most: the last one was of few rows, and none of layers. */
+bool model_refits_quickly(const struct model *model, enum phase phase);
 
 /* Whether model_surface_at_hand() left work for this phase and context. */
 bool model_work_due(struct model *model, enum phase phase, uint32_t context);

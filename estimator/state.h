@@ -119,7 +119,7 @@ struct surface_slot {
 	uint64_t scatter_of;    /* the same for its scatter */
 };
 
-#define REFIT_ROWS_QUICK   12 /* a fit of at most this many rows takes some milliseconds and is made at once */
+#define REFIT_ROWS_QUICK   12 /* a fit of so few rows takes milliseconds, and is made at once for an only user */
 #define REFIT_PATIENCE     16
 #define REFIT_PATIENCE_MAX 1024
 

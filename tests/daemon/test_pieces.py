@@ -65,11 +65,11 @@ def children(pid):
         return [int(child) for child in f.read().split()]
 
 
-def helper_for(d, client, **message):
+def helper_for(d, client, within_s=10, **message):
     """The helper process for a client's message, stopped; None: it was too quick."""
     known = children(d.process.pid)
     client.send(**message)
-    for _ in range(50000):
+    for _ in range(within_s * 5000):
         new = [child for child in children(d.process.pid) if child not in known]
         if new:
             os.kill(new[0], signal.SIGSTOP)
@@ -205,6 +205,49 @@ def not_even_the_only_user():
         os.kill(helper, signal.SIGCONT)
         reply = profiler.reply()
         ok("profile" in reply or "done" in reply, "who asked has it", reply)
+    d.end()
+
+
+def nobody_waits_for_few_samples():
+    """A fit of a few samples takes milliseconds too: beside another user's sessions no request makes one."""
+    if os.geteuid() != 0:
+        skip("fits of few samples beside another user", "only root can play other users")
+        return
+    d = Daemon()
+    other, c = d.client(), d.client_of(1501)
+    session, mine = other.open("quick"), c.open("new")
+    known = children(d.process.pid)
+
+    def fit_after(factor):
+        """The helper process that fits after a request, once the debt for the fit before it is paid."""
+        for _ in range(30):
+            begun = c.ask(op="begin", session=mine, deadline_ns=60000000, wait=1)
+            helper = helper_for(d, c, within_s=1, op="end", request=begun["request"],
+                                total_ns=int(factor * latency_ns(begun)), ack=1)
+            if helper:
+                return helper
+            c.reply()
+        return None
+
+    def predicted_ns(factor):
+        begun, _ = c.request(mine, 60, lambda begun: factor * latency_ns(begun))
+        return int(begun.get("predicted_ns", 0))
+
+    def goes_on(helper):
+        os.kill(helper, signal.SIGCONT)
+        return wait_for(lambda: helper not in children(d.process.pid))
+    helper = fit_after(1)
+    if ok(helper is not None, "the fit of the first sample is a helper process's"):
+        c.reply()
+        served_meanwhile(other, session)
+        ok(predicted_ns(1) == 0, "until it ends the model is unknown")
+        ok(goes_on(helper) and predicted_ns(1) > 0, "and then known")
+    helper = fit_after(1.2)
+    if ok(helper is not None, "and so are the next ones"):
+        c.reply()
+        served_meanwhile(other, session)
+        ok(predicted_ns(1.2) > 0, "while one stands still the fit before it is used")
+        ok(goes_on(helper), "and it ends")
     d.end()
 
 
@@ -652,6 +695,7 @@ real_time(policy=os.SCHED_FIFO | os.SCHED_RESET_ON_FORK)
 nobody_waits_for_a_fit()
 nobody_waits_for_surfaces()
 not_even_the_only_user()
+nobody_waits_for_few_samples()
 nobody_waits_for_files()
 nobody_waits_for_imports()
 an_import_beside_a_reader()

@@ -511,6 +511,35 @@ static void work_in_pieces(void **state)
 	model_free(whole);
 }
 
+/* A fit of few rows is quick, but whoever asks for what is at hand does not wait for it either. */
+static void few_rows_hold_nobody_up(void **state)
+{
+	struct grid grid = small_grid();
+	struct model *model = small_model();
+	float before[24];
+	(void)state;
+
+	assert_true(model_surface_is_at_hand(model, PHASE_RUN, 0) && !model_refits_quickly(model, PHASE_RUN));
+	learn(model, grid_point(&grid, 0), truth_ns(grid_point(&grid, 0)));
+	assert_false(model_surface_is_at_hand(model, PHASE_RUN, 0)); /* not without the first fit */
+	assert_true(model_work_due(model, PHASE_RUN, 0));
+	while (model_work(model, PHASE_RUN, 0))
+		;
+	assert_true(model_surface_is_at_hand(model, PHASE_RUN, 0));
+	memcpy(before, model_surface_at_hand(model, PHASE_RUN, 0)->latency_ns, sizeof(before));
+	for (size_t i = 1; i < 6; i++)
+		learn(model, grid_point(&grid, i * 4), truth_ns(grid_point(&grid, i * 4)));
+	assert_true(model_refits_quickly(model, PHASE_RUN) && model_surface_is_at_hand(model, PHASE_RUN, 0));
+	assert_memory_equal(model_surface_at_hand(model, PHASE_RUN, 0)->latency_ns, before, sizeof(before));
+	assert_true(model_work_due(model, PHASE_RUN, 0));
+	while (model_work(model, PHASE_RUN, 0))
+		;
+	const struct surface *s = model_surface_at_hand(model, PHASE_RUN, 0);
+	assert_memory_not_equal(s->latency_ns, before, sizeof(before));
+	assert_ptr_equal(s, model_surface(model, PHASE_RUN, 0));
+	model_free(model);
+}
+
 /* For a decode whose context grows, every surface is computed beforehand. */
 static void growing_context_is_made_ready(void **state)
 {
@@ -636,6 +665,7 @@ int main(void)
 		cmocka_unit_test(stored_and_loaded),
 		cmocka_unit_test(anything_at_all),
 		cmocka_unit_test(work_in_pieces),
+		cmocka_unit_test(few_rows_hold_nobody_up),
 		cmocka_unit_test(growing_context_is_made_ready),
 		cmocka_unit_test(cells_speak_for_near_contexts),
 		cmocka_unit_test(import_during_a_fit),

@@ -2,10 +2,9 @@
 /* The choice of a point for a request: the least cost now and later, less the value of what is learned there. */
 #include "state.h"
 
-#define EXPLORE_ALL   100   /* first requests, each of which searches every point for something to learn */
-#define EXPLORE_EVERY 8     /* later requests that share one search of all points; the last of them may explore */
-#define SAME_SPEED    1.02F /* where no deadline can be kept, points within this ratio count as equally fast */
-#define FAR_SD        8.0F  /* a point whose latency is over the slack by more deviations is not considered */
+#define EXPLORE_ALL   100  /* first requests, each of which searches every point for something to learn */
+#define EXPLORE_EVERY 8    /* later requests that share one search of all points; the last of them may explore */
+#define FAR_SD        8.0F /* a point whose latency is over the slack by more deviations is not considered */
 /* Where the fastest point is likely to be late, other points are considered: latencies within this ratio of the
  * fastest, as boards are irregular by a tenth, */
 #define FALLBACK_RATIO  1.05F
@@ -48,7 +47,7 @@ struct choice choice_weigh(const struct governor_task *t, size_t i)
 	saved = target_sum - stay.power_uw;
 	if (saved > 0) {
 		double fits = cost_fits(t, i), back = return_price_uw(t, i);
-		c.learned = fits * t->yield * t->horizon * saved;
+		c.learned = t->learns ? fits * t->horizon * saved : 0;
 		c.sum += (1 - fits) * back - c.learned;
 	} else {
 		c.sum += fmin(t->horizon * fmax(total(&stay) - target_sum, 0), return_price_uw(t, i));
@@ -100,7 +99,7 @@ bool choice_being_learned(const struct governor_task *t, double worst)
 static bool ruled_out(const struct governor_task *t, size_t i, double risk, const struct choice *best)
 {
 	double target_sum = total(&t->at_target), saved = target_sum - (double)cost_power_uw(t, i);
-	double learned = saved > 0 ? t->yield * t->horizon * saved : 0, sum = INFINITY;
+	double learned = saved > 0 && t->learns ? t->horizon * saved : 0, sum = INFINITY;
 	size_t axis[CLOCK_COUNT];
 	struct cost least;
 
@@ -170,13 +169,11 @@ static void search_in_turns(const struct governor_task *t, double risk, struct c
 /* The least J of the points where the chance of a miss is at most `risk`; SIZE_MAX: none. */
 static struct choice least_of(const struct governor_task *t, double risk)
 {
-	const float *own = t->party[t->urgent].surface->latency_ns;
 	struct choice best = {.point = SIZE_MAX}, at_target = choice_weigh(t, t->target), c;
 
 	if (t->board.current_known && cost_allowed(t, t->board.current, t->low)) {
 		c = t->board.current == t->target ? at_target : choice_weigh(t, t->board.current);
-		if (c.now.worst <= risk && (t->feasible || t->parties > 1 ||
-					    own[c.point] <= SAME_SPEED * own[t->target] || c.now.worst < LIKELY))
+		if (c.now.worst <= risk && (t->feasible || t->parties > 1 || c.now.worst < LIKELY))
 			better(&best, &c);
 		if (best.point == t->board.current && choice_being_learned(t, c.now.worst))
 			return best;

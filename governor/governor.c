@@ -217,7 +217,7 @@ static void task_begin(struct governor *governor, const struct governor_board *b
 		t->soft[CLOCK_MEM] = t->from[CLOCK_MEM] < t->high[CLOCK_MEM] ? t->from[CLOCK_MEM] : t->high[CLOCK_MEM];
 	t->top_uw = (double)newest->surface->power_uw[grid_index(board->grid, t->high)];
 	t->risk_max = 1 - governor->options.quantile;
-	t->yield = requests[count - 1].unlearned ? 0 : (double)s->yield;
+	t->learns = !newest->unlearned;
 	t->target = SIZE_MAX;
 	add_parties(t, requests, count, now_ns);
 	/* Conditions change with each session that joins or leaves: the more there are, the sooner. */
@@ -390,7 +390,7 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	refill_mem(governor, now_ns);
 	if (board->current_known)
 		company_advance(governor, requests, count, board->current, now_ns);
-	session_began(governor, newest, board->current);
+	session_began(governor, newest);
 	task_begin(governor, board, requests, count, now_ns);
 	for (size_t i = 0; i < count; i++)
 		out->learning = out->learning || requests[i].surface->state != SURFACE_READY;
@@ -406,8 +406,6 @@ void governor_decide(struct governor *governor, const struct governor_board *boa
 	describe(t, out);
 	expect_ends(t, out);
 	s->forgiven = out->reason == REASON_UNKNOWN || ((!t->feasible || s->missed) && late_anyway(t));
-	s->tried = out->point;
-	s->exploring = out->reason == REASON_EXPLORE && newest->surface->measured[out->point] == 0;
 	note_mem(governor, board->grid, out->point);
 }
 

@@ -129,14 +129,10 @@ struct governor_session {
 	uint32_t begun;     /* requests in all; 0: a new session */
 	uint32_t steady;    /* requests since the newest kind of deadline: the horizon over which savings count */
 	uint64_t bands;     /* kinds of deadline (half octaves) that it had, a bit each */
-	uint64_t begin_ns;  /* of the newest request */
 	uint64_t tight_ns;  /* the shortest of its recent deadlines, */
 	uint32_t tight_age; /* and requests since */
-	size_t tried;       /* the point of its newest decision, */
-	bool exploring;     /* chosen in order to measure it */
 	uint32_t found;     /* 1 + the best point that this round of requests has found to explore; 0: none */
 	double found_sum;   /* its cost */
-	float yield;        /* share of explorations that led to a measurement */
 	bool forgiven;      /* its newest request is not charged if late: it would be at any point */
 	bool missed;        /* its last request */
 	/* expected total of its request in flight, as of the newest decision; 0: it runs alone */

@@ -7,8 +7,6 @@
 #define MISS_BUDGET_DECAY   0.03 /* decay of the rest, per request */
 #define COMPANY_VAR         0.01 /* (10 %)^2, prior of the error of expected totals in company, */
 #define COMPANY_RATE        0.05 /* and the weight of each new one */
-#define YIELD_RISE \
-	0.01F /* per request: recovery of the yield, so that a session that could not measure explores again */
 
 void governor_session_reset(struct governor *governor, uint32_t session)
 {
@@ -29,7 +27,7 @@ double session_next_deadline_ns(const struct governor_session *s, double deadlin
 	return tight_ns > 0 && kind_of(tight_ns) < kind_of(deadline_ns) ? tight_ns : deadline_ns;
 }
 
-void session_began(struct governor *governor, const struct governor_request *request, size_t current)
+void session_began(struct governor *governor, const struct governor_request *request)
 {
 	struct governor_session *s = &governor->session[request->session];
 	uint64_t relative_ns = request->deadline_ns - request->begin_ns;
@@ -39,7 +37,7 @@ void session_began(struct governor *governor, const struct governor_request *req
 				governor->options.learning_misses;
 
 	if (!s->begun)
-		*s = (struct governor_session){.miss_debt = -budget, .yield = 1};
+		*s = (struct governor_session){.miss_debt = -budget};
 	if (!(s->bands & band)) {
 		s->steady = 0;
 		s->miss_debt = fmin(s->miss_debt, -fmin(MISS_BUDGET_LASTING, governor->options.learning_misses));
@@ -53,13 +51,6 @@ void session_began(struct governor *governor, const struct governor_request *req
 	}
 	s->begun += s->begun < UINT32_MAX;
 	s->steady += s->steady < UINT32_MAX;
-	s->yield += YIELD_RISE * (1 - s->yield);
-	if (s->exploring && request->surface->measured[s->tried])
-		s->yield = 0.5F * (1 + s->yield);
-	else if (s->exploring && current != s->tried)
-		s->yield *= 0.5F;
-	s->exploring = false;
-	s->begin_ns = request->begin_ns;
 }
 
 double session_company_var(const struct governor_session *s)

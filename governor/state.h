@@ -42,8 +42,8 @@ double company_theta(const struct governor *governor, uint32_t model, uint32_t o
 
 /* ---- session.c ---- */
 
-/* A request of the session begins, clocks at point `current`. */
-void session_began(struct governor *governor, const struct governor_request *request, size_t current);
+/* A request of the session begins. */
+void session_began(struct governor *governor, const struct governor_request *request);
 /* The deadline that its next request may have, if this one has `deadline_ns`: the shortest of late, if that is of
  * another kind, else the same. Both relative. */
 double session_next_deadline_ns(const struct governor_session *session, double deadline_ns);
@@ -114,7 +114,7 @@ struct governor_task {
 	double top_uw;    /* power at the highest point allowed: the unit of MISS_PRICE */
 	double period_ns; /* over which energy is counted */
 	double horizon;   /* requests over which savings count */
-	double yield;     /* share of explorations that lead to a measurement */
+	bool learns;      /* the newest's total is learned from */
 	double risk_max;  /* largest chance of a miss that may be taken now */
 	bool feasible;    /* some point keeps every deadline once there */
 	double gap_ns;    /* after the newest, while nothing runs and clocks move at no cost */

@@ -160,7 +160,7 @@ static void search_in_turns(const struct governor_task *t, double risk, struct c
 		return;
 	if (s->found) {
 		c = choice_weigh(t, s->found - 1);
-		if (c.now.worst <= risk)
+		if (c.now.worst <= risk && cost_allowed(t, c.point, t->soft)) /* ceilings may be lower since */
 			better(best, &c);
 	}
 	s->found = 0;
@@ -173,7 +173,8 @@ static struct choice least_of(const struct governor_task *t, double risk)
 
 	if (t->board.current_known && cost_allowed(t, t->board.current, t->low)) {
 		c = t->board.current == t->target ? at_target : choice_weigh(t, t->board.current);
-		if (c.now.worst <= risk && (t->feasible || t->parties > 1 || c.now.worst < LIKELY))
+		if (c.now.worst <= risk &&
+		    (t->feasible || t->parties > 1 || c.point == t->target || c.now.worst < LIKELY))
 			better(&best, &c);
 		if (best.point == t->board.current && choice_being_learned(t, c.now.worst))
 			return best;

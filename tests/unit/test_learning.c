@@ -188,6 +188,33 @@ static void test_charged_once(void **state)
 	assert_true(debt[0] > 0.9 && debt[1] == 0);
 }
 
+/* The point that a search shared by several requests has found is not chosen if a ceiling has come below it since. */
+static void test_found_below_ceiling(void **state)
+{
+	size_t axis[CLOCK_COUNT] = {10, 4, 2}, known, other, found = 0;
+
+	(void)state;
+	one_model();
+	struct governor_board board = make_board();
+	known = grid_index(&grid, axis);
+	axis[CLOCK_CPU] = 12;
+	axis[CLOCK_GPU] = 3;
+	other = grid_index(&grid, axis);
+	two_points(known, 0.9F, other, 1.0F, 0.15F);
+	plane[0].power[other] = 0.8F * plane[0].power[known];
+	board.current = known;
+	for (uint64_t i = 0; i < 200; i++) {
+		if (i > 150 && governor.session[0].found == other + 1 && governor.session[0].begun % 8 == 7)
+			board.ceiling_hz[CLOCK_CPU] = grid.hz[CLOCK_CPU][11];
+		found += decide(&board, 0, (1000 + 100 * i) * MS, DEADLINE_NS).point == other;
+		if (board.ceiling_hz[CLOCK_CPU] == UINT64_MAX)
+			continue;
+		assert_true(found > 0); /* before */
+		assert_int_equal(decide(&board, 0, (1050 + 100 * i) * MS, DEADLINE_NS).point, known);
+	}
+	assert_true(board.ceiling_hz[CLOCK_CPU] != UINT64_MAX);
+}
+
 /* A miss allowed for learning costs as much as any other: the price falls no lower than at the target. */
 static void test_allowance(void **state)
 {
@@ -206,10 +233,15 @@ static void test_allowance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kinds),           cmocka_unit_test(test_explores),
-		cmocka_unit_test(test_late_everywhere), cmocka_unit_test(test_clocks_on_their_way),
-		cmocka_unit_test(test_late_too_often),  cmocka_unit_test(test_surely_late),
-		cmocka_unit_test(test_charged_once),    cmocka_unit_test(test_allowance),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_explores),
+		cmocka_unit_test(test_late_everywhere),
+		cmocka_unit_test(test_clocks_on_their_way),
+		cmocka_unit_test(test_late_too_often),
+		cmocka_unit_test(test_surely_late),
+		cmocka_unit_test(test_charged_once),
+		cmocka_unit_test(test_allowance),
+		cmocka_unit_test(test_found_below_ceiling),
 	};
 
 	int failed = cmocka_run_group_tests_name("learning", tests, NULL, NULL);

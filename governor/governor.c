@@ -12,7 +12,7 @@
 
 #define MISS_PRICE          20.0   /* of a miss at miss_target, in requests at the power of the highest point */
 #define MISS_PRICE_GROWTH   1.0    /* growth of its log, per miss over miss_target */
-#define MISS_DEBT_MAX       30.0   /* misses over miss_target beyond which it grows no more, to stay finite */
+#define MISS_DEBT_MAX       16.0   /* misses over miss_target beyond which it grows no more, to fit in 64 bits */
 #define MISS_PRICE_PRIORITY 0.35   /* growth of its log, per step of priority */
 #define HORIZON_FIRST       30.0   /* requests over which a saving counts, when conditions have just changed; */
 #define HORIZON_GROWTH      8.0    /* more for each request since, as what has lasted is likely to last; */

@@ -20,9 +20,9 @@
 #define SESSIONS_PER_CONNECTION_MAX 256
 #define REQUESTS_PER_UID_MAX        256 /* in flight */
 #define REQUESTS_MAX                (USERS_FULL * REQUESTS_PER_UID_MAX)
-#define COMPANY_MAX                 8   /* requests laid out one beside the other: the newest and the most urgent */
-#define COMPANY_PAIRS_MAX           512 /* pairs of models whose interference is remembered */
-#define REQUESTS_PER_SESSION_MAX    8   /* in flight */
+#define COMPANY_MAX                 8  /* requests laid out one beside the other: the newest and the most urgent */
+#define COMPANY_PAIRS_MAX           16 /* of a model: others, by order of begin, beside which its speed is remembered */
+#define REQUESTS_PER_SESSION_MAX    8  /* in flight */
 #define OUTPUT_BYTES_MAX            (256 * 1024) /* of unread replies, after which a client is disconnected */
 /* bytes of messages not whole and replies not read, over all connections */
 #define BUFFERED_PER_UID_MAX        (1 << 20)

@@ -32,8 +32,8 @@ void company_format(struct kv_out *out, const struct entry *entry)
 
 	if (!governor)
 		return;
-	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++) {
-		const struct interference *p = &governor->pair[i];
+	for (size_t i = 0; i < library->count * COMPANY_PAIRS_MAX; i++) {
+		const struct interference *p = &governor->pair[i / COMPANY_PAIRS_MAX][i % COMPANY_PAIRS_MAX];
 		if (!p->n || (p->model != id && p->other != id))
 			continue;
 		const struct entry *other = &library->entry[p->model == id ? p->other : p->model];

@@ -16,22 +16,26 @@
 
 /* ---- theta ---- */
 
-static size_t pair_slot(uint32_t model, uint32_t other, bool before)
+/* A pair's entry; NULL: there is none. */
+static struct interference *pair_find(const struct governor *governor, uint32_t model, uint32_t other, bool before)
 {
-	return (model * 2654435761U + other * 40503U + before * 97U) % COMPANY_PAIRS_MAX;
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX && governor->pair[model][i].n; i++) {
+		const struct interference *p = &governor->pair[model][i];
+		if (p->other == other && p->before == before)
+			return (struct interference *)p;
+	}
+	return NULL;
 }
 
-/* The slot of a pair's entry, or the free slot for it; COMPANY_PAIRS_MAX: the table is full. */
-static size_t pair_find(const struct governor *governor, uint32_t model, uint32_t other, bool before)
+/* An entry for a new pair: the first free one of its model, or that of the fewest requests. */
+static struct interference *pair_new(struct governor *governor, uint32_t model)
 {
-	size_t slot = pair_slot(model, other, before);
+	struct interference *least = governor->pair[model];
 
-	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++, slot = (slot + 1) % COMPANY_PAIRS_MAX) {
-		const struct interference *p = &governor->pair[slot];
-		if (!p->n || (p->model == model && p->other == other && p->before == before))
-			return slot;
-	}
-	return COMPANY_PAIRS_MAX;
+	for (size_t i = 1; i < COMPANY_PAIRS_MAX; i++)
+		if (governor->pair[model][i].n < least->n)
+			least = &governor->pair[model][i];
+	return least;
 }
 
 /* Of two requests that begin at the same moment, the first is the one that was decided first. */
@@ -44,41 +48,37 @@ static bool began_before(const struct governor_request *a, const struct governor
 
 double company_theta(const struct governor *governor, uint32_t model, uint32_t other, bool before, double *var)
 {
-	size_t slot = pair_find(governor, model, other, before);
-	bool known = slot < COMPANY_PAIRS_MAX && governor->pair[slot].n;
+	const struct interference *p = pair_find(governor, model, other, before);
 
-	*var = known ? (double)governor->pair[slot].var : (double)THETA_VAR_FIRST;
-	return known ? exp((double)governor->pair[slot].log_theta) : 1;
+	*var = p ? (double)p->var : (double)THETA_VAR_FIRST;
+	return p ? exp((double)p->log_theta) : 1;
 }
 
 bool governor_model_pair(struct governor *governor, const struct interference *pair)
 {
-	size_t slot = pair_find(governor, pair->model, pair->other, pair->before);
+	struct interference *p;
 
-	if (!pair->n || !(fabs((double)pair->log_theta) <= LOG_THETA_MAX) ||
-	    !(pair->var > 0 && pair->var <= THETA_VAR_FIRST))
+	if (!pair->n || pair->model >= MODELS_MAX || pair->other >= MODELS_MAX ||
+	    !(fabs((double)pair->log_theta) <= LOG_THETA_MAX) || !(pair->var > 0 && pair->var <= THETA_VAR_FIRST))
 		return false;
-	if (slot < COMPANY_PAIRS_MAX)
-		governor->pair[slot] = *pair;
+	p = pair_find(governor, pair->model, pair->other, pair->before);
+	*(p ? p : pair_new(governor, pair->model)) = *pair;
 	return true;
 }
 
-/* All other entries are inserted again, as a lookup stops at the first free slot. */
 void governor_model_reset(struct governor *governor, uint32_t model)
 {
-	static const struct interference none;
-	struct interference kept[COMPANY_PAIRS_MAX];
-	size_t count = 0;
-
 	governor->alone[model] = 0;
-	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++) {
-		const struct interference *p = &governor->pair[i];
-		if (p->n && p->model != model && p->other != model)
-			kept[count++] = *p;
-		governor->pair[i] = none;
+	for (size_t m = 0; m < MODELS_MAX; m++) {
+		struct interference *p = governor->pair[m];
+		size_t kept = 0;
+
+		for (size_t i = 0; i < COMPANY_PAIRS_MAX && p[i].n; i++)
+			if (m != model && p[i].other != model)
+				p[kept++] = p[i];
+		for (; kept < COMPANY_PAIRS_MAX && p[kept].n; kept++)
+			p[kept].n = 0;
 	}
-	for (size_t i = 0; i < count; i++)
-		governor_model_pair(governor, &kept[i]);
 }
 
 /* ---- simulation of the requests in flight and expected ---- */
@@ -347,16 +347,15 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 	}
 	off_ns = copysign(fmin(fabs(off_ns), RESIDUAL_MAX_SD * sqrt(sum)), off_ns);
 	for (uint32_t k = 0; k < f->partners && sum > 0; k++) {
-		size_t slot = pair_find(governor, model, f->partner[k] / 2, f->partner[k] % 2);
+		struct interference *p = pair_find(governor, model, f->partner[k] / 2, f->partner[k] % 2);
 		double gain = f->doubt_ns[k] * var[k] / sum;
-		if (slot == COMPANY_PAIRS_MAX)
-			continue;
-		struct interference *p = &governor->pair[slot];
-		if (!p->n)
+		if (!p) {
+			p = pair_new(governor, model);
 			*p = (struct interference){.model = model,
 						   .other = f->partner[k] / 2,
 						   .before = f->partner[k] % 2,
 						   .var = THETA_VAR_FIRST};
+		}
 		p->log_theta *= 1 - (float)THETA_RETURN;
 		p->log_theta = (float)fmax(fmin((double)p->log_theta + gain * off_ns, LOG_THETA_MAX), -LOG_THETA_MAX);
 		p->var = (float)(var[k] * (1 - gain * f->doubt_ns[k]));

@@ -145,7 +145,7 @@ struct governor {
 	double quantile_sd;          /* deviations that `quantile` lies above the mean of a normal distribution */
 	float heavy_over[LATE_BINS]; /* chance that a fit's error is over LATE_LOW + k x LATE_STEP deviations */
 	struct governor_session session[SESSIONS_MAX];
-	struct interference pair[COMPANY_PAIRS_MAX];
+	struct interference pair[MODELS_MAX][COMPANY_PAIRS_MAX]; /* by model, so that no other user takes its room */
 	/* requests that ran alone: theta can be learned only once a model's time alone is known */
 	uint16_t alone[MODELS_MAX];
 	uint64_t begun;             /* requests in all */

@@ -147,12 +147,12 @@ static void adapt_report(struct closed *c)
 			(double)x->sd[i], (double)x->noise_sd, x->slowdown, (double)x->latency_ns[top] / 1e6,
 			c->run->board->work[s].latency_ns[top] / 1e6, (double)x->sd[top],
 			governor.session[s].miss_debt);
-		for (size_t k = 0; k < COMPANY_PAIRS_MAX; k++)
-			if (governor.pair[k].n && governor.pair[k].model == s)
-				fprintf(stderr, "  beside %u%s: theta %.3f of %.3f sd %.3f n %u\n",
-					governor.pair[k].other, governor.pair[k].before ? " (before)" : "",
-					exp((double)governor.pair[k].log_theta),
-					c->run->board->theta[s][governor.pair[k].other],
-					sqrt((double)governor.pair[k].var), governor.pair[k].n);
+		for (size_t k = 0; k < COMPANY_PAIRS_MAX; k++) {
+			const struct interference *pair = &governor.pair[s][k];
+			if (pair->n)
+				fprintf(stderr, "  beside %u%s: theta %.3f of %.3f sd %.3f n %u\n", pair->other,
+					pair->before ? " (before)" : "", exp((double)pair->log_theta),
+					c->run->board->theta[s][pair->other], sqrt((double)pair->var), pair->n);
+		}
 	}
 }

@@ -52,8 +52,8 @@ static uint32_t id(const struct entry *entry)
 static const struct interference *pair(uint32_t model, uint32_t other)
 {
 	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
-		if (governor.pair[i].n && governor.pair[i].model == model && governor.pair[i].other == other)
-			return &governor.pair[i];
+		if (governor.pair[model][i].n && governor.pair[model][i].other == other)
+			return &governor.pair[model][i];
 	return NULL;
 }
 

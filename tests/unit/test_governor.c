@@ -133,6 +133,12 @@ static void test_price(void **state)
 		price = d.miss_price_uw;
 	}
 	assert_true(d.power_uw >= first.power_uw);
+	struct governor_session before = governor.session[0];
+	for (int i = 0; i < 100; i++)
+		governor_ended(&governor, 0, 40 * MS, 30 * MS);
+	d = decide(&board, 0, 1550 * MS, 30 * MS);
+	assert_true(d.miss_price_uw > price && d.miss_price_uw < 0.01 * (double)UINT64_MAX); /* fits in a reply */
+	governor.session[0] = before;
 	assert_true(fabs(decide(&board, 1, 1600 * MS, 30 * MS).miss_price_uw / other.miss_price_uw - 1) < 1e-9);
 	for (int i = 0; i < 500; i++)
 		governor_ended(&governor, 0, 20 * MS, 30 * MS);
@@ -299,8 +305,8 @@ static void test_interference(void **state)
 		now_ns += run_ns + 10 * MS;
 	}
 	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
-		if (governor.pair[i].n && governor.pair[i].model == 0)
-			learned = exp((double)governor.pair[i].log_theta), var = (double)governor.pair[i].var;
+		if (governor.pair[0][i].n)
+			learned = exp((double)governor.pair[0][i].log_theta), var = (double)governor.pair[0][i].var;
 	printf("# | theta %.3f, learned %.3f, variance of its log %.3f\n", theta, learned, var);
 	assert_true(fabs(learned - theta) < 0.1);
 	assert_true(var > 0 && var < 0.05); /* 0.5 before the first request */
@@ -309,11 +315,35 @@ static void test_interference(void **state)
 	struct governor_run run = {.ran_ns = (uint64_t)(3 * own_ns), .at = board.current, .stood = true};
 	governor_own(&governor, r, 2, 0, &run, now_ns + run.ran_ns);
 	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
-		if (governor.pair[i].n && governor.pair[i].model == 0)
-			assert_true(exp((double)governor.pair[i].log_theta) == learned);
+		if (governor.pair[0][i].n)
+			assert_true(exp((double)governor.pair[0][i].log_theta) == learned);
 	governor_model_reset(&governor, 0);
 	for (size_t i = 0; i < COMPANY_PAIRS_MAX; i++)
-		assert_true(!governor.pair[i].n || (governor.pair[i].model && governor.pair[i].other));
+		assert_true(!governor.pair[0][i].n && (!governor.pair[1][i].n || governor.pair[1][i].other));
+}
+
+/* Each model has room for pairs of its own, and when it is full the pair of the fewest requests gives way. */
+static void test_pairs_share(void **state)
+{
+	double var;
+
+	(void)state;
+	fresh();
+	for (uint32_t other = 1; other <= 3 * COMPANY_PAIRS_MAX; other++) {
+		struct interference pair = {
+			.model = other % 2, .other = 100 + other, .log_theta = -1, .var = 0.1F, .n = other < 5 ? 9 : 1};
+		assert_true(governor_model_pair(&governor, &pair));
+		assert_true(company_theta(&governor, other % 2, 100 + other, false, &var) < 0.5);
+		assert_true(company_theta(&governor, other % 2, 100 + other, true, &var) == 1);
+	}
+	for (uint32_t other = 1; other < 5; other++)
+		assert_true(company_theta(&governor, other % 2, 100 + other, false, &var) < 0.5 && var < 0.2);
+	governor_model_reset(&governor, 101);
+	assert_true(company_theta(&governor, 1, 101, false, &var) == 1);
+	assert_true(company_theta(&governor, 1, 103, false, &var) < 0.5);
+	governor_model_reset(&governor, 1);
+	assert_true(company_theta(&governor, 1, 103, false, &var) == 1);
+	assert_true(company_theta(&governor, 0, 102, false, &var) < 0.5);
 }
 
 /* A request beside others is given more than it would need alone, and one of low priority gives way. */
@@ -582,7 +612,7 @@ int main(void)
 		cmocka_unit_test(test_expected),       cmocka_unit_test(test_never_alone),
 		cmocka_unit_test(test_many_requests),  cmocka_unit_test(test_cap_together),
 		cmocka_unit_test(test_unlearned),      cmocka_unit_test(test_expected_soon),
-		cmocka_unit_test(test_expected_waits),
+		cmocka_unit_test(test_expected_waits), cmocka_unit_test(test_pairs_share),
 	};
 
 	int failed = cmocka_run_group_tests_name("governor", tests, NULL, NULL);

@@ -20,7 +20,9 @@ struct apart {
 	size_t rows;                /* of layers, that the timeline was fitted to */
 	bool made;                  /* a timeline */
 	bool done;                  /* the rest is there too */
-	uint64_t forgotten, before; /* of the model, and the generation of its fit, at the begin */
+	uint64_t forgotten, before; /* of the model, and the generation of its fit, at the begin, */
+	uint32_t cells;             /* the number of its cells, */
+	uint32_t fresh, since;      /* and what had been observed since that fit */
 	struct phase_state state;
 	struct fit fit;
 	struct made_surface surface[SURFACES];
@@ -82,7 +84,12 @@ void model_make_apart(struct model *model, enum phase phase, uint32_t context, v
 
 	apart->forgotten = model->forgotten;
 	apart->before = state->generation;
+	apart->cells = model->cells.count;
+	apart->fresh = state->fresh;
+	apart->since = state->since;
 	model_surface(model, phase, context);
+	while (model_work(model, phase, context)) /* knots that have been replaced since its surface was made */
+		;
 	apart->rows = model->layers.count;
 	if (state->timeline)
 		timeline_pack(state->timeline, apart->timeline);
@@ -131,7 +138,8 @@ static void take_fit(struct model *model, enum phase phase, const struct apart *
 	state->generation++;
 	state->patience = apart->state.patience;
 	state->stale = apart->state.taught != model->taught;
-	state->since = state->fresh = 0;
+	state->fresh -= apart->fresh < state->fresh ? apart->fresh : state->fresh;
+	state->since -= apart->since < state->since ? apart->since : state->since;
 	state->drift = 0;
 	for (size_t i = 0; i < apart->state.own_rows; i++)
 		model->cells.cell[apart->state.own_row[i]].fitted = apart->fit.row[i].log_ns;
@@ -180,6 +188,20 @@ static void take_surfaces(struct model *model, enum phase phase, const struct ap
 	}
 }
 
+/* The other process did not see what was observed since it began. */
+static void take_observed(struct model *model, enum phase phase, const struct apart *apart)
+{
+	for (size_t i = 0; i < apart->state.own_rows; i++) {
+		const struct cell *cell = &model->cells.cell[apart->state.own_row[i]];
+
+		if (cell->mean < apart->fit.row[i].log_ns || cell->mean > apart->fit.row[i].log_ns)
+			surface_nudge(model, cell);
+	}
+	for (uint32_t i = apart->cells; i < model->cells.count; i++)
+		if (model->cells.cell[i].phase == phase && model->cells.cell[i].n)
+			surface_nudge(model, &model->cells.cell[i]);
+}
+
 void model_adopt(struct model *model, enum phase phase, uint32_t context, const void *in)
 {
 	struct phase_state *state = &model->phase[phase];
@@ -187,11 +209,15 @@ void model_adopt(struct model *model, enum phase phase, uint32_t context, const 
 
 	if (!state->any || (apart->done && apart->forgotten != model->forgotten))
 		return;
+	/* A fit that was made here meanwhile rests on more. */
+	if (apart->done && has_fit(state) && !state->layers && state->generation != apart->before)
+		return;
 	take_timeline(model, state, apart);
 	if (apart->done && is_sound(model, phase, apart) && apart->made == (state->timeline != NULL) &&
 	    model_fit(model, phase)) {
 		take_fit(model, phase, apart);
 		take_surfaces(model, phase, apart);
+		take_observed(model, phase, apart);
 		return;
 	}
 	model_refit(model, phase, false);

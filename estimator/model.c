@@ -494,9 +494,6 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
 	}
 	if (!has_fit(&model->phase[phase])) /* there is no other surface */
 		return model_surface(model, phase, context);
-	if (model_refits_quickly(model, phase))
-		return slot && slot->generation == model->phase[phase].generation ? serve(model, slot) :
-										    from_last_fit(model, phase, step);
 	if (phase == PHASE_RUN || low == high)
 		return slot && slot->generation ? serve(model, slot) : from_last_fit(model, phase, step);
 	from = slot_at(model, phase, low);
@@ -530,8 +527,6 @@ bool model_surface_is_at_hand(struct model *model, enum phase phase, uint32_t co
 
 	if (!state->any || !has_fit(state))
 		return !state->any;
-	if (model_refits_quickly(model, phase))
-		return true;
 	knots_of(phase, context, knot);
 	for (int k = 0; k < 2; k++) {
 		const struct surface_slot *slot = slot_at(model, phase, knot[k]);
@@ -555,8 +550,6 @@ static enum work {
 		return WORK_NONE;
 	if (refit_due(state))
 		return WORK_FIT;
-	if (model_refits_quickly(model, phase)) /* its surfaces are made quickly too */
-		return WORK_NONE;
 	knots_of(phase, context, knot);
 	for (int k = 0; k < 2; k++) {
 		const struct surface_slot *slot = slot_at(model, phase, knot[k]);

@@ -156,7 +156,7 @@ const struct surface *model_surface_at_hand(struct model *model, enum phase phas
  * surface of state SURFACE_NONE. */
 const struct surface *model_surface_kept(struct model *model, enum phase phase, uint32_t context);
 
-/* Whether the next fit takes some milliseconds at most: the last one was of few rows, and none of layers. */
+/* Whether the last fit was of few rows, and none of layers, so that the next one takes some milliseconds. */
 bool model_refits_quickly(const struct model *model, enum phase phase);
 
 /* Whether model_surface_at_hand() left work for this phase and context. */

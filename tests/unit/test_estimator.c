@@ -637,6 +637,87 @@ static void import_during_a_fit(void **state)
 	model_free(model);
 }
 
+/* Whatever contexts were asked for before, one helper process makes all that a context needs: a model keeps few
+ * surfaces. */
+static void any_context_by_one_helper(void **state)
+{
+	static const uint32_t asked[] = {500, 2000, 8000, 500, 60, 700, 500, 30000, 2000, 500};
+	struct model *model = small_model();
+	struct grid grid = small_grid();
+	size_t bytes = model_apart_bytes(model);
+	void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	(void)state;
+
+	assert_true(page != MAP_FAILED);
+	for (size_t i = 0; i < grid.points; i++) {
+		struct op_point p = grid_point(&grid, i);
+		struct sample s = {.phase = PHASE_DECODE, .context = 100 << i % 5, .point = p, .n = 10};
+		s.latency_ns = (uint64_t)(truth_ns(p) * (1 + s.context / 1e4));
+		assert_int_equal(model_learn_sample(model, &s), 0);
+	}
+	for (size_t i = 0; i < sizeof(asked) / sizeof(*asked); i++) {
+		int made = 0;
+		for (; model_work_due(model, PHASE_DECODE, asked[i]); made++) {
+			assert_true(made < 1);
+			pid_t pid = fork();
+			if (pid == 0) {
+				model_make_apart(model, PHASE_DECODE, asked[i], page);
+				_exit(0);
+			}
+			assert_int_equal(waitpid(pid, NULL, 0), pid);
+			model_adopt(model, PHASE_DECODE, asked[i], page);
+		}
+		assert_true(made || i);
+	}
+	munmap(page, bytes);
+	model_free(model);
+}
+
+static int observe(struct model *model, struct op_point p, double slowdown)
+{
+	return model_observe(model, PHASE_RUN, 0, p, (uint64_t)(slowdown * truth_ns(p)), 0, 0, 0);
+}
+
+/* What is observed while another process fits is part of the surface that it hands over, and a fit that was made here
+ * meanwhile stays. */
+static void observed_during_a_fit(void **state)
+{
+	struct grid grid = small_grid();
+	(void)state;
+
+	for (int fits = 0; fits < 2; fits++) {
+		struct model *model = small_model();
+		size_t bytes = model_apart_bytes(model);
+		void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		struct op_point again = grid_point(&grid, 6), first = grid_point(&grid, 8);
+
+		assert_true(page != MAP_FAILED);
+		for (size_t i = 0; i < grid.points; i += 6)
+			learn(model, grid_point(&grid, i), truth_ns(grid_point(&grid, i)));
+		model_surface(model, PHASE_RUN, 0);
+		learn(model, grid_point(&grid, 3), truth_ns(grid_point(&grid, 3)));
+		pid_t pid = fork();
+		if (pid == 0) {
+			model_make_apart(model, PHASE_RUN, 0, page);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		for (int i = 0; i < 5; i++)
+			assert_int_equal(observe(model, again, 1.1), 0);
+		assert_int_equal(observe(model, first, 1.1), 0);
+		const struct surface *s =
+			fits ? model_surface(model, PHASE_RUN, 0) : model_surface_kept(model, PHASE_RUN, 0);
+		float again_ns = s->latency_ns[6], first_ns = s->latency_ns[8];
+		model_adopt(model, PHASE_RUN, 0, page);
+		s = model_surface_kept(model, PHASE_RUN, 0);
+		assert_int_equal(s->measured[8], 1);
+		assert_float_equal(s->latency_ns[6] / again_ns, 1, 1e-4);
+		assert_float_equal(s->latency_ns[8] / first_ns, 1, 1e-4);
+		munmap(page, bytes);
+		model_free(model);
+	}
+}
+
 static void quantiles(void **state)
 {
 	(void)state;
@@ -669,6 +750,8 @@ int main(void)
 		cmocka_unit_test(growing_context_is_made_ready),
 		cmocka_unit_test(cells_speak_for_near_contexts),
 		cmocka_unit_test(import_during_a_fit),
+		cmocka_unit_test(observed_during_a_fit),
+		cmocka_unit_test(any_context_by_one_helper),
 		cmocka_unit_test(quantiles),
 	};
 

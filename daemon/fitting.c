@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "../common/clock.h"
 #include "../common/log.h"
 #include "daemon.h"
 #include "sandbox.h"
@@ -78,6 +79,7 @@ static void on_ended(void *daemon, unsigned events)
 		f->planned = fitted ? made->plan : f->plan;
 	if (!f->reads || fitted)
 		model_adopt(f->entry->model, f->phase, f->context, made->fit);
+	entry->used_ns = clock_now_ns(); /* so that what was made for it is not what makes room for it */
 	library_trim(&d->library);
 	let_go(f);
 	if (reads && entry->users)
@@ -85,8 +87,7 @@ static void on_ended(void *daemon, unsigned events)
 	if (d->work_session)
 		loop_timer_in(d->work, 0);
 	profiles_fitted(d);
-	server_repeat(d->server, uid);
-	if (reads)
+	if (server_repeat(d->server, uid) && reads)
 		library_fit(entry); /* whoever asked may have gone */
 }
 
@@ -153,4 +154,5 @@ void fitting_abandon(struct daemon *d)
 {
 	if (d->fitting.helper.pid)
 		let_go(&d->fitting);
+	d->work_session = 0;
 }

@@ -34,6 +34,7 @@ struct fitting {
 	enum phase phase;
 	uint32_t context;
 	struct plan plan, planned; /* asked for; the newest that was made, until it is taken */
+	const void *asker;         /* the connection whose question it was started for; only compared */
 	bool reads;                /* the model's files, before it makes a fit and surfaces of `context` */
 };
 

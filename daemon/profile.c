@@ -10,6 +10,7 @@
 #include "../common/file.h"
 #include "../common/log.h"
 #include "daemon.h"
+#include "view.h"
 
 #define REPEAT_NS        (300 * NS_PER_MS) /* target duration of the measurement of one point */
 #define REPEAT_MIN       5
@@ -115,15 +116,9 @@ void profiles_close(struct daemon *d, struct connection *c)
 	}
 }
 
-/* Beside other users' sessions, none that takes long to make. */
 static const struct surface *surface_of(const struct profile *p)
 {
-	struct model *model = p->entry->model;
-
-	if (p->daemon->sessions > p->connection->user->sessions &&
-	    !model_surface_is_at_hand(model, p->phase, p->context))
-		return model_surface_kept(model, p->phase, p->context);
-	return model_surface_at_hand(model, p->phase, p->context);
+	return view_model_surface(p->daemon, p->connection->user, p->entry->model, p->phase, p->context);
 }
 
 static uint32_t repeats(struct profile *p)

@@ -396,14 +396,22 @@ static const struct surface *newest_surface(struct daemon *d, struct connection 
 					    enum phase phase, uint32_t context)
 {
 	struct model *model = entry->model;
-	bool others = d->sessions > c->user->sessions;
+	bool others = d->sessions > c->user->sessions, busy = d->fitting.helper.pid > 0;
+	bool made = !busy && d->fitting.asker == c; /* a helper process: one for each question */
 	uint64_t start_ns = clock_cpu_ns();
 	const struct surface *surface;
 
-	if (others && user_owes_ns(c->user, DEBT_WORK) && model_surface_is_at_hand(model, phase, context))
+	if (made)
+		d->fitting.asker = NULL;
+	if ((made || (others && user_owes_ns(c->user, DEBT_WORK))) && model_surface_is_at_hand(model, phase, context))
 		return model_surface_at_hand(model, phase, context);
-	if (fitting_start(d, entry, phase, context, c->uid))
+	if (!made && fitting_start(d, entry, phase, context, c->uid)) {
+		if (!busy)
+			d->fitting.asker = c;
 		return NULL;
+	}
+	if (made)
+		return model_surface_kept(model, phase, context);
 	surface = model_surface(model, phase, context);
 	if (others)
 		user_charge(c->user, DEBT_WORK, clock_cpu_ns() - start_ns);

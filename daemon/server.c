@@ -40,6 +40,7 @@ struct server {
 	struct server_handlers handlers;
 	struct connection *first;
 	unsigned count;
+	uid_t repeat_after;   /* the user whose turn it was when server_repeat() was called */
 	uint64_t charged_ns;  /* flamed's processor time up to which messages are accounted for */
 	uint64_t accepted_ns; /* advances by ACCEPT_STEP_NS with each connection; kept close to the current time */
 };
@@ -350,8 +351,9 @@ void connection_repeat(struct connection *c)
 }
 
 /* The connection to which server_repeat() passes its message next; NULL: none is left. */
-static struct connection *next_again(const struct server *server, uid_t uid)
+static struct connection *next_again(const struct server *server)
 {
+	uid_t uid = server->repeat_after;
 	struct connection *next = NULL;
 
 	for (struct connection *c = server->first; c; c = c->next) {
@@ -362,19 +364,31 @@ static struct connection *next_again(const struct server *server, uid_t uid)
 	return next;
 }
 
-void server_repeat(struct server *server, uid_t uid)
+/* Returns whether connections are left, for a turn among the others'. */
+static bool repeat_some(struct server *server)
 {
+	uint64_t until_ns = clock_now_ns() + TURN_NS;
 	struct connection *c;
 
-	for (c = server->first; c; c = c->next) {
-		c->again |= c->repeat;
-		c->repeat = false;
-	}
-	while ((c = next_again(server, uid)) != NULL) {
+	while ((c = next_again(server)) != NULL && clock_now_ns() < until_ns) {
 		c->again = false;
 		c->had_turn = true;
 		connection_resume(c);
 	}
+	return c != NULL;
+}
+
+bool server_repeat(struct server *server, uid_t uid)
+{
+	for (struct connection *c = server->first; c; c = c->next) {
+		c->again |= c->repeat;
+		c->repeat = false;
+	}
+	server->repeat_after = uid;
+	if (!repeat_some(server))
+		return true;
+	loop_fd_events(server->again, LOOP_READ);
+	return false;
 }
 
 static void on_may_ask(void *arg)
@@ -464,7 +478,7 @@ static void on_ends(void *arg, unsigned events)
 static void on_again(void *arg, unsigned events)
 {
 	struct server *server = arg;
-	bool left = false;
+	bool left = repeat_some(server);
 
 	(void)events;
 	for (struct connection *c = server->first, *next; c; c = next) {

@@ -96,8 +96,9 @@ void connection_hold(struct connection *connection);
 void connection_resume(struct connection *connection);
 
 /* For a handler that cannot reply yet: hold the connection, and pass the message again after server_repeat(). Users
- * take turns in order of uid, from the one after `uid`; of each user the oldest connection is first. */
+ * take turns in order of uid, from the one after `uid`; of each user the oldest connection is first. Many connections
+ * take several turns among the others'; false: some are left. */
 void connection_repeat(struct connection *connection);
-void server_repeat(struct server *server, uid_t uid);
+bool server_repeat(struct server *server, uid_t uid);
 
 #endif

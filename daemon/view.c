@@ -37,11 +37,9 @@ static uint32_t priority_of(const struct daemon *d, const struct session *sessio
 	return model ? model->priority : 0;
 }
 
-const struct surface *view_surface(struct daemon *d, const struct session *session, enum phase phase, uint32_t context)
+const struct surface *view_model_surface(const struct daemon *d, const struct user *user, struct model *model,
+					 enum phase phase, uint32_t context)
 {
-	const struct user *user = session->connection->user;
-	struct model *model = session->entry->model;
-
 	if (d->sessions > user->sessions) {
 		if (user_owes_ns(user, DEBT_WORK) || !model_surface_is_at_hand(model, phase, context))
 			return model_surface_kept(model, phase, context);
@@ -49,6 +47,11 @@ const struct surface *view_surface(struct daemon *d, const struct session *sessi
 		return model_surface(model, phase, context); /* the newest, which only this user waits for */
 	}
 	return model_surface_at_hand(model, phase, context);
+}
+
+const struct surface *view_surface(struct daemon *d, const struct session *session, enum phase phase, uint32_t context)
+{
+	return view_model_surface(d, session->connection->user, session->entry->model, phase, context);
 }
 
 /* Computing a surface takes milliseconds, and there may be hundreds of requests. */

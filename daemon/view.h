@@ -13,12 +13,15 @@
 struct daemon;
 struct request;
 struct session;
+struct user;
 
 /* Whether the request has exceeded its bound (or its deadline, without a bound) by the factor after which its client
  * has probably abandoned it, so that it no longer counts as running. */
 bool view_is_overdue(const struct daemon *d, const struct request *request);
 
-/* The surface for a session's own requests, computed if it is not in memory, unless its user owes time to others. */
+/* The surface for a user's own requests: the newest if nobody else waits for it, else none that takes long to make. */
+const struct surface *view_model_surface(const struct daemon *d, const struct user *user, struct model *model,
+					 enum phase phase, uint32_t context);
 const struct surface *view_surface(struct daemon *d, const struct session *session, enum phase phase, uint32_t context);
 
 /* Every request in flight, `last` as the last one, and before it the expected ones of other sessions. A surface is

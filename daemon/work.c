@@ -10,8 +10,12 @@
 
 /* Number of the next request that needs preparation; 0: none of the next LOOK_AHEAD. With back-to-back requests there
  * may be no time to prepare for the next one alone. */
-static uint32_t work_due(const struct session *session)
+static uint32_t work_due(const struct daemon *d, const struct session *session)
 {
+	/* While no other user waits for it, the next request fits few samples itself: later, and on more of them. */
+	if (d->sessions == session->connection->user->sessions &&
+	    model_refits_quickly(session->entry->model, session->phase))
+		return 0;
 	for (uint32_t n = 1; n <= LOOK_AHEAD; n++)
 		if (model_work_due(session->entry->model, session->phase, pacing_context(&session->pacing, n)))
 			return n;
@@ -22,7 +26,7 @@ void work_ahead(void *daemon)
 {
 	struct daemon *d = daemon;
 	const struct session *session = session_find(d, NULL, d->work_session);
-	uint32_t n = session ? work_due(session) : 0;
+	uint32_t n = session ? work_due(d, session) : 0;
 	struct user *user = session ? session->connection->user : NULL;
 	bool others = user && d->sessions > user->sessions;
 	uint64_t start_ns = clock_cpu_ns();
@@ -47,7 +51,7 @@ void work_ahead(void *daemon)
 
 void work_later(struct daemon *d, const struct session *session)
 {
-	if (d->work_session || !work_due(session))
+	if (d->work_session || !work_due(d, session))
 		return;
 	d->work_session = session->id;
 	loop_timer_in(d->work, WORK_AFTER_NS);

@@ -7,8 +7,6 @@
 #include "../common/clock.h"
 #include "daemon.h"
 
-#define CHEAP_NS (100 * NS_PER_US) /* a begin or an end takes less, unless it carries layers or causes a fit */
-
 static const struct op {
 	const char *name;
 	void (*handle)(struct daemon *d, struct connection *c, const struct kv *kv);
@@ -58,10 +56,8 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 	uint64_t took_ns = connection_took_ns(c);
 	if (after_others)
 		connection_asked(c, took_ns);
-	else if (op && !op->asks && took_ns > CHEAP_NS && dispatch_beside_others(d, c))
-		user_charge(c->user, DEBT_WORK, took_ns - CHEAP_NS);
 	if (op && !op->asks)
-		user_charge(c->user, DEBT_REQUESTS, took_ns);
+		user_charge_request(c->user, took_ns, dispatch_beside_others(d, c));
 	connection_first(c, c->sessions > 0 && !user_owes_ns(c->user, DEBT_ASKS) && !user_owes_ns(c->user, DEBT_WORK) &&
 				    !user_owes_ns(c->user, DEBT_REQUESTS));
 	return !c->repeat;

@@ -14,6 +14,7 @@ uninstall::
 
 $(B)/tests/unit/test_schedule: $(B)/daemon/schedule.o
 $(B)/tests/unit/test_sandbox: $(B)/daemon/sandbox.o
+$(B)/tests/unit/test_user: $(B)/daemon/user.o
 LIBRARY_TESTS := $(addprefix $(B)/tests/unit/,test_memory test_company)
 $(LIBRARY_TESTS): $(filter-out $(B)/daemon/main.o,$(FLAMED_OBJS)) $(B)/keeper/hello.o
 $(LIBRARY_TESTS): INIH_LIBS += $(EVENT_LIBS) $(SYSTEMD_LIBS)

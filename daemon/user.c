@@ -11,6 +11,10 @@
 #define SHARE_TIMES     300                            /* fraction of the time for work that no request waits for, */
 #define REQUEST_TIMES   8                              /* the same of requests, which still are served, after others' */
 #define SHARE_BURST_NS  (20 * NS_PER_US * SHARE_TIMES) /* beyond a burst */
+#define USUAL_OF        16                             /* the weight of a longer begin or end is one of these */
+#define CHEAP_TIMES     4                              /* usual ones, those of the user with the least: the most that */
+#define CHEAP_NS        (100 * NS_PER_US)              /* one takes without work; not less, on a fast processor, */
+#define CHEAP_MAX_NS    NS_PER_MS                      /* nor more */
 #define LOG_LINE_NS     NS_PER_S
 #define LOG_LINES_BURST 20
 
@@ -106,6 +110,30 @@ void user_disconnected(struct user *user)
 void user_charge(struct user *user, enum debt debt, uint64_t took_ns)
 {
 	user_debt_add(&user->owed_until_ns[debt], debt, took_ns);
+}
+
+/* Clocks that flamed itself lowers make a plain begin ten times as long, which must not count as work. */
+static uint64_t cheap_ns(void)
+{
+	uint64_t least_ns = CHEAP_MAX_NS / CHEAP_TIMES;
+
+	for (const struct user *user = users; user; user = user->next)
+		if (user->sessions && user->usual_ns && user->usual_ns < least_ns)
+			least_ns = user->usual_ns;
+	return CHEAP_TIMES * least_ns > CHEAP_NS ? CHEAP_TIMES * least_ns : CHEAP_NS;
+}
+
+void user_charge_request(struct user *user, uint64_t took_ns, bool beside_others)
+{
+	uint64_t most_ns = took_ns > CHEAP_NS ? cheap_ns() : CHEAP_NS;
+
+	user_charge(user, DEBT_REQUESTS, took_ns);
+	if (beside_others && took_ns > most_ns)
+		user_charge(user, DEBT_WORK, took_ns - most_ns);
+	if (!user->usual_ns || took_ns < user->usual_ns)
+		user->usual_ns = took_ns;
+	else if (user->usual_ns < most_ns)
+		user->usual_ns += ((took_ns < most_ns ? took_ns : most_ns) - user->usual_ns) / USUAL_OF;
 }
 
 uint64_t user_owes_ns(const struct user *user, enum debt debt)

@@ -41,7 +41,8 @@ struct user {
 	} log[USER_LOG_COUNT];
 	struct connection *asking, *asking_last; /* its connections with a waiting question, in order (server.c) */
 	struct loop_watch *may_ask;              /* timer: the first of them; held while the user has connections */
-	uint64_t ahead_ns;                       /* of its connections' virtual times minus real time, the largest */
+	uint64_t usual_ns; /* processor time of a usual begin or end: a shorter one at once, longer ones slowly */
+	uint64_t ahead_ns; /* of its connections' virtual times minus real time, the largest */
 	struct user *next;
 };
 
@@ -55,6 +56,9 @@ void user_connected(struct user *user);
 void user_disconnected(struct user *user);
 
 void user_charge(struct user *user, enum debt debt, uint64_t took_ns);
+/* For a begin or an end. Beside others' sessions, time beyond that of a usual one (it carries layers, or computes a
+ * surface) counts as work. */
+void user_charge_request(struct user *user, uint64_t took_ns, bool beside_others);
 /* Remaining debt beyond the burst; 0: none. */
 uint64_t user_owes_ns(const struct user *user, enum debt debt);
 

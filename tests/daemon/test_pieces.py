@@ -177,6 +177,23 @@ def nobody_waits_for_surfaces():
     d.end()
 
 
+def every_question_is_answered():
+    """Whatever contexts were asked for before, and however many ask: a model keeps few surfaces."""
+    d = Daemon(start=False)
+    os.rename(write_samples(d, "net", 0, MODE), f"{d.state}/models/net@{MODE}.csv")
+    d.start()
+    c = d.client()
+    asked = (500, 2000, 8000, 500, 60, 700, 500, 30000, 2000, 500)
+    states = [c.ask(op="surface", model="net", phase="decode", context=context).get("state") for context in asked]
+    ok(all(state in ("learning", "ready") for state in states), "questions about one context after the other", states)
+    many = [d.client() for _ in range(60)]
+    for i, client in enumerate(many):
+        client.send(op="surface", model="net", phase="decode", context=3000 * (1 + i % 3))
+    states = [client.reply().get("state") for client in many]
+    ok(all(state in ("learning", "ready") for state in states), "and of sixty clients at once", states)
+    d.end()
+
+
 def not_even_the_only_user():
     """Surfaces for contexts that come nearer, and a plan: the user's own requests run meanwhile."""
     d = Daemon(start=False)
@@ -694,6 +711,7 @@ def gone_before_the_answer():
 real_time(policy=os.SCHED_FIFO | os.SCHED_RESET_ON_FORK)
 nobody_waits_for_a_fit()
 nobody_waits_for_surfaces()
+every_question_is_answered()
 not_even_the_only_user()
 nobody_waits_for_few_samples()
 nobody_waits_for_files()

@@ -651,7 +651,7 @@ static void any_context_by_one_helper(void **state)
 	assert_true(page != MAP_FAILED);
 	for (size_t i = 0; i < grid.points; i++) {
 		struct op_point p = grid_point(&grid, i);
-		struct sample s = {.phase = PHASE_DECODE, .context = 100 << i % 5, .point = p, .n = 10};
+		struct sample s = {.phase = PHASE_DECODE, .context = 100U << i % 5, .point = p, .n = 10};
 		s.latency_ns = (uint64_t)(truth_ns(p) * (1 + s.context / 1e4));
 		assert_int_equal(model_learn_sample(model, &s), 0);
 	}

@@ -40,6 +40,7 @@ struct server {
 	struct server_handlers handlers;
 	struct connection *first;
 	unsigned count;
+	bool repeats;         /* connections are left of server_repeat() */
 	uid_t repeat_after;   /* the user whose turn it was when server_repeat() was called */
 	uint64_t charged_ns;  /* flamed's processor time up to which messages are accounted for */
 	uint64_t accepted_ns; /* advances by ACCEPT_STEP_NS with each connection; kept close to the current time */
@@ -375,7 +376,8 @@ static bool repeat_some(struct server *server)
 		c->had_turn = true;
 		connection_resume(c);
 	}
-	return c != NULL;
+	server->repeats = c != NULL;
+	return server->repeats;
 }
 
 bool server_repeat(struct server *server, uid_t uid)
@@ -478,7 +480,7 @@ static void on_ends(void *arg, unsigned events)
 static void on_again(void *arg, unsigned events)
 {
 	struct server *server = arg;
-	bool left = repeat_some(server);
+	bool left = server->repeats && repeat_some(server);
 
 	(void)events;
 	for (struct connection *c = server->first, *next; c; c = next) {

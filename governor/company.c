@@ -16,25 +16,29 @@
 
 /* ---- theta ---- */
 
-/* A pair's entry; NULL: there is none. */
-static struct interference *pair_find(const struct governor *governor, uint32_t model, uint32_t other, bool before)
+/* A pair's place among those of its model; COMPANY_PAIRS_MAX: it has none. */
+static size_t pair_find(const struct governor *governor, uint32_t model, uint32_t other, bool before)
 {
-	for (size_t i = 0; i < COMPANY_PAIRS_MAX && governor->pair[model][i].n; i++) {
-		const struct interference *p = &governor->pair[model][i];
-		if (p->other == other && p->before == before)
-			return (struct interference *)p;
-	}
-	return NULL;
+	const struct interference *p = governor->pair[model];
+
+	for (size_t i = 0; i < COMPANY_PAIRS_MAX && p[i].n; i++)
+		if (p[i].other == other && p[i].before == before)
+			return i;
+	return COMPANY_PAIRS_MAX;
 }
 
-/* An entry for a new pair: the first free one of its model, or that of the fewest requests. */
-static struct interference *pair_new(struct governor *governor, uint32_t model)
+/* The same, or the place for a new one: the first that is free, or that of the fewest requests. */
+static struct interference *pair_place(struct governor *governor, uint32_t model, uint32_t other, bool before)
 {
-	struct interference *least = governor->pair[model];
+	size_t i = pair_find(governor, model, other, before);
+	struct interference *p = governor->pair[model], *least = p;
 
-	for (size_t i = 1; i < COMPANY_PAIRS_MAX; i++)
-		if (governor->pair[model][i].n < least->n)
-			least = &governor->pair[model][i];
+	if (i < COMPANY_PAIRS_MAX)
+		return &p[i];
+	for (i = 1; i < COMPANY_PAIRS_MAX; i++)
+		if (p[i].n < least->n)
+			least = &p[i];
+	least->n = 0;
 	return least;
 }
 
@@ -48,21 +52,19 @@ static bool began_before(const struct governor_request *a, const struct governor
 
 double company_theta(const struct governor *governor, uint32_t model, uint32_t other, bool before, double *var)
 {
-	const struct interference *p = pair_find(governor, model, other, before);
+	size_t i = pair_find(governor, model, other, before);
+	bool known = i < COMPANY_PAIRS_MAX;
 
-	*var = p ? (double)p->var : (double)THETA_VAR_FIRST;
-	return p ? exp((double)p->log_theta) : 1;
+	*var = known ? (double)governor->pair[model][i].var : (double)THETA_VAR_FIRST;
+	return known ? exp((double)governor->pair[model][i].log_theta) : 1;
 }
 
 bool governor_model_pair(struct governor *governor, const struct interference *pair)
 {
-	struct interference *p;
-
 	if (!pair->n || pair->model >= MODELS_MAX || pair->other >= MODELS_MAX ||
 	    !(fabs((double)pair->log_theta) <= LOG_THETA_MAX) || !(pair->var > 0 && pair->var <= THETA_VAR_FIRST))
 		return false;
-	p = pair_find(governor, pair->model, pair->other, pair->before);
-	*(p ? p : pair_new(governor, pair->model)) = *pair;
+	*pair_place(governor, pair->model, pair->other, pair->before) = *pair;
 	return true;
 }
 
@@ -347,15 +349,13 @@ static void learn_theta(struct governor *governor, uint32_t model, const struct 
 	}
 	off_ns = copysign(fmin(fabs(off_ns), RESIDUAL_MAX_SD * sqrt(sum)), off_ns);
 	for (uint32_t k = 0; k < f->partners && sum > 0; k++) {
-		struct interference *p = pair_find(governor, model, f->partner[k] / 2, f->partner[k] % 2);
+		struct interference *p = pair_place(governor, model, f->partner[k] / 2, f->partner[k] % 2);
 		double gain = f->doubt_ns[k] * var[k] / sum;
-		if (!p) {
-			p = pair_new(governor, model);
+		if (!p->n)
 			*p = (struct interference){.model = model,
 						   .other = f->partner[k] / 2,
 						   .before = f->partner[k] % 2,
 						   .var = THETA_VAR_FIRST};
-		}
 		p->log_theta *= 1 - (float)THETA_RETURN;
 		p->log_theta = (float)fmax(fmin((double)p->log_theta + gain * off_ns, LOG_THETA_MAX), -LOG_THETA_MAX);
 		p->var = (float)(var[k] * (1 - gain * f->doubt_ns[k]));

@@ -65,7 +65,6 @@ bool dispatch_message(void *daemon, struct connection *c, const struct kv *kv)
 
 void dispatch_closed(void *daemon, struct connection *c)
 {
-	fitting_closed(daemon, c);
 	sessions_close(daemon, c);
 	fleet_closed(daemon, c);
 }

@@ -150,12 +150,6 @@ bool fitting_read(struct daemon *d, struct entry *entry, enum phase phase, uint3
 		     library_read_bytes(entry), uid);
 }
 
-void fitting_closed(struct daemon *d, const struct connection *c)
-{
-	if (d->fitting.asker == c)
-		d->fitting.asker = NULL;
-}
-
 void fitting_abandon(struct daemon *d)
 {
 	if (d->fitting.helper.pid)

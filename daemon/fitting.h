@@ -13,7 +13,6 @@
 #include "../common/point.h"
 #include "helper.h"
 
-struct connection;
 struct daemon;
 struct entry;
 
@@ -34,9 +33,8 @@ struct fitting {
 	struct entry *entry; /* a reference to it is held */
 	enum phase phase;
 	uint32_t context;
-	struct plan plan, planned;      /* asked for; the newest that was made, until it is taken */
-	const struct connection *asker; /* the connection whose question it was started for; only compared */
-	bool reads;                     /* the model's files, before it makes a fit and surfaces of `context` */
+	struct plan plan, planned; /* asked for; the newest that was made, until it is taken */
+	bool reads;                /* the model's files, before it makes a fit and surfaces of `context` */
 };
 
 /* True if a fit of the model or its surface of this context has become old: a process has been started, or another one
@@ -51,9 +49,6 @@ bool fitting_plan(struct daemon *d, struct entry *entry, enum phase phase, uint3
 /* The same for reading the files of a model that is unread, if that takes long, and for the surfaces of a context.
  * False for NULL. */
 bool fitting_read(struct daemon *d, struct entry *entry, enum phase phase, uint32_t context, uid_t uid);
-
-/* The connection asks no more. */
-void fitting_closed(struct daemon *d, const struct connection *c);
 
 /* Before the models are freed: what it makes is lost. */
 void fitting_abandon(struct daemon *d);

@@ -397,21 +397,21 @@ static const struct surface *newest_surface(struct daemon *d, struct connection 
 {
 	struct model *model = entry->model;
 	bool others = d->sessions > c->user->sessions, busy = d->fitting.helper.pid > 0;
-	bool made = !busy && d->fitting.asker == c; /* a helper process: one for each question */
+	bool at_hand = model_surface_is_at_hand(model, phase, context);
 	uint64_t start_ns = clock_cpu_ns();
 	const struct surface *surface;
 
-	if (made)
-		d->fitting.asker = NULL;
-	if ((made || (others && user_owes_ns(c->user, DEBT_WORK))) && model_surface_is_at_hand(model, phase, context))
+	if (c->helped && !busy) { /* one process for each question */
+		c->helped = false;
+		return at_hand ? model_surface_at_hand(model, phase, context) :
+				 model_surface_kept(model, phase, context);
+	}
+	if (others && user_owes_ns(c->user, DEBT_WORK) && at_hand)
 		return model_surface_at_hand(model, phase, context);
-	if (!made && fitting_start(d, entry, phase, context, c->uid)) {
-		if (!busy)
-			d->fitting.asker = c;
+	if (fitting_start(d, entry, phase, context, c->uid)) {
+		c->helped |= !busy;
 		return NULL;
 	}
-	if (made)
-		return model_surface_kept(model, phase, context);
 	surface = model_surface(model, phase, context);
 	if (others)
 		user_charge(c->user, DEBT_WORK, clock_cpu_ns() - start_ns);

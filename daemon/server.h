@@ -30,6 +30,7 @@ struct connection {
 	bool repeat;   /* held, and the message is passed again by server_repeat(), */
 	bool again;    /* which is doing so */
 	bool had_turn; /* that message, which is not held up by its user's debts once more */
+	bool helped;   /* a helper process was started for its question: the next answer is what that made */
 	bool backlog;  /* complete messages are left from its last turn: nothing more is read */
 	bool first;    /* served before others */
 	bool gone;     /* the client has closed its end and reads no reply any more */

@@ -9,9 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,6 +18,7 @@
 #include "../../estimator/layerfit.h"
 #include "../../estimator/model.h"
 #include "../sim/measure.h"
+#include "apart.h"
 
 #define REPS 2
 
@@ -149,25 +147,6 @@ static void test_layers_hold_nobody_up(void **state)
 }
 
 /* Memory that is shared with forks, as daemon/fitting.c takes it. */
-static void *shared_page(const struct model *model)
-{
-	void *page = mmap(NULL, model_apart_bytes(model), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	assert_true(page != MAP_FAILED);
-	return page;
-}
-
-static void fit_in_fork(struct model *model, uint32_t context, void *page)
-{
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		model_make_apart(model, measure.phase, context, page);
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-}
-
 static void check_fit_apart(enum sim_kind kind, uint32_t context)
 {
 	struct model *model = new_model(kind);
@@ -178,7 +157,7 @@ static void check_fit_apart(enum sim_kind kind, uint32_t context)
 
 	profile(model, 8, rows);
 	assert_true(model_work_apart(model, measure.phase));
-	fit_in_fork(model, context, page);
+	fit_in_fork(model, measure.phase, context, page);
 	assert_true(model_work_apart(model, measure.phase));
 	model_adopt(model, measure.phase, context, page);
 	assert_false(model_work_apart(model, measure.phase));
@@ -204,7 +183,7 @@ static void check_fit_apart(enum sim_kind kind, uint32_t context)
 	printf("# | fitted in a fork: mean error %.2f %%\n", 100 * error);
 
 	/* too late: layers that came meanwhile wait for the next fit, and a model that was forgotten stays so */
-	fit_in_fork(model, context, page);
+	fit_in_fork(model, measure.phase, context, page);
 	struct layer more = rows[0];
 	more.point.hz[CLOCK_CPU] /= 2;
 	more.layer = 0;
@@ -247,7 +226,7 @@ static void test_surfaces_apart(void **state)
 	for (size_t c = 0; c < 2; c++) { /* a fit, and then only surfaces */
 		assert_true(model_work_due(model, PHASE_DECODE, contexts[c]));
 		assert_false(model_work_apart(model, PHASE_DECODE)); /* alone, flamed makes it itself */
-		fit_in_fork(model, contexts[c], page);
+		fit_in_fork(model, measure.phase, contexts[c], page);
 		model_adopt(model, PHASE_DECODE, contexts[c], page);
 		memset(page, 0, model_apart_bytes(model));
 		assert_true(model_surface_is_at_hand(model, PHASE_DECODE, contexts[c]));
@@ -261,7 +240,7 @@ static void test_surfaces_apart(void **state)
 		assert_memory_equal(s->latency_ns, made, grid.points * sizeof(*made));
 	}
 	model_shed(model);
-	fit_in_fork(model, contexts[0], page);
+	fit_in_fork(model, measure.phase, contexts[0], page);
 	taken_ns = clock_cpu_ns();
 	model_adopt(model, PHASE_DECODE, contexts[0], page);
 	taken_ns = clock_cpu_ns() - taken_ns;
@@ -274,7 +253,7 @@ static void test_surfaces_apart(void **state)
 	assert_false(model_work_due(model, PHASE_DECODE, contexts[0]));
 	assert_true(model_surface(model, PHASE_DECODE, contexts[0])->latency_ns[0] > 0);
 	/* of a model that was forgotten meanwhile nothing is taken over */
-	fit_in_fork(model, contexts[0], page);
+	fit_in_fork(model, measure.phase, contexts[0], page);
 	model_forget(model);
 	profile(model, 1, NULL);
 	model_shed(model);

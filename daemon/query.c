@@ -14,6 +14,7 @@
 #include "../common/units.h"
 #include "daemon.h"
 #include "installation.h"
+#include "view.h"
 
 #define STATUS_RECENT     32                      /* newest latencies of a session shown in status */
 #define MODELS_PAGE_BYTES (MESSAGE_BYTES_MAX / 2) /* of models in one reply: at least all of a user's own */
@@ -397,16 +398,14 @@ static const struct surface *newest_surface(struct daemon *d, struct connection 
 {
 	struct model *model = entry->model;
 	bool others = d->sessions > c->user->sessions, busy = d->fitting.helper.pid > 0;
-	bool at_hand = model_surface_is_at_hand(model, phase, context);
 	uint64_t start_ns = clock_cpu_ns();
 	const struct surface *surface;
 
 	if (c->helped && !busy) { /* one process for each question */
 		c->helped = false;
-		return at_hand ? model_surface_at_hand(model, phase, context) :
-				 model_surface_kept(model, phase, context);
+		return view_model_surface(d, c->user, model, phase, context);
 	}
-	if (others && user_owes_ns(c->user, DEBT_WORK) && at_hand)
+	if (others && user_owes_ns(c->user, DEBT_WORK) && model_surface_is_at_hand(model, phase, context))
 		return model_surface_at_hand(model, phase, context);
 	if (fitting_start(d, entry, phase, context, c->uid)) {
 		c->helped |= !busy;
